@@ -1,0 +1,28 @@
+//! What the services of Millrace say to each other, and nothing else: event types and their Avro schemas, the one table
+//! of topics, the map from users to partitions, the outcome codes.
+//!
+//! A datum comes in as bytes of a log record and goes out as a plain struct, or the other way round. There is no I/O, no
+//! clock and no HTTP here: how a code becomes a status is the edge's business (`millrace-service`), how a record becomes
+//! durable the log's (`millrace-log`).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+mod codec;
+mod count;
+mod event;
+mod hour;
+mod outcome;
+mod schema;
+mod shard;
+mod state;
+mod topic;
+
+pub use codec::{DecodeError, MAX_FIELD_BYTES};
+pub use count::{Exactness, HourlyCount};
+pub use event::{AnalyticsEvent, EventRef, Kind};
+pub use hour::{Hour, HourError};
+pub use outcome::{Code, Next};
+pub use schema::{Schema, schemas};
+pub use shard::{GENERATION, SHARDS, UserHash, partition_of};
+pub use state::{HourCounters, Marker, Position, StateKey, UsersSeen};
+pub use topic::{Cleanup, Names, PrefixError, TOPICS, Topic};

@@ -1,0 +1,125 @@
+//! The Avro schemas and their fixed ids.
+//!
+//! An id, once released, names its text for ever: records that carry it stand in logs we do not own. A changed schema
+//! gets a new id at the end of the table.
+
+pub(crate) const ANALYTICS_EVENT: u32 = 1;
+pub(crate) const HOURLY_COUNT: u32 = 2;
+pub(crate) const USERS_SEEN: u32 = 3;
+pub(crate) const HOUR_COUNTERS: u32 = 4;
+pub(crate) const POSITION: u32 = 5;
+pub(crate) const MARKER: u32 = 6;
+
+/// One registered schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schema {
+    /// The id in the wire format's framing.
+    pub id: u32,
+    /// The topic whose values it describes, without the configured prefix.
+    pub topic: &'static str,
+    /// The record's full name.
+    pub name: &'static str,
+    /// The schema as Avro JSON.
+    pub text: &'static str,
+    /// Whether the topic's values are all of this schema. Its subject is then `{topic}-value` (Confluent's
+    /// `TopicNameStrategy`), else `{topic}-{name}` (`TopicRecordNameStrategy`).
+    pub alone: bool,
+}
+
+impl Schema {
+    /// The schema's subject in a registry, for the topic's full name.
+    pub fn subject(&self, full_topic: &str) -> String {
+        if self.alone { format!("{full_topic}-value") } else { format!("{full_topic}-{}", self.name) }
+    }
+}
+
+const STATE: &str = "analytics.state";
+
+const SCHEMAS: [Schema; 6] = [
+    Schema {
+        id: ANALYTICS_EVENT,
+        topic: "analytics.events",
+        name: "millrace.analytics.AnalyticsEvent",
+        text: include_str!("../schemas/analytics_event.avsc"),
+        alone: true,
+    },
+    Schema {
+        id: HOURLY_COUNT,
+        topic: "analytics.hourly",
+        name: "millrace.analytics.HourlyCount",
+        text: include_str!("../schemas/hourly_count.avsc"),
+        alone: true,
+    },
+    state_schema(USERS_SEEN, "millrace.analytics.state.UsersSeen", include_str!("../schemas/users_seen.avsc")),
+    state_schema(HOUR_COUNTERS, "millrace.analytics.state.HourCounters", include_str!("../schemas/hour_counters.avsc")),
+    state_schema(POSITION, "millrace.analytics.state.Position", include_str!("../schemas/position.avsc")),
+    state_schema(MARKER, "millrace.analytics.state.Marker", include_str!("../schemas/marker.avsc")),
+];
+
+const fn state_schema(id: u32, name: &'static str, text: &'static str) -> Schema {
+    Schema { id, topic: STATE, name, text, alone: false }
+}
+
+/// Every schema, by rising id.
+pub fn schemas() -> &'static [Schema] {
+    &SCHEMAS
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use apache_avro::types::Value;
+
+    fn parsed(id: u32) -> apache_avro::Schema {
+        let schema = SCHEMAS.iter().find(|schema| schema.id == id).unwrap();
+        apache_avro::Schema::parse_str(schema.text).unwrap()
+    }
+
+    /// The framed bytes apache-avro makes of a value.
+    pub(crate) fn avro_bytes(id: u32, value: Value) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend(id.to_be_bytes());
+        let schema = parsed(id);
+        let writer = apache_avro::writer::datum::GenericDatumWriter::builder(&schema).build().unwrap();
+        bytes.extend(writer.write_value_to_vec(value).unwrap());
+        bytes
+    }
+
+    /// The value apache-avro reads from framed bytes.
+    pub(crate) fn avro_value(id: u32, bytes: &[u8]) -> Value {
+        let mut datum = &bytes[5..];
+        let schema = parsed(id);
+        let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+        let value = reader.read_value(&mut datum).unwrap();
+        assert!(datum.is_empty());
+        value
+    }
+
+    #[test]
+    fn ids_are_fixed_and_texts_parse_to_their_names() {
+        for (i, schema) in SCHEMAS.iter().enumerate() {
+            assert_eq!(schema.id as usize, i + 1, "ids count from 1 without a hole");
+            let name = parsed(schema.id).name().unwrap().fullname(None).to_string();
+            assert_eq!(name, schema.name);
+        }
+    }
+
+    #[test]
+    fn released_schemas_do_not_change() {
+        // The canonical form's fingerprint: documentation may change, the bytes on the wire may not.
+        let seen: Vec<String> = SCHEMAS
+            .iter()
+            .map(|schema| parsed(schema.id).fingerprint::<apache_avro::rabin::Rabin>().to_string())
+            .collect();
+        assert_eq!(seen, RELEASED);
+    }
+
+    const RELEASED: [&str; 6] = [
+        "f317e3870fb3da8d",
+        "8df1b4d44b6d202d",
+        "ddd3ede20ab8e2d8",
+        "14e793d03051c95f",
+        "5d3805c6ceea38ce",
+        "f26b394e8cda7d3b",
+    ];
+}
