@@ -1,0 +1,214 @@
+//! Settings of the Kafka engine, and the librdkafka properties made from them.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+/// Largest record in bytes, on both sides: a payload of 1 MiB fits with its envelope.
+pub(crate) const MAX_RECORD_BYTES: usize = 1_310_720;
+
+/// Settings of the Kafka engine. `millrace/default.toml` documents each.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// Bootstrap brokers, `host:port` with commas between.
+    pub brokers: String,
+    /// Partitions of every topic; an existing topic with another number is refused.
+    pub partitions: u32,
+    /// Replicas of topics that are created.
+    pub replication_factor: i32,
+    /// `min.insync.replicas` of topics that are created.
+    pub min_insync_replicas: i32,
+    /// Most records waiting for the brokers; more are refused.
+    pub queue_records: u32,
+    /// Most KiB waiting for the brokers; more are refused.
+    pub queue_kib: u32,
+    /// How long a record waits for company, in ms.
+    pub linger_ms: u32,
+    /// After this long without a report an append's outcome is unknown, in ms.
+    pub message_timeout_ms: u32,
+    /// A worker that vanished blocks readers of its open transaction this long, in ms.
+    pub transaction_timeout_ms: u32,
+    /// A worker that is not heard of for this long loses its partitions, in ms.
+    pub session_timeout_ms: u32,
+    /// Any other librdkafka property, for every client.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Properties that carry a guarantee, with the only value allowed, or none when Millrace sets them itself.
+const GUARDED: [(&str, Option<&str>); 19] = [
+    ("acks", Some("all")),
+    ("auto.offset.reset", Some("error")),
+    ("bootstrap.servers", None),
+    ("delivery.timeout.ms", None),
+    ("enable.auto.commit", Some("false")),
+    ("enable.auto.offset.store", Some("false")),
+    ("enable.gapless.guarantee", Some("false")),
+    ("enable.idempotence", Some("true")),
+    ("enable.partition.eof", None),
+    ("group.id", None),
+    ("group.instance.id", None),
+    ("group.protocol", Some("classic")),
+    ("isolation.level", Some("read_committed")),
+    ("message.timeout.ms", None),
+    ("metadata.broker.list", None),
+    ("partition.assignment.strategy", Some("cooperative-sticky")),
+    ("request.required.acks", Some("all")),
+    ("transaction.timeout.ms", None),
+    ("transactional.id", None),
+];
+
+impl KafkaConfig {
+    /// What is wrong, as (key below the section, what is allowed).
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut check = |ok: bool, key: &str, allowed: &str| {
+            if !ok {
+                problems.push((key.to_owned(), allowed.to_owned()));
+            }
+        };
+        check(!self.brokers.trim().is_empty(), "brokers", "host:port, more with commas between");
+        check((1..=1024).contains(&self.partitions), "partitions", "1 to 1024");
+        check((1..=15).contains(&self.replication_factor), "replication_factor", "1 to 15");
+        let in_sync = 1..=self.replication_factor.max(1);
+        check(in_sync.contains(&self.min_insync_replicas), "min_insync_replicas", "1 to replication_factor");
+        check((1..=10_000_000).contains(&self.queue_records), "queue_records", "1 to 10000000");
+        check((1_280..=2_097_151).contains(&self.queue_kib), "queue_kib", "1280 to 2097151");
+        check(self.linger_ms <= 1_000, "linger_ms", "0 to 1000");
+        let timeout = self.message_timeout_ms;
+        check((1_000..=60_000).contains(&timeout), "message_timeout_ms", "1000 to 60000");
+        check((1_000..=900_000).contains(&self.transaction_timeout_ms), "transaction_timeout_ms", "1000 to 900000");
+        check((6_000..=300_000).contains(&self.session_timeout_ms), "session_timeout_ms", "6000 to 300000");
+        for (key, value) in &self.properties {
+            if let Some((_, allowed)) = GUARDED.iter().find(|(guarded, _)| guarded == key)
+                && *allowed != Some(value)
+            {
+                let allowed =
+                    allowed.map_or("not to be set: Millrace sets it".to_owned(), |only| format!("only {only}"));
+                check(false, &format!("properties.{key}"), &format!("{allowed}; the guarantees rest on it"));
+            }
+        }
+        problems
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.brokers).set("client.id", "millrace");
+        client.set("socket.nagle.disable", "true").set("socket.keepalive.enable", "true");
+        client.set("reconnect.backoff.max.ms", "1000");
+        client.set("message.max.bytes", MAX_RECORD_BYTES.to_string());
+        client.set_log_level(RDKafkaLogLevel::Warning);
+        for (key, value) in &self.properties {
+            client.set(key, value);
+        }
+        client
+    }
+
+    /// Intake: the report of a record decides the answer, so it must come while the client still waits.
+    pub(super) fn appender(&self) -> ClientConfig {
+        let mut client = self.client();
+        client.set("enable.idempotence", "true").set("acks", "all");
+        client.set("linger.ms", self.linger_ms.to_string());
+        client.set("batch.num.messages", "10000").set("batch.size", "1000000");
+        client.set("queue.buffering.max.messages", self.queue_records.to_string());
+        client.set("queue.buffering.max.kbytes", self.queue_kib.to_string());
+        client.set("message.timeout.ms", self.message_timeout_ms.to_string());
+        // Whether a broker is up is read from the statistics: nothing else says that one came back.
+        client.set("statistics.interval.ms", "500");
+        default_to(&mut client, "compression.type", "lz4");
+        client
+    }
+
+    /// A stage's outputs and changes.
+    pub(super) fn transactional(&self, id: &str) -> ClientConfig {
+        let mut client = self.client();
+        client.set("transactional.id", id).set("enable.idempotence", "true").set("acks", "all");
+        client.set("transaction.timeout.ms", self.transaction_timeout_ms.to_string());
+        // Must end before the transaction does.
+        client.set("message.timeout.ms", self.transaction_timeout_ms.to_string());
+        client.set("linger.ms", "0");
+        default_to(&mut client, "compression.type", "lz4");
+        client
+    }
+
+    fn consumer(&self) -> ClientConfig {
+        let mut client = self.client();
+        client.set("isolation.level", "read_committed").set("auto.offset.reset", "error");
+        client.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        // A full local queue stalls the fetcher for 1 s by default (librdkafka#2879).
+        client.set("fetch.queue.backoff.ms", "5").set("fetch.wait.max.ms", "100");
+        client.set("queued.max.messages.kbytes", "65536").set("queued.min.messages", "100000");
+        client.set("fetch.error.backoff.ms", "100");
+        client
+    }
+
+    /// A member of a consumer group; `instance` makes its membership static (KIP-345).
+    pub(super) fn member(&self, group: &str, instance: &str) -> ClientConfig {
+        let mut client = self.consumer();
+        client.set("group.id", group).set("group.instance.id", instance);
+        client.set("partition.assignment.strategy", "cooperative-sticky").set("group.protocol", "classic");
+        client.set("session.timeout.ms", self.session_timeout_ms.to_string());
+        client.set("heartbeat.interval.ms", (self.session_timeout_ms / 5).to_string());
+        client.set("max.poll.interval.ms", "300000");
+        client.set("enable.partition.eof", "true");
+        client
+    }
+
+    /// A reader of partitions of its own choice, in no group: librdkafka wants a name all the same.
+    pub(super) fn reader(&self, group: &str) -> ClientConfig {
+        let mut client = self.consumer();
+        client.set("group.id", group).set("enable.partition.eof", "true");
+        client
+    }
+}
+
+fn default_to(client: &mut ClientConfig, key: &str, value: &str) {
+    if client.get(key).is_none() {
+        client.set(key, value);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn config(brokers: &str) -> KafkaConfig {
+        KafkaConfig {
+            brokers: brokers.into(),
+            partitions: 12,
+            replication_factor: 1,
+            min_insync_replicas: 1,
+            queue_records: 500_000,
+            queue_kib: 262_144,
+            linger_ms: 2,
+            message_timeout_ms: 5_000,
+            transaction_timeout_ms: 10_000,
+            session_timeout_ms: 10_000,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn guarded_properties_are_refused_by_name() {
+        let mut config = config("localhost:9092");
+        assert_eq!(config.validate(), []);
+        for (key, _) in GUARDED {
+            config.properties = BTreeMap::from([(key.to_owned(), "latest".to_owned())]);
+            let problems = config.validate();
+            assert_eq!(problems.len(), 1, "{key}");
+            assert_eq!(problems[0].0, format!("properties.{key}"));
+        }
+        config.properties =
+            BTreeMap::from([("isolation.level".into(), "read_committed".into()), ("linger.ms".into(), "9".into())]);
+        assert_eq!(config.validate(), []);
+    }
+
+    #[test]
+    fn numbers_are_bounded() {
+        let mut config = config(" ");
+        (config.partitions, config.min_insync_replicas, config.message_timeout_ms) = (0, 2, 10);
+        let keys: Vec<String> = config.validate().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["brokers", "partitions", "min_insync_replicas", "message_timeout_ms"]);
+    }
+}

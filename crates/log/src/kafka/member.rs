@@ -1,0 +1,233 @@
+//! A member of a consumer group: what it holds is ours to position, Kafka only deals it out.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+
+use super::unavailable;
+use crate::{LogError, Record};
+
+/// How long a seek or a look at offsets may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A change of what the member holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Newly held, paused, without a position of ours yet.
+    Assigned(Vec<u32>),
+    /// No longer held.
+    Revoked(Vec<u32>),
+}
+
+/// One thing that polling brought.
+pub(super) enum Event<'a> {
+    /// A record of a partition.
+    Record(u32, Record<'a>),
+    /// A partition is read up to its last stable offset.
+    End(u32),
+}
+
+/// Takes notes of rebalances. The callback runs inside `poll`, on the worker's own thread, while no transaction is
+/// open: so a revoked partition never has uncommitted work but what is still in memory.
+#[derive(Default)]
+pub(super) struct Notes {
+    changed: AtomicBool,
+    changes: Mutex<Vec<Change>>,
+}
+
+impl ClientContext for Notes {}
+
+impl ConsumerContext for Notes {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let result = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.note(Change::Assigned(partitions(list)));
+                // An offset must be given: without one a new group has none, and `auto.offset.reset=error` ends the
+                // consumer. Which one does not matter, the worker seeks before it resumes.
+                let assigned = list.set_all_offsets(Offset::Beginning);
+                assigned.and_then(|()| consumer.incremental_assign(list)).and_then(|()| consumer.pause(list))
+            }
+            _ => {
+                self.note(Change::Revoked(partitions(list)));
+                consumer.incremental_unassign(list)
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "rebalance");
+        }
+    }
+}
+
+impl Notes {
+    fn note(&self, change: Change) {
+        self.changes.lock().expect("no holder of this lock panics").push(change);
+        self.changed.store(true, Ordering::Release);
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> Vec<u32> {
+    list.elements().iter().map(|element| element.partition().cast_unsigned()).collect()
+}
+
+/// The member. Not `Sync`: one worker thread owns it.
+pub(super) struct Member {
+    consumer: BaseConsumer<Notes>,
+    topic: String,
+}
+
+impl Member {
+    pub(super) fn join(config: &ClientConfig, topic: &str) -> Result<Self, LogError> {
+        let consumer = BaseConsumer::from_config_and_context(config, Notes::default())
+            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
+        consumer.subscribe(&[topic]).map_err(unavailable("subscribe"))?;
+        Ok(Self { consumer, topic: topic.to_owned() })
+    }
+
+    /// Waits for the next event, at most `wait`, and hands it to `take`. False when there was none.
+    pub(super) fn poll(&self, wait: Duration, take: impl FnOnce(Event<'_>)) -> Result<bool, LogError> {
+        match self.consumer.poll(wait) {
+            None => Ok(false),
+            Some(Ok(message)) => {
+                let record = Record {
+                    offset: message.offset().cast_unsigned(),
+                    timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+                    key: message.key().unwrap_or_default(),
+                    value: message.payload(),
+                };
+                take(Event::Record(message.partition().cast_unsigned(), record));
+                Ok(true)
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                take(Event::End(partition.cast_unsigned()));
+                Ok(true)
+            }
+            Some(Err(error)) => classify(error).map(|()| false),
+        }
+    }
+
+    /// Whether a rebalance was noted since [`Member::changes`] was taken last.
+    pub(super) fn changed(&self) -> bool {
+        self.consumer.context().changed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let notes = self.consumer.context();
+        notes.changed.store(false, Ordering::Release);
+        std::mem::take(&mut *notes.changes.lock().expect("no holder of this lock panics"))
+    }
+
+    /// First and next offset of a partition.
+    pub(super) fn bounds(&self, partition: u32) -> Result<(u64, u64), LogError> {
+        let (low, high) = self
+            .consumer
+            .fetch_watermarks(&self.topic, partition.cast_signed(), ANSWER)
+            .map_err(unavailable("watermarks"))?;
+        Ok((low.cast_unsigned(), high.cast_unsigned()))
+    }
+
+    /// Positions an assigned partition and starts reading it. Refused when the log does not hold that position.
+    pub(super) fn start_at(&self, partition: u32, offset: u64) -> Result<(), LogError> {
+        let (low, high) = self.bounds(partition)?;
+        if !(low..=high).contains(&offset) {
+            return Err(LogError::Refused(format!(
+                "{}/{partition} holds offsets {low} to {high}, but the position to go on from is {offset}: records are \
+                 missing",
+                self.topic
+            )));
+        }
+        let deadline = Instant::now() + ANSWER;
+        let position = Offset::Offset(offset.cast_signed());
+        // A partition that was assigned this moment may not be ready for a seek yet.
+        while let Err(error) = self.consumer.seek(&self.topic, partition.cast_signed(), position, ANSWER) {
+            if Instant::now() > deadline {
+                return Err(unavailable("seek")(error));
+            }
+            std::thread::yield_now();
+        }
+        self.consumer.resume(&self.list([partition])).map_err(unavailable("resume"))
+    }
+
+    pub(super) fn pause(&self, partitions: impl IntoIterator<Item = u32>) -> Result<(), LogError> {
+        self.consumer.pause(&self.list(partitions)).map_err(unavailable("pause"))
+    }
+
+    pub(super) fn resume(&self, partitions: impl IntoIterator<Item = u32>) -> Result<(), LogError> {
+        self.consumer.resume(&self.list(partitions)).map_err(unavailable("resume"))
+    }
+
+    fn list(&self, partitions: impl IntoIterator<Item = u32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, partition.cast_signed());
+        }
+        list
+    }
+
+    /// The group's committed offsets, once no transaction that could still change them is open: `None` where there is
+    /// none. (KIP-447; librdkafka asks for stable offsets when the isolation level is `read_committed`.)
+    pub(super) fn committed(&self, partitions: &[u32], within: Duration) -> Result<Vec<Option<u64>>, LogError> {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.consumer.committed_offsets(self.list(partitions.iter().copied()), ANSWER) {
+                Ok(list) => {
+                    let offset_of = |&partition: &u32| {
+                        let element = list.find_partition(&self.topic, partition.cast_signed())?;
+                        element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok())
+                    };
+                    return Ok(partitions.iter().map(offset_of).collect());
+                }
+                Err(_) if Instant::now() < deadline => {}
+                Err(error) => return Err(unavailable("committed offsets")(error)),
+            }
+        }
+    }
+
+    /// Offsets as a list, for a transaction or a commit.
+    pub(super) fn offsets(&self, next: impl IntoIterator<Item = (u32, u64)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in next {
+            let added =
+                list.add_partition_offset(&self.topic, partition.cast_signed(), Offset::Offset(offset.cast_signed()));
+            added.expect("an offset below 2^63 is a valid offset");
+        }
+        list
+    }
+
+    pub(super) fn consumer(&self) -> &BaseConsumer<Notes> {
+        &self.consumer
+    }
+}
+
+/// What an error of polling means: nothing to do (librdkafka is at it already), or a new start.
+fn classify(error: KafkaError) -> Result<(), LogError> {
+    let Some(code) = error.rdkafka_error_code() else {
+        return Err(LogError::Unavailable(format!("consumer: {error}")));
+    };
+    match code {
+        RDKafkaErrorCode::BrokerTransportFailure
+        | RDKafkaErrorCode::AllBrokersDown
+        | RDKafkaErrorCode::OperationTimedOut
+        | RDKafkaErrorCode::RequestTimedOut
+        | RDKafkaErrorCode::Resolve
+        | RDKafkaErrorCode::NotCoordinator
+        | RDKafkaErrorCode::CoordinatorNotAvailable
+        | RDKafkaErrorCode::CoordinatorLoadInProgress
+        | RDKafkaErrorCode::RebalanceInProgress
+        | RDKafkaErrorCode::NotLeaderForPartition => {
+            tracing::debug!(%error, "consumer");
+            Ok(())
+        }
+        // The position is gone from under us, or was never valid: nobody may guess another one.
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+            Err(LogError::Refused(format!("the log no longer holds the position: {error}")))
+        }
+        _ => Err(LogError::Unavailable(format!("consumer: {error}"))),
+    }
+}

@@ -1,0 +1,237 @@
+//! Runs a sink: Kafka deals out the partitions, the sink says where each goes on.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use millrace_contracts::Next;
+use rdkafka::consumer::{CommitMode, Consumer};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::KafkaLog;
+use super::member::{Change, Event, Member};
+use super::worker;
+use crate::{Batch, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Written};
+
+/// How long an idle worker waits in one poll; a stop is noticed after it.
+const IDLE: Duration = Duration::from_millis(200);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl KafkaLog {
+    pub(crate) async fn run_sink<S: Sink>(
+        &self,
+        sink: impl Fn() -> S + Send + Sync + 'static,
+        options: RunOptions,
+        stop: CancellationToken,
+    ) -> Result<(), LogError> {
+        let (log, sink) = (self.clone(), std::sync::Arc::new(sink));
+        worker::run(options, stop, move |options, index, stop| Worker::start(&log, sink(), options, index)?.run(stop))
+            .await
+    }
+}
+
+struct Worker<'a, S> {
+    sink: S,
+    options: &'a RunOptions,
+    member: Member,
+    held: BTreeMap<u32, Held>,
+    pause: Duration,
+}
+
+struct Held {
+    /// Where the sink stands, as it said last.
+    stands: Option<u64>,
+    /// Where reading began or goes on when nothing was read.
+    from: u64,
+    /// Read but not written.
+    batch: Batch,
+    /// The last stable offset was reached after the last record of the batch.
+    at_end: bool,
+    /// The sink was told that it is caught up.
+    told: bool,
+}
+
+impl Held {
+    fn step(&self) -> Option<SinkStep<'_>> {
+        let news = !self.batch.is_empty() || (self.at_end && !self.told);
+        let next = self.batch.next_offset().unwrap_or(self.from);
+        news.then_some(SinkStep {
+            batch: &self.batch,
+            expected: self.stands,
+            next,
+            caught_up: self.told || self.at_end,
+        })
+    }
+}
+
+impl<'a, S: Sink> Worker<'a, S> {
+    fn start(log: &KafkaLog, sink: S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
+        let group = log.0.names.group(&options.role);
+        let member = log.0.config.member(&group, &format!("{}-{index}", options.instance));
+        let member = Member::join(&member, log.full_name(sink.topic()))?;
+        Ok(Self { sink, options, member, held: BTreeMap::new(), pause: FIRST_PAUSE })
+    }
+
+    fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
+        while !stop.is_cancelled() {
+            self.collect()?;
+            let written = match self.follow_changes() {
+                Ok(()) => self.write(),
+                Err(error) => Err(error),
+            };
+            match written {
+                Ok(()) if self.pause != FIRST_PAUSE => {
+                    self.pause = FIRST_PAUSE;
+                    self.say_running();
+                }
+                Ok(()) => {}
+                Err(Failure::Sink(error)) => self.hold_back(&error, stop)?,
+                Err(Failure::Log(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<(), LogError> {
+        let limits = self.options.step;
+        let began = Instant::now();
+        let mut records: usize = self.held.values().map(|held| held.batch.len()).sum();
+        let mut bytes: usize = self.held.values().map(|held| held.batch.bytes()).sum();
+        let mut wait = if self.held.values().any(|held| held.step().is_some()) { Duration::ZERO } else { IDLE };
+        while records < limits.records && bytes < limits.bytes && !self.member.changed() {
+            let held = &mut self.held;
+            let polled = self.member.poll(wait, |event| match event {
+                Event::Record(partition, record) => {
+                    let Some(held) = held.get_mut(&partition) else { return };
+                    records += 1;
+                    bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
+                    held.at_end = false;
+                    held.batch.push(record);
+                }
+                Event::End(partition) => {
+                    if let Some(held) = held.get_mut(&partition) {
+                        held.at_end = true;
+                    }
+                }
+            })?;
+            if !polled || began.elapsed() >= limits.wait {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    fn follow_changes(&mut self) -> Result<(), Failure> {
+        if !self.member.changed() && self.held.values().all(|held| held.from != UNPLACED) {
+            return Ok(());
+        }
+        for change in self.member.changes() {
+            match change {
+                Change::Assigned(partitions) => {
+                    let new = partitions.into_iter().map(|partition| (partition, Held::unplaced(partition)));
+                    self.held.extend(new);
+                }
+                Change::Revoked(partitions) => self.held.retain(|partition, _| !partitions.contains(partition)),
+            }
+        }
+        let unplaced: Vec<u32> =
+            self.held.iter().filter(|(_, held)| held.from == UNPLACED).map(|(&partition, _)| partition).collect();
+        for partition in unplaced {
+            let stands = Handle::current().block_on(self.sink.position(partition)).map_err(Failure::Sink)?;
+            self.place(partition, stands)?;
+        }
+        self.say_running();
+        Ok(())
+    }
+
+    fn say_running(&self) {
+        self.options.status.send_replace(Status::Running { partitions: self.held.keys().copied().collect() });
+    }
+
+    /// Goes on reading where the sink stands; from the start when it stands nowhere.
+    fn place(&mut self, partition: u32, stands: Option<u64>) -> Result<(), LogError> {
+        let from = match stands {
+            Some(position) => position,
+            None => self.member.bounds(partition)?.0,
+        };
+        self.member.pause([partition])?;
+        self.member.start_at(partition, from)?;
+        let placed = Held { stands, from, batch: Batch::new(partition), at_end: false, told: false };
+        self.held.insert(partition, placed);
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        let steps: Vec<(u32, SinkStep<'_>)> =
+            self.held.iter().filter_map(|(&partition, held)| Some((partition, held.step()?))).collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let (partitions, steps): (Vec<u32>, Vec<SinkStep<'_>>) = steps.into_iter().unzip();
+        let nexts: Vec<(u64, bool)> = steps.iter().map(|step| (step.next, step.caught_up)).collect();
+        let written = Handle::current().block_on(self.sink.write(&steps)).map_err(Failure::Sink)?;
+        let mut moved = Vec::new();
+        for ((partition, (next, caught_up)), written) in partitions.into_iter().zip(nexts).zip(written) {
+            match written {
+                Written::Moved => {
+                    let held = self.held.get_mut(&partition).expect("held a moment ago");
+                    (held.stands, held.from, held.told) = (Some(next), next, caught_up);
+                    held.batch.clear();
+                    moved.push((partition, next));
+                }
+                Written::Elsewhere(stands) => {
+                    tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
+                    self.place(partition, stands)?;
+                }
+            }
+        }
+        // For people and lag tools only: the sink's own position decides.
+        if !moved.is_empty() {
+            let _ = self.member.consumer().commit(&self.member.offsets(moved), CommitMode::Async);
+        }
+        Ok(())
+    }
+
+    /// After a failed write: the batches stay, reading rests, and the group hears that we are alive.
+    fn hold_back(&mut self, error: &SinkError, stop: &CancellationToken) -> Result<(), LogError> {
+        match error.next {
+            Next::Stop => return Err(LogError::Refused(error.to_string())),
+            Next::Retry | Next::Skip => {}
+        }
+        tracing::warn!(role = self.options.role, %error, "trying again in {:?}", self.pause);
+        self.options.status.send_replace(Status::Retrying { why: error.to_string() });
+        let placed = |(&partition, held): (&u32, &Held)| (held.from != UNPLACED).then_some(partition);
+        let resting: Vec<u32> = self.held.iter().filter_map(placed).collect();
+        self.member.pause(resting.iter().copied())?;
+        worker::wait(stop, self.pause);
+        self.member.poll(Duration::ZERO, |_| {})?;
+        let kept = resting.into_iter().filter(|partition| self.held.contains_key(partition));
+        if !self.member.changed() {
+            self.member.resume(kept)?;
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+/// Stands in `Held::from` until the sink has said where it stands.
+const UNPLACED: u64 = u64::MAX;
+
+impl Held {
+    fn unplaced(partition: u32) -> Self {
+        Self { stands: None, from: UNPLACED, batch: Batch::new(partition), at_end: false, told: false }
+    }
+}
+
+enum Failure {
+    Sink(SinkError),
+    Log(LogError),
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}

@@ -1,0 +1,198 @@
+//! Runs a stage: poll, apply, and one transaction for outputs, changes and input offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fail::fail_point;
+use millrace_contracts::{Position, StateKey};
+use tokio_util::sync::CancellationToken;
+
+use super::KafkaLog;
+use super::member::{Change, Event, Member};
+use super::restore::Restored;
+use super::transaction::{Failed, Transactional};
+use super::worker;
+use crate::{Batch, LogError, RunOptions, Stage, Status, Step};
+
+/// How long an idle worker waits in one poll; a stop is noticed after it.
+const IDLE: Duration = Duration::from_millis(200);
+/// How long input may pause before the step is committed: a transaction costs the brokers as much as 2,000 records.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl KafkaLog {
+    pub(crate) async fn run_stage<S: Stage>(
+        &self,
+        stage: Arc<S>,
+        options: RunOptions,
+        stop: CancellationToken,
+    ) -> Result<(), LogError> {
+        let log = self.clone();
+        worker::run(options, stop, move |options, index, stop| Worker::start(&log, &*stage, options, index)?.run(stop))
+            .await
+    }
+}
+
+struct Worker<'a, S: Stage> {
+    log: &'a KafkaLog,
+    stage: &'a S,
+    options: &'a RunOptions,
+    member: Member,
+    producer: Transactional,
+    held: BTreeMap<u32, Held<S>>,
+    step: Step,
+}
+
+struct Held<S: Stage> {
+    state: S::State,
+    /// Read but not counted.
+    batch: Batch,
+}
+
+impl<'a, S: Stage> Worker<'a, S> {
+    fn start(log: &'a KafkaLog, stage: &'a S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
+        let config = &log.0.config;
+        let id = log.0.names.transactional_id(&options.role, &options.instance, index);
+        let producer = Transactional::open(&config.transactional(&id))?;
+        let member = config.member(&log.0.names.group(&options.role), &format!("{}-{index}", options.instance));
+        let member = Member::join(&member, log.full_name(stage.input()))?;
+        Ok(Self { log, stage, options, member, producer, held: BTreeMap::new(), step: Step::default() })
+    }
+
+    fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
+        while !stop.is_cancelled() {
+            self.collect()?;
+            self.follow_changes()?;
+            if self.held.values().any(|held| !held.batch.is_empty()) {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the batches until a limit is met, the input pauses or the assignment changes.
+    fn collect(&mut self) -> Result<(), LogError> {
+        let limits = self.options.step;
+        let mut records: usize = self.held.values().map(|held| held.batch.len()).sum();
+        let mut bytes: usize = self.held.values().map(|held| held.batch.bytes()).sum();
+        let began = Instant::now();
+        let mut wait = if records == 0 { IDLE } else { PAUSE };
+        while records < limits.records && bytes < limits.bytes && !self.member.changed() {
+            let held = &mut self.held;
+            let polled = self.member.poll(wait, |event| {
+                // What was fetched before a partition was revoked is no longer ours; its new owner reads it.
+                if let Event::Record(partition, record) = event
+                    && let Some(held) = held.get_mut(&partition)
+                {
+                    records += 1;
+                    bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
+                    held.batch.push(record);
+                }
+            })?;
+            if records == 0 && !polled {
+                break;
+            }
+            if records > 0 {
+                // The clock is read when the queue runs dry and every 256 records: it costs as much as counting one.
+                if polled && !records.is_multiple_of(256) {
+                    wait = Duration::ZERO;
+                    continue;
+                }
+                let elapsed = began.elapsed();
+                if elapsed >= limits.wait || (!polled && wait > Duration::ZERO) {
+                    break;
+                }
+                wait = if polled { Duration::ZERO } else { PAUSE.min(limits.wait.saturating_sub(elapsed)) };
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_changes(&mut self) -> Result<(), LogError> {
+        if !self.member.changed() {
+            return Ok(());
+        }
+        let mut assigned = Vec::new();
+        for change in self.member.changes() {
+            match change {
+                Change::Assigned(partitions) => assigned.extend(partitions),
+                Change::Revoked(partitions) => {
+                    assigned.retain(|partition| !partitions.contains(partition));
+                    self.held.retain(|partition, _| !partitions.contains(partition));
+                }
+            }
+        }
+        if !assigned.is_empty() {
+            self.options.status.send_replace(Status::Restoring { partitions: assigned.clone() });
+            fail_point!("kafka::stage::assigned");
+            let restored = self.log.restore(self.stage, &self.member, &mut self.producer, &assigned)?;
+            for Restored { partition, state, next_offset } in restored {
+                self.member.start_at(partition, next_offset)?;
+                self.held.insert(partition, Held { state, batch: Batch::new(partition) });
+            }
+        }
+        self.options.status.send_replace(Status::Running { partitions: self.held.keys().copied().collect() });
+        Ok(())
+    }
+
+    /// Counts the batches and commits them. After an abort they are still there, uncounted, for the next round.
+    fn commit(&mut self) -> Result<(), LogError> {
+        self.step.clear();
+        let mut undo = Vec::new();
+        let mut next = Vec::new();
+        for (&partition, held) in self.held.iter_mut().filter(|(_, held)| !held.batch.is_empty()) {
+            undo.push((partition, self.stage.apply(&mut held.state, &held.batch, &mut self.step)));
+            let next_offset = held.batch.next_offset().expect("the batch is not empty");
+            next.push((partition, next_offset));
+            let position = Position { next_offset };
+            self.step.put(self.stage.changes(), partition, StateKey::Position(partition), |out| position.encode(out));
+        }
+        fail_point!("kafka::stage::applied");
+        match self.transact(&next) {
+            Ok(()) => {
+                metrics::counter!(crate::metric::STEPS).increment(1);
+                for (partition, _) in next {
+                    self.held.get_mut(&partition).expect("held a moment ago").batch.clear();
+                }
+                Ok(())
+            }
+            Err(Failed::Aborted(why)) => {
+                tracing::info!(why, "transaction aborted: its records are counted again");
+                metrics::counter!(crate::metric::ABORTS).increment(1);
+                for (partition, undo) in undo {
+                    self.stage.undo(&mut self.held.get_mut(&partition).expect("held a moment ago").state, undo);
+                }
+                Ok(())
+            }
+            Err(Failed::Lost(error)) => Err(error),
+        }
+    }
+
+    fn transact(&mut self, next: &[(u32, u64)]) -> Result<(), Failed> {
+        let transaction = self.producer.begin()?;
+        let log = self.log;
+        let prepared = self
+            .step
+            .records()
+            .try_for_each(|record| {
+                transaction.produce(log.full_name(record.topic), record.partition, record.key, record.value)
+            })
+            .and_then(|()| {
+                fail_point!("kafka::stage::produced");
+                transaction.drain()
+            })
+            .and_then(|()| {
+                fail_point!("kafka::stage::drained");
+                transaction.offsets(&self.member, &self.member.offsets(next.iter().copied()))
+            });
+        match prepared {
+            Ok(()) => {
+                fail_point!("kafka::stage::offsets_sent");
+                let committed = transaction.commit();
+                fail_point!("kafka::stage::committed");
+                committed
+            }
+            Err(error) => Err(transaction.failed("transaction", &error)),
+        }
+    }
+}

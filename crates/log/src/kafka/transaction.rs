@@ -1,0 +1,163 @@
+//! A transaction as a value: open, it borrows the producer for itself; committing or aborting consumes it.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, TopicPartitionList};
+
+use super::member::Member;
+use super::unavailable;
+use crate::LogError;
+
+/// How long a request of the transaction protocol may take before the producer is given up.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The one transactional producer of a worker.
+pub(super) struct Transactional {
+    producer: BaseProducer<Deliveries>,
+}
+
+/// Keeps the first delivery that failed.
+#[derive(Default)]
+struct Deliveries {
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.failed.lock().expect("no holder of this lock panics").get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// Why a transaction did not commit.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// It was aborted: nothing of it is visible, and the producer can go on.
+    Aborted(String),
+    /// The producer cannot go on. librdkafka has no KIP-890: whether the transaction committed is known only to the
+    /// log, so a new producer (new epoch) and a restore decide.
+    Lost(LogError),
+}
+
+impl Transactional {
+    /// Makes the producer and fences every earlier one of the same id, whose open transaction is aborted.
+    pub(super) fn open(config: &ClientConfig) -> Result<Self, LogError> {
+        let producer = BaseProducer::from_config_and_context(config, Deliveries::default())
+            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
+        producer.init_transactions(ANSWER).map_err(unavailable("init transactions"))?;
+        Ok(Self { producer })
+    }
+
+    pub(super) fn begin(&mut self) -> Result<Transaction<'_>, Failed> {
+        self.producer.context().failed.lock().expect("no holder of this lock panics").take();
+        self.producer.begin_transaction().map_err(|error| Failed::Lost(unavailable("begin transaction")(error)))?;
+        Ok(Transaction { producer: &self.producer })
+    }
+}
+
+/// An open transaction. Its order is fixed: produce, drain, offsets, commit. Nothing is produced after the offsets: a
+/// record still queued then can land behind a new owner's restore.
+pub(super) struct Transaction<'p> {
+    producer: &'p BaseProducer<Deliveries>,
+}
+
+impl Transaction<'_> {
+    pub(super) fn produce(&self, topic: &str, partition: u32, key: &[u8], value: &[u8]) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + ANSWER;
+        let mut record = BaseRecord::to(topic).partition(partition.cast_signed()).key(key).payload(value);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, back)) => {
+                    let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                    if !full || Instant::now() > deadline {
+                        return Err(error);
+                    }
+                    record = back;
+                    self.producer.poll(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    /// Waits until every record is delivered and nothing is in flight. Besides the order this saves time: librdkafka's own
+    /// flush inside the commit comes in grains of 100 ms.
+    pub(super) fn drain(&self) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + ANSWER;
+        while self.producer.in_flight_count() > 0 {
+            if Instant::now() > deadline {
+                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            }
+            self.producer.poll(Duration::from_millis(10));
+        }
+        match self.producer.context().failed.lock().expect("no holder of this lock panics").take() {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Makes the input offsets part of the transaction, fenced by the member's current generation (KIP-447).
+    pub(super) fn offsets(&self, member: &Member, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+        let metadata: Option<ConsumerGroupMetadata> = member.consumer().group_metadata();
+        // Taken afresh every time: it holds the generation.
+        let metadata = metadata.ok_or(KafkaError::Canceled)?;
+        retrying(|| self.producer.send_offsets_to_transaction(offsets, &metadata, ANSWER))
+    }
+
+    pub(super) fn commit(self) -> Result<(), Failed> {
+        // No time-out of ours: librdkafka gives up after the transaction's.
+        match retrying(|| self.producer.commit_transaction(Timeout::Never)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.failed("commit", &error)),
+        }
+    }
+
+    /// Ends the transaction after a failed operation, by what the error asks for.
+    pub(super) fn failed(self, doing: &str, error: &KafkaError) -> Failed {
+        if requires_new_producer(error) {
+            return Failed::Lost(LogError::Unavailable(format!("{doing}: {error}")));
+        }
+        // Records of ours may still be queued; an aborted transaction waits for them.
+        match retrying(|| self.producer.abort_transaction(Timeout::Never)) {
+            Ok(()) => Failed::Aborted(format!("{doing}: {error}")),
+            Err(abort) => Failed::Lost(LogError::Unavailable(format!("{doing}: {error}; abort: {abort}"))),
+        }
+    }
+}
+
+/// Anything that is neither plainly abortable nor a record's own failure ends the producer.
+fn requires_new_producer(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => !error.txn_requires_abort(),
+        KafkaError::MessageProduction(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => true,
+        KafkaError::MessageProduction(_) | KafkaError::Flush(_) | KafkaError::Canceled => false,
+        _ => true,
+    }
+}
+
+/// Repeats a request while librdkafka says that repeating it is safe.
+fn retrying(mut request: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + ANSWER;
+    let retriable = |error: &RDKafkaError| error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort();
+    loop {
+        match request() {
+            Err(KafkaError::Transaction(error)) if retriable(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}

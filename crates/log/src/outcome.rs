@@ -1,0 +1,143 @@
+//! How an append ends: acknowledged, refused or unknown.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+
+/// How one append ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The record is in the log at this offset, as durable as configured.
+    Acknowledged(u64),
+    /// The record was never enqueued and is not in the log: safe to send again.
+    Refused(Refusal),
+    /// A time-out, a lost connection or a failed sync: the record may or may not be in the log.
+    Unknown,
+}
+
+/// Why a record was never enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The bounded queue to the log is full.
+    Full,
+    /// The record is larger than the log takes.
+    TooLarge,
+    /// The log is closing.
+    ShuttingDown,
+    /// No broker can be reached, or the log's writer has failed.
+    Unavailable,
+    /// The disk is at its reserve.
+    DiskFull,
+}
+
+const REFUSALS: [Refusal; 5] =
+    [Refusal::Full, Refusal::TooLarge, Refusal::ShuttingDown, Refusal::Unavailable, Refusal::DiskFull];
+
+// An outcome in one word: offsets below 2^63, refusals counted down from the top, unknown at the very top.
+const UNKNOWN: u64 = u64::MAX;
+
+impl Outcome {
+    fn pack(self) -> u64 {
+        match self {
+            Self::Acknowledged(offset) => offset,
+            Self::Refused(why) => UNKNOWN - 1 - why as u64,
+            Self::Unknown => UNKNOWN,
+        }
+    }
+
+    fn unpack(word: u64) -> Self {
+        match usize::try_from(UNKNOWN - word) {
+            Ok(0) => Self::Unknown,
+            Ok(n) if n <= REFUSALS.len() => Self::Refused(REFUSALS[n - 1]),
+            _ => Self::Acknowledged(word),
+        }
+    }
+}
+
+/// The outcomes of one call of [`Log::append`](crate::Log::append), in the order of its records. Resolves when the last
+/// one is known; never later than the engine's own time-out for a record.
+#[derive(Debug)]
+#[must_use = "an append means nothing until its outcome is known"]
+pub struct Receipts(Arc<Slots>);
+
+#[derive(Debug)]
+struct Slots {
+    words: Box<[AtomicU64]>,
+    pending: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+/// The duty to say how one record ended. Dropped without a word, the outcome is unknown.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    slots: Arc<Slots>,
+    index: usize,
+}
+
+impl Receipts {
+    /// Receipts for `records` appends, and a ticket for each, in order.
+    pub(crate) fn new(records: usize) -> (Self, impl Iterator<Item = Ticket>) {
+        let words = (0..records).map(|_| AtomicU64::new(UNKNOWN)).collect();
+        let slots = Arc::new(Slots { words, pending: AtomicUsize::new(records), waker: AtomicWaker::new() });
+        let tickets = slots.clone();
+        (Self(slots), (0..records).map(move |index| Ticket { slots: tickets.clone(), index }))
+    }
+}
+
+impl Future for Receipts {
+    type Output = Vec<Outcome>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Outcome>> {
+        self.0.waker.register(cx.waker());
+        if self.0.pending.load(Ordering::Acquire) > 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.0.words.iter().map(|word| Outcome::unpack(word.load(Ordering::Relaxed))).collect())
+    }
+}
+
+impl Ticket {
+    /// Says how the record ended.
+    pub(crate) fn resolve(self, outcome: Outcome) {
+        self.slots.words[self.index].store(outcome.pack(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.slots.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.slots.waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_pack_into_a_word() {
+        let refused = REFUSALS.map(Outcome::Refused);
+        for outcome in
+            refused.into_iter().chain([Outcome::Acknowledged(0), Outcome::Acknowledged(1 << 62), Outcome::Unknown])
+        {
+            assert_eq!(Outcome::unpack(outcome.pack()), outcome);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_ticket_is_an_unknown_outcome() {
+        let (receipts, tickets) = Receipts::new(3);
+        let mut tickets = tickets.collect::<Vec<_>>().into_iter();
+        tickets.next().unwrap().resolve(Outcome::Acknowledged(7));
+        let last = tickets.next_back().unwrap();
+        drop(tickets);
+        let waiting = tokio::spawn(receipts);
+        last.resolve(Outcome::Refused(Refusal::Full));
+        let got = waiting.await.unwrap();
+        assert_eq!(got, [Outcome::Acknowledged(7), Outcome::Unknown, Outcome::Refused(Refusal::Full)]);
+    }
+}
