@@ -1,0 +1,61 @@
+//! What is known of one hour in one partition: two counters and the set of users.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use hashbrown::HashSet;
+use millrace_contracts::{Hour, HourCounters, Kind, UserHash};
+
+/// User hashes are uniform already: hashing them again would only cost time.
+#[derive(Default)]
+pub(crate) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a user hash is one u64")
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// One hour in one partition.
+#[derive(Debug)]
+pub(crate) struct HourState {
+    pub(crate) hour: Hour,
+    pub(crate) counters: HourCounters,
+    /// Where the step under way keeps notes of this hour.
+    pub(crate) touched: Option<usize>,
+    users: HashSet<u64, BuildHasherDefault<AsIs>>,
+}
+
+impl HourState {
+    pub(crate) fn new(hour: Hour) -> Self {
+        Self { hour, counters: HourCounters::default(), touched: None, users: HashSet::default() }
+    }
+
+    /// Counts an event; true when the user is new to the hour.
+    pub(crate) fn count(&mut self, kind: Kind, user: UserHash) -> bool {
+        match kind {
+            Kind::Click => self.counters.clicks += 1,
+            Kind::Impression => self.counters.impressions += 1,
+        }
+        self.users.insert(user.get())
+    }
+
+    pub(crate) fn add_user(&mut self, user: UserHash) {
+        self.users.insert(user.get());
+    }
+
+    pub(crate) fn remove_user(&mut self, user: UserHash) {
+        self.users.remove(&user.get());
+    }
+
+    pub(crate) fn unique_users(&self) -> u64 {
+        self.users.len() as u64
+    }
+}
