@@ -1,0 +1,58 @@
+//! The read side: the counts of an hour over HTTP, and the schemas of the log in a schema registry's read API.
+//!
+//! A datum comes in from a read model ([`Reads`]: Redis for live hours, the archive for all) and goes out as one of
+//! three representations with headers that tell how fresh it is. The way of one request through the files: `http` parses
+//! (`params`, `accept`), asks `current` for the hour that runs now or `flights` for any other, both of which read through
+//! [`Hours`] and keep what they got as a ready-made `page`; `conditional` may turn that into a 304.
+//!
+//! Not here: how the stores keep their numbers (`millrace-store`), who fills them (`millrace-materializer`), and the
+//! accept loop with its limits (`millrace-service`). Nothing here runs unless a request asks for it.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod accept;
+mod conditional;
+mod config;
+mod current;
+mod flights;
+mod hours;
+mod http;
+mod metrics;
+mod page;
+mod params;
+mod readiness;
+mod registry;
+
+use std::sync::Arc;
+
+use millrace_contracts::Names;
+use millrace_service::health::Health;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use hours::{Found, Hours, Reads, Tier, Tiers};
+pub use http::{Clock, router, system_clock};
+
+/// Why the query service ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The accept loop failed.
+    #[error("the query listener failed: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Serves reads on `listener` until `stop` is cancelled.
+///
+/// The component `query` of `health` says whether a store could be read when it was last asked; `/readyz` asks.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    reads: Reads,
+    names: Names,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let hours = Arc::new(Tiers::new(reads, config.store_timeout.0));
+    let router = router(&config, hours, &names, &health, system_clock());
+    Ok(millrace_service::http::serve(listener, router, config.limits, stop).await?)
+}

@@ -1,0 +1,41 @@
+//! Readiness of the query service: whether a store could be read when one was last asked.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use millrace_service::health::Component;
+
+use crate::current::Outcome;
+
+const UNKNOWN: u8 = 0;
+const READY: u8 = 1;
+const NOT_READY: u8 = 2;
+
+/// The component `query`; told on changes only, since every read notes its outcome.
+pub(crate) struct Readiness {
+    component: Component,
+    last: AtomicU8,
+}
+
+impl Readiness {
+    pub(crate) fn new(component: Component) -> Self {
+        component.not_ready("no read model has been asked yet");
+        Self { component, last: AtomicU8::new(UNKNOWN) }
+    }
+
+    pub(crate) fn note(&self, outcome: &Outcome) {
+        // A rebuilding model can be reached, and its 503 is the answer every instance would give.
+        let now = match outcome {
+            Outcome::Known(page) if page.is_stale() => NOT_READY,
+            Outcome::Known(_) | Outcome::Rebuilding => READY,
+            Outcome::Unavailable => NOT_READY,
+        };
+        if self.last.swap(now, Ordering::AcqRel) == now {
+            return;
+        }
+        if now == READY {
+            self.component.ready();
+        } else {
+            self.component.not_ready("no read model can be reached");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The schemas of the log in the read API of Confluent's schema registry, so that its tools decode our topics.
+//!
+//! Ids and texts are fixed (`millrace-contracts`), so this is a set of constants behind paths: nothing can be written,
+//! and every subject's versions count from 1 in the order of their ids.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use millrace_contracts::{Names, Topic, schemas};
+use millrace_service::http::OwnForm;
+use millrace_service::shown;
+use serde_json::json;
+
+use crate::params::{Plus, decoded};
+
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+/// No released schema changes, so nothing is ever compared; this is the level the fixed ids amount to.
+const COMPATIBILITY: &str = "FULL_TRANSITIVE";
+
+/// One version of a subject.
+struct Registered {
+    subject: String,
+    version: u32,
+    id: u32,
+    schema: String,
+}
+
+struct Registry {
+    versions: Vec<Registered>,
+}
+
+/// An error as the registry's clients expect it.
+struct Refusal {
+    error_code: u32,
+    message: String,
+}
+
+impl Refusal {
+    fn new(error_code: u32, message: impl Into<String>) -> Self {
+        Self { error_code, message: message.into() }
+    }
+
+    fn subject(subject: &str) -> Self {
+        Self::new(40_401, format!("Subject '{}' not found.", shown(subject)))
+    }
+
+    fn schema(id: &str) -> Self {
+        Self::new(40_403, format!("Schema {} not found", shown(id)))
+    }
+
+    /// The status is what the error code begins with.
+    fn status(&self) -> StatusCode {
+        let code = if self.error_code > 999 { self.error_code / 100 } else { self.error_code };
+        u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_REQUEST)
+    }
+}
+
+pub(crate) fn router(names: &Names) -> Router {
+    let registry = Arc::new(Registry::new(names));
+    Router::new()
+        .route("/registry", any(answer))
+        .route("/registry/", any(answer))
+        .route("/registry/{*path}", any(answer))
+        .with_state(registry)
+}
+
+async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Response {
+    let path = request.uri().path().strip_prefix("/registry").unwrap_or_default();
+    let found = if matches!(*request.method(), Method::GET | Method::HEAD) {
+        let query = request.uri().query().unwrap_or_default();
+        registry.find(path, query.split('&').any(|pair| pair == "defaultToGlobal=true"))
+    } else {
+        Err(Refusal::new(405, "HTTP 405 Method Not Allowed: this registry is read-only, its schemas are fixed"))
+    };
+    let (status, body) = match found {
+        Ok(body) => (StatusCode::OK, body),
+        Err(refusal) => {
+            let body = json!({"error_code": refusal.error_code, "message": refusal.message});
+            (refusal.status(), body.to_string())
+        }
+    };
+    let mut response = (status, body).into_response();
+    // Clients of a registry read its own errors, not problem documents.
+    response.extensions_mut().insert(OwnForm);
+    let headers = response.headers_mut();
+    if status != StatusCode::OK
+        && let Ok(id) = HeaderValue::try_from(uuid::Uuid::now_v7().to_string())
+    {
+        headers.insert("x-request-id", id);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
+    }
+    response
+}
+
+impl Registry {
+    fn new(names: &Names) -> Self {
+        let mut versions: Vec<Registered> = Vec::new();
+        for schema in schemas() {
+            let topic = millrace_contracts::TOPICS.iter().find(|topic: &&Topic| topic.name == schema.topic);
+            let subject = schema.subject(&topic.map_or_else(|| schema.topic.to_owned(), |topic| names.topic(topic)));
+            let before = versions.iter().filter(|version| version.subject == subject).count();
+            let version = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
+            versions.push(Registered { subject, version, id: schema.id, schema: compact(schema.text) });
+        }
+        Self { versions }
+    }
+
+    /// The body for a path below `/registry`; `global` stands in for a subject's own settings, of which there are none.
+    fn find(&self, path: &str, global: bool) -> Result<String, Refusal> {
+        let segments: Option<Vec<_>> =
+            path.split('/').filter(|segment| !segment.is_empty()).map(|segment| decoded(segment, Plus::Plus)).collect();
+        let segments = segments.ok_or_else(|| Refusal::new(400, "HTTP 400 Bad Request: broken percent-encoding"))?;
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let body = match segments[..] {
+            [] => json!({}),
+            ["subjects"] => {
+                let mut subjects: Vec<&str> = self.versions.iter().map(|version| &*version.subject).collect();
+                subjects.sort_unstable();
+                subjects.dedup();
+                json!(subjects)
+            }
+            ["subjects", subject, "versions"] => self.subject(subject)?.iter().map(|version| version.version).collect(),
+            ["subjects", subject, "versions", version] => {
+                let Registered { subject, version, id, schema } = self.version(subject, version)?;
+                json!({"subject": subject, "version": version, "id": id, "schema": schema})
+            }
+            ["subjects", subject, "versions", version, "schema"] => {
+                return Ok(self.version(subject, version)?.schema.clone());
+            }
+            ["schemas", "types"] => json!(["AVRO"]),
+            ["schemas", "ids", id] => json!({"schema": self.schema(id)?.schema}),
+            ["schemas", "ids", id, "schema"] => return Ok(self.schema(id)?.schema.clone()),
+            ["schemas", "ids", id, "versions"] => {
+                let Registered { subject, version, .. } = self.schema(id)?;
+                json!([{"subject": subject, "version": version}])
+            }
+            ["schemas", "ids", id, "subjects"] => json!([self.schema(id)?.subject]),
+            ["config"] => json!({"compatibilityLevel": COMPATIBILITY}),
+            ["config", _] if global => json!({"compatibilityLevel": COMPATIBILITY}),
+            ["config", subject] => {
+                self.subject(subject)?;
+                let what = "does not have subject-level compatibility configured";
+                return Err(Refusal::new(40_408, format!("Subject '{}' {what}", shown(subject))));
+            }
+            ["mode"] => json!({"mode": "READONLY"}),
+            _ => return Err(Refusal::new(404, "HTTP 404 Not Found")),
+        };
+        Ok(body.to_string())
+    }
+
+    fn subject(&self, subject: &str) -> Result<Vec<&Registered>, Refusal> {
+        let versions: Vec<_> = self.versions.iter().filter(|version| version.subject == subject).collect();
+        if versions.is_empty() { Err(Refusal::subject(subject)) } else { Ok(versions) }
+    }
+
+    fn version(&self, subject: &str, version: &str) -> Result<&Registered, Refusal> {
+        let versions = self.subject(subject)?;
+        let missing = || Refusal::new(40_402, format!("Version {} not found.", shown(version)));
+        // -1 is the older word for latest.
+        if matches!(version, "latest" | "-1") {
+            return versions.last().copied().ok_or_else(missing);
+        }
+        let number: i32 = version.parse().ok().filter(|&number| number > 0).ok_or_else(|| {
+            let what = "is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\"";
+            Refusal::new(42_202, format!("The specified version '{}' {what}", shown(version)))
+        })?;
+        versions.into_iter().find(|found| i64::from(found.version) == i64::from(number)).ok_or_else(missing)
+    }
+
+    fn schema(&self, id: &str) -> Result<&Registered, Refusal> {
+        let number: Option<u32> = id.parse().ok();
+        self.versions.iter().find(|version| Some(version.id) == number).ok_or_else(|| Refusal::schema(id))
+    }
+}
+
+/// JSON without the white space between its tokens; the order of keys stays.
+fn compact(json: &str) -> String {
+    let (mut quoted, mut escaped) = (false, false);
+    json.chars()
+        .filter(|&c| {
+            let keep = quoted || !c.is_ascii_whitespace();
+            match c {
+                '"' if !escaped => quoted = !quoted,
+                _ => {}
+            }
+            escaped = quoted && c == '\\' && !escaped;
+            keep
+        })
+        .collect()
+}

@@ -1,0 +1,137 @@
+//! What a read answers: numbers, representations, caching headers.
+
+use millrace_contracts::Exactness;
+use millrace_query::Tier;
+
+use crate::harness::{HOUR_MS, NOW_MS, Said, Server, totals};
+
+const TEXT: &str = "unique_users,7\nclicks,5\nimpressions,11\n";
+
+async fn serving() -> Server {
+    let server = Server::start().await;
+    server.stores.say(Said::Known(totals(7, 5, 11), Tier::Redis));
+    server
+}
+
+#[tokio::test]
+async fn three_representations() {
+    let server = serving().await;
+    for timestamp in [NOW_MS, NOW_MS - 3 * HOUR_MS] {
+        for (accept, content_type, body) in [
+            (None, "text/plain; charset=utf-8", TEXT),
+            (Some("*/*"), "text/plain; charset=utf-8", TEXT),
+            (Some("text/plain"), "text/plain; charset=utf-8", TEXT),
+            (Some("application/json"), "application/json", r#"{"unique_users":7,"clicks":5,"impressions":11}"#),
+            (Some("text/csv"), "text/csv; charset=utf-8; header=present", "unique_users,clicks,impressions\n7,5,11\n"),
+            (
+                Some("text/csv;q=0.1, application/*;q=0.2, image/png"),
+                "application/json",
+                r#"{"unique_users":7,"clicks":5,"impressions":11}"#,
+            ),
+        ] {
+            let headers: Vec<_> = accept.map(|accept| ("accept", accept)).into_iter().collect();
+            let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &headers).await;
+            assert_eq!((reply.status, reply.text()), (200, body), "{accept:?}");
+            assert_eq!(reply.header("content-type"), Some(content_type));
+            assert_eq!(reply.header("vary"), Some("Accept"));
+            assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn freshness_is_told() {
+    let server = serving().await;
+    let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await;
+    assert_eq!(reply.header("millrace-tier"), Some("memory"));
+    assert_eq!(reply.header("millrace-exactness"), Some("exact"));
+    assert_eq!(reply.header("millrace-as-of"), Some("2026-11-21T08:30:00Z"));
+    assert_eq!(reply.header("millrace-stale"), None);
+    assert_eq!(reply.header("cache-control"), Some("max-age=1, must-revalidate"));
+
+    let mut approximate = totals(7, 5, 11);
+    approximate.exactness = Exactness::Approximate;
+    for tier in [Tier::Redis, Tier::Archive] {
+        server.stores.say(Said::Known(approximate, tier));
+        let reply = server.get(&format!("/analytics?timestamp={}", NOW_MS - HOUR_MS), &[]).await;
+        assert_eq!(reply.header("millrace-tier"), Some(tier.as_str()));
+        assert_eq!(reply.header("millrace-exactness"), Some("approximate"));
+        assert_eq!(reply.header("cache-control"), Some("max-age=60, must-revalidate"));
+    }
+    let future = server.get(&format!("/analytics?timestamp={}", NOW_MS + HOUR_MS), &[]).await;
+    assert_eq!(future.header("cache-control"), Some("max-age=1, must-revalidate"));
+}
+
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let server = serving().await;
+    for timestamp in [NOW_MS, 123] {
+        let target = format!("/analytics?timestamp={timestamp}");
+        let get = server.get(&target, &[]).await;
+        let head = server.send("HEAD", &target, &[]).await;
+        assert_eq!(head.status, 200);
+        assert_eq!(head.body, b"");
+        assert_eq!(get.header("content-length"), Some("39"));
+        assert_eq!(head.sorted_headers(), get.sorted_headers());
+    }
+    let head = server.send("HEAD", "/analytics?timestamp=x", &[]).await;
+    assert_eq!((head.status, &*head.body), (400, &b""[..]));
+}
+
+#[tokio::test]
+async fn a_held_representation_is_not_sent_again() {
+    let server = serving().await;
+    for timestamp in [NOW_MS, 123] {
+        let target = format!("/analytics?timestamp={timestamp}");
+        let text = server.get(&target, &[]).await.header("etag").unwrap().to_owned();
+        let json = server.get(&target, &[("accept", "application/json")]).await.header("etag").unwrap().to_owned();
+        assert_ne!(text, json, "representations have tags of their own");
+        assert!(text.starts_with('"'), "strong");
+        for (held, status) in [
+            (text.clone(), 304),
+            (format!("W/{text}"), 304),
+            (format!("\"other\", {text}"), 304),
+            ("*".to_owned(), 304),
+            (json, 200),
+            ("\"other\"".to_owned(), 200),
+            (text.replace('"', ""), 200),
+        ] {
+            let reply = server.get(&target, &[("if-none-match", &held)]).await;
+            assert_eq!(reply.status, status, "{held}");
+            assert_eq!(reply.header("etag"), Some(&*text));
+            assert_eq!(reply.header("vary"), Some("Accept"));
+            assert!(reply.header("cache-control").is_some());
+            if status == 304 {
+                assert_eq!((&*reply.body, reply.header("content-type")), (&b""[..], None));
+            }
+        }
+    }
+    let target = "/analytics?timestamp=123";
+    let before = server.get(target, &[]).await.header("etag").unwrap().to_owned();
+    server.stores.say(Said::Known(totals(7, 5, 12), Tier::Redis));
+    let after = server.get(target, &[("if-none-match", &before)]).await;
+    assert_eq!((after.status, after.text()), (200, "unique_users,7\nclicks,5\nimpressions,12\n"));
+    assert_ne!(after.header("etag"), Some(&*before));
+}
+
+#[tokio::test]
+async fn zeros_only_when_known() {
+    let server = Server::start().await;
+    server.stores.say(Said::Known(totals(0, 0, 0), Tier::Archive));
+    let zeros = server.get("/analytics?timestamp=0", &[]).await;
+    assert_eq!((zeros.status, zeros.text()), (200, "unique_users,0\nclicks,0\nimpressions,0\n"));
+
+    server.stores.say(Said::Rebuilding);
+    for timestamp in [0, NOW_MS] {
+        let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &[]).await;
+        assert_eq!((reply.status, reply.code()), (503, "rebuilding".to_owned()));
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+    server.stores.say(Said::Away);
+    server.clock.advance(1_000);
+    for timestamp in [0, NOW_MS] {
+        let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &[]).await;
+        assert_eq!((reply.status, reply.code()), (503, "unavailable".to_owned()));
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+}

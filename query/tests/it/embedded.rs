@@ -1,0 +1,77 @@
+//! The whole service over the embedded engine's archive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
+use millrace_query::{Reads, Tiers, system_clock};
+use millrace_service::health::Health;
+use millrace_store::{Archive, HourlyStore as _, HourlyWrite, Written};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Client, config};
+
+#[tokio::test]
+async fn from_the_archive_to_the_client() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = fjall::Database::builder(directory.path()).open().unwrap();
+    let archive = Archive::embedded(&database, 2).unwrap();
+    let mut writer = archive.writer();
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client(listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let reads = Reads { live: None, archive, live_hours: 24 };
+    let service =
+        tokio::spawn(millrace_query::run(config(), listener, reads, Names::default(), Health::new(), stop.clone()));
+
+    let (past, current) = (Hour::of_ms(123), Hour::of_ms(system_clock()()));
+    let target = |hour: Hour| format!("/analytics?timestamp={}", hour.start_ms());
+    for hour in [past, current] {
+        let reply = client.send("GET", &target(hour), &[]).await;
+        assert_eq!((reply.status, reply.code()), (503, "rebuilding".to_owned()), "nothing is known yet");
+    }
+    for partition in 0..2 {
+        let count = |hour| HourlyCount {
+            hour,
+            partition,
+            generation: 1,
+            next_offset: 9,
+            clicks: 1,
+            impressions: u64::from(partition),
+            unique_users: 2,
+            exactness: Exactness::Exact,
+        };
+        // Both hours the test may run in, should one end meanwhile.
+        let counts = [count(past), count(current), count(current.plus(1))];
+        let write = HourlyWrite { partition, expected: None, next: 2, caught_up: true, counts: &counts };
+        assert_eq!(writer.write(&[write]).await, Ok(vec![Written::Moved]));
+    }
+    let reply = client.send("GET", &target(past), &[]).await;
+    assert_eq!(reply.text(), "unique_users,4\nclicks,2\nimpressions,1\n");
+    assert_eq!(reply.header("millrace-tier"), Some("archive"));
+    let empty = client.send("GET", &target(past.plus(1)), &[]).await;
+    assert_eq!(empty.text(), "unique_users,0\nclicks,0\nimpressions,0\n");
+
+    // The 503 of above may still be fresh for an interval.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let reply = loop {
+        let target = target(Hour::of_ms(system_clock()()));
+        let reply = client.send("GET", &target, &[]).await;
+        if reply.status == 200 || tokio::time::Instant::now() > deadline {
+            break reply;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(reply.text(), "unique_users,4\nclicks,2\nimpressions,1\n");
+    assert_eq!(client.send("GET", "/readyz", &[]).await.status, 200);
+
+    stop.cancel();
+    service.await.unwrap().unwrap();
+    // The library's own way to read through the tiers, without HTTP.
+    let _: Arc<dyn millrace_query::Hours> = Arc::new(Tiers::new(
+        Reads { live: None, archive: Archive::embedded(&database, 2).unwrap(), live_hours: 24 },
+        Duration::from_secs(1),
+    ));
+}

@@ -1,0 +1,216 @@
+//! A query service on a port of its own, its clock and its read models in the test's hands, and a client that sends
+//! exactly what it is told.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use millrace_contracts::{Exactness, Hour, Names, Next};
+use millrace_query::{Config, Found, Hours, Tier};
+use millrace_service::config::Span;
+use millrace_service::health::Health;
+use millrace_service::http::HttpLimits;
+use millrace_store::{Answer, StoreError, Totals};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// 2026-11-21T08:30:00Z, the middle of an hour.
+pub(crate) const NOW_MS: i64 = 1_795_249_800_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const REFRESH_MS: i64 = 50;
+pub(crate) const STALE_AFTER_MS: i64 = 1_000;
+
+pub(crate) fn config() -> Config {
+    Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+        refresh: Span(Duration::from_millis(REFRESH_MS.unsigned_abs())),
+        stale_after: Span(Duration::from_millis(STALE_AFTER_MS.unsigned_abs())),
+        store_timeout: Span(Duration::from_secs(2)),
+        limits: HttpLimits::default(),
+    }
+}
+
+pub(crate) fn totals(unique_users: u64, clicks: u64, impressions: u64) -> Totals {
+    Totals { clicks, impressions, unique_users, exactness: Exactness::Exact }
+}
+
+/// What the read models say to every read from now on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Said {
+    Known(Totals, Tier),
+    Rebuilding,
+    Away,
+}
+
+/// Read models that say what they are told, and can be held so that reads wait.
+pub(crate) struct Stores {
+    said: Mutex<Said>,
+    open: watch::Sender<bool>,
+    reads: AtomicUsize,
+}
+
+impl Stores {
+    pub(crate) fn say(&self, said: Said) {
+        *self.said.lock().unwrap() = said;
+    }
+
+    pub(crate) fn hold(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn release(&self) {
+        self.open.send_replace(true);
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+}
+
+impl Hours for Stores {
+    fn read(&self, _hour: Hour, _current: Hour) -> BoxFuture<'_, Result<Found, StoreError>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let mut open = self.open.subscribe();
+        async move {
+            open.wait_for(|open| *open).await.unwrap();
+            let said = *self.said.lock().unwrap();
+            match said {
+                Said::Known(totals, tier) => Ok(Found { answer: Answer::Known(totals), tier }),
+                Said::Rebuilding => Ok(Found { answer: Answer::Rebuilding, tier: Tier::Redis }),
+                Said::Away => Err(StoreError { next: Next::Retry, why: "told to be away".into() }),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The service's clock, standing still until it is moved.
+pub(crate) struct Hands(Arc<AtomicI64>);
+
+impl Hands {
+    pub(crate) fn advance(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) stores: Arc<Stores>,
+    pub(crate) clock: Hands,
+    pub(crate) router: Router,
+    client: Client,
+    stop: CancellationToken,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let stores = Arc::new(Stores {
+            said: Mutex::new(Said::Away),
+            open: watch::Sender::new(true),
+            reads: AtomicUsize::new(0),
+        });
+        let now_ms = Arc::new(AtomicI64::new(NOW_MS));
+        let hands = Hands(Arc::clone(&now_ms));
+        let clock = Arc::new(move || now_ms.load(Ordering::SeqCst));
+        let hours = Arc::clone(&stores);
+        let router = millrace_query::router(&config(), hours, &Names::default(), &Health::new(), clock);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client(listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(millrace_service::http::serve(listener, router.clone(), config().limits, stop.clone()));
+        Self { stores, clock: hands, router, client, stop }
+    }
+
+    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
+        self.client.send("GET", target, headers).await
+    }
+
+    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Reply {
+        self.client.send(method, target, headers).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) struct Client(pub(crate) SocketAddr);
+
+impl Client {
+    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            write!(request, "{name}: {value}\r\n").unwrap();
+        }
+        request.push_str("\r\n");
+        let exchange = async {
+            let mut connection = TcpStream::connect(self.0).await.unwrap();
+            connection.write_all(request.as_bytes()).await.unwrap();
+            let mut bytes = Vec::new();
+            connection.read_to_end(&mut bytes).await.unwrap();
+            Reply::parse(&bytes)
+        };
+        tokio::time::timeout(Duration::from_secs(30), exchange).await.expect("an answer in time")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        Self { status, headers: headers.collect(), body: bytes[end + 4..].to_vec() }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| &**value)
+    }
+
+    /// All but those that differ from one answer to the next.
+    pub(crate) fn sorted_headers(&self) -> Vec<&(String, String)> {
+        let mut headers: Vec<_> =
+            self.headers.iter().filter(|(name, _)| !matches!(&**name, "date" | "x-request-id")).collect();
+        headers.sort();
+        headers
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The code of a problem document.
+    pub(crate) fn code(&self) -> String {
+        self.member("code")
+    }
+
+    /// The field a problem document names.
+    pub(crate) fn field(&self) -> String {
+        self.member("field")
+    }
+
+    fn member(&self, name: &str) -> String {
+        let document: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        document[name].as_str().unwrap_or_default().to_owned()
+    }
+}
