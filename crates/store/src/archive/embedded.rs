@@ -1,0 +1,182 @@
+//! The archive of the embedded engine: two keyspaces in the log's own database.
+//!
+//! `view.hourly` holds a value for each (partition, hour), `view.position` one for each partition. One batch moves both, and
+//! since it goes into the same journal as the log, what a power cut takes away is a suffix of both: a view never stands
+//! ahead of its log. So it needs no sync of its own.
+//!
+//! Reads are a few point reads of a database that caches its blocks, microseconds each, so they are made where they are
+//! asked for, without a thread of their own. Writes may wait for the journal: the runner gives sinks their own thread.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
+use millrace_contracts::{Exactness, Hour, HourlyCount};
+
+use crate::{Answer, HourlyWrite, StoreError, Totals, Written};
+
+/// The defaults of fjall are for one large keyspace; a view is small.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+
+#[derive(Clone)]
+pub(super) struct EmbeddedArchive {
+    database: Database,
+    hourly: Keyspace,
+    positions: Keyspace,
+    partitions: u32,
+    // A batch has no conditions of its own: whoever compares a position and then writes holds this.
+    writing: Arc<Mutex<()>>,
+}
+
+impl EmbeddedArchive {
+    pub(super) fn open(database: &Database, partitions: u32) -> Result<Self, StoreError> {
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        Ok(Self {
+            hourly: database.keyspace("view.hourly", options).map_err(failed)?,
+            positions: database.keyspace("view.position", options).map_err(failed)?,
+            database: database.clone(),
+            partitions,
+            writing: Arc::default(),
+        })
+    }
+
+    pub(super) fn hour(&self, hour: Hour) -> Result<Answer, StoreError> {
+        let snapshot = self.database.snapshot();
+        let mut totals = Totals::default();
+        for partition in 0..self.partitions {
+            let complete = match snapshot.get(&self.positions, partition.to_be_bytes()).map_err(failed)? {
+                Some(bytes) => decode_position(&bytes)?.1,
+                None => false,
+            };
+            if !complete {
+                return Ok(Answer::Rebuilding);
+            }
+            if let Some(bytes) = snapshot.get(&self.hourly, key(partition, hour)).map_err(failed)? {
+                let count = decode(&bytes)?;
+                totals.add(count.clicks, count.impressions, count.unique_users, count.exactness);
+            }
+        }
+        Ok(Answer::Known(totals))
+    }
+
+    pub(super) fn position(&self, partition: u32) -> Result<Option<u64>, StoreError> {
+        Ok(self.stored(partition)?.map(|(position, _)| position))
+    }
+
+    pub(super) fn write(&self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = Vec::with_capacity(writes.len());
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        for write in writes {
+            let stored = self.stored(write.partition)?;
+            let position = stored.map(|(position, _)| position);
+            if position != write.expected {
+                results.push(Written::Elsewhere(position));
+                continue;
+            }
+            if write.expected.is_none() {
+                self.drop_partition(&mut batch, write.partition)?;
+            }
+            for count in write.counts {
+                let key = key(write.partition, count.hour);
+                // In a rebuild the row is on its way out: it counts as absent.
+                let old = if write.expected.is_some() { self.hourly.get(key).map_err(failed)? } else { None };
+                let old = old.map(|bytes| decode(&bytes)).transpose()?;
+                if old.is_none_or(|old| (old.generation, old.next_offset) < (count.generation, count.next_offset)) {
+                    batch.insert(&self.hourly, key, encode(count));
+                }
+            }
+            let complete = write.caught_up || stored.is_some_and(|(_, complete)| complete);
+            batch.insert(&self.positions, write.partition.to_be_bytes(), encode_position(write.next, complete));
+            results.push(Written::Moved);
+        }
+        batch.commit().map_err(failed)?;
+        Ok(results)
+    }
+
+    fn stored(&self, partition: u32) -> Result<Option<(u64, bool)>, StoreError> {
+        let bytes = self.positions.get(partition.to_be_bytes()).map_err(failed)?;
+        bytes.map(|bytes| decode_position(&bytes)).transpose()
+    }
+
+    /// What a former build left behind, of another log perhaps, does not count.
+    fn drop_partition(&self, batch: &mut OwnedWriteBatch, partition: u32) -> Result<(), StoreError> {
+        for entry in self.hourly.prefix(partition.to_be_bytes()) {
+            batch.remove(&self.hourly, entry.key().map_err(failed)?);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for EmbeddedArchive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedArchive").field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
+/// A local database that failed once does not heal by waiting: the process starts anew from what is durable.
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn failed(error: fjall::Error) -> StoreError {
+    StoreError::stop(format!("embedded archive: {error}"))
+}
+
+fn malformed() -> StoreError {
+    StoreError::stop("embedded archive: a value is not what was written")
+}
+
+/// Partition, then hour: both big-endian, so that a partition is a range and its hours are in order.
+fn key(partition: u32, hour: Hour) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&partition.to_be_bytes());
+    // The sign bit turned, hours before the epoch sort first.
+    key[4..].copy_from_slice(&(hour.index().cast_unsigned() ^ (1 << 63)).to_be_bytes());
+    key
+}
+
+/// What is stored of an hour.
+struct Stored {
+    generation: u32,
+    next_offset: u64,
+    clicks: u64,
+    impressions: u64,
+    unique_users: u64,
+    exactness: Exactness,
+}
+
+fn encode(count: &HourlyCount) -> Vec<u8> {
+    let mut bytes = count.generation.to_be_bytes().to_vec();
+    for number in [count.next_offset, count.clicks, count.impressions, count.unique_users] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    bytes.push(u8::from(count.exactness == Exactness::Approximate));
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Stored, StoreError> {
+    let (generation, rest) = bytes.split_first_chunk::<4>().ok_or_else(malformed)?;
+    let (numbers, rest) = rest.as_chunks::<8>();
+    let ([next_offset, clicks, impressions, unique_users], [approximate @ (0 | 1)]) = (numbers, rest) else {
+        return Err(malformed());
+    };
+    Ok(Stored {
+        generation: u32::from_be_bytes(*generation),
+        next_offset: u64::from_be_bytes(*next_offset),
+        clicks: u64::from_be_bytes(*clicks),
+        impressions: u64::from_be_bytes(*impressions),
+        unique_users: u64::from_be_bytes(*unique_users),
+        exactness: if *approximate == 1 { Exactness::Approximate } else { Exactness::Exact },
+    })
+}
+
+fn encode_position(position: u64, complete: bool) -> Vec<u8> {
+    let mut bytes = position.to_be_bytes().to_vec();
+    bytes.push(u8::from(complete));
+    bytes
+}
+
+fn decode_position(bytes: &[u8]) -> Result<(u64, bool), StoreError> {
+    match bytes.split_first_chunk::<8>() {
+        Some((position, [complete @ (0 | 1)])) => Ok((u64::from_be_bytes(*position), *complete == 1)),
+        _ => Err(malformed()),
+    }
+}

@@ -1,0 +1,58 @@
+//! Connecting to PostgreSQL and bringing its schema up to date.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use super::PostgresConfig;
+use super::config::is_identifier;
+use super::error::{classify, classify_migration};
+use crate::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Longest wait for another process that migrates, and longest migration.
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// A pool that connects when it is used.
+pub(super) fn pool(config: &PostgresConfig) -> Result<PgPool, StoreError> {
+    if !is_identifier(&config.schema) {
+        return Err(StoreError::stop("postgres: the schema is not a plain identifier"));
+    }
+    let limits = [("statement_timeout", config.statement_timeout_ms), ("lock_timeout", config.lock_timeout_ms)];
+    // A worker that stopped in the middle of a transaction must not hold its locks for ever.
+    let limits = limits.into_iter().chain([("idle_in_transaction_session_timeout", config.statement_timeout_ms)]);
+    let pool = PgPoolOptions::new().max_connections(config.connections).acquire_timeout(config.acquire_timeout());
+    Ok(pool.connect_lazy_with(options(config)?.options(limits)))
+}
+
+fn options(config: &PostgresConfig) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(config.url.expose()).map_err(|error| classify(&error))?;
+    Ok(options.application_name("millrace").options([("search_path", &config.schema)]))
+}
+
+/// Runs what is missing of the migrations. Processes that start together take turns by an advisory lock.
+pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
+    let work = async {
+        // A pool of one: it has a time-out for connecting, and its settings are not those of the daily work.
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.acquire_timeout());
+        let pool = pool.connect_with(options(config)?).await.map_err(|error| classify(&error))?;
+        let schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+        let exists: bool =
+            sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(|error| classify(&error))?;
+        // Asked first: creating a schema needs a right on the database even when it is there already.
+        let mut migrator = Migrator { migrations: Cow::Borrowed(&MIGRATIONS.migrations), ..Migrator::DEFAULT };
+        if !exists {
+            migrator.create_schema(format!("\"{}\"", config.schema));
+        }
+        migrator.run(&pool).await.map_err(|error| classify_migration(&error))?;
+        pool.close().await;
+        Ok(())
+    };
+    let late = || StoreError::retry("postgres: the migrations took too long, or another process holds their lock");
+    tokio::time::timeout(MIGRATION_TIMEOUT, work).await.map_err(|_| late())?
+}

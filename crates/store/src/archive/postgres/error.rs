@@ -1,0 +1,61 @@
+//! What PostgreSQL's errors mean for what happens next.
+
+use sqlx::Error;
+use sqlx::migrate::MigrateError;
+
+use crate::StoreError;
+
+/// Sorts an error. A lost COMMIT is retried like any other lost connection: the position row says whether it came through.
+pub(super) fn classify(error: &Error) -> StoreError {
+    let why = format!("postgres: {error}");
+    match error {
+        Error::Database(database) if !is_passing(database.code().as_deref()) => StoreError::stop(why),
+        Error::Database(_)
+        | Error::Io(_)
+        | Error::Protocol(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed
+        | Error::BeginFailed => StoreError::retry(why),
+        _ => StoreError::stop(why),
+    }
+}
+
+pub(super) fn classify_migration(error: &MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
+        MigrateError::VersionMissing(version) => StoreError::stop(format!(
+            "postgres: the schema has migration {version}, which this program does not know: it was written by a newer one"
+        )),
+        other => StoreError::stop(format!("postgres: {other}")),
+    }
+}
+
+/// Whether an SQLSTATE passes by itself: conflicts, restarts, time-outs, exhausted resources, a standby. Syntax, rights,
+/// missing tables and broken constraints do not.
+fn is_passing(state: Option<&str>) -> bool {
+    let state = state.unwrap_or_default();
+    match state.get(..2).unwrap_or_default() {
+        // Connection, transaction rollback (40001 serialisation, 40P01 deadlock), resources, object in use (55P03 lock
+        // timeout), operator intervention (57014 statement timeout, 57P01 shutdown), system error.
+        "08" | "40" | "53" | "55" | "57" | "58" => true,
+        // 25006: connected to a standby. 25P03: idle in transaction for too long.
+        _ => matches!(state, "25006" | "25P03"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_sorted_by_what_happens_next() {
+        for state in ["08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "58030", "25006"] {
+            assert!(is_passing(Some(state)), "{state}");
+        }
+        for state in ["28P01", "3D000", "42501", "42P01", "42601", "22003", "23514", "25P02", ""] {
+            assert!(!is_passing(Some(state)), "{state}");
+        }
+        assert!(!is_passing(None));
+    }
+}

@@ -1,0 +1,89 @@
+//! The archive in PostgreSQL: tables `hourly` and `projection`, moved in one transaction.
+
+mod config;
+mod connect;
+mod error;
+mod write;
+
+use std::sync::Arc;
+
+use millrace_contracts::{Exactness, Hour, Next};
+use sqlx::PgPool;
+use tokio::sync::OnceCell;
+
+use crate::{Answer, HourlyWrite, StoreError, Totals, Written};
+
+pub use config::PostgresConfig;
+
+use error::classify;
+
+#[derive(Debug, Clone)]
+pub(super) struct PostgresArchive(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: PostgresConfig,
+    pool: PgPool,
+    /// Filled once the schema was brought up to date.
+    migrated: OnceCell<()>,
+    partitions: u32,
+}
+
+// One statement is one snapshot: the counts and the completeness belong together.
+const HOUR: &str = "
+    SELECT coalesce(sum(clicks), 0)::bigint, coalesce(sum(impressions), 0)::bigint,
+           coalesce(sum(unique_users), 0)::bigint, coalesce(bool_and(exact), true),
+           (SELECT count(*) FROM projection WHERE partition < $2 AND position IS NOT NULL AND complete)
+    FROM hourly WHERE hour = to_timestamp($1::bigint) AND partition < $2";
+
+impl PostgresArchive {
+    pub(super) async fn connect(config: &PostgresConfig, partitions: u32) -> Result<Self, StoreError> {
+        let (config, migrated) = (config.clone(), OnceCell::new());
+        let archive = Self(Arc::new(Inner { pool: connect::pool(&config)?, config, migrated, partitions }));
+        match archive.pool().await {
+            Err(StoreError { next: Next::Retry, why }) => {
+                tracing::warn!(why, "PostgreSQL is away; it is tried again when used");
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        Ok(archive)
+    }
+
+    /// The pool, on a schema that is up to date.
+    async fn pool(&self) -> Result<&PgPool, StoreError> {
+        self.0.migrated.get_or_try_init(|| connect::migrate(&self.0.config)).await?;
+        Ok(&self.0.pool)
+    }
+
+    pub(super) async fn hour(&self, hour: Hour) -> Result<Answer, StoreError> {
+        let (clicks, impressions, unique_users, exact, complete): (i64, i64, i64, bool, i64) = sqlx::query_as(HOUR)
+            .bind(hour.start_ms() / 1_000)
+            .bind(self.0.partitions.cast_signed())
+            .fetch_one(self.pool().await?)
+            .await
+            .map_err(|error| classify(&error))?;
+        if complete != i64::from(self.0.partitions) {
+            return Ok(Answer::Rebuilding);
+        }
+        Ok(Answer::Known(Totals {
+            clicks: clicks.cast_unsigned(),
+            impressions: impressions.cast_unsigned(),
+            unique_users: unique_users.cast_unsigned(),
+            exactness: if exact { Exactness::Exact } else { Exactness::Approximate },
+        }))
+    }
+
+    pub(super) async fn position(&self, partition: u32) -> Result<Option<u64>, StoreError> {
+        let position: Option<Option<i64>> = sqlx::query_scalar("SELECT position FROM projection WHERE partition = $1")
+            .bind(partition.cast_signed())
+            .fetch_optional(self.pool().await?)
+            .await
+            .map_err(|error| classify(&error))?;
+        Ok(position.flatten().map(i64::cast_unsigned))
+    }
+
+    pub(super) async fn write(&self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
+        write::write(self.pool().await?, writes).await.map_err(|error| classify(&error))
+    }
+}

@@ -1,0 +1,122 @@
+//! Writing: one transaction for all partitions of a step.
+
+use std::collections::HashMap;
+
+use millrace_contracts::Exactness;
+use sqlx::{Error, PgPool, Postgres, Transaction};
+
+use crate::{HourlyWrite, Written};
+
+// By partition, so that two writers never wait for each other crosswise.
+const LOCK: &str = "SELECT partition, position FROM projection WHERE partition = ANY($1) ORDER BY partition FOR UPDATE";
+
+const CREATE: &str =
+    "INSERT INTO projection (partition) SELECT p FROM unnest($1::int[]) AS p ORDER BY p ON CONFLICT DO NOTHING";
+
+const UPSERT: &str = "
+    INSERT INTO hourly (hour, partition, generation, next_offset, clicks, impressions, unique_users, exact)
+    SELECT to_timestamp(h), p, g, o, c, i, u, e
+    FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bool[])
+         AS t (h, p, g, o, c, i, u, e)
+    ON CONFLICT (hour, partition) DO UPDATE
+    SET generation = excluded.generation, next_offset = excluded.next_offset, clicks = excluded.clicks,
+        impressions = excluded.impressions, unique_users = excluded.unique_users, exact = excluded.exact
+    WHERE (excluded.generation, excluded.next_offset) > (hourly.generation, hourly.next_offset)";
+
+// A rebuild is complete by its own catching up only.
+const MOVE: &str = "
+    UPDATE projection AS old SET position = new.position,
+           complete = new.caught_up OR (old.complete AND old.position IS NOT NULL)
+    FROM unnest($1::int[], $2::bigint[], $3::bool[]) AS new (partition, position, caught_up)
+    WHERE old.partition = new.partition";
+
+/// Locks the positions, compares them, and moves those that are where they were believed to be.
+pub(super) async fn write(pool: &PgPool, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, Error> {
+    if writes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut transaction = pool.begin().await?;
+    let stored = lock(&mut transaction, writes).await?;
+    let found = |write: &HourlyWrite<'_>| stored.get(&write.partition).copied().flatten();
+
+    let matching: Vec<&HourlyWrite<'_>> = writes.iter().filter(|write| found(write) == write.expected).collect();
+    if !matching.is_empty() {
+        drop_rebuilt(&mut transaction, &matching).await?;
+        upsert(&mut transaction, &matching).await?;
+        let mut partitions = Vec::new();
+        let mut positions = Vec::new();
+        let mut caught_up = Vec::new();
+        for write in &matching {
+            partitions.push(write.partition.cast_signed());
+            positions.push(write.next.cast_signed());
+            caught_up.push(write.caught_up);
+        }
+        let moving = sqlx::query(MOVE).bind(partitions).bind(positions).bind(caught_up);
+        moving.execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+
+    let result = |write| match found(write) {
+        position if position == write.expected => Written::Moved,
+        position => Written::Elsewhere(position),
+    };
+    Ok(writes.iter().map(result).collect())
+}
+
+/// The stored positions, locked until the transaction ends. Rows that are missing are made.
+async fn lock(
+    transaction: &mut Transaction<'_, Postgres>,
+    writes: &[HourlyWrite<'_>],
+) -> Result<HashMap<u32, Option<u64>>, Error> {
+    let partitions: Vec<i32> = writes.iter().map(|write| write.partition.cast_signed()).collect();
+    loop {
+        let rows: Vec<(i32, Option<i64>)> =
+            sqlx::query_as(LOCK).bind(&partitions).fetch_all(&mut **transaction).await?;
+        if rows.len() >= partitions.len() {
+            let row = |(partition, position): (i32, Option<i64>)| {
+                (partition.cast_unsigned(), position.map(i64::cast_unsigned))
+            };
+            return Ok(rows.into_iter().map(row).collect());
+        }
+        sqlx::query(CREATE).bind(&partitions).execute(&mut **transaction).await?;
+    }
+}
+
+/// What a former build left behind, of another log perhaps, does not count.
+async fn drop_rebuilt(transaction: &mut Transaction<'_, Postgres>, writes: &[&HourlyWrite<'_>]) -> Result<(), Error> {
+    let rebuilt: Vec<i32> =
+        writes.iter().filter(|write| write.expected.is_none()).map(|write| write.partition.cast_signed()).collect();
+    if !rebuilt.is_empty() {
+        let delete = sqlx::query("DELETE FROM hourly WHERE partition = ANY($1)").bind(rebuilt);
+        delete.execute(&mut **transaction).await?;
+    }
+    Ok(())
+}
+
+async fn upsert(transaction: &mut Transaction<'_, Postgres>, writes: &[&HourlyWrite<'_>]) -> Result<(), Error> {
+    let mut hours = Vec::new();
+    let mut partitions = Vec::new();
+    let mut generations = Vec::new();
+    let mut offsets = Vec::new();
+    let mut clicks = Vec::new();
+    let mut impressions = Vec::new();
+    let mut users = Vec::new();
+    let mut exact = Vec::new();
+    for (partition, count) in writes.iter().flat_map(|write| write.counts.iter().map(|count| (write.partition, count)))
+    {
+        hours.push(count.hour.start_ms() / 1_000);
+        partitions.push(partition.cast_signed());
+        generations.push(i64::from(count.generation));
+        offsets.push(count.next_offset.cast_signed());
+        clicks.push(count.clicks.cast_signed());
+        impressions.push(count.impressions.cast_signed());
+        users.push(count.unique_users.cast_signed());
+        exact.push(count.exactness == Exactness::Exact);
+    }
+    if hours.is_empty() {
+        return Ok(());
+    }
+    let upsert = sqlx::query(UPSERT).bind(hours).bind(partitions).bind(generations).bind(offsets);
+    upsert.bind(clicks).bind(impressions).bind(users).bind(exact).execute(&mut **transaction).await?;
+    Ok(())
+}

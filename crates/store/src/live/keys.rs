@@ -1,0 +1,92 @@
+//! Names of the keys, and the text of an hour's value.
+
+use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
+
+/// The keys of all partitions, below one stem. All keys of a partition share a hash tag, so that they lie on one node of a
+/// Redis Cluster and one script may touch them: `millrace:a:{3}:hour:2026-11-21T08Z`, `millrace:a:{3}:pos`.
+#[derive(Debug, Clone)]
+pub(super) struct Keys(String);
+
+impl Keys {
+    pub(super) fn new(names: &Names) -> Self {
+        Self(names.redis_stem())
+    }
+
+    pub(super) fn hour(&self, partition: u32, hour: Hour) -> String {
+        format!("{}a:{{{partition}}}:hour:{hour}", self.0)
+    }
+
+    pub(super) fn position(&self, partition: u32) -> String {
+        format!("{}a:{{{partition}}}:pos", self.0)
+    }
+}
+
+/// What is stored of an hour, without the build it belongs to; the script appends that:
+/// `generation:next_offset:clicks:impressions:unique:e|a`.
+pub(super) fn value(count: &HourlyCount) -> String {
+    let exactness = match count.exactness {
+        Exactness::Exact => 'e',
+        Exactness::Approximate => 'a',
+    };
+    let HourlyCount { generation, next_offset, clicks, impressions, unique_users, .. } = count;
+    format!("{generation}:{next_offset}:{clicks}:{impressions}:{unique_users}:{exactness}")
+}
+
+/// An hour's value as it was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stored<'a> {
+    pub(super) clicks: u64,
+    pub(super) impressions: u64,
+    pub(super) unique_users: u64,
+    pub(super) exactness: Exactness,
+    pub(super) build: &'a str,
+}
+
+/// Reads a stored value; `None` if it is not one.
+pub(super) fn parse(text: &str) -> Option<Stored<'_>> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [generation, next_offset, clicks, impressions, unique_users, exactness, build] = parts[..] else { return None };
+    generation.parse::<u64>().ok()?;
+    next_offset.parse::<u64>().ok()?;
+    Some(Stored {
+        clicks: clicks.parse().ok()?,
+        impressions: impressions.parse().ok()?,
+        unique_users: unique_users.parse().ok()?,
+        exactness: match exactness {
+            "e" => Exactness::Exact,
+            "a" => Exactness::Approximate,
+            _ => return None,
+        },
+        build: (!build.is_empty()).then_some(build)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_read_as_the_design_writes_them() {
+        let hour: Hour = "2026-11-21T08Z".parse().unwrap();
+        let keys = Keys::new(&Names::default());
+        assert_eq!(keys.hour(3, hour), "millrace:a:{3}:hour:2026-11-21T08Z");
+        assert_eq!(keys.position(3), "millrace:a:{3}:pos");
+        let count = HourlyCount {
+            hour,
+            partition: 3,
+            generation: 1,
+            next_offset: 70,
+            clicks: 5,
+            impressions: 6,
+            unique_users: 7,
+            exactness: Exactness::Approximate,
+        };
+        assert_eq!(value(&count), "1:70:5:6:7:a");
+        let stored =
+            Stored { clicks: 5, impressions: 6, unique_users: 7, exactness: Exactness::Approximate, build: "b1" };
+        assert_eq!(parse("1:70:5:6:7:a:b1"), Some(stored));
+        for bad in ["", "1:70:5:6:7:a", "1:70:5:6:7:a:", "1:70:5:6:7:x:b", "1:70:5:-6:7:a:b", "1:70:5:6:7:a:b:c"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

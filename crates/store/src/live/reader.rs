@@ -1,0 +1,112 @@
+//! Reading an hour: all partitions in one pipelined round trip.
+
+use std::sync::PoisonError;
+
+use millrace_contracts::Hour;
+use redis::{FromRedisValue, Value};
+
+use super::Inner;
+use super::error::classify;
+use super::keys::parse;
+use crate::{Answer, StoreError, Totals};
+
+/// The highest position seen of a partition, and in which incarnation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    incarnation: String,
+    position: u64,
+}
+
+/// A partition's position hash, as far as a reader needs it.
+struct Pos {
+    seen: Seen,
+    build: String,
+    complete: bool,
+    hours: u32,
+}
+
+/// Adds up the partitions. The position is read before and after the hour: a missing hour is a zero only when the same
+/// complete incarnation was there all along, and the three commands need neither a transaction nor one node.
+pub(super) async fn hour(inner: &Inner, hour: Hour) -> Result<Answer, StoreError> {
+    // Taken before asking: what other readers see meanwhile may be newer than what this one is told.
+    let before = inner.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut pipe = redis::pipe();
+    for partition in 0..inner.partitions {
+        let position = inner.keys.position(partition);
+        let fields = ["position", "incarnation", "build", "complete", "hours"];
+        pipe.cmd("HMGET").arg(&position).arg(&fields);
+        pipe.cmd("GET").arg(inner.keys.hour(partition, hour));
+        pipe.cmd("HMGET").arg(&position).arg(&fields);
+    }
+    let replies: Vec<Value> =
+        pipe.query_async(&mut inner.connection.clone()).await.map_err(|error| classify(&error))?;
+
+    let mut totals = Totals::default();
+    let mut now = Vec::with_capacity(before.len());
+    for ((partition, floor), replies) in (0..inner.partitions).zip(&before).zip(replies.chunks_exact(3)) {
+        let malformed = || StoreError::stop(format!("redis: partition {partition} of {hour} is malformed"));
+        let (first, last) = (pos(&replies[0], malformed)?, pos(&replies[2], malformed)?);
+        let (Some(first), Some(last)) = (first, last) else { return Ok(Answer::Rebuilding) };
+        let same = first.seen.incarnation == last.seen.incarnation && first.build == last.build;
+        let went_back = first.seen.incarnation == floor.incarnation && first.seen.position < floor.position;
+        if !same || !first.complete || first.hours < inner.window.hours() || went_back {
+            return Ok(Answer::Rebuilding);
+        }
+        let value = Option::<String>::from_redis_value_ref(&replies[1]).map_err(|_| malformed())?;
+        if let Some(text) = value {
+            let stored = parse(&text).ok_or_else(malformed)?;
+            if stored.build == first.build {
+                totals.add(stored.clicks, stored.impressions, stored.unique_users, stored.exactness);
+            }
+        }
+        now.push(last.seen);
+    }
+    remember(&mut inner.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+    Ok(Answer::Known(totals))
+}
+
+/// Keeps the highest position of each incarnation; replies may be handled out of order.
+fn remember(seen: &mut [Seen], now: Vec<Seen>) {
+    for (old, new) in seen.iter_mut().zip(now) {
+        if old.incarnation != new.incarnation || old.position < new.position {
+            *old = new;
+        }
+    }
+}
+
+fn pos(reply: &Value, malformed: impl Fn() -> StoreError) -> Result<Option<Pos>, StoreError> {
+    let fields = Vec::<Option<String>>::from_redis_value_ref(reply).map_err(|_| malformed())?;
+    let [position, incarnation, build, complete, hours] =
+        <[Option<String>; 5]>::try_from(fields).map_err(|_| malformed())?;
+    let (Some(position), Some(incarnation), Some(build), Some(complete), Some(hours)) =
+        (position, incarnation, build, complete, hours)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Pos {
+        seen: Seen { incarnation, position: position.parse().map_err(|_| malformed())? },
+        build,
+        complete: complete == "1",
+        hours: hours.parse().map_err(|_| malformed())?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_position_of_an_incarnation_is_remembered() {
+        let seen = |incarnation: &str, position| Seen { incarnation: incarnation.into(), position };
+        let mut mine = vec![Seen::default()];
+        for (now, expected) in [
+            (seen("a", 5), seen("a", 5)),
+            (seen("a", 4), seen("a", 5)),
+            (seen("a", 6), seen("a", 6)),
+            (seen("b", 2), seen("b", 2)),
+        ] {
+            remember(&mut mine, vec![now]);
+            assert_eq!(mine, [expected]);
+        }
+    }
+}

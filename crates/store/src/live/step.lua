@@ -1,0 +1,87 @@
+-- Moves one partition by one step. Redis does not roll a script back, so everything is checked before anything is written,
+-- and the position is written last.
+--
+-- KEYS[1] position hash; KEYS[2..] hour keys
+-- ARGV[1] expected position, '' = none    ARGV[2] next position
+-- ARGV[3] id of a new incarnation, '' = stay in the present one (must be given when a rebuild begins)
+-- ARGV[4] '1' = caught up                 ARGV[5] hours of the window
+-- then for each hour key: its value without the build, and when it expires, ms since the epoch
+--
+-- Answers {1, next} when moved, {0, stored position} when the partition stands elsewhere ('' = nowhere).
+
+local function is_number(text)
+  return type(text) == 'string' and #text <= 19 and (text == '0' or text:find('^[1-9]%d*$') ~= nil)
+end
+
+-- Decimal numbers as text: a Lua number is exact up to 2^53 only.
+local function is_less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+
+local function malformed(what)
+  return redis.error_reply('MALFORMED ' .. what)
+end
+
+local function may(...)
+  return redis.acl_check_cmd == nil or redis.acl_check_cmd(...)
+end
+
+local expected, next_position, minted, caught_up, hours = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if not is_number(next_position) or (expected ~= '' and not is_number(expected)) or not is_number(hours)
+  or (caught_up ~= '0' and caught_up ~= '1') or (expected == '' and minted == '')
+  or #ARGV ~= 5 + 2 * (#KEYS - 1) then
+  return malformed('arguments')
+end
+
+-- Where the partition stands.
+local stored, incarnation, build, complete = '', '', '', '0'
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'hash' then
+  local fields = redis.call('HMGET', KEYS[1], 'position', 'incarnation', 'build', 'complete', 'hours')
+  if not is_number(fields[1]) or not fields[2] or not fields[3]
+    or (fields[4] ~= '0' and fields[4] ~= '1') or not is_number(fields[5]) then
+    return malformed(KEYS[1])
+  end
+  -- Hours that a narrower window left out are missing, not zero: a wider one starts anew.
+  if not is_less(fields[5], hours) then
+    stored, incarnation, build, complete = fields[1], fields[2], fields[3], fields[4]
+  end
+elseif kind ~= 'none' then
+  return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is a ' .. kind)
+end
+if stored ~= expected then return {0, stored} end
+if stored == '' then build = minted end
+if minted ~= '' then incarnation, complete = minted, '0' end
+if caught_up == '1' then complete = '1' end
+if not may('HSET', KEYS[1], 'position', next_position) then
+  return redis.error_reply('NOPERM no permission to run HSET on ' .. KEYS[1])
+end
+
+-- Every hour. Values of a former build count as absent; those of this one give way to larger (generation, offset) only.
+local keep = {}
+for i = 2, #KEYS do
+  local value, expires = ARGV[2 * i + 2], ARGV[2 * i + 3]
+  local generation, offset = value:match('^(%d+):(%d+):%d+:%d+:%d+:[ea]$')
+  if not generation or not is_number(expires) then return malformed('value for ' .. KEYS[i]) end
+  kind = redis.call('TYPE', KEYS[i]).ok
+  if kind == 'string' then
+    local old_generation, old_offset, old_build =
+      redis.call('GET', KEYS[i]):match('^(%d+):(%d+):%d+:%d+:%d+:[ea]:([^:]+)$')
+    if not old_generation then return malformed(KEYS[i]) end
+    keep[i] = old_build == build and (is_less(generation, old_generation)
+      or (generation == old_generation and not is_less(old_offset, offset)))
+  elseif kind ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
+  end
+  if not may('SET', KEYS[i], value, 'PXAT', expires) then
+    return redis.error_reply('NOPERM no permission to run SET on ' .. KEYS[i])
+  end
+end
+
+for i = 2, #KEYS do
+  if not keep[i] then redis.call('SET', KEYS[i], ARGV[2 * i + 2] .. ':' .. build, 'PXAT', ARGV[2 * i + 3]) end
+end
+redis.call('HSET', KEYS[1], 'position', next_position, 'incarnation', incarnation, 'build', build,
+  'complete', complete, 'hours', hours)
+return {1, next_position}

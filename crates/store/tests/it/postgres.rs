@@ -1,0 +1,156 @@
+//! PostgreSQL: the promises of every store, migrations, and a server that refuses.
+
+use std::time::Duration;
+
+use millrace_contracts::Next;
+use millrace_store::{Answer, Archive, HourlyStore, PostgresConfig, SecretUrl, Written};
+use millrace_testkit::Postgres;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::conformance::{conforms, folds_to_the_newest};
+use crate::support::{PARTITIONS, complete, count, known, now, put};
+
+fn config(url: &str) -> PostgresConfig {
+    let schema = millrace_testkit::unique("store").replace('-', "_");
+    PostgresConfig { url: SecretUrl::from(url), schema, lock_timeout_ms: 200, ..PostgresConfig::default() }
+}
+
+async fn archive(config: &PostgresConfig) -> Archive {
+    Archive::postgres(config, PARTITIONS).await.unwrap()
+}
+
+async fn raw(url: &str, config: &PostgresConfig) -> PgConnection {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("SET search_path = {}", config.schema))).await.unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn postgres_conforms() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    conforms(async || archive(&config(url)).await).await;
+}
+
+#[test]
+fn postgres_folds_to_the_newest() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    folds_to_the_newest(&runtime, 12, async || archive(&config(url)).await);
+}
+
+#[tokio::test]
+async fn processes_that_start_together_migrate_once() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let config = config(url);
+    let (a, b, c) = tokio::join!(archive(&config), archive(&config), archive(&config));
+    complete(&mut a.writer(), [1, 1, 1]).await;
+    for archive in [b, c, archive(&config).await] {
+        assert_eq!(archive.hour(now()).await, Ok(known([3, 3, 3])));
+    }
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_program_is_refused() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let config = config(url);
+    archive(&config).await;
+    let newer = "INSERT INTO _sqlx_migrations SELECT 9999, 'newer', now(), true, checksum, 0 FROM _sqlx_migrations";
+    raw(url, &config).await.execute(newer).await.unwrap();
+    let error = Archive::postgres(&config, PARTITIONS).await.unwrap_err();
+    assert_eq!(error.next, Next::Stop);
+    assert!(error.why.contains("newer"), "{error}");
+}
+
+#[tokio::test]
+async fn an_old_hour_and_one_before_the_epoch_are_kept() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let archive = archive(&config(url)).await;
+    let mut writer = archive.writer();
+    complete(&mut writer, [1, 1, 1]).await;
+    for hour in [millrace_contracts::Hour::of_ms(123), millrace_contracts::Hour::MAX] {
+        let position = writer.position(0).await.unwrap();
+        let moved = put(&mut writer, 0, (position, 9), false, &[count(hour, 0, 5, [4, 5, 6])]).await;
+        assert_eq!(moved, Ok(Written::Moved));
+        assert_eq!(archive.hour(hour).await, Ok(known([4, 5, 6])));
+    }
+}
+
+#[tokio::test]
+async fn what_a_former_build_left_behind_does_not_count() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let config = config(url);
+    let archive = archive(&config).await;
+    let mut writer = archive.writer();
+    complete(&mut writer, [100, 100, 100]).await;
+    let forget = "UPDATE projection SET position = NULL WHERE partition = 1";
+    raw(url, &config).await.execute(forget).await.unwrap();
+    assert_eq!(archive.hour(now()).await, Ok(Answer::Rebuilding));
+    assert_eq!(put(&mut writer, 1, (Some(1), 2), true, &[]).await, Ok(Written::Elsewhere(None)));
+    assert_eq!(put(&mut writer, 1, (None, 2), false, &[]).await, Ok(Written::Moved));
+    assert_eq!(archive.hour(now()).await, Ok(Answer::Rebuilding), "it was complete once, but not this build");
+    assert_eq!(put(&mut writer, 1, (Some(2), 2), true, &[]).await, Ok(Written::Moved));
+    assert_eq!(archive.hour(now()).await, Ok(known([200, 200, 200])));
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_is_waited_for_again() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let config = config(url);
+    let archive = archive(&config).await;
+    let mut writer = archive.writer();
+    complete(&mut writer, [1, 1, 1]).await;
+    let mut connection = raw(url, &config).await;
+    let mut holder = connection.begin().await.unwrap();
+    holder.execute("SELECT * FROM projection FOR UPDATE").await.unwrap();
+    let counts = [count(now(), 0, 9, [9, 9, 9])];
+    let error = put(&mut writer, 0, (Some(1), 2), false, &counts).await.unwrap_err();
+    assert_eq!(error.next, Next::Retry, "{error}");
+    holder.rollback().await.unwrap();
+    assert_eq!(archive.hour(now()).await, Ok(known([3, 3, 3])), "nothing half applied");
+    assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &counts).await, Ok(Written::Moved));
+}
+
+#[tokio::test]
+async fn a_broken_table_stops_and_leaves_everything_untouched() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let config = config(url);
+    let archive = archive(&config).await;
+    let mut writer = archive.writer();
+    complete(&mut writer, [1, 1, 1]).await;
+    let mut connection = raw(url, &config).await;
+    connection.execute("ALTER TABLE projection RENAME COLUMN complete TO other").await.unwrap();
+    let counts = [count(now(), 0, 9, [9, 9, 9])];
+    let error = put(&mut writer, 0, (Some(1), 2), false, &counts).await.unwrap_err();
+    assert_eq!(error.next, Next::Stop, "{error}");
+    connection.execute("ALTER TABLE projection RENAME COLUMN other TO complete").await.unwrap();
+    assert_eq!(archive.hour(now()).await, Ok(known([3, 3, 3])), "the counts were taken back with the position");
+}
+
+#[tokio::test]
+async fn a_server_that_died_is_tried_again() {
+    let started = Postgres::start();
+    let Ok(mut server) = started.map_err(|why| millrace_testkit::not_run("store: postgres", "PostgreSQL", &why)) else {
+        return;
+    };
+    let config = PostgresConfig { acquire_timeout_ms: 500, ..config(&server.url()) };
+    let archive = archive(&config).await;
+    let mut writer = archive.writer();
+    complete(&mut writer, [1, 1, 1]).await;
+    server.kill();
+    let counts = [count(now(), 0, 9, [9, 9, 9])];
+    let error = put(&mut writer, 0, (Some(1), 2), false, &counts).await.unwrap_err();
+    assert_eq!(error.next, Next::Retry, "{error}");
+    assert_eq!(archive.hour(now()).await.unwrap_err().next, Next::Retry);
+    let early = Archive::postgres(&config, PARTITIONS).await.unwrap();
+    assert_eq!(early.hour(now()).await.unwrap_err().next, Next::Retry);
+    server.restart().unwrap();
+    let back = tokio::time::timeout(Duration::from_secs(20), async {
+        while put(&mut writer, 0, (Some(1), 2), false, &counts).await != Ok(Written::Moved) {
+            tokio::task::yield_now().await;
+        }
+    });
+    back.await.unwrap();
+    for archive in [archive, early] {
+        assert_eq!(archive.hour(now()).await, Ok(known([11, 11, 11])));
+    }
+}

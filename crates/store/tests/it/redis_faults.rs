@@ -1,0 +1,187 @@
+//! Redis that refuses, forgets or falls silent: nothing half applied, nothing skipped. Each test has a server of its own.
+
+use millrace_contracts::{Names, Next};
+use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig, Written};
+use millrace_testkit::Redis;
+
+use crate::redis_live::{config, hour_key, live, names, position_key, raw};
+use crate::support::{PARTITIONS, complete, count, known, now, put, window};
+
+fn server() -> Option<Redis> {
+    Redis::start().map_err(|why| millrace_testkit::not_run("store: redis faults", "Redis", &why)).ok()
+}
+
+async fn run(url: &str, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    let _: redis::Value = command.query_async(&mut raw(url).await).await.unwrap();
+}
+
+/// A write that must fail as `next` says and leave the store as it was.
+async fn refused(store: &LiveHours, names: &Names, url: &str, next: Next) {
+    let mut writer = store.writer();
+    let counts = [count(now(), 0, 9, [9, 9, 9]), count(now().plus(-1), 0, 9, [9, 9, 9])];
+    let error = put(&mut writer, 0, (Some(1), 2), false, &counts).await.unwrap_err();
+    assert_eq!(error.next, next, "{error}");
+    let mut connection = raw(url).await;
+    let position: u64 =
+        redis::cmd("HGET").arg(position_key(names, 0)).arg("position").query_async(&mut connection).await.unwrap();
+    assert_eq!(position, 1, "{error}");
+    let value: String = redis::cmd("GET").arg(hour_key(names, 0, now())).query_async(&mut connection).await.unwrap();
+    assert!(value.starts_with("1:1:1:1:1:e:"), "{value} after {error}");
+}
+
+async fn accepted(store: &LiveHours) {
+    let counts = [count(now(), 0, 9, [9, 9, 9])];
+    assert_eq!(put(&mut store.writer(), 0, (Some(1), 2), false, &counts).await, Ok(Written::Moved));
+    assert_eq!(store.hour(now()).await, Ok(known([11, 11, 11])));
+}
+
+#[tokio::test]
+async fn a_key_of_the_wrong_type_half_way_leaves_everything_untouched() {
+    let Some(server) = server() else { return };
+    let (url, names) = (server.url(), names());
+    let store = live(&url, &names).await;
+    complete(&mut store.writer(), [1, 1, 1]).await;
+    let wrong = hour_key(&names, 0, now().plus(-1));
+    for setup in [["LPUSH", &wrong, "x"], ["SET", &wrong, "not a count"]] {
+        run(&url, &setup).await;
+        refused(&store, &names, &url, Next::Stop).await;
+        run(&url, &["DEL", &wrong]).await;
+    }
+    accepted(&store).await;
+}
+
+#[tokio::test]
+async fn a_broken_position_stops() {
+    let Some(server) = server() else { return };
+    let (url, names) = (server.url(), names());
+    let store = live(&url, &names).await;
+    complete(&mut store.writer(), [1, 1, 1]).await;
+    let key = position_key(&names, 1);
+    run(&url, &["HSET", &key, "position", "-3"]).await;
+    let error = put(&mut store.writer(), 1, (Some(1), 2), false, &[]).await.unwrap_err();
+    assert_eq!(error.next, Next::Stop, "{error}");
+    assert_eq!(store.hour(now()).await.unwrap_err().next, Next::Stop);
+    run(&url, &["SET", &key, "1"]).await;
+    assert_eq!(put(&mut store.writer(), 1, (Some(1), 2), false, &[]).await.unwrap_err().next, Next::Stop);
+    assert_eq!(store.writer().position(1).await.unwrap_err().next, Next::Stop);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_tried_again() {
+    let Some(server) = server() else { return };
+    let (url, names) = (server.url(), names());
+    let store = live(&url, &names).await;
+    complete(&mut store.writer(), [1, 1, 1]).await;
+    for (refuse, heal) in [
+        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"]),
+    ] {
+        run(&url, &refuse).await;
+        refused(&store, &names, &url, Next::Retry).await;
+        run(&url, &heal).await;
+    }
+    run(&url, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    refused(&store, &names, &url, Next::Retry).await;
+    run(&url, &["REPLICAOF", "NO", "ONE"]).await;
+    accepted(&store).await;
+}
+
+#[tokio::test]
+async fn missing_rights_stop_and_leave_everything_untouched() {
+    let Some(server) = server() else { return };
+    let (url, names) = (server.url(), names());
+    complete(&mut live(&url, &names).await.writer(), [1, 1, 1]).await;
+    // May write hours but no positions, or the other way round.
+    for forbidden in ["-hset", "-set"] {
+        run(&url, &["ACL", "SETUSER", "few", "reset", "on", ">secret", "~*", "+@all", forbidden]).await;
+        let few = url.replace("redis://", "redis://few:secret@");
+        refused(&live(&few, &names).await, &names, &url, Next::Stop).await;
+    }
+    let wrong = url.replace("redis://", "redis://few:wrong@");
+    let error = LiveHours::connect(&config(&wrong), &names, PARTITIONS, window()).await.unwrap_err();
+    assert!(!error.why.contains("wrong@"), "{error}");
+    assert_eq!(error.next, Next::Stop, "{error}");
+}
+
+#[tokio::test]
+async fn a_flushed_server_is_rebuilding_until_all_is_back() {
+    let Some(server) = server() else { return };
+    let (url, names) = (server.url(), names());
+    let store = live(&url, &names).await;
+    let mut writer = store.writer();
+    complete(&mut writer, [1, 1, 1]).await;
+    run(&url, &["FLUSHALL"]).await;
+    assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding), "not zeros");
+    assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &[]).await, Ok(Written::Elsewhere(None)));
+    assert_eq!(writer.position(1).await, Ok(None));
+    assert_eq!(put(&mut writer, 0, (None, 1), true, &[]).await, Ok(Written::Moved));
+    assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding));
+    for partition in 1..PARTITIONS {
+        let counts = [count(now(), partition, 1, [1, 1, 1])];
+        assert_eq!(put(&mut writer, partition, (None, 1), true, &counts).await, Ok(Written::Moved));
+    }
+    assert_eq!(store.hour(now()).await, Ok(known([2, 2, 2])));
+}
+
+#[tokio::test]
+async fn a_script_that_was_forgotten_is_loaded_again() {
+    let Some(server) = server() else { return };
+    let (url, names) = (server.url(), names());
+    let store = live(&url, &names).await;
+    complete(&mut store.writer(), [1, 1, 1]).await;
+    run(&url, &["SCRIPT", "FLUSH"]).await;
+    accepted(&store).await;
+}
+
+#[tokio::test]
+async fn a_silent_or_dead_server_is_tried_again() {
+    let Some(mut server) = server() else { return };
+    let (url, names) = (server.url(), names());
+    let short = RedisConfig { response_timeout_ms: 200, connect_timeout_ms: 200, ..config(&url) };
+    let store = LiveHours::connect(&short, &names, PARTITIONS, window()).await.unwrap();
+    complete(&mut store.writer(), [1, 1, 1]).await;
+    server.freeze();
+    let error = put(&mut store.writer(), 0, (Some(1), 2), false, &[]).await.unwrap_err();
+    assert_eq!(error.next, Next::Retry, "{error}");
+    assert_eq!(store.hour(now()).await.unwrap_err().next, Next::Retry);
+    server.thaw();
+    server.lose_everything();
+    let error = put(&mut store.writer(), 0, (Some(1), 2), false, &[]).await.unwrap_err();
+    assert_eq!(error.next, Next::Retry, "{error}");
+    let early = LiveHours::connect(&short, &names, PARTITIONS, window()).await.unwrap();
+    assert_eq!(early.hour(now()).await.unwrap_err().next, Next::Retry);
+    server.restart().unwrap();
+    for store in [&store, &early] {
+        back(store).await;
+    }
+}
+
+/// Waits until an emptied server answers again.
+async fn back(store: &LiveHours) {
+    let mut last = None;
+    let polling = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        loop {
+            last = Some(put(&mut store.writer(), 0, (Some(1), 2), false, &[]).await);
+            if last == Some(Ok(Written::Elsewhere(None))) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(polling.await.is_ok(), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_is_refused() {
+    let Some(server) = server() else { return };
+    let url = server.url();
+    run(&url, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    let error = LiveHours::connect(&config(&url), &names(), PARTITIONS, window()).await.unwrap_err();
+    assert_eq!(error.next, Next::Stop);
+    assert!(error.why.contains("noeviction"), "{error}");
+    // Where the policy may not be read, it is the operator's word.
+    run(&url, &["ACL", "SETUSER", "few", "reset", "on", ">secret", "~*", "+@all", "-config"]).await;
+    live(&url.replace("redis://", "redis://few:secret@"), &names()).await;
+}

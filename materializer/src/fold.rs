@@ -1,0 +1,131 @@
+//! A batch of records, folded to the newest count of each hour. Pure.
+
+use std::collections::BTreeMap;
+
+use millrace_contracts::{DecodeError, Hour, HourlyCount};
+use millrace_log::Batch;
+
+/// What a batch comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fold {
+    /// The newest count of each hour, by hour.
+    pub(crate) counts: Vec<HourlyCount>,
+    /// Records that are no counts of this partition.
+    pub(crate) skipped: u64,
+    /// The first of them: its offset and what is wrong.
+    pub(crate) first_skipped: Option<(u64, DecodeError)>,
+}
+
+/// Counts are absolute, so of several for one hour the newest is enough. The order of the records does not matter.
+pub(crate) fn fold(batch: &Batch) -> Fold {
+    let mut newest: BTreeMap<Hour, HourlyCount> = BTreeMap::new();
+    let mut fold = Fold::default();
+    for record in batch.iter() {
+        match decode(batch.partition(), record.value) {
+            Ok(new) => {
+                let old = newest.entry(new.hour).or_insert(new);
+                if (old.generation, old.next_offset) < (new.generation, new.next_offset) {
+                    *old = new;
+                }
+            }
+            Err(error) => {
+                fold.skipped += 1;
+                fold.first_skipped.get_or_insert((record.offset, error));
+            }
+        }
+    }
+    fold.counts = newest.into_values().collect();
+    fold
+}
+
+/// A count that no store could keep, or that is of another partition, is as good as undecodable.
+fn decode(partition: u32, value: Option<&[u8]>) -> Result<HourlyCount, DecodeError> {
+    let count = HourlyCount::decode(value.ok_or(DecodeError::Empty)?)?;
+    if count.partition != partition {
+        return Err(DecodeError::Range("partition"));
+    }
+    if !(Hour::from_index(0)..=Hour::MAX).contains(&count.hour) {
+        return Err(DecodeError::Range("hour"));
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_contracts::Exactness;
+    use millrace_log::Record;
+    use proptest::prelude::*;
+
+    fn batch(values: &[Option<Vec<u8>>]) -> Batch {
+        let mut batch = Batch::new(3);
+        for (offset, value) in (10..).zip(values) {
+            batch.push(Record { offset, timestamp_ms: 0, key: b"key", value: value.as_deref() });
+        }
+        batch
+    }
+
+    fn count(hour: i64, generation: u32, next_offset: u64) -> HourlyCount {
+        // The numbers follow from the place, as they do in the log.
+        let n = next_offset * 8 + u64::from(generation);
+        let exactness = if n.is_multiple_of(2) { Exactness::Exact } else { Exactness::Approximate };
+        let hour = Hour::from_index(hour);
+        HourlyCount {
+            hour,
+            partition: 3,
+            generation,
+            next_offset,
+            clicks: n,
+            impressions: n + 1,
+            unique_users: n + 2,
+            exactness,
+        }
+    }
+
+    fn bytes(count: &HourlyCount) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        count.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_is_no_count_of_this_partition_is_left_aside() {
+        let good = count(7, 1, 5);
+        let elsewhere = HourlyCount { partition: 4, ..good };
+        let beyond = HourlyCount { hour: Hour::MAX.plus(1), ..good };
+        let values = [Some(bytes(&good)), None, Some(b"junk".to_vec()), Some(bytes(&elsewhere)), Some(bytes(&beyond))];
+        let folded = fold(&batch(&values));
+        assert_eq!(folded, Fold { counts: vec![good], skipped: 4, first_skipped: Some((11, DecodeError::Empty)) });
+        assert_eq!(fold(&Batch::new(3)), Fold::default());
+    }
+
+    proptest! {
+        #[test]
+        fn order_repetition_and_batching_change_nothing(
+            places in prop::collection::vec((0..5_i64, 1..3_u32, 0..30_u64), 0..40),
+            again in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut counts: Vec<HourlyCount> = places.iter().map(|&(h, g, o)| count(h, g, o)).collect();
+            let mut reference: BTreeMap<i64, (u32, u64)> = BTreeMap::new();
+            for &(hour, generation, offset) in &places {
+                let newest = reference.entry(hour).or_default();
+                *newest = (*newest).max((generation, offset));
+            }
+            let reference: Vec<HourlyCount> = reference.into_iter().map(|(h, (g, o))| count(h, g, o)).collect();
+
+            if !counts.is_empty() {
+                counts.extend(again.iter().map(|index| *index.get(&counts.clone())).collect::<Vec<_>>());
+            }
+            let values: Vec<_> = counts.iter().map(|count| Some(bytes(count))).collect();
+            prop_assert_eq!(&fold(&batch(&values)).counts, &reference);
+            // In two batches, the second folded upon the first.
+            let cut = cut.index(values.len() + 1);
+            let first = fold(&batch(&values[..cut])).counts;
+            let mut rest: Vec<_> = first.iter().map(|count| Some(bytes(count))).collect();
+            rest.extend_from_slice(&values[cut..]);
+            rest.reverse();
+            prop_assert_eq!(&fold(&batch(&rest)).counts, &reference);
+        }
+    }
+}

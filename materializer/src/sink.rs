@@ -1,0 +1,96 @@
+//! The sink: batches in, one write of counts and positions out.
+
+use millrace_contracts::Topic;
+use millrace_log::{Sink, SinkError, SinkStep, Written};
+use millrace_store::{HourlyStore, HourlyWrite, StoreError};
+
+use crate::fold::{Fold, fold};
+use crate::{Standing, metric};
+
+/// Projects `analytics.hourly` into one store.
+#[derive(Debug)]
+pub struct HourlySink<S> {
+    store: S,
+    /// The store's name in metrics and logs.
+    name: &'static str,
+    standing: Standing,
+    /// A record that is no count is logged once, then only counted.
+    told: bool,
+}
+
+impl<S: HourlyStore> HourlySink<S> {
+    /// A sink into `store`, called `name` in metrics and logs, that notes in `standing` what the store confirms.
+    pub fn new(store: S, name: &'static str, standing: Standing) -> Self {
+        Self { store, name, standing, told: false }
+    }
+
+    fn moved(&mut self, step: &SinkStep<'_>, fold: &Fold) {
+        let partition = step.batch.partition();
+        self.confirm(partition, Some(step.next));
+        let records = step.batch.len() as u64 - fold.skipped;
+        metrics::counter!(metric::PROJECTED, "store" => self.name).increment(records);
+        if step.expected.is_none() {
+            metrics::counter!(metric::REBUILDS, "store" => self.name).increment(1);
+        }
+        if let Some((offset, error)) = fold.first_skipped {
+            metrics::counter!(metric::SKIPPED, "store" => self.name).increment(fold.skipped);
+            if !self.told {
+                self.told = true;
+                let store = self.name;
+                tracing::warn!(store, partition, offset, %error, "a record of analytics.hourly is no count: left aside");
+            }
+        }
+    }
+
+    fn confirm(&self, partition: u32, position: Option<u64>) {
+        self.standing.confirm(partition, position);
+        let gauge = metrics::gauge!(metric::POSITION, "store" => self.name, "partition" => partition.to_string());
+        gauge.set(position.unwrap_or(0) as f64);
+    }
+}
+
+impl<S: HourlyStore> Sink for HourlySink<S> {
+    fn topic(&self) -> Topic {
+        Topic::HOURLY
+    }
+
+    async fn position(&mut self, partition: u32) -> Result<Option<u64>, SinkError> {
+        let position = self.store.position(partition).await.map_err(failed)?;
+        self.confirm(partition, position);
+        Ok(position)
+    }
+
+    async fn write(&mut self, steps: &[SinkStep<'_>]) -> Result<Vec<Written>, SinkError> {
+        let folds: Vec<Fold> = steps.iter().map(|step| fold(step.batch)).collect();
+        let writes: Vec<HourlyWrite<'_>> = steps
+            .iter()
+            .zip(&folds)
+            .map(|(step, fold)| HourlyWrite {
+                partition: step.batch.partition(),
+                expected: step.expected,
+                next: step.next,
+                caught_up: step.caught_up,
+                counts: &fold.counts,
+            })
+            .collect();
+        let written = self.store.write(&writes).await.map_err(failed)?;
+        let mut results = Vec::with_capacity(steps.len());
+        for ((step, fold), written) in steps.iter().zip(&folds).zip(written) {
+            results.push(match written {
+                millrace_store::Written::Moved => {
+                    self.moved(step, fold);
+                    Written::Moved
+                }
+                millrace_store::Written::Elsewhere(position) => {
+                    self.confirm(step.batch.partition(), position);
+                    Written::Elsewhere(position)
+                }
+            });
+        }
+        Ok(results)
+    }
+}
+
+fn failed(error: StoreError) -> SinkError {
+    SinkError { next: error.next, why: error.why }
+}

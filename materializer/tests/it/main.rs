@@ -1,0 +1,6 @@
+//! The materializer between a real log and real stores.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod run;
+mod sink;

@@ -1,0 +1,60 @@
+//! The sink against a store, without a log.
+
+use millrace_contracts::{Exactness, Hour, HourlyCount};
+use millrace_log::{Batch, Record, Sink, SinkStep, Written};
+use millrace_materializer::{HourlySink, Standing};
+use millrace_store::{Answer, Archive, Totals};
+
+fn count(hour: Hour, partition: u32, next_offset: u64) -> HourlyCount {
+    let exactness = Exactness::Exact;
+    let (clicks, impressions, unique_users) = (next_offset, next_offset + 1, 1);
+    HourlyCount { hour, partition, generation: 1, next_offset, clicks, impressions, unique_users, exactness }
+}
+
+fn batch(partition: u32, first: u64, values: &[Vec<u8>]) -> Batch {
+    let mut batch = Batch::new(partition);
+    for (offset, value) in (first..).zip(values) {
+        batch.push(Record { offset, timestamp_ms: 0, key: b"key", value: Some(value) });
+    }
+    batch
+}
+
+fn bytes(count: &HourlyCount) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    count.encode(&mut bytes);
+    bytes
+}
+
+#[tokio::test]
+async fn batches_become_counts_and_positions() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = fjall::Database::builder(folder.path()).open().unwrap();
+    let archive = Archive::embedded(&database, 2).unwrap();
+    let sink = || HourlySink::new(archive.writer(), "archive", Standing::default());
+    let mut a = sink();
+    let hour: Hour = "2026-11-21T08Z".parse().unwrap();
+    assert_eq!(a.position(0).await, Ok(None));
+
+    // Out of order, and one that is no count: it is left aside and the position moves over it.
+    let first = batch(0, 3, &[bytes(&count(hour, 0, 9)), b"junk".to_vec(), bytes(&count(hour, 0, 4))]);
+    let nothing = Batch::new(1);
+    let steps = [
+        SinkStep { batch: &first, expected: None, next: 6, caught_up: false },
+        SinkStep { batch: &nothing, expected: None, next: 0, caught_up: true },
+    ];
+    assert_eq!(a.write(&steps).await, Ok(vec![Written::Moved, Written::Moved]));
+    assert_eq!(archive.hour(hour).await, Ok(Answer::Rebuilding));
+    let end = Batch::new(0);
+    let end = SinkStep { batch: &end, expected: Some(6), next: 6, caught_up: true };
+    assert_eq!(a.write(&[end]).await, Ok(vec![Written::Moved]));
+    let totals = Totals { clicks: 9, impressions: 10, unique_users: 1, exactness: Exactness::Exact };
+    assert_eq!(archive.hour(hour).await, Ok(Answer::Known(totals)));
+
+    // Another takes over; the first one does not know it yet.
+    let mut b = sink();
+    assert_eq!(b.position(0).await, Ok(Some(6)));
+    let next = batch(0, 6, &[bytes(&count(hour, 0, 20))]);
+    let step = || SinkStep { batch: &next, expected: Some(6), next: 7, caught_up: true };
+    assert_eq!(b.write(&[step()]).await, Ok(vec![Written::Moved]));
+    assert_eq!(a.write(&[step()]).await, Ok(vec![Written::Elsewhere(Some(7))]));
+}
