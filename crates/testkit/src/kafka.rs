@@ -1,0 +1,139 @@
+//! Apache Kafka: one KRaft node with the settings of the local stack.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::child::Child;
+use crate::place::{java, kafka_home, repository, scratch_dir};
+use crate::shared::servers_wanted;
+use crate::wait::{free_port, wait_until};
+
+/// The stack's own settings, so that tests and `make` run the same broker.
+const SETTINGS: &str = include_str!("../../../deploy/native/kafka.properties");
+/// Any 16 bytes in base64 do.
+const CLUSTER_ID: &str = "bWlsbHJhY2UtbG9jYWwtMQ";
+const START: Duration = Duration::from_secs(90);
+
+/// A broker of the test's own. Dropping it kills it; its data stays below `target/test-servers`.
+#[derive(Debug)]
+pub struct Kafka {
+    port: u16,
+    folder: PathBuf,
+    process: Option<Child>,
+    starts: u32,
+}
+
+impl Kafka {
+    /// Starts a broker and waits until it serves.
+    ///
+    /// # Errors
+    /// What is missing, or why it did not start.
+    pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// Starts a broker with more settings, which win over the stack's.
+    ///
+    /// # Errors
+    /// What is missing, or why it did not start.
+    pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, String> {
+        servers_wanted()?;
+        let folder = scratch_dir("kafka");
+        let (port, controller) = (free_port(), free_port());
+        let mut text = format!(
+            "{SETTINGS}listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=CLIENT://127.0.0.1:{port}\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             log.dirs={}\n",
+            folder.join("data").display()
+        );
+        for (key, value) in settings {
+            // In a properties file the last line of a name wins.
+            let _ = writeln!(text, "{key}={value}");
+        }
+        fs::write(folder.join("server.properties"), text).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let mut kafka = Self { port, folder, process: None, starts: 0 };
+        let format = kafka
+            .java("log4j2-tools.xml", "128m")?
+            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
+            .arg(kafka.folder.join("server.properties"))
+            .output()
+            .map_err(|error| format!("java: {error}"))?;
+        if !format.status.success() {
+            return Err(format!("Kafka's storage was not formatted: {}", String::from_utf8_lossy(&format.stderr)));
+        }
+        kafka.restart()?;
+        Ok(kafka)
+    }
+
+    /// Where clients connect to: `127.0.0.1:port`, the same after a restart.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Kills the broker (`SIGKILL`). Its data stays.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks the broker to shut down and waits for it; kills it if it takes longer than half a minute.
+    pub fn shut_down(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.terminate();
+            process.wait(Duration::from_secs(30));
+        }
+        self.process = None;
+    }
+
+    /// Freezes the broker: connections stay, nothing is answered.
+    pub fn freeze(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.freeze();
+        }
+    }
+
+    /// Lets a frozen broker go on.
+    pub fn thaw(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.thaw();
+        }
+    }
+
+    /// Kills the broker if it runs, starts it on the same port and data, and waits until it serves.
+    ///
+    /// # Errors
+    /// Why it did not start, with the end of its log.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.process = None;
+        self.starts += 1;
+        let log = self.folder.join(format!("broker-{}.log", self.starts));
+        let mut command = self.java("log4j2.xml", "512m")?;
+        command.arg("kafka.Kafka").arg(self.folder.join("server.properties"));
+        let mut process = Child::spawn(&mut command, &log).map_err(|error| error.to_string())?;
+        let _ = wait_until(START, || process.log().contains("Kafka Server started") || process.ended().is_some());
+        if process.ended().is_some() || !process.log().contains("Kafka Server started") {
+            return Err(format!("Kafka did not start; {}:\n{}", log.display(), process.last_words()));
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Everything the running broker has logged.
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Child::log).unwrap_or_default()
+    }
+
+    fn java(&self, logging: &str, heap: &str) -> Result<Command, String> {
+        let mut command = Command::new(java()?);
+        command
+            .current_dir(&self.folder)
+            .arg(format!("-Xmx{heap}"))
+            .arg(format!("-Dlog4j2.configurationFile={}", repository().join("deploy/native").join(logging).display()))
+            .arg("-cp")
+            .arg(kafka_home()?.join("libs/*"));
+        Ok(command)
+    }
+}

@@ -1,0 +1,35 @@
+//! Servers and processes for tests: real Apache Kafka, Redis and PostgreSQL on free ports, and the `millrace` binary
+//! under test, each behind a guard that ends it when dropped.
+//!
+//! What lives here: starting, killing, freezing and restarting child processes; finding out that they are ready; random
+//! names and folders. What does not: anything that knows what Millrace counts or stores.
+//!
+//! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] give the address of one that all tests of the run share:
+//! the one that an environment variable names (`make test` sets them), else one started here, once per test binary.
+//! [`Kafka::start`], [`Redis::start`] and [`Postgres::start`] give a server of the test's own, to kill and restart.
+//!
+//! A server that cannot be had is said loudly, `NOT RUN: …`; with `CI` set it is a failure.
+//! `MILLRACE_TEST_SERVERS=none` has none started. A child never outlives the
+//! test process, however that ends: a small watchdog shell waits for the pipe from it to close.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod child;
+mod http;
+mod kafka;
+mod place;
+mod postgres;
+mod redis;
+mod service;
+mod shared;
+mod wait;
+
+pub use child::Child;
+pub use http::{Answer, http, http_get};
+pub use kafka::Kafka;
+pub use place::{repository, scratch_dir, target_dir};
+pub use postgres::Postgres;
+pub use redis::Redis;
+pub use service::{Service, millrace_bin};
+pub use shared::{kafka, not_run, postgres, redis};
+pub use wait::{free_port, unique, wait_until};

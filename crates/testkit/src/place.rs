@@ -1,0 +1,116 @@
+//! Where things lie: the repository, the target folder, folders for a test, Kafka's jars and a Java that runs.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::wait::unique;
+
+/// The root of the repository.
+///
+/// # Panics
+/// Never: this crate lies two folders below it.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/testkit lies two folders down")
+}
+
+/// Cargo's target folder: where the running test binary lies in `<target>/<profile>/deps`, else `target` at the root.
+pub fn target_dir() -> PathBuf {
+    profile_dir()
+        .and_then(|profile| profile.parent().map(Path::to_path_buf))
+        .unwrap_or_else(|| repository().join("target"))
+}
+
+/// `<target>/<profile>` of the running test binary.
+pub(crate) fn profile_dir() -> Option<PathBuf> {
+    let binary = env::current_exe().ok()?;
+    let folder = binary.parent()?;
+    if folder.ends_with("deps") { folder.parent().map(Path::to_path_buf) } else { Some(folder.to_path_buf()) }
+}
+
+/// A new, empty folder of the test's own below `MILLRACE_TEST_SCRATCH`, else `target/test-servers`. It is kept, so that
+/// a failure can be looked into; `make test` deletes it after a good run.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn scratch_dir(what: &str) -> PathBuf {
+    let scratch = env::var_os("MILLRACE_TEST_SCRATCH").map_or_else(|| target_dir().join("test-servers"), PathBuf::from);
+    let folder = scratch.join(unique(what));
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));
+    folder
+}
+
+/// The folder whose `libs` holds Kafka's jars; fetched through Maven if nothing is there yet.
+pub(crate) fn kafka_home() -> Result<PathBuf, String> {
+    static HOME: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let home =
+            env::var_os("MILLRACE_KAFKA_HOME").map_or_else(|| repository().join("target/stack/kafka"), PathBuf::from);
+        let output = Command::new("bash")
+            .arg(repository().join("deploy/native/fetch"))
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("bash: {error}"))?;
+        if output.status.success() { Ok(home) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
+    })
+    .clone()
+}
+
+/// A Java of 17 or newer. It is run to find out: some systems ship a `java` that only says where to get one.
+pub(crate) fn java() -> Result<OsString, String> {
+    let home = env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java").into_os_string());
+    let brewed = ["/opt/homebrew/opt/openjdk/bin/java", "/usr/local/opt/openjdk/bin/java"].map(OsString::from);
+    home.into_iter()
+        .chain([OsString::from("java")])
+        .chain(brewed)
+        .find(|java| {
+            Command::new(java).arg("-version").output().is_ok_and(|output| {
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                major_version(&text).is_some_and(|major| major >= 17)
+            })
+        })
+        .ok_or_else(|| "Java 17 or newer was not found".to_owned())
+}
+
+fn major_version(text: &str) -> Option<u32> {
+    let (_, rest) = text.split_once("version \"")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// A program on the path, or where Debian and Homebrew keep PostgreSQL's.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut versioned: Vec<PathBuf> = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"]
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(Result::ok)
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    versioned.sort();
+    env::split_paths(&path)
+        .chain(versioned.into_iter().rev())
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_read_from_what_java_says() {
+        assert_eq!(major_version("openjdk version \"17.0.15\" 2025-04-15"), Some(17));
+        assert_eq!(major_version("java version \"21\""), Some(21));
+        assert_eq!(major_version("java version \"1.8.0_402\""), Some(1));
+        assert_eq!(major_version("No Java runtime present, requesting install."), None);
+    }
+
+    #[test]
+    fn the_repository_is_where_the_stack_is() {
+        assert!(repository().join("deploy/native/kafka.properties").is_file());
+    }
+}

@@ -1,0 +1,151 @@
+//! The `millrace` binary under test.
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::child::Child;
+use crate::http::http_get;
+use crate::place::{profile_dir, repository, scratch_dir, target_dir};
+use crate::wait::wait_until;
+
+const READY: Duration = Duration::from_mins(1);
+
+/// The binary to test: `MILLRACE_BIN`, else the one beside the running test binary, built if it is not there.
+///
+/// Cargo builds it before the tests of the whole workspace. For the tests of one crate it is the last one built.
+///
+/// # Panics
+/// If it is not there and cannot be built.
+pub fn millrace_bin() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY
+        .get_or_init(|| {
+            if let Some(named) = env::var_os("MILLRACE_BIN") {
+                return PathBuf::from(named);
+            }
+            let profile = profile_dir().unwrap_or_else(|| target_dir().join("debug"));
+            let binary = profile.join("millrace");
+            if !binary.is_file() {
+                let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                // The whole workspace, so that the dependencies' features are those of the tests: nothing builds twice.
+                cargo.args(["build", "--locked", "--workspace", "--bin", "millrace"]);
+                if profile.ends_with("release") {
+                    cargo.arg("--release");
+                }
+                let built = cargo.current_dir(repository()).stdin(Stdio::null()).status();
+                assert!(built.is_ok_and(|status| status.success()), "millrace cannot be built for the test");
+            }
+            binary
+        })
+        .clone()
+}
+
+/// One running `millrace` process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Service {
+    arguments: Vec<String>,
+    folder: PathBuf,
+    process: Option<Child>,
+    logs: Vec<String>,
+}
+
+impl Service {
+    /// Starts `millrace <subcommand> --set key=value …`. Nothing of `MILLRACE_*` is inherited from the test's own
+    /// environment.
+    ///
+    /// # Panics
+    /// If the process cannot be started.
+    pub fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
+        let mut arguments = vec![subcommand.to_owned()];
+        for (key, value) in settings {
+            arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        let mut service =
+            Self { arguments, folder: scratch_dir(&format!("millrace-{subcommand}")), process: None, logs: Vec::new() };
+        service.restart();
+        service
+    }
+
+    /// Kills the process if it runs and starts it again with the same arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart(&mut self) {
+        self.kill();
+        let mut command = Command::new(millrace_bin());
+        command.args(&self.arguments).current_dir(&self.folder);
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("MILLRACE_") {
+                command.env_remove(name);
+            }
+        }
+        let log = self.folder.join(format!("log-{}", self.logs.len() + 1));
+        self.process = Some(Child::spawn(&mut command, &log).unwrap_or_else(|error| panic!("millrace: {error}")));
+    }
+
+    /// Waits until `GET /readyz` at this address is answered 200.
+    ///
+    /// # Panics
+    /// If the process ends, or is not ready within a minute; with the end of its log.
+    pub fn wait_ready(&mut self, address: SocketAddr) {
+        let Some(process) = &mut self.process else { panic!("millrace {} is not running", self.arguments[0]) };
+        let ready = || http_get(address, "/readyz").is_ok_and(|answer| answer.status == 200);
+        let _ = wait_until(READY, || ready() || process.ended().is_some());
+        if let Some(status) = process.ended() {
+            panic!("millrace {} ended, {status}:\n{}", self.arguments[0], process.last_words());
+        }
+        assert!(ready(), "millrace {} is not ready at {address}:\n{}", self.arguments[0], process.last_words());
+    }
+
+    /// The process id, while one runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Kills the process (`SIGKILL`), if it runs.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+            self.logs.push(process.log());
+        }
+    }
+
+    /// Asks the process to end (`SIGTERM`) and waits; `None` if it had not ended within that time, and was killed.
+    pub fn shut_down(&mut self, within: Duration) -> Option<ExitStatus> {
+        let process = self.process.as_mut()?;
+        process.terminate();
+        let status = process.wait(within);
+        self.kill();
+        status
+    }
+
+    /// The running process, for other signals and waits.
+    pub fn process(&mut self) -> Option<&mut Child> {
+        self.process.as_mut()
+    }
+
+    /// Freezes the process (`SIGSTOP`).
+    pub fn freeze(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.freeze();
+        }
+    }
+
+    /// Lets a frozen process go on (`SIGCONT`).
+    pub fn thaw(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.thaw();
+        }
+    }
+
+    /// What all its processes so far have printed.
+    pub fn log(&self) -> String {
+        let mut log = self.logs.concat();
+        log.push_str(&self.process.as_ref().map(Child::log).unwrap_or_default());
+        log
+    }
+}

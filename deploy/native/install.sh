@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# Finds out which programs are missing and installs them where that needs nobody's password. Sourced; needs ../lib.sh,
+# fetch-kafka.sh and servers.sh.
+
+# The words: build (compiler and libraries), java, maven, redis, postgres.
+have() {
+  case $1 in
+    build) command -v cc >/dev/null 2>&1 && command -v make >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 \
+      && pkg-config --exists openssl ;;
+    java) find_java ;;
+    maven) kafka_jars_there || have_maven ;;
+    redis) have_redis ;;
+    postgres) have_postgres ;;
+    *) fail "have: unknown word $1" ;;
+  esac
+}
+
+debian_package() {
+  case $1 in
+    build) echo "build-essential pkg-config libssl-dev zlib1g-dev" ;;
+    java) echo default-jre-headless ;;
+    maven) echo maven ;;
+    redis) echo redis-server ;;
+    postgres) echo postgresql ;;
+  esac
+}
+
+brew_package() {
+  case $1 in
+    build) echo "pkg-config openssl@3" ;;
+    java) echo openjdk ;;
+    postgres) echo postgresql@17 ;;
+    *) echo "$1" ;;
+  esac
+}
+
+# install_missing WORD...: installs what is missing of them, unless NO_INSTALL is set, and says so. Returns 0 if all of
+# them are there afterwards; else says what to install by hand.
+install_missing() {
+  local word missing packages
+  missing=
+  for word in "$@"; do
+    have "$word" || missing="$missing $word"
+  done
+  [ -z "$missing" ] && return 0
+
+  packages=
+  if command -v apt-get >/dev/null 2>&1; then
+    for word in $missing; do packages="$packages $(debian_package "$word")"; done
+    if is_root && [ -z "${NO_INSTALL:-}" ]; then
+      say "installing with apt-get (NO_INSTALL=1 prevents it):$packages"
+      # shellcheck disable=SC2086 # one word per package
+      { DEBIAN_FRONTEND=noninteractive apt-get update -q \
+        && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages; } \
+        </dev/null >"$ROOT/.millrace/install.log" 2>&1 || tail -n 15 "$ROOT/.millrace/install.log" >&2
+    fi
+  elif command -v brew >/dev/null 2>&1; then
+    for word in $missing; do packages="$packages $(brew_package "$word")"; done
+    if [ -z "${NO_INSTALL:-}" ]; then
+      say "installing with brew (NO_INSTALL=1 prevents it):$packages"
+      # shellcheck disable=SC2086 # one word per package
+      brew install -q $packages </dev/null || true
+    fi
+  fi
+
+  local still
+  still=
+  for word in $missing; do
+    have "$word" || still="$still $word"
+  done
+  [ -z "$still" ] && return 0
+  warn "missing:$still"
+  if [ -n "$packages" ]; then
+    warn "install these packages:$packages"
+  else
+    warn "install with this system's package manager: a C compiler, pkg-config and OpenSSL's headers (build);" \
+      "Java 17 or newer; Apache Maven; Redis; PostgreSQL's server"
+  fi
+  return 1
+}

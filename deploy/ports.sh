@@ -1,0 +1,38 @@
+# shellcheck shell=bash
+# The ports of the local stack. Those of Kafka, Redis and PostgreSQL are not the usual ones, so that the stack runs
+# beside servers that are. Sourced.
+
+PORT_NAMES="COMMAND_PORT QUERY_PORT COMMAND_ADMIN_PORT QUERY_ADMIN_PORT PROCESSOR_ADMIN_PORT MATERIALIZER_ADMIN_PORT \
+KAFKA_PORT KAFKA_CONTROLLER_PORT REDIS_PORT POSTGRES_PORT"
+
+: "${COMMAND_PORT:=8081}"
+: "${QUERY_PORT:=8082}"
+: "${COMMAND_ADMIN_PORT:=9081}"
+: "${QUERY_ADMIN_PORT:=9082}"
+: "${PROCESSOR_ADMIN_PORT:=9083}"
+: "${MATERIALIZER_ADMIN_PORT:=9084}"
+: "${KAFKA_PORT:=19092}"
+: "${KAFKA_CONTROLLER_PORT:=19093}"
+: "${REDIS_PORT:=16379}"
+: "${POSTGRES_PORT:=15432}"
+
+# The settings of millrace that follow from them, for the engine given as $1, one NAME=VALUE a line.
+millrace_settings() {
+  echo "MILLRACE_COMMAND__LISTEN=127.0.0.1:$COMMAND_PORT"
+  echo "MILLRACE_COMMAND__ADMIN=127.0.0.1:$COMMAND_ADMIN_PORT"
+  echo "MILLRACE_QUERY__LISTEN=127.0.0.1:$QUERY_PORT"
+  echo "MILLRACE_QUERY__ADMIN=127.0.0.1:$QUERY_ADMIN_PORT"
+  echo "MILLRACE_PROCESSOR__ADMIN=127.0.0.1:$PROCESSOR_ADMIN_PORT"
+  echo "MILLRACE_MATERIALIZER__ADMIN=127.0.0.1:$MATERIALIZER_ADMIN_PORT"
+  if [ "$1" = embedded ]; then
+    echo "MILLRACE_ENGINE=embedded"
+    echo "MILLRACE_EMBEDDED__DIRECTORY=$DATA/data"
+  else
+    echo "MILLRACE_ENGINE=kafka"
+    echo "MILLRACE_KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
+    echo "MILLRACE_KAFKA__REPLICATION_FACTOR=1"
+    echo "MILLRACE_KAFKA__MIN_INSYNC_REPLICAS=1"
+    echo "MILLRACE_REDIS__URL=redis://127.0.0.1:$REDIS_PORT"
+    echo "MILLRACE_POSTGRES__URL=postgres://millrace@127.0.0.1:$POSTGRES_PORT/millrace"
+  fi
+}
