@@ -1,0 +1,58 @@
+//! How records and numbers stand on disk.
+//!
+//! A record is `timestamp_ms: i64 BE | key length: u32 BE, highest bit for a tombstone | key | value`; its offset is the key
+//! it is stored under. In a `latest` keyspace the offset goes before it. Integrity is the tables' and journals' business.
+
+use crate::Record;
+
+pub(super) const HEADER: usize = 12;
+const TOMBSTONE: u32 = 1 << 31;
+
+/// Appends a record with a value.
+pub(super) fn encode(timestamp_ms: i64, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&timestamp_ms.to_be_bytes());
+    let key_length = u32::try_from(key.len()).expect("records are far smaller than 4 GiB");
+    out.extend_from_slice(&key_length.to_be_bytes());
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
+}
+
+/// The record in `bytes`; `None` when they are not one.
+pub(super) fn decode(offset: u64, bytes: &[u8]) -> Option<Record<'_>> {
+    let (timestamp, rest) = bytes.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_be_bytes(*length);
+    let (key, value) = rest.split_at_checked((length & !TOMBSTONE) as usize)?;
+    let value = (length & TOMBSTONE == 0).then_some(value);
+    Some(Record { offset, timestamp_ms: i64::from_be_bytes(*timestamp), key, value })
+}
+
+/// The key of an encoded record that is known to be whole.
+pub(super) fn key_of(encoded: &[u8]) -> &[u8] {
+    decode(0, encoded).expect("encoded here a moment ago").key
+}
+
+/// A number as it stands in keys and values; big-endian, so that order is kept.
+pub(super) fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back(timestamp_ms: i64, key: Vec<u8>, value: Vec<u8>, cut in 0..HEADER) {
+            let mut bytes = Vec::new();
+            encode(timestamp_ms, &key, &value, &mut bytes);
+            let record = Record { offset: 7, timestamp_ms, key: &key, value: Some(&value) };
+            prop_assert_eq!(decode(7, &bytes), Some(record));
+            prop_assert_eq!(key_of(&bytes), &key);
+            prop_assert_eq!(decode(7, &bytes[..cut]), None);
+            bytes[8] |= 0x80;
+            prop_assert_eq!(decode(7, &bytes), Some(Record { value: None, ..record }));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Drops what is no longer kept: raises where a partition starts, then drops whole tables below it.
+//!
+//! Never key by key: a million deletes make the next seek half a second. `drop_range` is not part of fjall's stable
+//! interface, which is one reason its version is pinned.
+
+use std::sync::Arc;
+
+use fjall::AbstractTree;
+use millrace_contracts::Cleanup;
+
+use super::layout::Partition;
+use super::writer::{Records, now_ms};
+use super::{Shared, codec, damaged};
+use crate::LogError;
+
+/// Until the log is closed.
+pub(super) fn run(shared: &Arc<Shared>) {
+    while !shared.wait_for_close(shared.config.retention_interval()) {
+        if let Err(error) = drop_old(shared, now_ms()) {
+            tracing::warn!(%error, "nothing could be dropped; it is tried again");
+        }
+    }
+}
+
+pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
+    for partition in shared.layout.all() {
+        let start = new_start(shared, partition, now_ms)?;
+        if start <= partition.start() {
+            continue;
+        }
+        // First the number, durable: what lies below may be gone from here on.
+        shared.step(Records::default(), vec![(partition.start_key(), start)], false)?;
+        partition.set_start(start);
+        let below = ..start.to_be_bytes();
+        partition
+            .log
+            .tree
+            .drop_range::<[u8; 8], _>(below)
+            .map_err(|error| damaged(&partition.shown(), &error.into()))?;
+        tracing::info!(partition = partition.shown(), start, "records below the new start are dropped");
+    }
+    Ok(())
+}
+
+fn new_start(shared: &Shared, partition: &Partition, now_ms: i64) -> Result<u64, LogError> {
+    let (start, end) = (partition.start(), partition.end());
+    match partition.topic.cleanup {
+        Cleanup::Compact => Ok(end.saturating_sub(u64::from(shared.config.tail_records)).max(start)),
+        Cleanup::Delete { retention_ms } => {
+            let oldest = now_ms.saturating_sub(i64::try_from(retention_ms).unwrap_or(i64::MAX));
+            let by_age = first_since(partition, oldest)?;
+            Ok(by_age.max(by_size(shared, partition)))
+        }
+    }
+}
+
+/// The first offset whose record is not older than `oldest`; timestamps rise with offsets.
+fn first_since(partition: &Partition, oldest: i64) -> Result<u64, LogError> {
+    let (mut low, mut high) = (partition.start(), partition.end());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let value = partition.log.get(middle.to_be_bytes()).map_err(|error| damaged(&partition.shown(), &error))?;
+        let record = value.as_ref().and_then(|value| codec::decode(middle, value));
+        let record = record.ok_or_else(|| partition.broken("the record", middle))?;
+        if record.timestamp_ms < oldest { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
+/// The start that leaves about as many bytes as are allowed, records taken as equally large.
+fn by_size(shared: &Shared, partition: &Partition) -> u64 {
+    let (start, end) = (partition.start(), partition.end());
+    let (most, used) = (u64::from(shared.config.retention_mib) << 20, partition.log.disk_space());
+    if most == 0 || used <= most {
+        return start;
+    }
+    let excess = u128::from(end - start) * u128::from(used - most) / u128::from(used);
+    start + u64::try_from(excess).unwrap_or_default()
+}

@@ -1,0 +1,169 @@
+//! Runs a sink over what is durable; the sink says where each partition goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_contracts::Next;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::reader::Reader;
+use super::worker::{self, Pauses};
+use crate::{Batch, Limits, LogError, Polled, RunOptions, Sink, SinkError, SinkStep, Status, Written};
+
+/// How long an idle worker waits in one poll; a stop is noticed after it.
+const IDLE: Duration = Duration::from_millis(200);
+
+pub(super) async fn run<S: Sink>(
+    shared: Arc<Shared>,
+    sink: impl Fn() -> S + Send + Sync + 'static,
+    options: RunOptions,
+    stop: CancellationToken,
+) -> Result<(), LogError> {
+    let log = shared.clone();
+    worker::run(shared, options, stop, move |options, stop| match Worker::start(&log, sink(), options, stop)? {
+        Some(worker) => worker.run(stop),
+        None => Ok(()),
+    })
+    .await
+}
+
+struct Worker<'a, S> {
+    shared: &'a Arc<Shared>,
+    sink: S,
+    options: &'a RunOptions,
+    /// By partition.
+    held: Vec<Held>,
+    reader: Reader,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Held {
+    /// Where the sink stands, as it said last.
+    stands: Option<u64>,
+    /// Where reading goes on after the steps written.
+    from: u64,
+    /// The sink was told that it is caught up.
+    told: bool,
+}
+
+impl<'a, S: Sink> Worker<'a, S> {
+    /// `None` when `stop` came first.
+    fn start(
+        shared: &'a Arc<Shared>,
+        mut sink: S,
+        options: &'a RunOptions,
+        stop: &CancellationToken,
+    ) -> Result<Option<Self>, LogError> {
+        let partitions = shared.config.partitions;
+        let mut positions = Vec::new();
+        for partition in 0..partitions {
+            let asked = insist(options, stop, || Handle::current().block_on(sink.position(partition)))?;
+            let Some(position) = asked else { return Ok(None) };
+            positions.push(position);
+        }
+        let reader = Reader::open(shared, sink.topic(), &[])?;
+        let held = vec![Held::default(); partitions as usize];
+        let mut worker = Self { shared, sink, options, held, reader };
+        for (partition, position) in (0..partitions).zip(positions) {
+            worker.place(partition, position)?;
+        }
+        worker.running();
+        Ok(Some(worker))
+    }
+
+    fn running(&self) {
+        let partitions = (0..self.shared.config.partitions).collect();
+        self.options.status.send_replace(Status::Running { partitions });
+    }
+
+    /// Goes on reading where the sink stands; from the start when it stands nowhere.
+    fn place(&mut self, partition: u32, stands: Option<u64>) -> Result<(), LogError> {
+        let held = self.shared.layout.get(self.sink.topic(), partition)?;
+        let begin = if held.latest.is_some() { 0 } else { held.start() };
+        let from = stands.unwrap_or(begin);
+        self.held[partition as usize] = Held { stands, from, told: false };
+        self.reader.place(self.sink.topic(), partition, from)
+    }
+
+    fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
+        let mut batch = Batch::default();
+        let limits = Limits { wait: IDLE, ..self.options.step };
+        while !stop.is_cancelled() {
+            let (partition, caught_up) = match self.reader.poll(&mut batch, limits)? {
+                Polled::Records => (batch.partition(), self.reader.at_end(batch.partition())),
+                Polled::CaughtUp { partition, .. } if !self.held[partition as usize].told => (partition, true),
+                Polled::CaughtUp { .. } | Polled::Nothing => continue,
+            };
+            self.write(partition, &batch, caught_up, stop)?;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        partition: u32,
+        batch: &Batch,
+        caught_up: bool,
+        stop: &CancellationToken,
+    ) -> Result<(), LogError> {
+        let held = self.held[partition as usize];
+        let empty = Batch::new(partition);
+        let batch = if batch.is_empty() { &empty } else { batch };
+        // The end of a compacted replay may lie past the newest record that is left.
+        let reached = self.reader.position(partition).filter(|_| caught_up || batch.is_empty());
+        let next = reached.or(batch.next_offset()).unwrap_or(held.from);
+        let caught_up = held.told || caught_up;
+        let steps = [SinkStep { batch, expected: held.stands, next, caught_up }];
+        let sink = &mut self.sink;
+        let written = insist(self.options, stop, || Handle::current().block_on(sink.write(&steps)))?;
+        let Some(written) = written else { return Ok(()) };
+        match written.first() {
+            Some(Written::Moved) => {
+                self.held[partition as usize] = Held { stands: Some(next), from: next, told: caught_up };
+            }
+            Some(Written::Elsewhere(stands)) => {
+                tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
+                self.place(partition, *stands)?;
+            }
+            None => return Err(LogError::Refused("the sink did not say what became of a step".into())),
+        }
+        Ok(())
+    }
+}
+
+/// Tries until the sink takes it; `None` when `stop` came first.
+fn insist<T>(
+    options: &RunOptions,
+    stop: &CancellationToken,
+    mut attempt: impl FnMut() -> Result<T, SinkError>,
+) -> Result<Option<T>, LogError> {
+    let mut pauses = Pauses::default();
+    let before = options.status.borrow().clone();
+    loop {
+        let error = match attempt() {
+            Ok(done) => {
+                options.status.send_if_modified(|status| {
+                    let healed = matches!(status, Status::Retrying { .. });
+                    if healed {
+                        status.clone_from(&before);
+                    }
+                    healed
+                });
+                return Ok(Some(done));
+            }
+            Err(error) => error,
+        };
+        match error.next {
+            Next::Stop => return Err(LogError::Refused(error.to_string())),
+            // A sink never skips.
+            Next::Retry | Next::Skip => {}
+        }
+        tracing::warn!(role = options.role, %error, "the sink is tried again after a pause");
+        options.status.send_replace(Status::Retrying { why: error.to_string() });
+        if pauses.wait(stop) {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Real data, damaged: it comes back whole or is refused, never short.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use millrace_contracts::Topic;
+use millrace_log::{EmbeddedConfig, LogError};
+use rand::{Rng, SeedableRng};
+
+use crate::support;
+
+const RECORDS: u64 = 30_000;
+const KEYS: u64 = 1_000;
+
+/// A log with tables and an active journal that holds the newest records.
+async fn make(directory: &Path) -> EmbeddedConfig {
+    let config = support::config(directory);
+    let log = support::open(&config);
+    support::append(&log, Topic::EVENTS, 0..RECORDS).await;
+    support::append_as(&log, Topic::STATE, 0..RECORDS / 3, |number| (number % KEYS).to_string()).await;
+    support::append(&log, Topic::EVENTS, RECORDS..RECORDS + 700).await;
+    config
+}
+
+/// Opens and reads everything: whole, or an error that names a file or keyspace.
+fn judge(config: &EmbeddedConfig) -> Result<(), LogError> {
+    let log = support::try_open(config)?;
+    let events = support::read_all(&log, Topic::EVENTS, 0)?;
+    assert_eq!(events.len() as u64, RECORDS + 700, "served short");
+    for (number, (offset, key, value)) in (0..).zip(&events) {
+        assert!(
+            *offset == number && *key == number.to_string() && *value == support::value(number),
+            "@{number} is wrong"
+        );
+    }
+    let changes = support::read_all(&log, Topic::STATE, 0)?;
+    let newest: BTreeMap<&str, &[u8]> = changes.iter().map(|(_, key, value)| (&**key, &**value)).collect();
+    assert_eq!(newest.len() as u64, KEYS, "keys are lost");
+    for (key, value) in newest {
+        let number = RECORDS / 3 - KEYS + key.parse::<u64>().unwrap();
+        assert_eq!(value, support::value(number), "the newest of {key} is lost");
+    }
+    Ok(())
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { assert!(std::fs::copy(&path, &target).is_ok()) }
+    }
+}
+
+/// Damages a copy by `damage`, which gets each file in turn, and says how many were refused.
+async fn damage_each(times: usize, damage: impl Fn(&Path, &mut rand::rngs::StdRng) -> bool) -> (usize, usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let config = make(directory.path()).await;
+    judge(&config).unwrap();
+    let (mut refused, mut whole) = (0, 0);
+    for (number, file) in files(&config.directory).iter().enumerate() {
+        for time in 0..times {
+            let seed = (number * 1_000 + time) as u64;
+            let scratch = tempfile::tempdir().unwrap();
+            let damaged = EmbeddedConfig { directory: scratch.path().join("data"), ..config.clone() };
+            copy(&config.directory, &damaged.directory);
+            let name = file.strip_prefix(&config.directory).unwrap();
+            if !damage(&damaged.directory.join(name), &mut rand::rngs::StdRng::seed_from_u64(seed)) {
+                continue;
+            }
+            let judged = std::panic::catch_unwind(|| judge(&damaged));
+            match judged {
+                Ok(Ok(())) => whole += 1,
+                Ok(Err(LogError::Damaged(why) | LogError::Refused(why))) => {
+                    // Named: a file, a keyspace or a record.
+                    assert!(why.contains("data") || why.contains("meta") || why.contains("analytics."), "{why}");
+                    refused += 1;
+                }
+                Ok(Err(error)) => panic!("{} seed {seed}: {error:?}", name.display()),
+                Err(panicked) => {
+                    eprintln!("{} seed {seed}", name.display());
+                    std::panic::resume_unwind(panicked)
+                }
+            }
+        }
+    }
+    (refused, whole)
+}
+
+/// Where the bytes that are not zero end: a journal is preallocated.
+fn used(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+}
+
+#[tokio::test]
+async fn flipped_bits_are_never_served_short() {
+    let (refused, whole) = damage_each(6, |path, random| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let used = used(&bytes);
+        if used == 0 {
+            return false;
+        }
+        bytes[random.random_range(0..used)] ^= 1 << random.random_range(0..8);
+        std::fs::write(path, bytes).unwrap();
+        true
+    })
+    .await;
+    assert!(refused > whole / 4, "{refused} refused, {whole} whole");
+}
+
+#[tokio::test]
+async fn zeroed_blocks_are_never_served_short() {
+    let (refused, _) = damage_each(4, |path, random| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let used = used(&bytes);
+        if used == 0 {
+            return false;
+        }
+        let begin = random.random_range(0..used) / 4_096 * 4_096;
+        let end = (begin + 4_096).min(bytes.len());
+        bytes[begin..end].fill(0);
+        std::fs::write(path, bytes).unwrap();
+        true
+    })
+    .await;
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_missing_file_is_never_served_short() {
+    let (refused, _) = damage_each(1, |path, _| std::fs::remove_file(path).is_ok()).await;
+    assert!(refused > 0);
+}
+
+/// One bit of an old journal, behind which newer ones are whole: the newest commit is there, older records are not.
+#[tokio::test]
+async fn a_damaged_sealed_journal_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = support::config(directory.path());
+    let log = support::open(&config);
+    // Flushing the events rotates the journals; what stands in memory of the other topics keeps the old ones.
+    support::append(&log, Topic::STATE, 0..100).await;
+    let large = vec![7; 1 << 20];
+    for _ in 0..70 {
+        let record = millrace_log::NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: &large };
+        assert!(matches!(log.append(&[record]).await[0], millrace_log::Outcome::Acknowledged(_)));
+    }
+    drop(log);
+    let journals: Vec<PathBuf> =
+        files(&config.directory).into_iter().filter(|path| path.extension().is_some_and(|e| e == "jnl")).collect();
+    assert!(journals.len() > 1, "no journal was sealed");
+    let sealed = &journals[0];
+    let whole = std::fs::read(sealed).unwrap();
+    for place in [20, 5_000, used(&whole) - 3] {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 16;
+        std::fs::write(sealed, &bytes).unwrap();
+        let LogError::Damaged(why) = support::try_open(&config).unwrap_err() else { panic!("not damaged") };
+        assert!(why.contains(sealed.to_str().unwrap()) && why.contains("sealed"), "{why}");
+    }
+    std::fs::write(sealed, &whole).unwrap();
+    let log = support::open(&config);
+    assert_eq!(support::read_all(&log, Topic::STATE, 0).unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_refused_by_name_and_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = make(directory.path()).await;
+    let journal =
+        files(&config.directory).into_iter().find(|path| path.extension().is_some_and(|e| e == "jnl")).unwrap();
+    let mut bytes = std::fs::read(&journal).unwrap();
+    // The newest records too: with them the note of where they end would go.
+    for place in [used(&bytes) / 2, used(&bytes) - 20_000] {
+        bytes[place] ^= 4;
+        std::fs::write(&journal, &bytes).unwrap();
+        for _ in 0..2 {
+            let LogError::Damaged(why) = support::try_open(&config).unwrap_err() else { panic!("not damaged") };
+            assert!(why.contains(journal.to_str().unwrap()) && why.contains("commits"), "{why}");
+            assert!(std::fs::read(&journal).unwrap() == bytes, "the journal was changed");
+        }
+        bytes[place] ^= 4;
+    }
+    std::fs::write(&journal, &bytes).unwrap();
+    judge(&config).unwrap();
+}

@@ -1,0 +1,42 @@
+//! A failing commit and a failing sync, injected in a process of their own: fail points are the process's.
+
+use std::path::Path;
+use std::process::Command;
+
+use millrace_contracts::Topic;
+use millrace_log::{NewRecord, Outcome, Refusal};
+
+use crate::support;
+
+const VARIABLE: &str = "MILLRACE_FAILING_TEST";
+
+#[test]
+fn child() {
+    let Ok(order) = std::env::var(VARIABLE) else { return };
+    let (point, folder) = order.split_once(' ').unwrap();
+    let log = support::open(&support::config(Path::new(folder)));
+    let record = NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: b"v" };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        assert_eq!(log.append(&[record]).await, [Outcome::Acknowledged(0)]);
+        fail::cfg(point, "return").unwrap();
+        assert_eq!(log.append(&[record]).await, [Outcome::Unknown]);
+        fail::remove(point);
+        assert!(log.health().unwrap_err().contains("injected"));
+        assert_eq!(log.append(&[record]).await, [Outcome::Refused(Refusal::Unavailable)]);
+        assert_eq!(support::read_all(&log, Topic::EVENTS, 0).unwrap().len(), 1, "what is not synced is not seen");
+    });
+}
+
+#[test]
+fn a_failed_write_is_unknown_and_ends_the_writer() {
+    for (point, there) in [("embedded::commit", 1), ("embedded::sync", 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["failing::child", "--exact", "--nocapture", "--test-threads=1"]);
+        let order = format!("{point} {}", directory.path().display());
+        assert!(command.env(VARIABLE, order).status().unwrap().success(), "{point}");
+        let log = support::open(&support::config(directory.path()));
+        assert!(log.health().is_ok());
+        assert_eq!(support::read_all(&log, Topic::EVENTS, 0).unwrap().len(), there, "{point}");
+    }
+}

@@ -1,0 +1,48 @@
+//! What only the embedded engine has: damage, kills, retention, a full disk, a failing sync, one holder.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests fail by panicking")]
+
+mod bench;
+mod damage;
+mod failing;
+mod kill;
+mod retention;
+mod support;
+
+use millrace_contracts::{Names, Topic};
+use millrace_log::{EmbeddedConfig, EmbeddedLog, Log, LogError, NewRecord, Outcome, Refusal};
+
+#[test]
+fn a_second_opening_is_refused_and_names_the_holder() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = support::open(&support::config(directory.path()));
+    let refused = EmbeddedLog::open(support::config(directory.path()), Names::default()).unwrap_err();
+    let LogError::Refused(why) = refused else { panic!("{refused:?}") };
+    assert!(why.contains(&format!("pid {}", std::process::id())), "{why}");
+    drop(log);
+    support::open(&support::config(directory.path()));
+}
+
+#[tokio::test]
+async fn below_the_reserve_appends_are_refused_and_reads_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = support::config(directory.path());
+    let log = support::open(&config);
+    support::append(&log, Topic::EVENTS, 0..100).await;
+    drop(log);
+    let log = support::open(&EmbeddedConfig { reserve_mib: u32::MAX, ..config });
+    let record = NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: b"v" };
+    assert_eq!(log.append(&[record]).await, [Outcome::Refused(Refusal::DiskFull)]);
+    assert!(log.health().is_err());
+    assert_eq!(support::read_all(&log, Topic::EVENTS, 0).unwrap().len(), 100);
+}
+
+#[test]
+fn numbers_are_bounded_and_the_default_is_allowed() {
+    let mut config = EmbeddedConfig::default();
+    assert_eq!(config.validate(), []);
+    (config.partitions, config.queue_kib, config.journal_mib) = (0, 1, 1);
+    let keys: Vec<String> = config.validate().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["partitions", "queue_kib", "journal_mib"]);
+    let _: fn(&Log) -> u32 = Log::partitions;
+}

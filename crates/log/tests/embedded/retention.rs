@@ -1,0 +1,68 @@
+//! What is no longer kept goes as whole tables; a compacted topic stays complete.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use millrace_contracts::Topic;
+use millrace_log::{EmbeddedConfig, Log, LogError};
+
+use crate::support;
+
+async fn start_of(log: &Log, topic: Topic) -> u64 {
+    let topics = log.describe().await.unwrap();
+    topics.iter().find(|info| info.topic == topic).unwrap().partitions[0].start
+}
+
+async fn wait_for_start(log: &Log, topic: Topic) -> u64 {
+    let began = Instant::now();
+    loop {
+        let start = start_of(log, topic).await;
+        if start > 0 {
+            return start;
+        }
+        assert!(began.elapsed() < Duration::from_mins(1), "nothing is dropped");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_past_its_size_starts_later_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig { retention_mib: 2, retention_interval_ms: 50, ..support::config(directory.path()) };
+    let log = support::open(&config);
+    support::append(&log, Topic::EVENTS, 0..60_000).await;
+    let start = wait_for_start(&log, Topic::EVENTS).await;
+    let LogError::Refused(why) = support::read_all(&log, Topic::EVENTS, start - 1).unwrap_err() else {
+        panic!("served")
+    };
+    assert!(why.contains("analytics.events/0"), "{why}");
+    drop(log);
+    let log = support::open(&EmbeddedConfig { retention_interval_ms: 3_600_000, ..config });
+    let start = start_of(&log, Topic::EVENTS).await;
+    let records = support::read_all(&log, Topic::EVENTS, start).unwrap();
+    assert_eq!(records.len() as u64, 60_000 - start);
+    assert_eq!(records[0].0, start);
+}
+
+#[tokio::test]
+async fn a_compacted_topic_keeps_the_newest_of_every_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig { tail_records: 1_000, retention_interval_ms: 50, ..support::config(directory.path()) };
+    let log = support::open(&config);
+    // The first keys are written once and never again: only `latest` has them after a while.
+    support::append(&log, Topic::HOURLY, 0..500).await;
+    support::append_as(&log, Topic::HOURLY, 500..20_000, |number| (1_000 + number % 700).to_string()).await;
+    wait_for_start(&log, Topic::HOURLY).await;
+    let mut log = Some(log);
+    for _ in 0..2 {
+        let log = log.take().unwrap_or_else(|| support::open(&config));
+        let records = support::read_all(&log, Topic::HOURLY, 0).unwrap();
+        assert!(records.is_sorted_by_key(|&(offset, ..)| offset), "by rising offset");
+        assert!(records.len() < 20_000, "compacted");
+        let newest: BTreeMap<String, Vec<u8>> = records.into_iter().map(|(_, key, value)| (key, value)).collect();
+        assert_eq!(newest.len(), 500 + 700);
+        assert_eq!(newest["17"], support::value(17));
+        let last = (500..20_000).rfind(|number| number % 700 == 3).unwrap();
+        assert_eq!(newest["1003"], support::value(last));
+    }
+}

@@ -1,0 +1,69 @@
+//! A log in a folder of the test's own.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use millrace_contracts::{Names, Topic};
+use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Log, LogError, NewRecord, Outcome, Polled};
+
+/// Small memtables, so that little data makes tables; no retention while a test does not ask for it.
+pub(crate) fn config(directory: &Path) -> EmbeddedConfig {
+    EmbeddedConfig {
+        directory: directory.join("data"),
+        memtable_kib: 1_024,
+        reserve_mib: 0,
+        retention_interval_ms: 3_600_000,
+        ..EmbeddedConfig::default()
+    }
+}
+
+pub(crate) fn open(config: &EmbeddedConfig) -> Log {
+    try_open(config).unwrap()
+}
+
+pub(crate) fn try_open(config: &EmbeddedConfig) -> Result<Log, LogError> {
+    EmbeddedLog::open(config.clone(), Names::default()).map(Log::Embedded)
+}
+
+/// A value that its number decides, of 1 to 200 bytes that do not compress away.
+pub(crate) fn value(number: u64) -> Vec<u8> {
+    use rand::{Rng, SeedableRng};
+    let mut random = rand::rngs::StdRng::seed_from_u64(number);
+    let length = random.random_range(1..200);
+    (0..length).map(|_| random.random()).collect()
+}
+
+/// Appends numbered records, 500 a call, and expects every one acknowledged, in order.
+pub(crate) async fn append(log: &Log, topic: Topic, numbers: Range<u64>) {
+    append_as(log, topic, numbers, |number| number.to_string()).await;
+}
+
+pub(crate) async fn append_as(log: &Log, topic: Topic, numbers: Range<u64>, key: impl Fn(u64) -> String) {
+    let numbers: Vec<u64> = numbers.collect();
+    for numbers in numbers.chunks(500) {
+        let made: Vec<(String, Vec<u8>)> = numbers.iter().map(|&number| (key(number), value(number))).collect();
+        let record = |(key, value)| NewRecord { topic, partition: 0, key: str::as_bytes(key), value };
+        let records: Vec<NewRecord<'_>> = made.iter().map(|(key, value)| record((key, value.as_slice()))).collect();
+        let outcomes = log.append(&records).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Acknowledged(_))), "{outcomes:?}");
+    }
+}
+
+/// Every record from `from` up to the end the log reports, as (offset, key, value).
+pub(crate) fn read_all(log: &Log, topic: Topic, from: u64) -> Result<Vec<(u64, String, Vec<u8>)>, LogError> {
+    let mut reader = log.reader(topic, &[(0, from)])?;
+    let (mut batch, mut seen) = (Batch::default(), Vec::new());
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_mins(1) {
+        match reader.poll(&mut batch, Limits::default())? {
+            Polled::Records => seen.extend(batch.iter().map(|record| {
+                let key = String::from_utf8_lossy(record.key).into_owned();
+                (record.offset, key, record.value.unwrap_or_default().to_vec())
+            })),
+            Polled::CaughtUp { .. } => return Ok(seen),
+            Polled::Nothing => {}
+        }
+    }
+    panic!("the end never came");
+}

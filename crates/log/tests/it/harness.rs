@@ -1,0 +1,194 @@
+//! One log of a test's own, on either engine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_contracts::{Names, Topic};
+use millrace_log::{
+    Batch, EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, Limits, Log, LogError, NewRecord, Outcome, Polled,
+    RunOptions, Stage, Status,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const PARTITIONS: u32 = 3;
+/// Beyond this a test has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a log is. Cheap to clone and to send to a child process.
+#[derive(Debug, Clone)]
+pub(crate) enum Engine {
+    Kafka { config: KafkaConfig, prefix: String },
+    Embedded { config: EmbeddedConfig, _directory: Option<Arc<tempfile::TempDir>> },
+}
+
+impl Engine {
+    /// Topics of the test's own on the shared broker; `None` where there is no broker.
+    pub(crate) fn kafka(test: &str) -> Option<Self> {
+        let brokers = millrace_testkit::kafka(&format!("log conformance, {test}"))?;
+        Some(Self::kafka_at(brokers))
+    }
+
+    pub(crate) fn kafka_at(brokers: &str) -> Self {
+        let config = format!(
+            "brokers = {brokers:?}\npartitions = {PARTITIONS}\nreplication_factor = 1\nmin_insync_replicas = 1\n\
+             queue_records = 100000\nqueue_kib = 65536\nlinger_ms = 1\nmessage_timeout_ms = 5000\n\
+             transaction_timeout_ms = 6000\nsession_timeout_ms = 6000\nproperties = {{}}\n"
+        );
+        let prefix = format!("{}.", millrace_testkit::unique("log"));
+        Self::Kafka { config: toml::from_str(&config).unwrap(), prefix }
+    }
+
+    pub(crate) fn embedded() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        Self::Embedded { config: embedded_config(path), _directory: Some(Arc::new(directory)) }
+    }
+
+    /// What a child process needs to open the same log.
+    pub(crate) fn to_child(&self) -> String {
+        match self {
+            Self::Kafka { config, prefix } => format!("kafka {} {prefix}", config.brokers),
+            Self::Embedded { config, .. } => format!("embedded {}", config.directory.display()),
+        }
+    }
+
+    pub(crate) fn from_parent(text: &str) -> Self {
+        let words: Vec<&str> = text.split(' ').collect();
+        match words[..] {
+            ["kafka", brokers, prefix] => {
+                let Self::Kafka { config, .. } = Self::kafka_at(brokers) else { unreachable!() };
+                Self::Kafka { config, prefix: prefix.into() }
+            }
+            ["embedded", directory] => Self::Embedded { config: embedded_config(directory.into()), _directory: None },
+            _ => panic!("{text}"),
+        }
+    }
+
+    pub(crate) fn names(&self) -> Names {
+        match self {
+            Self::Kafka { prefix, .. } => Names::new(prefix).unwrap(),
+            Self::Embedded { .. } => Names::default(),
+        }
+    }
+
+    /// Opens the log, its topics created. On the embedded engine one at a time.
+    pub(crate) async fn open(&self) -> Log {
+        let log = self.try_open().unwrap();
+        log.create_topics().await.unwrap();
+        log
+    }
+
+    pub(crate) fn try_open(&self) -> Result<Log, LogError> {
+        match self {
+            Self::Kafka { config, .. } => KafkaLog::open(config.clone(), self.names()).map(Log::Kafka),
+            Self::Embedded { config, .. } => EmbeddedLog::open(config.clone(), self.names()).map(Log::Embedded),
+        }
+    }
+}
+
+fn embedded_config(directory: PathBuf) -> EmbeddedConfig {
+    EmbeddedConfig { directory, partitions: PARTITIONS, ..EmbeddedConfig::default() }
+}
+
+/// Appends `key`s to a partition of the events, the key as value too, and expects every one acknowledged.
+pub(crate) async fn append(log: &Log, partition: u32, keys: impl IntoIterator<Item = String>) -> Vec<u64> {
+    let keys: Vec<String> = keys.into_iter().collect();
+    let mut offsets = Vec::new();
+    for keys in keys.chunks(1_000) {
+        let records: Vec<NewRecord<'_>> = keys
+            .iter()
+            .map(|key| NewRecord { topic: Topic::EVENTS, partition, key: key.as_bytes(), value: key.as_bytes() })
+            .collect();
+        for outcome in log.append(&records).await {
+            match outcome {
+                Outcome::Acknowledged(offset) => offsets.push(offset),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    offsets
+}
+
+/// One record as read: offset, key, value.
+pub(crate) type Seen = (u64, String, Option<String>);
+
+/// Everything readable of `topic` from `from`, by partition, up to the end the log itself reports.
+pub(crate) async fn read_all(log: &Log, topic: Topic, from: &[(u32, u64)]) -> BTreeMap<u32, Vec<Seen>> {
+    let (log, from) = (log.clone(), from.to_vec());
+    tokio::task::spawn_blocking(move || {
+        let mut reader = log.reader(topic, &from).unwrap();
+        let mut seen: BTreeMap<u32, Vec<Seen>> = from.iter().map(|&(partition, _)| (partition, Vec::new())).collect();
+        let mut behind: std::collections::BTreeSet<u32> = seen.keys().copied().collect();
+        let mut batch = Batch::default();
+        let began = std::time::Instant::now();
+        while !behind.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "partitions {behind:?} never end");
+            match reader.poll(&mut batch, Limits::default()).unwrap() {
+                Polled::Records => {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    let records = batch.iter().map(|r| (r.offset, text(r.key), r.value.map(text)));
+                    seen.get_mut(&batch.partition()).unwrap().extend(records);
+                }
+                Polled::CaughtUp { partition, .. } => {
+                    behind.remove(&partition);
+                }
+                Polled::Nothing => {}
+            }
+        }
+        seen
+    })
+    .await
+    .unwrap()
+}
+
+pub(crate) fn from_start() -> Vec<(u32, u64)> {
+    (0..PARTITIONS).map(|partition| (partition, 0)).collect()
+}
+
+/// A stage at work in the background.
+pub(crate) struct Running {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<Result<(), LogError>>,
+}
+
+pub(crate) fn options(role: &str, instance: &str) -> (RunOptions, watch::Receiver<Status>) {
+    let (status, seen) = watch::channel(Status::Starting);
+    let step = Limits { records: 500, bytes: 1 << 20, wait: Duration::from_millis(50) };
+    (RunOptions { role: role.into(), instance: instance.into(), workers: 1, step, status }, seen)
+}
+
+pub(crate) fn run_stage(log: &Log, stage: impl Stage, role: &str, instance: &str) -> Running {
+    let (options, status) = options(role, instance);
+    let (log, stop) = (log.clone(), CancellationToken::new());
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move { log.run_stage(stage, options, stopped).await });
+    Running { status, stop, task }
+}
+
+impl Running {
+    /// Stops it in order; its result.
+    pub(crate) async fn end(self) -> Result<(), LogError> {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("a stopped runner ends").unwrap()
+    }
+
+    /// The error it ends with by itself.
+    pub(crate) async fn refusal(self) -> LogError {
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap().unwrap_err()
+    }
+}
+
+/// Polls an answer until it is true, at most [`PATIENCE`].
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut answer: impl FnMut() -> F) {
+    let asking = async {
+        while !answer().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {what}"));
+}

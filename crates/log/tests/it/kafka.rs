@@ -1,0 +1,177 @@
+//! What only Kafka has: transactions of others, zombies, rebalances, brokers that go away.
+
+use std::time::Duration;
+
+use millrace_contracts::Topic;
+use millrace_log::{LogError, NewRecord, Outcome, Refusal};
+use millrace_testkit::Kafka;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::child::{self, Then};
+use crate::harness::{Engine, PARTITIONS, append, read_all, run_stage, until};
+use crate::numbering::{Numbering, check_numbers};
+
+fn brokers(engine: &Engine) -> &str {
+    let Engine::Kafka { config, .. } = engine else { unreachable!() };
+    &config.brokers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_transactions_and_control_records_are_not_seen() {
+    let Some(engine) = Engine::kafka("aborted transactions") else { return };
+    let log = engine.open().await;
+    let topic = engine.names().topic(&Topic::EVENTS);
+    append(&log, 0, ["before".to_owned()]).await;
+    let id = engine.names().group("foreign");
+    let transactional = ClientConfig::new()
+        .set("bootstrap.servers", brokers(&engine))
+        .set("transactional.id", &id)
+        .create::<BaseProducer>()
+        .unwrap();
+    tokio::task::spawn_blocking(move || {
+        let wait = Duration::from_secs(20);
+        transactional.init_transactions(wait).unwrap();
+        for (keys, commit) in [(["aborted", "too"], false), (["committed", "too"], true), (["aborted", "again"], false)]
+        {
+            transactional.begin_transaction().unwrap();
+            for key in keys {
+                transactional
+                    .send(BaseRecord::to(&topic).partition(0).key(key).payload("v"))
+                    .map_err(|(e, _)| e)
+                    .unwrap();
+            }
+            transactional.flush(wait).unwrap();
+            if commit {
+                transactional.commit_transaction(wait).unwrap()
+            } else {
+                transactional.abort_transaction(wait).unwrap()
+            }
+        }
+    })
+    .await
+    .unwrap();
+    append(&log, 0, ["after".to_owned()]).await;
+    let seen = read_all(&log, Topic::EVENTS, &[(0, 0)]).await;
+    let keys: Vec<&str> = seen[&0].iter().map(|(_, key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["before", "committed", "too", "after"]);
+    let running = run_stage(&log, Numbering, "numbering", "a");
+    until("the four are numbered", || async { check_numbers(&log).await == 4 }).await;
+    running.end().await.unwrap();
+}
+
+/// The zombie has offsets in its transaction, or a record still queued, and is frozen past every time-out; another instance
+/// takes over; then the zombie wakes up and goes on as if nothing had happened.
+async fn a_zombie_wakes_up(point: &str) {
+    let Some(engine) = Engine::kafka("zombies") else { return };
+    let log = engine.open().await;
+    for partition in 0..PARTITIONS {
+        append(&log, partition, (0..5_000).map(|n| n.to_string())).await;
+    }
+    let mut zombie = child::start(&engine, "zombie", point, 2, Then::Freeze);
+    let own = rustix::process::Pid::from_child(&zombie);
+    let frozen = move || async move {
+        let options = rustix::process::WaitOptions::UNTRACED | rustix::process::WaitOptions::NOHANG;
+        rustix::process::waitpid(Some(own), options).unwrap().is_some_and(|(_, status)| status.stopped())
+    };
+    until("the zombie is frozen", frozen).await;
+    let running = run_stage(&log, Numbering, "numbering", "heir");
+    until("the heir numbers everything", || async { check_numbers(&log).await == 15_000 }).await;
+    rustix::process::kill_process(own, rustix::process::Signal::CONT).unwrap();
+    for partition in 0..PARTITIONS {
+        append(&log, partition, (0..5_000).map(|n| n.to_string())).await;
+    }
+    until("both number the rest once", || async { check_numbers(&log).await == 30_000 }).await;
+    zombie.kill().unwrap();
+    zombie.wait().unwrap();
+    running.end().await.unwrap();
+    assert_eq!(check_numbers(&log).await, 30_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_with_records_still_queued_is_fenced() {
+    a_zombie_wakes_up("kafka::stage::produced").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_stalled_after_its_offsets_is_fenced() {
+    a_zombie_wakes_up("kafka::stage::offsets_sent").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rebalances_in_the_middle_of_batches_change_nothing() {
+    let Some(engine) = Engine::kafka("rebalances") else { return };
+    let log = engine.open().await;
+    let appending = {
+        let log = log.clone();
+        tokio::spawn(async move {
+            for round in 0..60 {
+                for partition in 0..PARTITIONS {
+                    append(&log, partition, (0..200).map(|n| format!("{round}-{n}"))).await;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+    };
+    let first = run_stage(&log, Numbering, "numbering", "a");
+    let mut second = run_stage(&log, Numbering, "numbering", "b");
+    for instance in ["c", "d", "e"] {
+        let holds_some = |status: &millrace_log::Status| matches!(status, millrace_log::Status::Running { partitions } if !partitions.is_empty());
+        let joined = tokio::time::timeout(crate::harness::PATIENCE, second.status.wait_for(holds_some)).await;
+        joined.expect("a new instance gets partitions").unwrap();
+        second.end().await.unwrap();
+        second = run_stage(&log, Numbering, "numbering", instance);
+    }
+    appending.await.unwrap();
+    until("all are numbered", || async { check_numbers(&log).await == 36_000 }).await;
+    first.end().await.unwrap();
+    second.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_begins_late_is_refused_without_a_position() {
+    let Some(engine) = Engine::kafka("old groups") else { return };
+    let log = engine.open().await;
+    append(&log, 0, (0..10).map(|n| n.to_string())).await;
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers(&engine)).create().unwrap();
+    let mut before = rdkafka::TopicPartitionList::new();
+    let topic = engine.names().topic(&Topic::EVENTS);
+    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(4)).unwrap();
+    admin.delete_records(&before, &AdminOptions::new()).await.unwrap();
+    let refused = run_stage(&log, Numbering, "numbering", "a").refusal().await;
+    assert!(matches!(&refused, LogError::Refused(why) if why.contains("begins at offset 4")), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_leaves_outcomes_unknown_and_one_that_is_gone_refuses() {
+    let mut kafka = match Kafka::start() {
+        Ok(kafka) => kafka,
+        Err(why) => return millrace_testkit::not_run("a broker of its own", "Apache Kafka", &why),
+    };
+    let mut engine = Engine::kafka_at(&kafka.brokers());
+    let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
+    config.message_timeout_ms = 1_500;
+    let log = engine.open().await;
+    let record = [NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: b"v" }];
+    assert_eq!(log.append(&record).await, [Outcome::Acknowledged(0)]);
+    kafka.freeze();
+    assert_eq!(log.append(&record).await, [Outcome::Unknown]);
+    kafka.thaw();
+    kafka.kill();
+    until("appends are refused", || async { log.append(&record).await == [Outcome::Refused(Refusal::Unavailable)] })
+        .await;
+    assert!(log.health().is_err());
+    let kafka = tokio::task::spawn_blocking(move || {
+        kafka.restart().unwrap();
+        kafka
+    })
+    .await
+    .unwrap();
+    until("appends are taken again", || async { matches!(log.append(&record).await[..], [Outcome::Acknowledged(_)]) })
+        .await;
+    assert_eq!(log.health(), Ok(()));
+    drop(kafka);
+}

@@ -1,0 +1,171 @@
+//! Sinks: their own position decides.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use millrace_contracts::{Next, Topic};
+use millrace_log::{LogError, Sink, SinkError, SinkStep, Status, Written};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Engine, append, options, until};
+use crate::on_both_engines;
+
+on_both_engines!(
+    a_sink_gets_everything_once_and_hears_that_it_is_caught_up,
+    a_sink_that_stands_elsewhere_is_followed,
+    a_sink_that_fails_gets_the_same_step_again,
+    a_sink_that_stops_ends_the_run,
+    a_position_the_log_does_not_hold_is_refused,
+);
+
+#[derive(Default)]
+struct Model {
+    positions: BTreeMap<u32, u64>,
+    keys: BTreeMap<u32, Vec<String>>,
+    caught_up: BTreeMap<u32, bool>,
+    /// Errors to answer with before the next success.
+    errors: Vec<SinkError>,
+    /// Partitions whose state was thrown away behind the runner's back.
+    emptied: u32,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Model>>);
+
+impl Sink for Shared {
+    fn topic(&self) -> Topic {
+        Topic::EVENTS
+    }
+
+    async fn position(&mut self, partition: u32) -> Result<Option<u64>, SinkError> {
+        Ok(self.0.lock().unwrap().positions.get(&partition).copied())
+    }
+
+    async fn write(&mut self, steps: &[SinkStep<'_>]) -> Result<Vec<Written>, SinkError> {
+        let mut model = self.0.lock().unwrap();
+        if let Some(error) = model.errors.pop() {
+            return Err(error);
+        }
+        let mut written = Vec::new();
+        for step in steps {
+            let partition = step.batch.partition();
+            let stands = model.positions.get(&partition).copied();
+            if stands != step.expected {
+                written.push(Written::Elsewhere(stands));
+                continue;
+            }
+            assert!(step.batch.next_offset().is_none_or(|next| next == step.next));
+            let keys = step.batch.iter().map(|record| String::from_utf8_lossy(record.key).into_owned());
+            model.keys.entry(partition).or_default().extend(keys);
+            model.positions.insert(partition, step.next);
+            model.caught_up.insert(partition, step.caught_up);
+            written.push(Written::Moved);
+        }
+        Ok(written)
+    }
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+struct Sinking {
+    status: tokio::sync::watch::Receiver<Status>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), LogError>>,
+}
+
+fn start(log: &millrace_log::Log, sink: &Shared) -> Sinking {
+    let (options, status) = options("sinking", "a");
+    let (log, sink, stop) = (log.clone(), sink.clone(), CancellationToken::new());
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move { log.run_sink(move || sink.clone(), options, stopped).await });
+    Sinking { status, stop, task }
+}
+
+async fn end(sinking: Sinking) -> Result<(), LogError> {
+    sinking.stop.cancel();
+    sinking.task.await.unwrap()
+}
+
+async fn a_sink_gets_everything_once_and_hears_that_it_is_caught_up(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 0, numbers(0..1_500)).await;
+    let sink = Shared::default();
+    let running = start(&log, &sink);
+    let caught_up = || async { (0..3).all(|p| sink.0.lock().unwrap().caught_up.get(&p) == Some(&true)) };
+    until("all three partitions are caught up, the empty ones too", caught_up).await;
+    assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(0..1_500), "caught up means everything is in");
+    append(&log, 0, numbers(1_500..1_600)).await;
+    until("it follows", || async { sink.0.lock().unwrap().keys[&0].len() == 1_600 }).await;
+    end(running).await.unwrap();
+    append(&log, 0, numbers(1_600..1_700)).await;
+    let running = start(&log, &sink);
+    until("it goes on", || async { sink.0.lock().unwrap().keys[&0].len() == 1_700 }).await;
+    end(running).await.unwrap();
+    assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(0..1_700));
+}
+
+async fn a_sink_that_stands_elsewhere_is_followed(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 0, numbers(0..300)).await;
+    let sink = Shared::default();
+    let running = start(&log, &sink);
+    until("it caught up", || async { sink.0.lock().unwrap().positions.get(&0) == Some(&300) }).await;
+    {
+        // Restored from a backup, behind the runner's back.
+        let mut model = sink.0.lock().unwrap();
+        model.positions.insert(0, 100);
+        model.keys.get_mut(&0).unwrap().truncate(100);
+    }
+    append(&log, 0, numbers(300..301)).await;
+    until("it went back and on", || async { sink.0.lock().unwrap().keys[&0] == numbers(0..301) }).await;
+    {
+        // Emptied: everything is told again, and that it is caught up, too.
+        let mut model = sink.0.lock().unwrap();
+        (model.positions, model.keys, model.caught_up) = Default::default();
+        model.emptied += 1;
+    }
+    append(&log, 0, numbers(301..302)).await;
+    let rebuilt = || async {
+        let model = sink.0.lock().unwrap();
+        model.keys.get(&0) == Some(&numbers(0..302)) && model.caught_up.get(&0) == Some(&true)
+    };
+    until("it was rebuilt", rebuilt).await;
+    end(running).await.unwrap();
+}
+
+async fn a_sink_that_fails_gets_the_same_step_again(engine: Engine) {
+    let log = engine.open().await;
+    let sink = Shared::default();
+    let failing = || SinkError { next: Next::Retry, why: "away".into() };
+    sink.0.lock().unwrap().errors = vec![failing(), failing(), failing()];
+    append(&log, 1, numbers(0..200)).await;
+    let running = start(&log, &sink);
+    until("it got through", || async { sink.0.lock().unwrap().positions.get(&1) == Some(&200) }).await;
+    assert_eq!(sink.0.lock().unwrap().keys[&1], numbers(0..200));
+    assert!(sink.0.lock().unwrap().errors.is_empty());
+    let mut status = running.status.clone();
+    let running_again = status.wait_for(|status| matches!(status, Status::Running { .. }));
+    tokio::time::timeout(crate::harness::PATIENCE, running_again).await.expect("it says so").unwrap();
+    end(running).await.unwrap();
+}
+
+async fn a_sink_that_stops_ends_the_run(engine: Engine) {
+    let log = engine.open().await;
+    let sink = Shared::default();
+    sink.0.lock().unwrap().errors = vec![SinkError { next: Next::Stop, why: "schema newer than ours".into() }];
+    append(&log, 0, numbers(0..1)).await;
+    let ended = tokio::time::timeout(crate::harness::PATIENCE, start(&log, &sink).task).await.unwrap().unwrap();
+    assert_eq!(ended, Err(LogError::Refused("schema newer than ours".into())));
+    assert!(sink.0.lock().unwrap().keys.is_empty());
+}
+
+async fn a_position_the_log_does_not_hold_is_refused(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 0, numbers(0..10)).await;
+    let sink = Shared::default();
+    sink.0.lock().unwrap().positions.insert(0, 5_000);
+    let ended = tokio::time::timeout(crate::harness::PATIENCE, start(&log, &sink).task).await.unwrap().unwrap();
+    assert!(matches!(&ended, Err(LogError::Refused(why)) if why.contains("5000")), "{ended:?}");
+}
