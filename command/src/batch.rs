@@ -1,0 +1,208 @@
+//! `POST /analytics/batch`: up to a thousand events as NDJSON or as a JSON array, with a result for each, in order.
+//!
+//! A bad item spoils no other. A body that is no batch at all (a broken array, too many items) is refused as a whole,
+//! before anything is appended.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use millrace_contracts::Code;
+use millrace_service::http::{OwnForm, read_body};
+use millrace_service::{Problem, shown, status_of};
+use serde::Serialize;
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::append::{Encoded, Position};
+use crate::event::Window;
+use crate::item::{Item, malformed};
+use crate::router::App;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Lines,
+    Array,
+}
+
+#[derive(Serialize)]
+struct Reply<'a> {
+    status: u16,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+}
+
+type Outcome = Result<Position, Problem>;
+
+pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
+    match accept(&app, request).await {
+        Ok(results) => {
+            let code = |result: &Outcome| result.as_ref().map_or_else(|problem| problem.code, |_| Code::Accepted);
+            for result in &results {
+                app.metrics.count(code(result));
+            }
+            answer(&app, &results)
+        }
+        Err(problem) => {
+            app.metrics.count(problem.code);
+            problem.into_response()
+        }
+    }
+}
+
+async fn accept(app: &App, request: Request) -> Result<Vec<Outcome>, Problem> {
+    let form = form_of(request.headers())?;
+    let body = read_body(request, &app.config.limits).await?;
+    if body.starts_with(b"\xef\xbb\xbf") {
+        return Err(Problem::new(Code::MalformedBody, "the body begins with a byte order mark"));
+    }
+    let most = app.config.batch_items;
+    let items = match form {
+        Form::Lines => lines(&body, most)?,
+        Form::Array => array(&body, most)?,
+    };
+    let window = Window::new(&app.config, (app.clock)());
+    let (mut encoded, partitions) = (Encoded::default(), app.log.partitions());
+    let mut encode = |json: Result<&str, Problem>| {
+        encoded.push(&Item::parse(json?)?.event(window)?, partitions);
+        Ok(())
+    };
+    let checked: Vec<Result<(), Problem>> = items.into_iter().map(&mut encode).collect();
+    let mut appended = encoded.append(&app.log).await.into_iter();
+    let unknown = || Err(Problem::new(Code::OutcomeUnknown, "the event may or may not have been stored"));
+    Ok(checked.into_iter().map(|good| good.and_then(|()| appended.next().unwrap_or_else(unknown))).collect())
+}
+
+/// The body's form by its media type.
+fn form_of(headers: &HeaderMap) -> Result<Form, Problem> {
+    let refuse = |why: String| Err(Problem::new(Code::UnsupportedMediaType, why).field("content-type"));
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let text = match (types.next(), types.next()) {
+        (Some(text), None) => text.to_str().unwrap_or("?"),
+        _ => return refuse("content-type is application/x-ndjson or application/json, once".into()),
+    };
+    let mut parts = text.split(';').map(str::trim);
+    let form = match parts.next() {
+        Some(name) if name.eq_ignore_ascii_case("application/x-ndjson") => Form::Lines,
+        Some(name) if name.eq_ignore_ascii_case("application/json") => Form::Array,
+        _ => return refuse(format!("application/x-ndjson and application/json are served, not \"{}\"", shown(text))),
+    };
+    for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+        if name.eq_ignore_ascii_case("charset") && !value.trim_matches('"').eq_ignore_ascii_case("utf-8") {
+            return refuse(format!("charset is utf-8, not \"{}\"", shown(value)));
+        }
+    }
+    Ok(form)
+}
+
+fn not_utf8() -> Problem {
+    Problem::new(Code::InvalidEncoding, "not valid UTF-8")
+}
+
+fn too_many(most: usize) -> Problem {
+    Problem::new(Code::TooManyItems, format!("more than {most} items"))
+}
+
+/// One item a line; blank lines are none.
+fn lines(body: &[u8], most: usize) -> Result<Vec<Result<&str, Problem>>, Problem> {
+    let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let items: Vec<_> = lines.take(most + 1).map(|line| std::str::from_utf8(line).map_err(|_| not_utf8())).collect();
+    if items.len() > most { Err(too_many(most)) } else { Ok(items) }
+}
+
+/// The elements of an array, none looked into.
+fn array(body: &[u8], most: usize) -> Result<Vec<Result<&str, Problem>>, Problem> {
+    let text = std::str::from_utf8(body).map_err(|_| not_utf8())?;
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let (items, more) = Elements { most }.deserialize(&mut parser).map_err(|error| malformed(&error))?;
+    if more {
+        return Err(too_many(most));
+    }
+    parser.end().map_err(|error| malformed(&error))?;
+    Ok(items.into_iter().map(|raw| Ok(raw.get())).collect())
+}
+
+/// Reads at most so many elements, and whether there are more.
+struct Elements {
+    most: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements {
+    type Value = (Vec<&'de RawValue>, bool);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = (Vec<&'de RawValue>, bool);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        let mut more = false;
+        // Past the bound the rest is only skipped, so that the array is still read to its end.
+        while let Some(item) = elements.next_element::<&RawValue>()? {
+            if items.len() < self.most {
+                items.push(item);
+            } else {
+                more = true;
+            }
+        }
+        Ok((items, more))
+    }
+}
+
+/// 200 when all are good, 207 when some are; when none is, the first one's status, or 503 if any was our failure.
+fn answer(app: &App, results: &[Outcome]) -> Response {
+    let replies: Vec<_> = results.iter().map(|result| reply(app, result)).collect();
+    let mut failures = results.iter().filter_map(|result| result.as_ref().err());
+    let failed = failures.clone().count();
+    let ours = failures.clone().find(|problem| problem.status().is_server_error());
+    let status = match failures.next() {
+        None => StatusCode::OK,
+        Some(_) if failed < results.len() => StatusCode::MULTI_STATUS,
+        Some(first) => ours.unwrap_or(first).status(),
+    };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&replies).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(after) = ours.and_then(|problem| problem.retry_after) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response.extensions_mut().insert(OwnForm);
+    response
+}
+
+fn reply<'a>(app: &App, result: &'a Outcome) -> Reply<'a> {
+    match result {
+        Ok(at) => Reply {
+            status: status_of(Code::Accepted).as_u16(),
+            code: Code::Accepted.as_str(),
+            field: None,
+            detail: None,
+            position: Some(app.position(*at)),
+        },
+        Err(problem) => Reply {
+            status: problem.status().as_u16(),
+            code: problem.code.as_str(),
+            field: problem.field.as_ref().map(Cow::as_ref),
+            detail: Some(&problem.detail),
+            position: None,
+        },
+    }
+}

@@ -1,0 +1,116 @@
+//! What makes an event valid: one set of rules for single requests, batches and the pixel.
+
+use millrace_contracts::{Code, EventRef, Kind};
+use millrace_service::{Problem, shown};
+
+use crate::Config;
+use crate::query::Parameters;
+
+const MOST_USER_BYTES: usize = 256;
+
+/// The timestamps that are accepted at one moment. All in ms since the epoch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) now: i64,
+    from: i64,
+    to: i64,
+}
+
+impl Window {
+    pub(crate) fn new(config: &Config, now: i64) -> Self {
+        let ahead = i64::try_from(config.future_tolerance.0.as_millis()).unwrap_or(i64::MAX);
+        let from = i64::try_from(config.accept_from_ms).unwrap_or(i64::MAX);
+        Self { now, from, to: now.saturating_add(ahead) }
+    }
+
+    /// A timestamp as text: an unsigned decimal integer of ms within the window.
+    pub(crate) fn timestamp(self, text: &str) -> Result<i64, Problem> {
+        let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>());
+        let Some(Ok(ms)) = number else {
+            let detail = format!("timestamp is not an unsigned decimal integer of milliseconds: \"{}\"", shown(text));
+            return Err(invalid("timestamp", detail));
+        };
+        if ms < self.from || ms > self.to {
+            let detail = format!("timestamp {ms} is outside the accepted window {} to {}", self.from, self.to);
+            return Err(Problem::new(Code::OutsideWindow, detail).field("timestamp"));
+        }
+        Ok(ms)
+    }
+
+    /// The event of its parts.
+    pub(crate) fn event<'a>(self, timestamp: &str, user: &'a str, kind: Kind) -> Result<EventRef<'a>, Problem> {
+        let timestamp_ms = self.timestamp(timestamp)?;
+        check_user(user)?;
+        Ok(EventRef { event_id: None, timestamp_ms, user, kind, received_at_ms: self.now })
+    }
+
+    /// The event of a request's parameters.
+    pub(crate) fn event_of<'a>(self, given: &'a Parameters<'_>) -> Result<EventRef<'a>, Problem> {
+        let timestamp = given.timestamp.as_deref().ok_or_else(|| missing("timestamp"))?;
+        let user = given.user.as_deref().ok_or_else(|| missing("user"))?;
+        let kind = match (given.flag, given.event.as_deref()) {
+            (Some(kind), None) => kind,
+            (None, Some(word)) => kind_of(word)?,
+            (None, None) => {
+                let detail = "no kind of event: give click, impression, or event=click|impression";
+                return Err(Problem::new(Code::MissingField, detail).field("event"));
+            }
+            (Some(_), Some(_)) => {
+                return Err(Problem::new(Code::DuplicateField, "the kind of event is given twice").field("event"));
+            }
+        };
+        self.event(timestamp, user, kind)
+    }
+}
+
+/// The kind with this word.
+pub(crate) fn kind_of(word: &str) -> Result<Kind, Problem> {
+    Kind::parse(word).ok_or_else(|| invalid("event", format!("event is click or impression, not \"{}\"", shown(word))))
+}
+
+/// A user's id: 1 to 256 bytes, no control characters.
+pub(crate) fn check_user(user: &str) -> Result<(), Problem> {
+    if user.is_empty() || user.len() > MOST_USER_BYTES {
+        return Err(invalid("user", format!("user has {} bytes; 1 to {MOST_USER_BYTES} are allowed", user.len())));
+    }
+    if user.chars().any(char::is_control) {
+        return Err(invalid("user", "user has a control character".into()));
+    }
+    Ok(())
+}
+
+pub(crate) fn missing(field: &'static str) -> Problem {
+    Problem::new(Code::MissingField, format!("{field} is missing")).field(field)
+}
+
+pub(crate) fn invalid(field: &'static str, detail: String) -> Problem {
+    Problem::new(Code::InvalidField, detail).field(field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_includes_its_edges() {
+        let window = Window::new(&Config { accept_from_ms: 10, ..Config::default() }, 1_000_000);
+        assert_eq!(window.timestamp("10"), Ok(10));
+        assert_eq!(window.timestamp("1300000"), Ok(1_300_000));
+        for outside in ["9", "1300001", "9223372036854775807"] {
+            assert_eq!(window.timestamp(outside).unwrap_err().code, Code::OutsideWindow, "{outside}");
+        }
+        for bad in ["", "9223372036854775808", "-1", "+5", " 5", "1.5", "1e3", "0x10", "٣"] {
+            assert_eq!(window.timestamp(bad).unwrap_err().code, Code::InvalidField, "{bad}");
+        }
+    }
+
+    #[test]
+    fn users() {
+        for good in ["k", "näme", &"x".repeat(256), "a b"] {
+            assert_eq!(check_user(good), Ok(()), "{good}");
+        }
+        for bad in ["", &"x".repeat(257), "a\0b", "a\nb", "a\u{7f}", "a\u{85}b"] {
+            assert_eq!(check_user(bad).unwrap_err().field.as_deref(), Some("user"), "{bad:?}");
+        }
+    }
+}

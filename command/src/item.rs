@@ -1,0 +1,116 @@
+//! One item of a batch: `{"timestamp": 1, "user": "u", "event": "click"}`.
+//!
+//! Read by hand over raw values, so that a fault names its field and duplicate keys are seen (a map would keep the last).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use millrace_contracts::{Code, EventRef};
+use millrace_service::{Problem, shown};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::event::{Window, invalid, kind_of, missing};
+
+/// An item whose fields were found and not looked into.
+#[derive(Default)]
+struct Fields<'a> {
+    timestamp: Option<&'a RawValue>,
+    user: Option<&'a RawValue>,
+    event: Option<&'a RawValue>,
+    fault: Option<Problem>,
+}
+
+/// An item's fields, decoded but not yet checked.
+pub(crate) struct Item<'a> {
+    timestamp: &'a str,
+    user: Cow<'a, str>,
+    event: Cow<'a, str>,
+}
+
+impl<'a> Item<'a> {
+    /// Reads an item.
+    pub(crate) fn parse(json: &'a str) -> Result<Self, Problem> {
+        let mut fields: Fields<'a> = serde_json::from_str(json).map_err(|error| malformed(&error))?;
+        if let Some(fault) = fields.fault.take() {
+            return Err(fault);
+        }
+        let timestamp = fields.timestamp.ok_or_else(|| missing("timestamp"))?.get();
+        let user = text(fields.user.ok_or_else(|| missing("user"))?, "user")?;
+        let event = text(fields.event.ok_or_else(|| missing("event"))?, "event")?;
+        Ok(Self { timestamp, user, event })
+    }
+
+    /// Checks it.
+    pub(crate) fn event(&self, window: Window) -> Result<EventRef<'_>, Problem> {
+        window.event(self.timestamp, &self.user, kind_of(&self.event)?)
+    }
+}
+
+/// What the parser says, without the input it may quote.
+pub(crate) fn malformed(error: &serde_json::Error) -> Problem {
+    let what = if error.is_eof() { "the JSON ends early" } else { "not the JSON that is asked for" };
+    Problem::new(Code::MalformedBody, format!("{what} (line {}, column {})", error.line(), error.column()))
+}
+
+fn text<'a>(raw: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, Problem> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    if !raw.get().starts_with('"') {
+        return Err(invalid(field, format!("{field} is not a string")));
+    }
+    serde_json::from_str::<Text<'a>>(raw.get()).map(|text| text.0).map_err(|_| {
+        Problem::new(Code::InvalidEncoding, format!("{field} has an escape that stands for no character")).field(field)
+    })
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(key) = map.next_key::<Key<'de>>()? {
+                    let value: &RawValue = map.next_value()?;
+                    fields.add(&key.0, value);
+                }
+                Ok(fields)
+            }
+        }
+
+        #[derive(Deserialize)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn add(&mut self, key: &str, value: &'a RawValue) {
+        let (name, slot) = match key {
+            "timestamp" => ("timestamp", &mut self.timestamp),
+            "user" => ("user", &mut self.user),
+            "event" => ("event", &mut self.event),
+            other => {
+                let name = shown(other);
+                let detail = if other == "event_id" {
+                    "field \"event_id\" is not accepted yet".to_owned()
+                } else {
+                    format!("unknown field \"{name}\"; known are timestamp, user, event")
+                };
+                self.fault.get_or_insert_with(|| Problem::new(Code::UnknownField, detail).field(name));
+                return;
+            }
+        };
+        if slot.replace(value).is_some() {
+            let twice = || Problem::new(Code::DuplicateField, format!("{name} is given twice")).field(name);
+            self.fault.get_or_insert_with(twice);
+        }
+    }
+}

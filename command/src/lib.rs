@@ -1,0 +1,22 @@
+//! The write side: events in over HTTP, validated, appended to the log, answered when they are durable.
+//!
+//! A datum comes in as a query string (`single`, `pixel`) or as an item of a body (`batch`, `item`), becomes
+//! an event in `event`, and goes out as a record of `analytics.events` in `append`. 204 is said only after the log's report. Nothing
+//! is counted or read here.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod append;
+mod batch;
+mod clock;
+mod config;
+mod event;
+mod item;
+mod metrics;
+mod pixel;
+mod query;
+mod router;
+mod single;
+
+pub use clock::{Clock, system_clock};
+pub use config::Config;
+pub use router::{Error, router, run};

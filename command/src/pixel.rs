@@ -1,0 +1,56 @@
+//! `GET /pixel.gif?user=..`: an impression from a web page. Pages add parameters of their own; those are ignored.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+use millrace_contracts::{Code, Kind};
+use millrace_service::Problem;
+
+use crate::append::{Position, append_one};
+use crate::event::Window;
+use crate::query::Parameters;
+use crate::router::App;
+use crate::single::POSITION;
+
+/// One transparent pixel.
+const GIF: &[u8; 43] =
+    b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
+pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Response {
+    // The framework sends HEAD here, too, and a HEAD shows nobody anything.
+    if request.method() != Method::GET {
+        let mut refusal = Problem::new(Code::MethodNotAllowed, "the route has GET only").into_response();
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        return refusal;
+    }
+    match accept(&app, request.uri().query().unwrap_or_default()).await {
+        Ok(position) => {
+            app.metrics.count(Code::Accepted);
+            let mut response = Response::new(Body::from(Bytes::from_static(GIF)));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if let Some(position) = app.header_of(position) {
+                headers.insert(POSITION, position);
+            }
+            response
+        }
+        Err(problem) => {
+            app.metrics.count(problem.code);
+            problem.into_response()
+        }
+    }
+}
+
+async fn accept(app: &App, query: &str) -> Result<Position, Problem> {
+    let window = Window::new(&app.config, (app.clock)());
+    let mut given = Parameters::parse_lenient(query)?;
+    given.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
+    given.flag = Some(Kind::Impression);
+    append_one(&app.log, &window.event_of(&given)?).await
+}

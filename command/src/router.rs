@@ -1,0 +1,80 @@
+//! The routes of the write side, and running them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use millrace_contracts::{Names, Topic};
+use millrace_log::Log;
+use millrace_service::health::{Component, Health};
+use millrace_service::http::serve;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, system_clock};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::{batch, pixel, single};
+
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) log: Log,
+    pub(crate) topic: String,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+}
+
+/// Why the write side ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The HTTP server failed.
+    #[error("the HTTP server failed: {0}")]
+    Http(#[from] std::io::Error),
+}
+
+/// The routes that take events.
+pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router {
+    let topic = names.topic(&Topic::EVENTS);
+    let app = Arc::new(App { config: config.clone(), log, topic, clock, metrics: Metrics::new() });
+    Router::new()
+        .route("/analytics", post(single::post))
+        .route("/analytics/batch", post(batch::post))
+        .route("/pixel.gif", get(pixel::get))
+        .with_state(app)
+}
+
+/// Serves the write side on `listener` until `stop` is cancelled and the requests under way are answered.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    log: Log,
+    names: Names,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let component = health.component("command");
+    let routes = router(&config, log.clone(), &names, system_clock()).merge(health.router());
+    // Whatever way this ends, the watch ends with it.
+    let watching = stop.child_token();
+    let _end = watching.clone().drop_guard();
+    tokio::spawn(watch(log, component, health, watching));
+    Ok(serve(listener, routes, config.limits, stop).await?)
+}
+
+/// Keeps readiness true to the log's health. Once stopping, readiness is false before the listener closes.
+async fn watch(log: Log, component: Component, health: Health, stop: CancellationToken) {
+    let mut every = tokio::time::interval(HEALTH_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return health.drain(),
+            _ = every.tick() => match log.health() {
+                Ok(()) => component.ready(),
+                Err(why) => component.not_ready(why),
+            },
+        }
+    }
+}

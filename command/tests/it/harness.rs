@@ -1,0 +1,156 @@
+//! A write side on a free port, and a client that sends exactly the bytes it is told to.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use millrace_command::{Config, router};
+use millrace_contracts::Names;
+use millrace_log::{EmbeddedConfig, EmbeddedLog, Log};
+use millrace_service::config::{Size, Span};
+use millrace_service::http::{HttpLimits, serve};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes; what hangs fails by it.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The time on the server's clock: 2026-11-21T08:00:00Z.
+pub(crate) const NOW: i64 = 1_795_248_000_000;
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) log: Log,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: tokio::task::JoinHandle<std::io::Result<()>>,
+    _directory: tempfile::TempDir,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+pub(crate) fn short_limits() -> HttpLimits {
+    let ms = |n| Span(Duration::from_millis(n));
+    HttpLimits {
+        head_timeout: ms(300),
+        body_timeout: ms(600),
+        body_idle_timeout: ms(300),
+        idle_timeout: ms(1_000),
+        body_bytes: Size(64 << 10),
+        inflated_bytes: Size(256 << 10),
+        ..HttpLimits::default()
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub(crate) async fn with(config: Config) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let embedded = EmbeddedConfig {
+            directory: directory.path().join("log"),
+            partitions: 4,
+            queue_records: 100_000,
+            queue_kib: 64 << 10,
+            max_record_bytes: 1 << 20,
+            cache_kib: 1_024,
+            memtable_kib: 1_024,
+            journal_mib: 64,
+            reserve_mib: 0,
+            retention_mib: 0,
+            tail_records: 1_000,
+            retention_interval_ms: 60_000,
+        };
+        let open = move || EmbeddedLog::open(embedded, Names::default());
+        let log = Log::Embedded(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
+        log.create_topics().await.unwrap();
+        let routes = router(&config, log.clone(), &Names::default(), std::sync::Arc::new(|| NOW));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, routes, config.limits, stop.clone()));
+        Self { address, log, stop, task, _directory: directory }
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes on a connection of their own and reads the first final answer.
+    pub(crate) async fn send(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        let mut stream = self.connect().await;
+        // A server may answer and close before it has taken everything.
+        let _ = stream.write_all(bytes.as_ref()).await;
+        read_answer(&mut stream, &mut Vec::new()).await
+    }
+
+    pub(crate) async fn post(&self, query: &str) -> Answer {
+        self.send(format!("POST /analytics?{query} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+    }
+
+    pub(crate) async fn batch(&self, media: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.send(batch_request(&format!("Content-Type: {media}\r\n"), body)).await
+    }
+}
+
+pub(crate) fn batch_request(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let length = body.as_ref().len();
+    let head = format!("POST /analytics/batch HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body.as_ref()].concat()
+}
+
+/// Reads one answer; what came after it stays in `rest`.
+pub(crate) async fn read_answer(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Answer {
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(answer) = take_answer(rest) {
+                if answer.status != 100 {
+                    return answer;
+                }
+                continue;
+            }
+            let read = stream.read_buf(rest).await.unwrap();
+            assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(rest));
+        }
+    })
+    .await
+    .expect("an answer in time")
+}
+
+fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
+    let end = bytes.windows(4).position(|at| at == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let status = head[9..12].parse().unwrap();
+    let mut answer = Answer { status, head, body: Vec::new() };
+    let length = answer.header("content-length").map_or(0, |length| length.parse::<usize>().unwrap());
+    if bytes.len() < end + length {
+        return None;
+    }
+    answer.body = bytes[end..end + length].to_vec();
+    bytes.drain(..end + length);
+    Some(answer)
+}
+
+/// Whether the server closes the connection, by end or reset, and sends nothing more.
+pub(crate) async fn closes(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("a close in time");
+    end.is_err() || rest.is_empty()
+}

@@ -1,0 +1,8 @@
+//! Black-box tests of the write side: real TCP, the embedded engine as the log.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod batch;
+mod catalogue;
+mod harness;
+mod road;
+mod slow;

@@ -1,0 +1,71 @@
+//! The one place where an outcome code becomes an HTTP status, and the other way round.
+
+use ::http::StatusCode;
+use millrace_contracts::Code;
+
+/// The HTTP status of a code.
+pub fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::Accepted => StatusCode::NO_CONTENT,
+        Code::MissingField
+        | Code::DuplicateField
+        | Code::UnknownField
+        | Code::InvalidField
+        | Code::InvalidEncoding
+        | Code::MalformedBody
+        | Code::BadRequest => StatusCode::BAD_REQUEST,
+        Code::OutsideWindow => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        Code::TooLarge | Code::TooManyItems => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UriTooLong => StatusCode::URI_TOO_LONG,
+        Code::UnsupportedMediaType | Code::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::Overloaded
+        | Code::Unavailable
+        | Code::DiskFull
+        | Code::ShuttingDown
+        | Code::OutcomeUnknown
+        | Code::Rebuilding => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The code and the words for a status that a library chose: hyper's parser, the framework's router or an extractor.
+pub(crate) fn code_of(status: StatusCode) -> (Code, &'static str) {
+    match status {
+        StatusCode::NOT_FOUND => (Code::NotFound, "no such route"),
+        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "the route has no such method; see Allow"),
+        StatusCode::NOT_ACCEPTABLE => (Code::NotAcceptable, "no representation that is accepted"),
+        StatusCode::REQUEST_TIMEOUT => (Code::RequestTimeout, "the request took too long to arrive"),
+        StatusCode::PAYLOAD_TOO_LARGE => (Code::TooLarge, "the body is larger than allowed"),
+        StatusCode::URI_TOO_LONG => (Code::UriTooLong, "the request target is longer than allowed"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (Code::UnsupportedMediaType, "the body's type is not served here"),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            (Code::HeadersTooLarge, "the header fields are larger, or more, than allowed")
+        }
+        StatusCode::TOO_MANY_REQUESTS => (Code::RateLimited, "too many requests"),
+        StatusCode::SERVICE_UNAVAILABLE => (Code::Unavailable, "not available at the moment"),
+        other if other.is_client_error() => (Code::BadRequest, "the request is malformed"),
+        _ => (Code::Internal, "a fault of the server"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_status_keeps_its_status() {
+        for &code in Code::ALL {
+            let status = status_of(code);
+            let mapped = status_of(code_of(status).0);
+            if status != StatusCode::NO_CONTENT && status != StatusCode::UNPROCESSABLE_ENTITY {
+                assert_eq!(mapped, status, "{code}");
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The HTTP server: an accept loop of our own, because the framework's has no time-out for a head that never ends.
+//!
+//! A connection comes in through [`serve`], is watched by its guard, and each of its requests goes through one exchange
+//! to the service's router. Bodies are read with [`read_body`] by the routes that have one.
+
+mod accept;
+mod bind;
+mod body;
+mod connection;
+mod connections;
+mod exchange;
+mod files;
+mod guard;
+mod io;
+mod limits;
+mod metrics;
+mod rate;
+
+pub use accept::serve;
+pub use bind::{BindError, bind};
+pub use body::read_body;
+pub use limits::HttpLimits;
+pub(crate) use metrics::describe as describe_metrics;
+
+/// Marks a response with an error status whose body is not to be replaced by a problem document: put it into the
+/// response's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnForm;

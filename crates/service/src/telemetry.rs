@@ -1,0 +1,81 @@
+//! Logs and metrics: set up once a process. Logs go to standard error; control characters in them are escaped by the
+//! subscriber. Metrics are rendered by the admin listener.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+/// Settings of the logs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// What is logged, as a filter of tracing: `info`, or `warn,millrace_log=debug`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is no filter.
+    #[error("telemetry.level is not a filter such as \"info\" or \"warn,millrace_log=debug\": {0}")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// Someone else has set up logging in this process.
+    #[error("logging is set up already")]
+    Twice,
+}
+
+impl TelemetryConfig {
+    /// What is wrong with the settings: keys below their section, and what is allowed.
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let level = EnvFilter::builder().parse(&self.level).err();
+        level.map(|error| ("level".into(), format!("must be a filter such as info: {error}"))).into_iter().collect()
+    }
+}
+
+/// Sets up logging to standard error, and the metrics.
+pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::builder().parse(&config.level)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match config.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    metrics();
+    installed.map_err(|_| TelemetryError::Twice)
+}
+
+/// The recorder of this process, installed at the first call. When another library has installed one before, metrics go
+/// there and the handle renders none.
+pub fn metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("a metrics recorder is installed already; /metrics stays empty");
+        }
+        crate::http::describe_metrics();
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
+}

@@ -1,0 +1,158 @@
+//! The configuration rows of the bad-input catalogue: every problem at once, with key, place and what is allowed.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use millrace_service::config::{Size, Span, load, load_with_places};
+use serde::Deserialize;
+
+const DEFAULTS: &str = r#"
+# What everything is called.
+prefix = "millrace."
+ratio = 0.5
+names = ["a"]
+
+[kafka.properties]
+
+[query]
+listen = "127.0.0.1:8082" # Where it listens.
+refresh = "50ms"
+body = "1MiB"
+connections = 100
+strict = true
+#url = "redis://…"
+"#;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    prefix: String,
+    ratio: f64,
+    names: Vec<String>,
+    kafka: Kafka,
+    query: Query,
+}
+
+#[derive(Debug, Deserialize)]
+struct Kafka {
+    properties: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Query {
+    listen: SocketAddr,
+    refresh: Span,
+    body: Size,
+    connections: u16,
+    strict: bool,
+    url: Option<String>,
+}
+
+fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>().into_iter()
+}
+
+fn problems(file: &str, pairs: &[(&str, &str)], flags: &[&str]) -> Vec<String> {
+    let mut at = tempfile::NamedTempFile::new().unwrap();
+    at.write_all(file.as_bytes()).unwrap();
+    let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
+    let found = load::<Config>(DEFAULTS, Some(at.path()), env(pairs), &flags).unwrap_err();
+    let path = at.path().display().to_string();
+    found.iter().map(|problem| problem.to_string().replace(&path, "FILE")).collect()
+}
+
+#[test]
+fn layers_win_in_their_order() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "prefix = \"file.\"\nratio = 1\n[query]\nrefresh = \"1s\"\nbody = \"2KiB\"\nurl = \"redis://x\"")
+        .unwrap();
+    let pairs = [
+        ("MILLRACE_QUERY__REFRESH", "2s"),
+        ("MILLRACE_QUERY__CONNECTIONS", "7"),
+        ("MILLRACE_QUERY__STRICT", "false"),
+        ("MILLRACE_NAMES", "[\"x\", \"y\"]"),
+        ("MILLRACE_KAFKA__PROPERTIES__LINGER_MS", "5"),
+        ("MILLRACE_TEST_KAFKA", "not a setting"),
+        ("PATH", "/bin"),
+    ];
+    let flags = ["query.connections=9".to_owned(), "kafka.properties.client.id=me".to_owned()];
+    let (config, places) = load_with_places::<Config>(DEFAULTS, Some(file.path()), env(&pairs), &flags).unwrap();
+    assert_eq!((config.prefix.as_str(), config.query.refresh.0.as_secs()), ("file.", 2));
+    assert_eq!((config.query.body, config.query.connections, config.query.strict), (Size(2048), 9, false));
+    assert_eq!((config.names, config.query.url.as_deref()), (vec!["x".to_owned(), "y".to_owned()], Some("redis://x")));
+    assert_eq!((config.ratio, config.query.listen), (1.0, "127.0.0.1:8082".parse().unwrap()));
+    assert_eq!(config.kafka.properties["linger.ms"], "5");
+    assert_eq!(config.kafka.properties["client.id"], "me");
+    assert_eq!(places.place_of("query.connections").to_string(), "flag");
+    assert_eq!(places.place_of("query.refresh").to_string(), "environment MILLRACE_QUERY__REFRESH");
+    assert_eq!(places.place_of("query.body").to_string(), format!("{}:5", file.path().display()));
+    assert_eq!(places.problem("query.listen", "must differ").to_string(), "query.listen (default): must differ");
+}
+
+#[test]
+fn the_catalogue() {
+    let rows: &[(&str, &str, &str)] = &[
+        // 1 unknown key
+        ("[query]\nlisen = \"x\"", "query.lisen (FILE:2): unknown key", "the nearest known is \"query.listen\""),
+        // 3 wrong type
+        ("[query]\nconnections = \"many\"", "query.connections (FILE:2): must be a whole number", "not text in quotes"),
+        ("query = 5", "query (FILE:1): ", "is a section"),
+        // 4 duplicate key
+        ("prefix = \"a.\"\nprefix = \"b.\"", "file (FILE:2): ", "duplicate key"),
+        // 5 empty
+        ("[query]\nlisten = \"\"", "query.listen (FILE:2): ", "invalid socket address"),
+        ("[query]\nrefresh = \"\"", "query.refresh (FILE:2): ", "units ms, s, m, h, d"),
+        // 6 negative or zero
+        ("[query]\nrefresh = \"0s\"", "query.refresh (FILE:2): ", "above 0"),
+        ("[query]\nrefresh = \"-1s\"", "query.refresh (FILE:2): ", "above 0"),
+        // 7 no unit
+        ("[query]\nrefresh = \"30\"", "query.refresh (FILE:2): ", "units ms, s, m, h, d"),
+        ("[query]\nrefresh = 30", "query.refresh (FILE:2): ", "must be text in quotes"),
+        // 8 overflow
+        ("[query]\nconnections = 65536", "query.connections (FILE:2): ", "65536"),
+        ("[query]\nconnections = 99999999999999999999", "query.connections (FILE:2): ", "must be a whole number"),
+        ("[query]\nbody = \"99999999999999999GiB\"", "query.body (FILE:2): ", "units B, KiB, MiB, GiB"),
+        // 9 a port that is none
+        ("[query]\nlisten = \"127.0.0.1:65536\"", "query.listen (FILE:2): ", "invalid socket address"),
+        ("kafka.properties.acks = 1", "kafka.properties.acks (FILE:1): ", "text in quotes"),
+        ("[query", "file (FILE:1): ", ""),
+    ];
+    for (file, start, part) in rows {
+        let found = problems(file, &[], &[]);
+        assert!(found.iter().any(|line| line.starts_with(start) && line.contains(part)), "{file:?} gave {found:#?}");
+        assert!(found.iter().all(|line| !line.contains('\n')), "{found:?}");
+    }
+}
+
+#[test]
+fn all_problems_at_once_and_every_layer_named() {
+    let found = problems(
+        "prefx = 1\n[query]\nrefresh = \"1\"\nbody = true",
+        &[("MILLRACE_QUERY__CONECTIONS", "1"), ("MILLRACE_PREFX", "x"), ("MILLRACE_RATIO", "half")],
+        &["query.listen=nowhere", "nonsense"],
+    );
+    let starts = [
+        "nonsense (flag): must have the form key=value",
+        "prefx (FILE:1): unknown key",
+        "query.body (FILE:4): must be text",
+        "query.refresh (FILE:3): must be a whole number above 0",
+        "prefx (environment MILLRACE_PREFX): unknown key",
+        "query.conections (environment MILLRACE_QUERY__CONECTIONS): unknown key",
+        "ratio (environment MILLRACE_RATIO): must be a number",
+        "query.listen (flag): invalid socket address",
+    ];
+    for start in starts {
+        assert!(found.iter().any(|line| line.starts_with(start)), "{start} is not in {found:#?}");
+    }
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+}
+
+#[test]
+fn a_missing_setting_is_named() {
+    let text = DEFAULTS.replace("refresh = \"50ms\"", "");
+    let found = load::<Config>(&text, None, env(&[]), &[]).unwrap_err();
+    assert_eq!(found[0].to_string(), "refresh (default): missing field `refresh`");
+    let absent = load::<Config>(DEFAULTS, Some(std::path::Path::new("/nowhere/x.toml")), env(&[]), &[]).unwrap_err();
+    assert!(absent[0].to_string().starts_with("file (/nowhere/x.toml): cannot be read"), "{}", absent[0]);
+}

@@ -1,0 +1,5 @@
+//! Black-box tests of what services share.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod config;
+mod server;
