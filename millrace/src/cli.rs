@@ -1,0 +1,234 @@
+//! The command line: what can be asked for, and nothing of how it is done.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use millrace_service::config::Span;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+
+use crate::inspect::From;
+use crate::load::Target;
+
+/// Events in over HTTP, exact hourly counts out.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub(crate) layers: Layers,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The layers of settings: annotated defaults < file < environment (`MILLRACE_QUERY__LISTEN`) < flags.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Layers {
+    /// A settings file in TOML; `millrace check-config --print-default` prints one to begin with
+    #[arg(long, global = true, env = "MILLRACE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, as in `--set query.listen=127.0.0.1:8092`; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "the command service is called that")]
+pub(crate) enum Command {
+    /// Run all four services in this process, on either engine
+    Up,
+    /// Run the command service: takes events, answers when they are durable (Kafka only)
+    Command,
+    /// Run the processor: counts events exactly once (Kafka only)
+    Processor,
+    /// Run the materializer: writes counts to Redis and the archive (Kafka only)
+    Materializer,
+    /// Run the query service: answers for an hour (Kafka only)
+    Query,
+    /// Check all settings and say everything that is wrong with them, without starting anything
+    CheckConfig(CheckConfig),
+    /// Reach every dependency and say what is wrong and what to do about it
+    Doctor,
+    /// List the topics of the log
+    Topics(Topics),
+    /// Print the records of a topic, decoded
+    Tail(Tail),
+    /// Make load and compare every count with what it must be
+    Load(Load),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each subcommand into a folder
+    Man {
+        /// The folder to write to
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+    },
+}
+
+/// Options of `check-config`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckConfig {
+    /// Print the annotated defaults, the manual of all settings, and do nothing else
+    #[arg(long)]
+    pub(crate) print_default: bool,
+}
+
+/// Options of `topics`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Topics {
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `tail`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Tail {
+    /// The topic, with or without the prefix
+    pub(crate) topic: String,
+    /// Where to begin: beginning, end, or an offset
+    #[arg(long, default_value = "beginning", value_name = "WHERE")]
+    pub(crate) from: From,
+    /// Print at most this many records
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u64>,
+    /// Wait for more at the end
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only this partition
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: Option<u32>,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `load`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Load {
+    /// Number of events
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+    /// Number of different users
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) users: u32,
+    /// Number of hours the events fall into, the current one included
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8784))]
+    pub(crate) hours: u32,
+    /// Share of events in past hours
+    #[arg(long, default_value = "5", value_name = "PERCENT", value_parser = percent)]
+    pub(crate) late: u32,
+    /// Connections at the same time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    pub(crate) connections: u32,
+    /// Threads that send; as many as half the processors if not given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) threads: Option<u32>,
+    /// Decides every event; random if not given
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// A word in every user's name, random if not given. A word used before makes old users come again, and the counts
+    /// of unique users differ from what is expected
+    #[arg(long, value_name = "WORD", value_parser = run_word)]
+    pub(crate) run: Option<String>,
+    /// Events a second; 0 means as fast as answers come
+    #[arg(long, default_value_t = 0.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Events in one request; 1 posts each by itself
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) batch: u64,
+    /// The command service; from the settings if not given
+    #[arg(long, value_name = "URL")]
+    pub(crate) command: Option<Target>,
+    /// The query service; from the settings if not given
+    #[arg(long, value_name = "URL")]
+    pub(crate) query: Option<Target>,
+    /// Longest wait for an answer; an event without one is of unknown outcome
+    #[arg(long, default_value = "15s", value_parser = span)]
+    pub(crate) timeout: Duration,
+    /// How long an event is offered while the service is away or says that it stored nothing
+    #[arg(long, default_value = "60s", value_parser = span)]
+    pub(crate) patience: Duration,
+    /// How long the counts may take to be right
+    #[arg(long, default_value = "60s", value_parser = span)]
+    pub(crate) settle: Duration,
+    /// One line of JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    Span::deserialize(deserializer).map(|span| span.0).map_err(|e| e.to_string())
+}
+
+/// A percentage as hundredths of one.
+fn percent(text: &str) -> Result<u32, String> {
+    match text.parse::<f64>() {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 10,000")]
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok((percent * 100.0).round() as u32),
+        _ => Err("allowed: 0 to 100".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.0..=1e9).contains(rate));
+    rate.ok_or_else(|| "allowed: 0 to 1000000000".into())
+}
+
+fn run_word(text: &str) -> Result<String, String> {
+    let fits = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if fits { Ok(text.to_owned()) } else { Err("allowed: 1 to 32 letters and digits".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_may_stand_before_and_after_the_subcommand() {
+        let cli = Cli::try_parse_from(["millrace", "--set", "a=1", "topics", "--json"]).unwrap();
+        assert_eq!(cli.layers.set, ["a=1"]);
+        let cli = Cli::try_parse_from(["millrace", "up", "--set", "a=1", "--set", "b=2"]).unwrap();
+        assert_eq!(cli.layers.set, ["a=1", "b=2"]);
+    }
+
+    #[test]
+    fn load_takes_units_and_bounds() {
+        let load = |arguments: &[&str]| {
+            let arguments = ["millrace", "load"].iter().chain(arguments);
+            Cli::try_parse_from(arguments).map(|cli| match cli.command {
+                Command::Load(load) => load,
+                other => panic!("{other:?}"),
+            })
+        };
+        let given = load(&["--late", "2.5", "--settle", "2m", "--command", "http://a:1", "--run", "x1"]).unwrap();
+        assert_eq!((given.late, given.settle), (250, Duration::from_mins(2)));
+        for bad in [
+            "--late=101",
+            "--late=x",
+            "--settle=3",
+            "--events=0",
+            "--batch=1001",
+            "--rate=-1",
+            "--run=a b",
+            "--query=x",
+        ] {
+            assert!(load(&[bad]).is_err(), "{bad}");
+        }
+    }
+}

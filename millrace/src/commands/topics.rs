@@ -1,0 +1,44 @@
+//! `millrace topics`: the topics of the log, on either engine.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::say;
+use crate::cli;
+use crate::inspect::{Source, TopicLine};
+use crate::settings::Settings;
+
+/// Lists the topics.
+pub(crate) async fn run(options: cli::Topics, settings: Settings) -> anyhow::Result<()> {
+    let source = Source::find(&settings, &settings.names()).await?;
+    let topics = source.topics().await?;
+    if options.json {
+        say(&serde_json::to_string(&topics)?);
+    } else {
+        say(&table(&topics));
+    }
+    Ok(())
+}
+
+fn table(topics: &[TopicLine]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["name", "partition", "start", "end", "cleanup", "key", "content"]);
+    for topic in topics {
+        for (number, partition) in topic.partitions.iter().enumerate() {
+            let once = |text: &str| if number == 0 { text.to_owned() } else { String::new() };
+            table.add_row([
+                once(&topic.name),
+                number.to_string(),
+                partition.start.to_string(),
+                partition.end.to_string(),
+                once(&topic.cleanup),
+                once(&topic.key),
+                once(&topic.content),
+            ]);
+        }
+        if topic.partitions.is_empty() {
+            table.add_row([&topic.name, "not created yet", "", "", &topic.cleanup, &topic.key, &topic.content]);
+        }
+    }
+    table.to_string()
+}

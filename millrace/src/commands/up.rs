@@ -1,0 +1,46 @@
+//! `millrace up`: all four services in one process. The only way to run the embedded engine, whose directory belongs to
+//! one process; its admin listener (`command.admin`) answers for the directory.
+
+use millrace_materializer::Views;
+use millrace_query::Reads;
+
+use crate::inspect;
+use crate::start::Start;
+
+/// Runs everything until a signal comes.
+pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
+    let settings = start.settings.clone();
+    let command_listener = start.bind("command.listen", settings.command.listen).await?;
+    let query_listener = start.bind("query.listen", settings.query.listen).await?;
+    let admin = start.bind("command.admin", settings.command.admin).await?;
+
+    // The directory is opened before anything answers: whoever asks the admin listener finds the log behind it.
+    let Some(log) = start.log().await? else { return Ok(()) };
+    start.serve_admin(admin, inspect::router(log.clone(), start.names.clone(), start.stop.clone()));
+    let live = start.live_hours(&log).await?;
+    let Some(archive) = start.archive(&log).await? else { return Ok(()) };
+
+    let (health, stop) = (start.health.clone(), start.stop.clone());
+    let instance = settings.instance(settings.command.admin);
+    let names = start.names.clone();
+    let run = millrace_command::run(
+        settings.command,
+        command_listener,
+        log.clone(),
+        names.clone(),
+        health.clone(),
+        stop.clone(),
+    );
+    start.supervisor.spawn("command", run);
+    let run = millrace_processor::run(settings.processor, log.clone(), instance.clone(), health.clone(), stop.clone());
+    start.supervisor.spawn("processor", run);
+    let views = Views { live: live.clone(), archive: archive.clone() };
+    let run =
+        millrace_materializer::run(settings.materializer, log.clone(), instance, views, health.clone(), stop.clone());
+    start.supervisor.spawn("materializer", run);
+    start.ask_first(settings.query.listen);
+    let reads = Reads { live, archive, live_hours: settings.redis.live_hours };
+    let run = millrace_query::run(settings.query, query_listener, reads, names, health, stop);
+    start.supervisor.spawn("query", run);
+    start.run(Some(log)).await
+}

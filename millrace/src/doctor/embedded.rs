@@ -1,0 +1,80 @@
+//! The embedded engine: its directory, the disk below it, and what is in it.
+
+use std::path::Path;
+
+use millrace_log::LogError;
+
+use super::Finding;
+use crate::inspect::{Remote, TopicLine};
+use crate::settings::Settings;
+use crate::start::open_log;
+
+/// Looks at the directory; through the running process, if there is one.
+pub(super) async fn examine(settings: &Settings, running: bool, report: &mut (dyn FnMut(Finding) + Send)) {
+    let directory = settings.embedded.directory.as_path();
+    if !directory.is_dir() {
+        let found = format!("{} does not exist yet", directory.display());
+        report(Finding::warn("embedded.directory", found, "nothing, if no data is expected: `millrace up` makes it"));
+        let parent = directory.ancestors().skip(1).find(|parent| parent.is_dir()).unwrap_or(Path::new("."));
+        report(space(parent, settings.embedded.reserve_mib));
+        return;
+    }
+    report(space(directory, settings.embedded.reserve_mib));
+    if running {
+        match Remote::at(settings.command.admin).topics().await {
+            Ok(topics) => report(content(&topics)),
+            Err(e) => report(Finding::fail("log", e.to_string(), "see the log of the running process")),
+        }
+        return;
+    }
+    match open_log(settings, &settings.names()).await {
+        Ok(log) => {
+            match log.describe().await {
+                Ok(infos) => report(content(&infos.iter().map(TopicLine::from).collect::<Vec<_>>())),
+                Err(e) => report(failed(&e)),
+            }
+            log.close(settings.grace.0).await;
+        }
+        Err(e) => report(failed(&e)),
+    }
+}
+
+fn failed(error: &LogError) -> Finding {
+    let advice = match error {
+        LogError::Unavailable(_) => "try again; if it stays so, look at the disk and the permissions of the directory",
+        LogError::Refused(_) => "stop the process that holds the directory, or set what the text names",
+        LogError::Damaged(_) => {
+            "do not delete anything: copy the directory, then restore a backup, or follow what the text says"
+        }
+    };
+    Finding::fail("log", error.to_string(), advice)
+}
+
+fn content(topics: &[TopicLine]) -> Finding {
+    let records = |topic: &TopicLine| topic.partitions.iter().map(|p| p.end - p.start.min(p.end)).sum::<u64>();
+    let each: Vec<_> = topics.iter().map(|topic| format!("{} {}", topic.name, records(topic))).collect();
+    Finding::ok("log", format!("opens; records: {}", each.join(", ")))
+}
+
+fn space(directory: &Path, reserve_mib: u32) -> Finding {
+    let what = "disk";
+    let stat = match rustix::fs::statvfs(directory) {
+        Ok(stat) => stat,
+        Err(e) => {
+            return Finding::fail(
+                what,
+                format!("{}: {e}", directory.display()),
+                "set embedded.directory to one that can be read",
+            );
+        }
+    };
+    let free_mib = stat.f_bavail.saturating_mul(stat.f_frsize) >> 20;
+    let found = format!("{free_mib} MiB free below {}", directory.display());
+    if free_mib <= u64::from(reserve_mib) {
+        return Finding::fail(what, found, format!("free some: appends are refused below {reserve_mib} MiB"));
+    }
+    if stat.f_bavail < stat.f_blocks / 20 {
+        return Finding::warn(what, found, "less than 5 % is left: free some");
+    }
+    Finding::ok(what, found)
+}

@@ -1,0 +1,92 @@
+//! The Kafka engine: brokers and topics, Redis, PostgreSQL.
+
+use std::future::Future;
+use std::time::Duration;
+
+use millrace_log::{LogError, TopicInfo};
+use millrace_store::{Archive, Clock, LiveHours, Window};
+use tokio::time::timeout;
+
+use super::Finding;
+use crate::settings::Settings;
+use crate::start::open_log;
+
+/// For each dependency.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Looks at each dependency, whatever the others do.
+pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) {
+    brokers(settings, report).await;
+    let partitions = settings.kafka.partitions;
+
+    let window = Window::new(settings.redis.live_hours, Clock::system());
+    let names = settings.names();
+    match within(LiveHours::connect(&settings.redis, &names, partitions, window)).await {
+        Ok(_) => report(Finding::ok("redis", "answers, its version is known to work, and it evicts nothing")),
+        Err(why) => {
+            report(Finding::fail("redis", why, "start it, or set redis.url; maxmemory-policy must be noeviction"));
+        }
+    }
+    match within(Archive::postgres(&settings.postgres, partitions)).await {
+        Ok(_) => report(Finding::ok("postgres", "answers, and its schema is this version's")),
+        Err(why) => report(Finding::fail("postgres", why, "start it, or set postgres.url and postgres.schema")),
+    }
+}
+
+async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) {
+    let log = match within(open_log(settings, &settings.names())).await {
+        Ok(log) => log,
+        Err(why) => {
+            let found = format!("{}: {why}", settings.kafka.brokers);
+            report(Finding::fail("kafka", found, "start the brokers, or set kafka.brokers"));
+            return;
+        }
+    };
+    report(Finding::ok("kafka", format!("brokers answer at {}", settings.kafka.brokers)));
+    match within(log.describe()).await {
+        Ok(infos) => infos.iter().for_each(|info| report(topic(info, settings.kafka.partitions))),
+        Err(why) => report(Finding::fail("topics", why, "see the brokers' logs")),
+    }
+    log.close(settings.grace.0).await;
+}
+
+fn topic(info: &TopicInfo, configured: u32) -> Finding {
+    let what = format!("topic {}", info.full_name);
+    match info.partitions.len() {
+        0 => Finding::warn(&what, "does not exist yet", "nothing: the first service to start creates it"),
+        found if found == configured as usize => Finding::ok(&what, format!("{found} partitions")),
+        found => Finding::fail(
+            &what,
+            format!("{found} partitions where kafka.partitions says {configured}"),
+            "set kafka.partitions to what the topic has: users would be counted in two places",
+        ),
+    }
+}
+
+/// What came of it in time; an error as text.
+async fn within<T, E: std::fmt::Display>(attempt: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match timeout(WITHIN, attempt).await {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err(LogError::Unavailable(format!("no answer within {WITHIN:?}")).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_contracts::Topic;
+    use millrace_log::PartitionInfo;
+
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn another_number_of_partitions_fails() {
+        let info = |partitions| TopicInfo {
+            topic: Topic::EVENTS,
+            full_name: "millrace.analytics.events".into(),
+            partitions: vec![PartitionInfo { start: 0, end: 0 }; partitions],
+        };
+        let levels = [0, 12, 3].map(|found| topic(&info(found), 12).level);
+        assert_eq!(levels, [Level::Warn, Level::Ok, Level::Fail]);
+    }
+}

@@ -1,0 +1,81 @@
+//! The processes of Millrace on this machine, their ports, and the clock.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+
+use super::Finding;
+use crate::inspect::{Remote, RemoteError};
+use crate::settings::{Engine, Settings};
+
+/// 2026-01-01: no clock that is right stands before this program was written.
+const WRITTEN_MS: u128 = 1_767_225_600_000;
+
+/// Whether a process answers on `command.admin`, which for the embedded engine is the one that holds the directory.
+pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) -> bool {
+    report(clock());
+    let mut admins = vec![("command.admin", settings.command.admin)];
+    let mut publics = vec![("command.listen", settings.command.listen), ("query.listen", settings.query.listen)];
+    if settings.engine == Engine::Kafka {
+        admins.extend([
+            ("query.admin", settings.query.admin),
+            ("processor.admin", settings.processor.admin),
+            ("materializer.admin", settings.materializer.admin),
+        ]);
+    }
+    let mut running = Vec::new();
+    for (key, address) in admins {
+        match Remote::at(address).probe("/readyz").await {
+            Ok((200, _)) => {
+                running.push(key);
+                report(Finding::ok(key, format!("a process answers on {address} and is ready")));
+            }
+            Ok((503, why)) => {
+                running.push(key);
+                let why: String = why.chars().take(500).collect();
+                report(Finding::warn(
+                    key,
+                    format!("a process answers on {address} and is not ready: {why}"),
+                    "see its log",
+                ));
+            }
+            Ok((status, _)) => report(taken(key, address, &format!("something answers /readyz with {status}"))),
+            Err(RemoteError::NotRunning(_)) => publics.push((key, address)),
+            Err(e) => report(taken(key, address, &e.to_string())),
+        }
+    }
+    if running.is_empty() {
+        report(Finding::ok("process", "none is running here"));
+        for (key, address) in publics {
+            report(port(key, address).await);
+        }
+    }
+    running.contains(&"command.admin")
+}
+
+async fn port(key: &str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address).await {
+        Ok(_) => Finding::ok(key, format!("{address} is free")),
+        Err(e) => taken(key, address, &e.to_string()),
+    }
+}
+
+fn taken(key: &str, address: SocketAddr, found: &str) -> Finding {
+    Finding::fail(
+        key,
+        format!("{address}: {found}"),
+        format!("stop what listens there, or set {key} to another address"),
+    )
+}
+
+fn clock() -> Finding {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(now) if now.as_millis() > WRITTEN_MS => Finding::ok("clock", "plausible"),
+        _ => Finding::fail(
+            "clock",
+            "it stands before 2026",
+            "set the clock: events of now would be refused as in the future",
+        ),
+    }
+}

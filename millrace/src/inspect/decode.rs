@@ -1,0 +1,204 @@
+//! One record as people read it: key as text, value decoded by its schema, anything else as the bytes it is.
+
+use std::fmt::{self, Write as _};
+
+use jiff::Timestamp;
+use millrace_contracts::{
+    DecodeError, EventRef, HourCounters, HourlyCount, Marker, Position, StateKey, Topic, UsersSeen,
+};
+use millrace_log::Record;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The most bytes shown of a key, and of a value that is not ours.
+const SHOWN_BYTES: usize = 256;
+
+/// One record, decoded. Travels as a line of JSON from a running process to `tail`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    /// Where it stands.
+    pub(crate) partition: u32,
+    /// Where it stands in the partition.
+    pub(crate) offset: u64,
+    /// When the log took it, ms since the epoch.
+    pub(crate) timestamp_ms: i64,
+    /// Its key.
+    pub(crate) key: String,
+    /// Its decoded value; null for a tombstone and for foreign bytes.
+    pub(crate) value: Value,
+    /// Bytes that are not what the topic holds, and why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) foreign: Option<Foreign>,
+}
+
+/// A value that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Foreign {
+    /// What is wrong with it.
+    pub(crate) why: String,
+    /// Its length in bytes.
+    pub(crate) bytes: usize,
+    /// Its first bytes, as text with escapes.
+    pub(crate) start: String,
+}
+
+impl Line {
+    /// Decodes a record of a topic. Never fails: what cannot be decoded is shown as it is.
+    pub(crate) fn of(topic: &Topic, partition: u32, record: Record<'_>) -> Self {
+        let (value, foreign) = match record.value {
+            None => (Value::Null, None),
+            Some(bytes) => match decode(topic, record.key, bytes) {
+                Ok(value) => (value, None),
+                Err(why) => (Value::Null, Some(Foreign { why, bytes: bytes.len(), start: text(bytes) })),
+            },
+        };
+        let (offset, timestamp_ms, key) = (record.offset, record.timestamp_ms, text(record.key));
+        Self { partition, offset, timestamp_ms, key, value, foreign }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}  {}  {}  ", self.partition, self.offset, time(self.timestamp_ms), self.key)?;
+        match &self.foreign {
+            Some(foreign) => write!(f, "not ours ({}), {} bytes: {}", foreign.why, foreign.bytes, foreign.start),
+            None if self.value.is_null() => f.write_str("(tombstone)"),
+            None => write!(f, "{}", self.value),
+        }
+    }
+}
+
+fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
+    let decoded = match topic {
+        topic if *topic == Topic::EVENTS => EventRef::decode(value).map(|event| {
+            let mut shown = json!({
+                "timestamp": time(event.timestamp_ms),
+                "user": event.user,
+                "event": event.kind.as_str(),
+                "received_at": time(event.received_at_ms),
+            });
+            if let Some(id) = event.event_id {
+                shown["event_id"] = id.into();
+            }
+            shown
+        }),
+        topic if *topic == Topic::HOURLY => HourlyCount::decode(value).map(|count| {
+            json!({
+                "hour": time(count.hour.start_ms()),
+                "partition": count.partition,
+                "generation": count.generation,
+                "next_offset": count.next_offset,
+                "clicks": count.clicks,
+                "impressions": count.impressions,
+                "unique_users": count.unique_users,
+                "exactness": count.exactness.as_str(),
+            })
+        }),
+        topic if *topic == Topic::STATE => {
+            let key = StateKey::parse(key).ok_or("the key is not one of the topic's")?;
+            state(key, value)
+        }
+        _ => return Err("no decoder for this topic".into()),
+    };
+    decoded.map_err(|e| e.to_string())
+}
+
+fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
+    Ok(match key {
+        StateKey::Users { .. } => json!({ "users_first_seen": UsersSeen::decode(value)?.count() }),
+        StateKey::Counters { .. } => {
+            let counters = HourCounters::decode(value)?;
+            json!({ "clicks": counters.clicks, "impressions": counters.impressions })
+        }
+        StateKey::Position(_) => json!({ "next_offset": Position::decode(value)?.next_offset }),
+        StateKey::Marker(_) => json!({ "nonce": Marker::decode(value)?.nonce }),
+    })
+}
+
+/// A time as people read it; the bare number when it is beyond the calendar.
+fn time(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| format!("{time:.3}"))
+}
+
+/// Bytes as text: what is not printable is escaped, what is too long is cut.
+fn text(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes[..bytes.len().min(SHOWN_BYTES)].utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        }
+        for byte in chunk.invalid() {
+            write!(out, "\\x{byte:02x}").expect("a String takes every character");
+        }
+    }
+    if bytes.len() > SHOWN_BYTES {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_contracts::{Kind, TOPICS};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(topic: &Topic, key: &[u8], value: Option<&[u8]>) -> Line {
+        Line::of(topic, 3, Record { offset: 7, timestamp_ms: 1_763_712_000_123, key, value })
+    }
+
+    #[test]
+    fn an_event_reads_plainly() {
+        let mut value = Vec::new();
+        let event = EventRef {
+            event_id: None,
+            timestamp_ms: 123,
+            user: "kek",
+            kind: Kind::Click,
+            received_at_ms: 1_763_712_000_000,
+        };
+        event.encode(&mut value);
+        let shown = line(&Topic::EVENTS, b"kek", Some(&value));
+        assert_eq!(
+            shown.to_string(),
+            r#"3@7  2025-11-21T08:00:00.123Z  kek  {"event":"click","received_at":"2025-11-21T08:00:00.000Z","timestamp":"1970-01-01T00:00:00.123Z","user":"kek"}"#
+        );
+        let there_and_back: Line = serde_json::from_str(&serde_json::to_string(&shown).unwrap()).unwrap();
+        assert_eq!(there_and_back, shown);
+    }
+
+    #[test]
+    fn state_is_decoded_by_its_key() {
+        let mut value = Vec::new();
+        HourCounters { clicks: 2, impressions: 3 }.encode(&mut value);
+        let shown = line(&Topic::STATE, b"2026-11-21T08Z/3/c", Some(&value));
+        assert_eq!(shown.value, json!({"clicks": 2, "impressions": 3}));
+        assert!(line(&Topic::STATE, b"pos/3", Some(&value)).foreign.is_some(), "a counter under a position's key");
+    }
+
+    #[test]
+    fn foreign_bytes_and_tombstones_are_shown_as_such() {
+        assert!(line(&Topic::HOURLY, b"k", None).to_string().ends_with("k  (tombstone)"));
+        let foreign = line(&Topic::HOURLY, b"a\nb\xff", Some(b"{\"json\":1}"));
+        assert_eq!(foreign.key, "a\\nb\\xff");
+        assert!(foreign.to_string().ends_with("10 bytes: {\"json\":1}"), "{foreign}");
+        let long = line(&Topic::EVENTS, &[b'k'; 1_000], Some(&[0xff; 1_000]));
+        assert!(long.key.chars().count() == SHOWN_BYTES + 1 && long.foreign.is_some_and(|f| f.start.ends_with('…')));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(key: Vec<u8>, value: Vec<u8>, schema in 0..8_u8, offset: u64, timestamp_ms: i64) {
+            let mut framed = vec![0, 0, 0, 0, schema];
+            framed.extend(&value);
+            for topic in &TOPICS {
+                for value in [&value, &framed] {
+                    for key in [&key[..], b"pos/1", b"2026-11-21T08Z/3/d/12"] {
+                        Line::of(topic, 0, Record { offset, timestamp_ms, key, value: Some(value) }).to_string();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Whom the tools ask: Kafka, the process that holds the embedded directory, or the directory itself.
+
+use millrace_contracts::Names;
+use millrace_log::{Log, LogError};
+
+use super::{Line, Remote, RemoteError, TailRequest, TopicLine};
+use crate::settings::{Engine, Settings};
+use crate::start::open_log;
+
+/// Someone who knows the log.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// This process has the log open.
+    Log(Log),
+    /// Another one does.
+    Running(Remote),
+}
+
+/// Why the log cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// The log itself.
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// The running process.
+    #[error("{0}")]
+    Remote(#[from] RemoteError),
+    /// A running process was not found, and the directory cannot be opened either.
+    #[error("{remote}, and the directory cannot be read: {log}")]
+    Neither {
+        /// What the admin listener did.
+        remote: RemoteError,
+        /// What the directory said.
+        log: LogError,
+    },
+}
+
+impl Source {
+    /// Finds out whom to ask.
+    pub(crate) async fn find(settings: &Settings, names: &Names) -> Result<Self, SourceError> {
+        match settings.engine {
+            Engine::Kafka => Ok(Self::Log(open_log(settings, names).await?)),
+            Engine::Embedded => {
+                let remote = Remote::at(settings.command.admin);
+                let Err(away) = remote.topics().await else { return Ok(Self::Running(remote)) };
+                // Looking must not create: a directory that is not there holds nothing to look into.
+                if !settings.embedded.directory.is_dir() {
+                    let why = format!("{} does not exist yet", settings.embedded.directory.display());
+                    return Err(SourceError::Neither { remote: away, log: LogError::Refused(why) });
+                }
+                let opened = open_log(settings, names).await;
+                opened.map(Self::Log).map_err(|log| SourceError::Neither { remote: away, log })
+            }
+        }
+    }
+
+    /// Every topic as it stands.
+    pub(crate) async fn topics(&self) -> Result<Vec<TopicLine>, SourceError> {
+        match self {
+            Self::Log(log) => Ok(log.describe().await?.iter().map(TopicLine::from).collect()),
+            Self::Running(remote) => Ok(remote.topics().await?),
+        }
+    }
+
+    /// Reads a topic; every record goes to `emit` until it wants no more.
+    pub(crate) async fn tail(
+        &self,
+        request: TailRequest,
+        mut emit: impl FnMut(Line) -> bool + Send + 'static,
+    ) -> Result<(), SourceError> {
+        match self {
+            Self::Running(remote) => Ok(remote.tail(&request, emit).await?),
+            Self::Log(log) => {
+                let (log, infos) = (log.clone(), log.describe().await?);
+                let read =
+                    tokio::task::spawn_blocking(move || request.read(&log, &infos, |line| line.is_none_or(&mut emit)));
+                Ok(read.await.map_err(|e| LogError::Unavailable(format!("the reader failed: {e}")))??)
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Reads a topic for people. Blocking: the readers of the log are.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use millrace_contracts::Topic;
+use millrace_log::{Batch, Limits, Log, LogError, Polled, TopicInfo};
+
+use super::Line;
+
+/// A reader that has not come to the end without any record for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+const STEP: Limits = Limits { records: 500, bytes: 1 << 20, wait: Duration::from_millis(200) };
+
+/// Where reading begins, in each partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// At the oldest record that is still there.
+    Beginning,
+    /// After the newest record.
+    End,
+    /// At an offset, or the nearest that is there.
+    Offset(u64),
+}
+
+/// What to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TailRequest {
+    /// The topic.
+    pub(crate) topic: Topic,
+    /// One partition, or all.
+    pub(crate) partition: Option<u32>,
+    /// Where to begin.
+    pub(crate) from: From,
+    /// Most records.
+    pub(crate) max: Option<u64>,
+    /// Go on when the end is reached.
+    pub(crate) follow: bool,
+}
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "beginning" => Ok(Self::Beginning),
+            "end" => Ok(Self::End),
+            offset => offset.parse().map(Self::Offset).map_err(|_| "allowed: beginning, end, or an offset".into()),
+        }
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beginning => f.write_str("beginning"),
+            Self::End => f.write_str("end"),
+            Self::Offset(offset) => offset.fmt(f),
+        }
+    }
+}
+
+impl TailRequest {
+    /// Reads until the end, or the most records, or until `emit` wants no more. `emit` is asked now and then with
+    /// `None`, too: whether anyone is still interested.
+    pub(crate) fn read(
+        &self,
+        log: &Log,
+        infos: &[TopicInfo],
+        mut emit: impl FnMut(Option<Line>) -> bool,
+    ) -> Result<(), LogError> {
+        let mut open = self.positions(infos)?;
+        let mut left = self.max.unwrap_or(u64::MAX);
+        if open.is_empty() || left == 0 {
+            return Ok(());
+        }
+        let mut reader = log.reader(self.topic, &open)?;
+        let mut batch = Batch::default();
+        let mut last_news = Instant::now();
+        while self.follow || !open.is_empty() {
+            match reader.poll(&mut batch, STEP)? {
+                Polled::Records => {
+                    last_news = Instant::now();
+                    for record in batch.iter() {
+                        if left == 0 || !emit(Some(Line::of(&self.topic, batch.partition(), record))) {
+                            return Ok(());
+                        }
+                        left -= 1;
+                    }
+                }
+                Polled::CaughtUp { partition, .. } => {
+                    last_news = Instant::now();
+                    open.retain(|&(other, _)| other != partition);
+                }
+                Polled::Nothing if self.follow || last_news.elapsed() < STUCK_AFTER => {}
+                Polled::Nothing => {
+                    return Err(LogError::Unavailable(format!("no answer from the log for {STUCK_AFTER:?}")));
+                }
+            }
+            if left == 0 || !emit(None) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn positions(&self, infos: &[TopicInfo]) -> Result<Vec<(u32, u64)>, LogError> {
+        let info = infos.iter().find(|info| info.topic == self.topic && !info.partitions.is_empty());
+        let info = info.ok_or_else(|| {
+            LogError::Refused(format!("the topic {} does not exist yet; any service creates it", self.topic.name))
+        })?;
+        let all =
+            (0..).zip(&info.partitions).filter(|(number, _)| self.partition.is_none_or(|wanted| wanted == *number));
+        let positions: Vec<_> = all
+            .map(|(number, partition)| {
+                let position = match self.from {
+                    From::Beginning => partition.start,
+                    From::End => partition.end,
+                    From::Offset(offset) => offset.clamp(partition.start, partition.end),
+                };
+                (number, position)
+            })
+            .collect();
+        match self.partition {
+            Some(wanted) if positions.is_empty() => {
+                let last = info.partitions.len() - 1;
+                Err(LogError::Refused(format!("no partition {wanted} in {}; allowed: 0 to {last}", info.full_name)))
+            }
+            _ => Ok(positions),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_log::PartitionInfo;
+
+    use super::*;
+
+    fn request(from: From, partition: Option<u32>) -> TailRequest {
+        TailRequest { topic: Topic::EVENTS, partition, from, max: None, follow: false }
+    }
+
+    #[test]
+    fn positions_are_kept_inside_what_is_there() {
+        let partitions = vec![PartitionInfo { start: 5, end: 9 }, PartitionInfo { start: 0, end: 0 }];
+        let infos = [TopicInfo { topic: Topic::EVENTS, full_name: "x.analytics.events".into(), partitions }];
+        let at = |from, partition| request(from, partition).positions(&infos);
+        assert_eq!(at(From::Beginning, None), Ok(vec![(0, 5), (1, 0)]));
+        assert_eq!(at(From::End, None), Ok(vec![(0, 9), (1, 0)]));
+        assert_eq!(at(From::Offset(7), None), Ok(vec![(0, 7), (1, 0)]));
+        assert_eq!(at(From::Offset(100), Some(0)), Ok(vec![(0, 9)]));
+        assert!(at(From::End, Some(2)).unwrap_err().to_string().contains("allowed: 0 to 1"));
+        assert!(request(From::End, None).positions(&[]).is_err(), "no topic yet");
+    }
+
+    #[test]
+    fn from_reads_back_as_written() {
+        for from in [From::Beginning, From::End, From::Offset(12)] {
+            assert_eq!(from.to_string().parse(), Ok(from));
+        }
+        assert!("-1".parse::<From>().is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! A topic as `topics` shows it.
+
+use millrace_contracts::{Cleanup, Names, TOPICS, Topic};
+use millrace_log::TopicInfo;
+use serde::{Deserialize, Serialize};
+
+/// One topic. Travels as JSON from a running process to the tools.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TopicLine {
+    /// Its name with the prefix.
+    pub(crate) name: String,
+    /// What is dropped from it, and when.
+    pub(crate) cleanup: String,
+    /// What its keys are.
+    pub(crate) key: String,
+    /// What it holds.
+    pub(crate) content: String,
+    /// Its partitions, by number.
+    pub(crate) partitions: Vec<PartitionLine>,
+}
+
+/// One partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartitionLine {
+    /// The oldest offset that is still there.
+    pub(crate) start: u64,
+    /// The offset after the newest record.
+    pub(crate) end: u64,
+}
+
+impl From<&TopicInfo> for TopicLine {
+    fn from(info: &TopicInfo) -> Self {
+        Self {
+            name: info.full_name.clone(),
+            cleanup: cleanup(info.topic.cleanup),
+            key: info.topic.key.to_owned(),
+            content: info.topic.content.to_owned(),
+            partitions: info.partitions.iter().map(|p| PartitionLine { start: p.start, end: p.end }).collect(),
+        }
+    }
+}
+
+fn cleanup(cleanup: Cleanup) -> String {
+    const HOUR_MS: u64 = 3_600_000;
+    match cleanup {
+        Cleanup::Compact => "compact".into(),
+        Cleanup::Delete { retention_ms } if retention_ms % (24 * HOUR_MS) == 0 => {
+            format!("delete after {} d", retention_ms / (24 * HOUR_MS))
+        }
+        Cleanup::Delete { retention_ms } => format!("delete after {} h", retention_ms / HOUR_MS),
+    }
+}
+
+/// The declared topic of this name, with or without the prefix; otherwise a text that lists what is declared.
+pub(crate) fn declared(names: &Names, name: &str) -> Result<Topic, String> {
+    let found = TOPICS.into_iter().find(|topic| topic.name == name || names.topic(topic) == name);
+    found.ok_or_else(|| {
+        let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
+        let known: Vec<_> = TOPICS.iter().map(|topic| topic.name).collect();
+        format!("no topic {shown}; allowed: {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_found_with_and_without_prefix() {
+        let names = Names::new("team-a.").unwrap();
+        for name in ["analytics.events", "team-a.analytics.events"] {
+            assert_eq!(declared(&names, name), Ok(Topic::EVENTS));
+        }
+        let unknown = declared(&names, "millrace.analytics.events\n").unwrap_err();
+        assert_eq!(
+            unknown,
+            "no topic millrace.analytics.events\\n; allowed: analytics.events, analytics.state, analytics.hourly"
+        );
+    }
+
+    #[test]
+    fn cleanup_reads_in_the_largest_unit() {
+        assert_eq!(cleanup(Topic::EVENTS.cleanup), "delete after 7 d");
+        assert_eq!(cleanup(Cleanup::Delete { retention_ms: 3_600_000 }), "delete after 1 h");
+        assert_eq!(cleanup(Topic::STATE.cleanup), "compact");
+    }
+}

@@ -1,0 +1,112 @@
+//! The `millrace` command line: one subcommand for each service, `up` for all of them in one process, and the tools.
+//!
+//! Settings come in through [`settings`](crate) layers and go out, checked, to the services; what a service does is in its
+//! own crate. Here is only what needs more than one of them: starting, looking into the log, load with an oracle.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod cli;
+mod commands;
+mod doctor;
+mod inspect;
+mod load;
+mod settings;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+use millrace_service::config;
+use settings::Settings;
+use start::Start;
+
+/// Exit code of wrong settings (`EX_CONFIG` of sysexits).
+const EXIT_CONFIG: u8 = 78;
+
+/// Runs the program with the arguments and the environment of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // An error means that a provider is installed already, and it can only be this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match cli.command {
+        Command::Completions { shell } => {
+            commands::completions::run(shell);
+            ExitCode::SUCCESS
+        }
+        Command::Man { to } => ended(commands::man::run(to.as_deref())),
+        Command::CheckConfig(options) if options.print_default => {
+            commands::check_config::print_default();
+            ExitCode::SUCCESS
+        }
+        command => match config::environment().and_then(|environment| Settings::load(&cli.layers, environment)) {
+            Ok(settings) => with_runtime(command, settings),
+            Err(problems) => {
+                for problem in &problems {
+                    eprintln!("millrace: {problem}");
+                }
+                ExitCode::from(EXIT_CONFIG)
+            }
+        },
+    }
+}
+
+fn with_runtime(command: Command, settings: Settings) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(run(command, settings));
+            // A reader that still blocks on its thread must not keep the process.
+            runtime.shutdown_background();
+            code
+        }
+        Err(e) => ended(Err(anyhow::Error::new(e).context("the runtime cannot be started"))),
+    }
+}
+
+async fn run(command: Command, settings: Settings) -> ExitCode {
+    if matches!(command, Command::Command | Command::Processor | Command::Materializer | Command::Query)
+        && settings.engine == settings::Engine::Embedded
+    {
+        eprintln!(
+            "millrace: the embedded engine's directory belongs to one process: run `millrace up`, or set engine = \"kafka\""
+        );
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    match command {
+        Command::Up => Box::pin(service(settings, commands::up::run)).await,
+        Command::Command => Box::pin(service(settings, commands::command::run)).await,
+        Command::Processor => Box::pin(service(settings, commands::processor::run)).await,
+        Command::Materializer => Box::pin(service(settings, commands::materializer::run)).await,
+        Command::Query => Box::pin(service(settings, commands::query::run)).await,
+        Command::CheckConfig(_) => {
+            commands::check_config::run(&settings);
+            ExitCode::SUCCESS
+        }
+        Command::Doctor => commands::doctor::run(&settings).await,
+        Command::Topics(options) => ended(commands::topics::run(options, settings).await),
+        Command::Tail(options) => ended(commands::tail::run(options, settings).await),
+        Command::Load(options) => match commands::load::run(options, &settings).await {
+            Ok(code) => code,
+            Err(e) => ended(Err(e)),
+        },
+        // Both need no settings and ended before these were read.
+        Command::Completions { .. } | Command::Man { .. } => ExitCode::SUCCESS,
+    }
+}
+
+async fn service<F: Future<Output = anyhow::Result<()>>>(settings: Settings, run: impl FnOnce(Start) -> F) -> ExitCode {
+    match Start::new(settings) {
+        Ok(start) => ended(run(start).await),
+        Err(e) => ended(Err(e)),
+    }
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("millrace: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! All settings of the process: the crates' own sections put together, and what only holds between them.
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use millrace_contracts::Names;
+use millrace_log::{EmbeddedConfig, KafkaConfig};
+use millrace_service::config::{self, ConfigProblem, Places, Span};
+use millrace_service::telemetry::TelemetryConfig;
+use millrace_store::{PostgresConfig, RedisConfig};
+use serde::Deserialize;
+
+use crate::cli::Layers;
+
+/// The annotated default file: every key, what it means, what is allowed.
+pub(crate) const DEFAULT: &str = include_str!("../default.toml");
+
+/// A variable with the prefix of settings that is none: it names the file.
+const FILE_VARIABLE: &str = "MILLRACE_CONFIG";
+
+/// Everything that can be set. `default.toml` documents each key.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// What stands before the names of topics, groups, transactional ids and Redis keys.
+    pub(crate) prefix: String,
+    /// Where the log lives.
+    pub(crate) engine: Engine,
+    /// This process's name among the instances of its role; empty means host name and admin port.
+    pub(crate) instance: String,
+    /// Allows listeners off loopback, although anyone who reaches them may write and read.
+    pub(crate) insecure_listen: bool,
+    /// How long a stop may take.
+    pub(crate) grace: Span,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) embedded: EmbeddedConfig,
+    pub(crate) redis: RedisConfig,
+    pub(crate) postgres: PostgresConfig,
+    pub(crate) command: millrace_command::Config,
+    pub(crate) processor: millrace_processor::Config,
+    pub(crate) materializer: millrace_materializer::Config,
+    pub(crate) query: millrace_query::Config,
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// Where the log lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    /// In one directory of this machine, for one process.
+    Embedded,
+    /// In Apache Kafka, with Redis and PostgreSQL as read models.
+    Kafka,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::Kafka => "kafka",
+        })
+    }
+}
+
+impl Settings {
+    /// Puts the layers together and checks the result: all problems at once.
+    pub(crate) fn load(layers: &Layers, environment: Vec<(String, String)>) -> Result<Self, Vec<ConfigProblem>> {
+        let environment = environment.into_iter().filter(|(name, _)| name != FILE_VARIABLE);
+        let (settings, places): (Self, Places) =
+            config::load_with_places(DEFAULT, layers.config.as_deref(), environment, &layers.set)?;
+        let problems = check::problems(&settings);
+        if problems.is_empty() {
+            return Ok(settings);
+        }
+        Err(problems.into_iter().map(|(key, allowed)| places.problem(key, allowed)).collect())
+    }
+
+    /// The names that carry the prefix.
+    pub(crate) fn names(&self) -> Names {
+        Names::new(&self.prefix).expect("the prefix was checked when the settings were loaded")
+    }
+
+    /// This process's name among the instances of its role: as set, else the host and the port of its admin listener,
+    /// which are the same after a restart and no other process's.
+    pub(crate) fn instance(&self, admin: SocketAddr) -> String {
+        if !self.instance.is_empty() {
+            return self.instance.clone();
+        }
+        let host = rustix::system::uname();
+        format!("{}-{}", host.nodename().to_string_lossy(), admin.port())
+    }
+}

@@ -1,0 +1,153 @@
+//! The catalogue of bad settings, as far as it can be seen without starting anything.
+
+use std::time::Duration;
+
+use millrace_log::EmbeddedConfig;
+use millrace_service::http::HttpLimits;
+use millrace_service::telemetry::TelemetryConfig;
+use millrace_store::{PostgresConfig, RedisConfig};
+
+use super::*;
+
+fn load(set: &[&str]) -> Result<Settings, Vec<String>> {
+    let layers = Layers { config: None, set: set.iter().map(|&setting| setting.to_owned()).collect() };
+    Settings::load(&layers, Vec::new()).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn the_default_file_says_what_the_code_does() {
+    let settings = load(&[]).unwrap();
+    assert_eq!(settings.engine, Engine::Embedded);
+    assert_eq!(settings.names(), Names::default());
+    assert_eq!(settings.embedded, EmbeddedConfig::default());
+    assert_eq!(settings.redis, RedisConfig::default());
+    assert_eq!(settings.postgres, PostgresConfig::default());
+    assert_eq!(settings.telemetry.format, TelemetryConfig::default().format);
+    assert_eq!(settings.command.limits, HttpLimits::default());
+    let ports = [settings.command.listen, settings.query.listen, settings.command.admin, settings.query.admin];
+    assert_eq!(ports.map(|address| address.port()), [8081, 8082, 9081, 9082]);
+    assert_eq!((settings.processor.admin.port(), settings.materializer.admin.port()), (9083, 9084));
+    assert_eq!(settings.grace.0, Duration::from_secs(30));
+}
+
+#[test]
+fn every_key_of_the_default_file_has_a_comment() {
+    let mut commented = false;
+    for line in DEFAULT.lines() {
+        if line.starts_with('#') {
+            commented = true;
+        } else if line.is_empty() {
+            commented = false;
+        } else {
+            assert!(commented, "no comment above: {line}");
+            commented = false;
+        }
+    }
+}
+
+#[test]
+fn each_bad_setting_is_refused_by_its_key() {
+    for (setting, key) in [
+        ("query.lisen=127.0.0.1:1", "query.lisen"),
+        ("query.listen=nowhere", "query.listen"),
+        ("query.listen=127.0.0.1:65536", "query.listen"),
+        ("query.listen=127.0.0.1:0", "query.listen"),
+        ("query.refresh=0s", "query.refresh"),
+        ("query.refresh=-1s", "query.refresh"),
+        ("query.refresh=50", "query.refresh"),
+        ("query.refresh=99999999999999999999s", "query.refresh"),
+        ("command.limits.body_bytes=1MB", "command.limits.body_bytes"),
+        ("command.batch_items=many", "command.batch_items"),
+        ("engine=redpanda", "engine"),
+        ("prefix=no end", "prefix"),
+        ("prefix=", "prefix"),
+        ("instance=a b", "instance"),
+        ("grace=1h", "grace"),
+        ("embedded.partitions=1025", "embedded.partitions"),
+        ("processor.workers=0", "processor.workers"),
+        ("telemetry.level=a=b=c", "telemetry.level"),
+        ("telemetry.format=xml", "telemetry.format"),
+        ("command.listen=0.0.0.0:8081", "command.listen"),
+        ("processor.admin=192.0.2.1:9083", "processor.admin"),
+        ("materializer.admin=127.0.0.1:8082", "materializer.admin"),
+    ] {
+        let problems = load(&[setting]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{setting}: {problems:?}");
+        assert!(problems[0].starts_with(&format!("{key} (flag): ")), "{setting}: {problems:?}");
+        assert!(!problems[0].contains('\n'), "{problems:?}");
+    }
+    assert!(load(&["query.lisen=127.0.0.1:1"]).unwrap_err()[0].contains("listen"), "the nearest key is named");
+}
+
+#[test]
+fn properties_that_carry_a_guarantee_are_refused_by_name() {
+    for (property, bad) in [
+        ("acks", "1"),
+        ("enable.auto.commit", "true"),
+        ("isolation.level", "read_uncommitted"),
+        ("auto.offset.reset", "latest"),
+        ("enable.idempotence", "false"),
+        ("transactional.id", "x"),
+    ] {
+        let set = format!("kafka.properties.{property}={bad}");
+        let problems = load(&["engine=kafka", &set]).unwrap_err();
+        assert!(
+            problems.len() == 1 && problems[0].starts_with(&format!("kafka.properties.{property} ")),
+            "{problems:?}"
+        );
+    }
+    let settings = load(&["engine=kafka", "kafka.properties.socket.keepalive.enable=false"]).unwrap();
+    assert_eq!(settings.kafka.properties["socket.keepalive.enable"], "false");
+}
+
+#[test]
+fn what_holds_between_sections_is_checked() {
+    let problems = load(&["engine=kafka", "kafka.message_timeout_ms=20000"]).unwrap_err();
+    assert!(problems[0].contains("command.limits.handler_timeout") && problems[0].contains("20s"), "{problems:?}");
+    let problems = load(&["engine=kafka", "kafka.min_insync_replicas=2"]).unwrap_err();
+    assert!(problems[0].starts_with("kafka.min_insync_replicas (flag)"), "{problems:?}");
+    assert!(load(&["kafka.min_insync_replicas=2"]).is_ok(), "a section that is not used does not matter");
+    assert!(load(&["insecure_listen=true", "command.listen=0.0.0.0:8081"]).is_ok());
+    let problems = load(&["insecure_listen=true", "command.listen=0.0.0.0:8082"]).unwrap_err();
+    assert!(problems[0].contains("command.listen"), "0.0.0.0 takes the port on every address: {problems:?}");
+}
+
+#[test]
+fn all_problems_come_at_once_with_their_places() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "prefix = \"x\"\n\n[query]\nlisten = \"0.0.0.0:8082\"\n").unwrap();
+    let layers = Layers { config: Some(file.path().to_owned()), set: vec!["grace=1ms".into()] };
+    let environment =
+        vec![("MILLRACE_CONFIG".into(), "ignored".into()), ("MILLRACE_COMMAND__ADMIN".into(), "127.0.0.1:0".into())];
+    let problems = Settings::load(&layers, environment).unwrap_err();
+    let path = file.path().display();
+    let starts = [
+        format!("prefix ({path}:1): "),
+        "grace (flag): ".to_owned(),
+        format!("query.listen ({path}:4): "),
+        "command.admin (environment MILLRACE_COMMAND__ADMIN): ".to_owned(),
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.to_string().starts_with(&start), "{problem}");
+    }
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let settings =
+        load(&["engine=kafka", "redis.url=redis://:canary@h/", "postgres.url=postgres://u:canary@h/d"]).unwrap();
+    assert!(!format!("{settings:?}").contains("canary"));
+    for bad in ["redis.url=http://:canary@h/", "postgres.url=http://[canary"] {
+        let problems = load(&["engine=kafka", bad]).unwrap_err();
+        assert!(!problems.concat().contains("canary"), "{problems:?}");
+    }
+}
+
+#[test]
+fn instances_differ_by_their_admin_port() {
+    let settings = load(&[]).unwrap();
+    let (a, b) = (settings.instance(settings.command.admin), settings.instance(settings.query.admin));
+    assert!(a.ends_with("-9081") && b.ends_with("-9082") && a[..a.len() - 5] == b[..b.len() - 5], "{a} {b}");
+    assert_eq!(load(&["instance=blue-1"]).unwrap().instance(settings.command.admin), "blue-1");
+}

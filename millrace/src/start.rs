@@ -1,0 +1,171 @@
+//! What every service's start has in common: listeners first, then the log, the stores, and the supervisor around it all.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use millrace_contracts::{Names, Next};
+use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
+use millrace_service::health::{Component, Health};
+use millrace_service::supervisor::Supervisor;
+use millrace_service::{admin, http, shutdown, telemetry};
+use millrace_store::{Archive, Clock, LiveHours, StoreError, Window};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::inspect::Remote;
+use crate::settings::{Engine, Settings};
+
+/// Between two attempts to reach what is away.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two questions to a query service that is not ready.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// A process on its way up.
+pub(crate) struct Start {
+    pub(crate) settings: Settings,
+    pub(crate) names: Names,
+    pub(crate) health: Health,
+    pub(crate) stop: CancellationToken,
+    pub(crate) supervisor: Supervisor,
+    // Keeps the process from being ready before its services have joined in.
+    starting: Component,
+}
+
+impl Start {
+    /// Sets up logs, metrics and signals.
+    pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
+        telemetry::init(&settings.telemetry).context("logs cannot be set up")?;
+        telemetry::metrics();
+        let stop = shutdown::on_signals();
+        let supervisor = Supervisor::new(stop.clone(), settings.grace.0);
+        let (names, health) = (settings.names(), Health::new());
+        let starting = health.component("start");
+        Ok(Self { settings, names, health, stop, supervisor, starting })
+    }
+
+    /// Binds a listener; a taken address is named with its key.
+    pub(crate) async fn bind(&self, key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+        Ok(http::bind(key, address).await?)
+    }
+
+    /// Serves health and metrics, and `more`, from now on: a process that still waits for its log answers too.
+    pub(crate) fn serve_admin(&mut self, listener: TcpListener, more: axum::Router) {
+        let router = admin::router(&self.health).merge(more);
+        let limits = self.settings.query.limits.clone();
+        let stop = self.stop.clone();
+        self.supervisor.spawn("admin", http::serve(listener, router, limits, stop));
+    }
+
+    /// Opens the log and creates its topics, however long the brokers take. `None` when the process was stopped first.
+    pub(crate) async fn log(&self) -> anyhow::Result<Option<Log>> {
+        let component = self.health.component("log");
+        let next = LogError::next;
+        let open = || open_log(&self.settings, &self.names);
+        let Some(log) = self.patiently("log", &component, next, open).await? else { return Ok(None) };
+        if self.patiently("topics", &component, next, || log.create_topics()).await?.is_none() {
+            return Ok(None);
+        }
+        component.ready();
+        info!(engine = %self.settings.engine, partitions = log.partitions(), "the log is open");
+        Ok(Some(log))
+    }
+
+    /// Connects to Redis, if the engine has one.
+    pub(crate) async fn live_hours(&self, log: &Log) -> anyhow::Result<Option<LiveHours>> {
+        let (config, names) = (&self.settings.redis, &self.names);
+        match log {
+            Log::Embedded(_) => Ok(None),
+            Log::Kafka(_) => {
+                let component = self.health.component("redis");
+                let window = || Window::new(config.live_hours, Clock::system());
+                let connect = || LiveHours::connect(config, names, log.partitions(), window());
+                self.patiently("redis", &component, |e: &StoreError| e.next, connect).await
+            }
+        }
+    }
+
+    /// Opens the archive of the engine. `None` when the process was stopped first.
+    pub(crate) async fn archive(&self, log: &Log) -> anyhow::Result<Option<Archive>> {
+        match log {
+            Log::Embedded(embedded) => Ok(Some(Archive::embedded(embedded.database(), log.partitions())?)),
+            Log::Kafka(_) => {
+                let component = self.health.component("archive");
+                let connect = || Archive::postgres(&self.settings.postgres, log.partitions());
+                self.patiently("archive", &component, |e: &StoreError| e.next, connect).await
+            }
+        }
+    }
+
+    /// Asks the query service until it is ready: it learns from questions whether its stores answer, and without one the
+    /// admin listener, and the other public one, would wait for the first client.
+    pub(crate) fn ask_first(&self, query: SocketAddr) {
+        let (remote, stop) = (Remote::at(query), self.stop.clone());
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            while !matches!(remote.probe("/readyz").await, Ok((200, _))) {
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        }));
+    }
+
+    /// Runs until a signal comes or a component ends, then closes the log.
+    pub(crate) async fn run(self, log: Option<Log>) -> anyhow::Result<()> {
+        let grace = self.settings.grace.0;
+        let health = self.health.clone();
+        let stop = self.stop.clone();
+        let drain = tokio::spawn(async move {
+            stop.cancelled().await;
+            health.drain();
+        });
+        self.starting.ready();
+        let ended = self.supervisor.run().await;
+        drain.abort();
+        if let Some(log) = log {
+            log.close(grace).await;
+        }
+        Ok(ended?)
+    }
+
+    /// Tries until it works, the process is stopped, or a failure that only a person can mend.
+    async fn patiently<T, E: Display + Send + Sync + std::error::Error + 'static, F: Future<Output = Result<T, E>>>(
+        &self,
+        what: &'static str,
+        component: &Component,
+        next: impl Fn(&E) -> Next,
+        attempt: impl Fn() -> F,
+    ) -> anyhow::Result<Option<T>> {
+        loop {
+            let Some(result) = self.stop.run_until_cancelled(attempt()).await else { return Ok(None) };
+            let error = match result {
+                Ok(done) => {
+                    component.ready();
+                    return Ok(Some(done));
+                }
+                Err(error) => error,
+            };
+            match next(&error) {
+                Next::Stop | Next::Skip => return Err(anyhow::Error::new(error).context(what)),
+                Next::Retry => {
+                    component.not_ready(error.to_string());
+                    warn!(component = what, error = %error, "{what} is not there yet, trying again");
+                    if self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Opens the log of the configured engine.
+pub(crate) async fn open_log(settings: &Settings, names: &Names) -> Result<Log, LogError> {
+    let (settings, names) = (settings.clone(), names.clone());
+    let opened = tokio::task::spawn_blocking(move || match settings.engine {
+        Engine::Kafka => KafkaLog::open(settings.kafka, names).map(Log::Kafka),
+        Engine::Embedded => EmbeddedLog::open(settings.embedded, names).map(Log::Embedded),
+    });
+    opened.await.map_err(|e| LogError::Unavailable(format!("opening the log failed: {e}")))?
+}

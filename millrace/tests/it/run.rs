@@ -1,0 +1,87 @@
+//! One running `millrace up` of a test's own, and the tools that are run against it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use millrace_testkit::{Answer, Service, free_port, http, http_get, millrace_bin};
+use tempfile::TempDir;
+
+/// For everything that is waited for.
+pub(crate) const WITHIN: Duration = Duration::from_mins(1);
+
+/// A running `millrace up` on the embedded engine.
+pub(crate) struct Up {
+    pub(crate) service: Service,
+    pub(crate) command: SocketAddr,
+    pub(crate) query: SocketAddr,
+    pub(crate) directory: TempDir,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Up {
+    /// Starts one and waits until it is ready.
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        let given: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let mut service = Service::start("up", &given);
+        let address = |key| settings.iter().find(|(name, _)| *name == key).unwrap().1.parse().unwrap();
+        let (command, query): (SocketAddr, SocketAddr) = (address("command.listen"), address("query.listen"));
+        service.wait_ready(command);
+        Self { service, command, query, directory, settings }
+    }
+
+    /// Its settings as arguments, for tools that are to meet it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        self.settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]).collect()
+    }
+
+    /// Runs a tool with its settings.
+    pub(crate) fn tool(&self, arguments: &[&str]) -> Output {
+        tool(arguments).args(self.arguments()).output().unwrap()
+    }
+
+    pub(crate) fn post(&self, target: &str) -> Answer {
+        http(self.command, "POST", target, &[], "").unwrap()
+    }
+
+    /// The three lines of an hour.
+    pub(crate) fn lines(&self, timestamp: u64) -> String {
+        http_get(self.query, &format!("/analytics?timestamp={timestamp}")).unwrap().body
+    }
+}
+
+/// Settings for a directory, on ports of its own.
+pub(crate) fn settings(directory: &Path) -> Vec<(&'static str, String)> {
+    let port = || format!("127.0.0.1:{}", free_port());
+    vec![
+        ("embedded.directory", directory.join("data").display().to_string()),
+        // A test must not fail because the disk of a small machine is nearly full.
+        ("embedded.reserve_mib", "1".into()),
+        ("command.listen", port()),
+        ("command.admin", port()),
+        ("query.listen", port()),
+    ]
+}
+
+/// `millrace` with arguments, nothing of `MILLRACE_*` inherited.
+pub(crate) fn tool(arguments: &[&str]) -> Command {
+    let mut command = Command::new(millrace_bin());
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MILLRACE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

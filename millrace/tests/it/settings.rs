@@ -1,0 +1,49 @@
+//! `check-config`, and what every subcommand says to wrong settings.
+
+use crate::run::{stderr, stdout, tool};
+
+#[test]
+fn the_printed_defaults_are_a_file_that_changes_nothing() {
+    let printed = tool(&["check-config", "--print-default"]).output().unwrap();
+    assert_eq!(stdout(&printed), include_str!("../../default.toml"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("millrace.toml");
+    std::fs::write(&file, &printed.stdout).unwrap();
+    let checked = tool(&["check-config", "--config", file.to_str().unwrap()]).output().unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+    assert!(stdout(&checked).starts_with("settings are fine: engine embedded"), "{}", stdout(&checked));
+}
+
+#[test]
+fn all_problems_are_said_at_once_and_nothing_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("millrace.toml");
+    std::fs::write(&file, "[query]\nlisen = \"127.0.0.1:1\"\nrefresh = 5\n").unwrap();
+    for subcommand in ["check-config", "up", "topics", "load"] {
+        let mut wrong = tool(&[subcommand, "--set", "grace=0s"]);
+        let wrong = wrong.env("MILLRACE_CONFIG", &file).env("MILLRACE_COMMAND__LISTEN", "nowhere");
+        let output = wrong.current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{subcommand}");
+        let text = stderr(&output);
+        let path = file.display();
+        for start in [
+            format!("millrace: query.lisen ({path}:2): "),
+            format!("millrace: query.refresh ({path}:3): "),
+            "millrace: command.listen (environment MILLRACE_COMMAND__LISTEN): ".to_owned(),
+            "millrace: grace (flag): ".to_owned(),
+        ] {
+            assert!(text.lines().any(|line| line.starts_with(&start)), "{start} in {text}");
+        }
+        assert_eq!(text.lines().count(), 4, "{text}");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_come_without_settings() {
+    let mut script = tool(&["completions", "bash"]);
+    let output = script.env("MILLRACE_GRACE", "nonsense").output().unwrap();
+    assert!(output.status.success() && stdout(&output).contains("check-config"));
+    let folder = tempfile::tempdir().unwrap();
+    let output = tool(&["man", "--to", folder.path().to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success() && folder.path().join("millrace-load.1").is_file(), "{}", stderr(&output));
+}
