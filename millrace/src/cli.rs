@@ -144,9 +144,9 @@ pub(crate) struct Load {
     /// Events in one request; 1 posts each by itself
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) batch: u64,
-    /// The command service; from the settings if not given
+    /// A command service; may be repeated to share the load out; from the settings if not given
     #[arg(long, value_name = "URL")]
-    pub(crate) command: Option<Target>,
+    pub(crate) command: Vec<Target>,
     /// The query service; from the settings if not given
     #[arg(long, value_name = "URL")]
     pub(crate) query: Option<Target>,

@@ -16,13 +16,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::inspect::Remote;
 use crate::settings::{Engine, Settings};
 
 /// Between two attempts to reach what is away.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two questions to a query service that is not ready.
-const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// A process on its way up.
 pub(crate) struct Start {
@@ -98,17 +95,6 @@ impl Start {
                 self.patiently("archive", &component, |e: &StoreError| e.next, connect).await
             }
         }
-    }
-
-    /// Asks the query service until it is ready: it learns from questions whether its stores answer, and without one the
-    /// admin listener, and the other public one, would wait for the first client.
-    pub(crate) fn ask_first(&self, query: SocketAddr) {
-        let (remote, stop) = (Remote::at(query), self.stop.clone());
-        tokio::spawn(stop.run_until_cancelled_owned(async move {
-            while !matches!(remote.probe("/readyz").await, Ok((200, _))) {
-                tokio::time::sleep(ASK_EVERY).await;
-            }
-        }));
     }
 
     /// Runs until a signal comes or a component ends, then closes the log.

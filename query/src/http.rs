@@ -38,25 +38,21 @@ pub fn system_clock() -> Clock {
 
 /// Every route of the query service's public port.
 pub fn router(config: &Config, hours: Arc<dyn Hours>, names: &Names, health: &Health, clock: Clock) -> Router {
-    let app = Arc::new(App {
-        hours,
-        clock,
-        current: Current::new(config),
-        flights: Flights::default(),
-        metrics: Metrics::new(),
-        readiness: Readiness::new(health.component("query")),
-    });
-    let health = health.router().route_layer(middleware::from_fn_with_state(Arc::clone(&app), probe));
+    routes(&App::new(config, hours, health, clock), names, health)
+}
+
+pub(crate) fn routes(app: &Arc<App>, names: &Names, health: &Health) -> Router {
+    let health = health.router().route_layer(middleware::from_fn_with_state(Arc::clone(app), probe));
     Router::new()
         .route("/analytics", get(analytics))
-        .with_state(app)
+        .with_state(Arc::clone(app))
         .merge(health)
         .merge(registry::router(names))
         .fallback(async || Problem::new(Code::NotFound, "no such route"))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "the route has no such method"))
 }
 
-struct App {
+pub(crate) struct App {
     hours: Arc<dyn Hours>,
     clock: Clock,
     current: Current,
@@ -87,6 +83,24 @@ async fn analytics(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 impl App {
+    pub(crate) fn new(config: &Config, hours: Arc<dyn Hours>, health: &Health, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            hours,
+            clock,
+            current: Current::new(config),
+            flights: Flights::default(),
+            metrics: Metrics::new(),
+            readiness: Readiness::new(health.component("query")),
+        })
+    }
+
+    /// Looks at the stores, unless that was done a moment ago, so that readiness is true on every listener.
+    pub(crate) async fn look(&self) {
+        let hour = Hour::of_ms((self.clock)());
+        let checked = self.current.get(hour, &*self.hours, &self.clock).await;
+        self.readiness.note(&checked.outcome);
+    }
+
     async fn read(&self, hour: Hour, current: Hour, format: Format, request: &HeaderMap) -> Response {
         if hour == current {
             let checked = self.current.get(hour, &*self.hours, &self.clock).await;
@@ -126,9 +140,7 @@ impl App {
 /// Health is asked for: look at the stores, unless that was done a moment ago.
 async fn probe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.uri().path() == "/readyz" {
-        let hour = Hour::of_ms((app.clock)());
-        let checked = app.current.get(hour, &*app.hours, &app.clock).await;
-        app.readiness.note(&checked.outcome);
+        app.look().await;
     }
     next.run(request).await
 }

@@ -23,6 +23,7 @@ mod readiness;
 mod registry;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_contracts::Names;
 use millrace_service::health::Health;
@@ -41,9 +42,13 @@ pub enum Error {
     Serve(#[from] std::io::Error),
 }
 
+/// Between two looks at the stores for readiness.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Serves reads on `listener` until `stop` is cancelled.
 ///
-/// The component `query` of `health` says whether a store could be read when it was last asked; `/readyz` asks.
+/// The component `query` of `health` says whether a store could be read when it was last asked. `/readyz` asks, and so
+/// does a look a second, for listeners that only show what is known.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -53,6 +58,15 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let hours = Arc::new(Tiers::new(reads, config.store_timeout.0));
-    let router = router(&config, hours, &names, &health, system_clock());
-    Ok(millrace_service::http::serve(listener, router, config.limits, stop).await?)
+    let app = http::App::new(&config, hours, &health, system_clock());
+    let router = http::routes(&app, &names, &health);
+    let looking = tokio::spawn(async move {
+        loop {
+            app.look().await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    let served = millrace_service::http::serve(listener, router, config.limits, stop).await;
+    looking.abort();
+    Ok(served?)
 }

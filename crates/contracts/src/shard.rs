@@ -46,7 +46,8 @@ mod tests {
     #[test]
     fn the_map_is_a_contract() {
         // Change these and every log in existence counts users twice.
-        let got: Vec<u32> = ["", "kek", "alice", "user-4711", "näme"].map(|user| partition_of(UserHash::of(user), 12)).to_vec();
+        let got: Vec<u32> =
+            ["", "kek", "alice", "user-4711", "näme"].map(|user| partition_of(UserHash::of(user), 12)).to_vec();
         assert_eq!(got, MAPPED);
         assert_eq!(UserHash::of("kek").get(), KEK);
     }

@@ -183,7 +183,8 @@ mod tests {
             assert_eq!(key.to_string(), text);
             assert_eq!(StateKey::parse(text.as_bytes()), Some(key));
         }
-        for bad in ["", "pos", "pos/x", "pos/1/2", "2026-11-21T08Z/3/d", "2026-11-21T08Z/3/e/1", "2026-11-21T08Z/3/c/1"] {
+        for bad in ["", "pos", "pos/x", "pos/1/2", "2026-11-21T08Z/3/d", "2026-11-21T08Z/3/e/1", "2026-11-21T08Z/3/c/1"]
+        {
             assert_eq!(StateKey::parse(bad.as_bytes()), None, "{bad}");
         }
     }

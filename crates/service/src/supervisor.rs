@@ -59,6 +59,8 @@ impl Supervisor {
     /// When a component failed, ended unasked or was still running after the grace; the first of these.
     pub async fn run(mut self) -> Result<(), SupervisorError> {
         let mut first = tokio::select! {
+            // A component that ends because it was told to did not end unasked.
+            biased;
             () = self.stop.cancelled() => None,
             Some(ending) = self.tasks.join_next_with_id() => {
                 let (name, result) = self.named(ending);

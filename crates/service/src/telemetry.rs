@@ -1,6 +1,7 @@
 //! Logs and metrics: set up once a process. Logs go to standard error; control characters in them are escaped by the
 //! subscriber. Metrics are rendered by the admin listener.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -19,7 +20,7 @@ pub struct TelemetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self { level: "info,fjall=warn,lsm_tree=warn".into(), format: LogFormat::Text }
     }
 }
 
@@ -56,6 +57,7 @@ impl TelemetryConfig {
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = EnvFilter::builder().parse(&config.level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     let installed = match config.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

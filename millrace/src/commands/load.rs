@@ -28,7 +28,11 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
             now_ms: u64::try_from(now.as_millis())?,
         },
         run: options.run.unwrap_or_else(|| format!("{:08x}", random() >> 32)),
-        command: options.command.map_or_else(|| listening("command.listen", settings.command.listen), Ok)?,
+        commands: if options.command.is_empty() {
+            vec![listening("command.listen", settings.command.listen)?]
+        } else {
+            options.command
+        },
         query: options.query.map_or_else(|| listening("query.listen", settings.query.listen), Ok)?,
         connections,
         threads: options.threads.map_or((cores / 2).max(1), |threads| threads as usize).min(connections),

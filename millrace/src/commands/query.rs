@@ -13,7 +13,6 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let Some(log) = start.log().await? else { return Ok(()) };
     let live = start.live_hours(&log).await?;
     let Some(archive) = start.archive(&log).await? else { return Ok(()) };
-    start.ask_first(config.listen);
     let reads = Reads { live, archive, live_hours: start.settings.redis.live_hours };
     let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
     start.supervisor.spawn("query", millrace_query::run(config, public, reads, names, health, stop));

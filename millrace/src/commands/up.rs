@@ -38,7 +38,6 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let run =
         millrace_materializer::run(settings.materializer, log.clone(), instance, views, health.clone(), stop.clone());
     start.supervisor.spawn("materializer", run);
-    start.ask_first(settings.query.listen);
     let reads = Reads { live, archive, live_hours: settings.redis.live_hours };
     let run = millrace_query::run(settings.query, query_listener, reads, names, health, stop);
     start.supervisor.spawn("query", run);

@@ -5,6 +5,8 @@ use super::generator::{Event, Shape};
 /// Renders the requests of a load.
 #[derive(Debug, Clone)]
 pub(crate) struct Renderer {
+    /// Where the requests go, `host:port`.
+    pub(crate) authority: String,
     run: String,
     single_tail: Vec<u8>,
     batch_head: Vec<u8>,
@@ -14,6 +16,7 @@ impl Renderer {
     /// For a run's users and the command service's `host:port`.
     pub(crate) fn new(run: &str, authority: &str) -> Self {
         Self {
+            authority: authority.to_owned(),
             run: run.to_owned(),
             single_tail: format!(" HTTP/1.1\r\nhost: {authority}\r\ncontent-length: 0\r\n\r\n").into_bytes(),
             batch_head: format!(

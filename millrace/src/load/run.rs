@@ -25,8 +25,8 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     /// Stands in every user's name, so that no other load has the same users.
     pub(crate) run: String,
-    /// Where events go.
-    pub(crate) command: Target,
+    /// Where events go: connections are dealt out to these in turn.
+    pub(crate) commands: Vec<Target>,
     /// Where counts come from.
     pub(crate) query: Target,
     /// Number of connections.
@@ -105,10 +105,12 @@ fn send_part(thread: usize, plan: &Arc<Plan>, shared: &Arc<Shared>) -> std::io::
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let seen = Rc::new(RefCell::new(Seen::default()));
-    let renderer = Rc::new(Renderer::new(&plan.run, &plan.command.authority));
+    let renderers: Vec<Rc<Renderer>> =
+        plan.commands.iter().map(|target| Rc::new(Renderer::new(&plan.run, &target.authority))).collect();
     let begin = Instant::now();
     for connection in (thread..plan.connections).step_by(plan.threads) {
-        let (plan, shared, seen, renderer) = (plan.clone(), shared.clone(), seen.clone(), renderer.clone());
+        let renderer = renderers[connection % renderers.len()].clone();
+        let (plan, shared, seen) = (plan.clone(), shared.clone(), seen.clone());
         local.spawn_local(async move {
             Sender::new(&plan, &renderer, &shared, &seen, begin).run(connection as u64).await;
         });

@@ -151,7 +151,7 @@ impl<'a> Sender<'a> {
                 self.shared.gave_up.store(true, Ordering::Relaxed);
                 return false;
             }
-            match Connection::open(&self.plan.command.authority, left.min(self.plan.timeout)).await {
+            match Connection::open(&self.renderer.authority, left.min(self.plan.timeout)).await {
                 Ok(connection) => self.connection = Some(connection),
                 Err(_) => sleep(PAUSE).await,
             }

@@ -16,6 +16,8 @@ use crate::{LogError, Record};
 
 /// How long a seek or a look at offsets may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Between two tries of a request that answered with an error.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A change of what the member holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +44,18 @@ pub(super) struct Notes {
     changes: Mutex<Vec<Change>>,
 }
 
-impl ClientContext for Notes {}
+impl ClientContext for Notes {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+/// Errors of a client come with what failed, too; here they are for diagnosis. The end of a partition is none.
+pub(super) fn log_error(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
 
 impl ConsumerContext for Notes {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
@@ -149,7 +162,7 @@ impl Member {
             if Instant::now() > deadline {
                 return Err(unavailable("seek")(error));
             }
-            std::thread::yield_now();
+            std::thread::sleep(AGAIN);
         }
         self.consumer.resume(&self.list([partition])).map_err(unavailable("resume"))
     }
@@ -183,7 +196,7 @@ impl Member {
                     };
                     return Ok(partitions.iter().map(offset_of).collect());
                 }
-                Err(_) if Instant::now() < deadline => {}
+                Err(_) if Instant::now() < deadline => std::thread::sleep(AGAIN),
                 Err(error) => return Err(unavailable("committed offsets")(error)),
             }
         }

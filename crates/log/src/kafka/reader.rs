@@ -4,21 +4,34 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use millrace_contracts::Topic;
-use rdkafka::config::FromClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::member::log_error;
 use super::{KafkaLog, unavailable};
 use crate::{Batch, Limits, LogError, Polled, Record};
 
 /// See [`crate::Reader`].
 pub struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     positions: BTreeMap<u32, u64>,
     /// Filled, or ended, but not handed out yet.
     ready: VecDeque<Ready>,
 }
+
+/// Keeps the end of a partition, which librdkafka reports as an error, out of the logs.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 enum Ready {
     Records(Batch),
@@ -34,7 +47,7 @@ impl std::fmt::Debug for Reader {
 impl KafkaLog {
     pub(crate) fn reader(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Reader, LogError> {
         let config = self.0.config.reader(&self.0.names.group("reader"));
-        let consumer = BaseConsumer::from_config(&config)
+        let consumer = BaseConsumer::from_config_and_context(&config, Quiet)
             .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
         let mut list = TopicPartitionList::new();
         for &(partition, offset) in from {

@@ -17,8 +17,9 @@ use crate::{Batch, LogError, RunOptions, Stage, Status, Step};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
 const IDLE: Duration = Duration::from_millis(200);
-/// How long input may pause before the step is committed: a transaction costs the brokers as much as 2,000 records.
-const PAUSE: Duration = Duration::from_millis(5);
+/// A step collects for this long, then ends when no record waits: a transaction costs the brokers as much as 2,000
+/// records, and a reader sees nothing before its end.
+const AT_LEAST: Duration = Duration::from_millis(10);
 
 impl KafkaLog {
     pub(crate) async fn run_stage<S: Stage>(
@@ -73,12 +74,14 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Fills the batches until a limit is met, the input pauses or the assignment changes.
     fn collect(&mut self) -> Result<(), LogError> {
         let limits = self.options.step;
+        let at_least = AT_LEAST.min(limits.wait);
         let mut records: usize = self.held.values().map(|held| held.batch.len()).sum();
         let mut bytes: usize = self.held.values().map(|held| held.batch.bytes()).sum();
-        let began = Instant::now();
-        let mut wait = if records == 0 { IDLE } else { PAUSE };
+        let mut wait = if records == 0 { IDLE } else { at_least };
+        let mut began = Instant::now();
         while records < limits.records && bytes < limits.bytes && !self.member.changed() {
             let held = &mut self.held;
+            let before = records;
             let polled = self.member.poll(wait, |event| {
                 // What was fetched before a partition was revoked is no longer ours; its new owner reads it.
                 if let Event::Record(partition, record) = event
@@ -89,21 +92,20 @@ impl<'a, S: Stage> Worker<'a, S> {
                     held.batch.push(record);
                 }
             })?;
-            if records == 0 && !polled {
+            if before == 0 {
+                began = Instant::now();
+            }
+            // The clock is read when no record waits and every 256 records: it costs as much as counting one.
+            if polled && !records.is_multiple_of(256) {
+                wait = Duration::ZERO;
+                continue;
+            }
+            let elapsed = began.elapsed();
+            let enough = if polled { limits.wait } else { at_least };
+            if records == 0 && !polled || elapsed >= enough {
                 break;
             }
-            if records > 0 {
-                // The clock is read when the queue runs dry and every 256 records: it costs as much as counting one.
-                if polled && !records.is_multiple_of(256) {
-                    wait = Duration::ZERO;
-                    continue;
-                }
-                let elapsed = began.elapsed();
-                if elapsed >= limits.wait || (!polled && wait > Duration::ZERO) {
-                    break;
-                }
-                wait = if polled { Duration::ZERO } else { PAUSE.min(limits.wait.saturating_sub(elapsed)) };
-            }
+            wait = if polled { Duration::ZERO } else { at_least - elapsed };
         }
         Ok(())
     }
