@@ -90,7 +90,9 @@ impl Stage for Counting {
                 let counters = HourCounters::decode(value).map_err(|error| broken(error.to_string()))?;
                 state.hour(hour).counters = counters;
             }
-            Some(StateKey::Position(_) | StateKey::Marker(_)) | None => return Err(broken("not a change of ours".into())),
+            Some(StateKey::Position(_) | StateKey::Marker(_)) | None => {
+                return Err(broken("not a change of ours".into()));
+            }
         }
         Ok(())
     }

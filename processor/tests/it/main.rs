@@ -22,7 +22,10 @@ impl Reference {
     }
 
     fn totals(&self) -> BTreeMap<Hour, (u64, u64, u64)> {
-        self.0.iter().map(|(&hour, (clicks, impressions, users))| (hour, (*clicks, *impressions, users.len() as u64))).collect()
+        self.0
+            .iter()
+            .map(|(&hour, (clicks, impressions, users))| (hour, (*clicks, *impressions, users.len() as u64)))
+            .collect()
     }
 }
 
@@ -171,7 +174,8 @@ fn foreign_records_are_left_aside_and_the_rest_counts() {
     event(-1).as_ref().encode(&mut before_1970);
     let mut beyond_9999 = Vec::new();
     event(i64::MAX).as_ref().encode(&mut beyond_9999);
-    let values: [Option<&[u8]>; 6] = [None, Some(b"{}"), Some(&before_1970), Some(&good), Some(&beyond_9999), Some(&good[..9])];
+    let values: [Option<&[u8]>; 6] =
+        [None, Some(b"{}"), Some(&before_1970), Some(&good), Some(&beyond_9999), Some(&good[..9])];
     for (value, offset) in values.into_iter().zip(0..) {
         batch.push(Record { offset, timestamp_ms: 0, key: b"", value });
     }
