@@ -46,6 +46,9 @@ impl Config {
         if !(1..=100_000).contains(&self.batch_items) {
             wrong.push(("batch_items".into(), "must be 1 to 100000".into()));
         }
+        if self.future_tolerance.0 > Duration::from_hours(366 * 24) {
+            wrong.push(("future_tolerance".into(), "must be at most 366d".into()));
+        }
         if i64::try_from(self.accept_from_ms).is_err() {
             wrong.push(("accept_from_ms".into(), "must be ms since the epoch".into()));
         }

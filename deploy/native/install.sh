@@ -2,7 +2,7 @@
 # Finds out which programs are missing and installs them where that needs nobody's password. Sourced; needs ../lib.sh,
 # fetch-kafka.sh and servers.sh.
 
-# The words: build (compiler and libraries), java, maven, redis, postgres.
+# The words: build (compiler and libraries), java, maven, redis, postgres, compose (what deploy/compose-check needs).
 have() {
   case $1 in
     build) command -v cc >/dev/null 2>&1 && command -v make >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 \
@@ -11,8 +11,17 @@ have() {
     maven) kafka_jars_there || have_maven ;;
     redis) have_redis ;;
     postgres) have_postgres ;;
+    compose) find_python ;;
     *) fail "have: unknown word $1" ;;
   esac
+}
+
+# find_python: sets PYTHON to one that reads YAML.
+find_python() {
+  for PYTHON in python3 /usr/bin/python3; do
+    "$PYTHON" -c 'import yaml' >/dev/null 2>&1 && return 0
+  done
+  return 1
 }
 
 debian_package() {
@@ -22,6 +31,7 @@ debian_package() {
     maven) echo maven ;;
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
+    compose) echo "python3-yaml haproxy" ;;
   esac
 }
 
@@ -30,6 +40,7 @@ brew_package() {
     build) echo "pkg-config openssl@3" ;;
     java) echo openjdk ;;
     postgres) echo postgresql@17 ;;
+    compose) echo "pyyaml haproxy" ;;
     *) echo "$1" ;;
   esac
 }

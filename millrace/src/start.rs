@@ -2,17 +2,16 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use millrace_contracts::{Names, Next};
 use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_service::health::{Component, Health};
+use millrace_service::http::Reserved;
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{admin, http, shutdown, telemetry};
 use millrace_store::{Archive, Clock, LiveHours, StoreError, Window};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -44,17 +43,14 @@ impl Start {
         Ok(Self { settings, names, health, stop, supervisor, starting })
     }
 
-    /// Binds a listener; a taken address is named with its key.
-    pub(crate) async fn bind(&self, key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-        Ok(http::bind(key, address).await?)
-    }
-
     /// Serves health and metrics, and `more`, from now on: a process that still waits for its log answers too.
-    pub(crate) fn serve_admin(&mut self, listener: TcpListener, more: axum::Router) {
+    pub(crate) fn serve_admin(&mut self, reserved: Reserved, more: axum::Router) -> anyhow::Result<()> {
+        let listener = reserved.listen()?;
         let router = admin::router(&self.health).merge(more);
         let limits = self.settings.query.limits.clone();
         let stop = self.stop.clone();
         self.supervisor.spawn("admin", http::serve(listener, router, limits, stop));
+        Ok(())
     }
 
     /// Opens the log and creates its topics, however long the brokers take. `None` when the process was stopped first.
@@ -72,29 +68,27 @@ impl Start {
     }
 
     /// Connects to Redis, if the engine has one.
-    pub(crate) async fn live_hours(&self, log: &Log) -> anyhow::Result<Option<LiveHours>> {
-        let (config, names) = (&self.settings.redis, &self.names);
-        match log {
-            Log::Embedded(_) => Ok(None),
-            Log::Kafka(_) => {
+    pub(crate) async fn live_hours(&self) -> anyhow::Result<Option<LiveHours>> {
+        let settings = &self.settings;
+        match settings.engine {
+            Engine::Embedded => Ok(None),
+            Engine::Kafka => {
                 let component = self.health.component("redis");
-                let window = || Window::new(config.live_hours, Clock::system());
-                let connect = || LiveHours::connect(config, names, log.partitions(), window());
+                let window = || Window::new(settings.redis.live_hours, Clock::system());
+                let connect = || LiveHours::connect(&settings.redis, &self.names, settings.kafka.partitions, window());
                 self.patiently("redis", &component, |e: &StoreError| e.next, connect).await
             }
         }
     }
 
-    /// Opens the archive of the engine. `None` when the process was stopped first.
-    pub(crate) async fn archive(&self, log: &Log) -> anyhow::Result<Option<Archive>> {
-        match log {
-            Log::Embedded(embedded) => Ok(Some(Archive::embedded(embedded.database(), log.partitions())?)),
-            Log::Kafka(_) => {
-                let component = self.health.component("archive");
-                let connect = || Archive::postgres(&self.settings.postgres, log.partitions());
-                self.patiently("archive", &component, |e: &StoreError| e.next, connect).await
-            }
+    /// Opens the archive of the engine; on Kafka that is PostgreSQL. `None` when the process was stopped first.
+    pub(crate) async fn archive(&self, log: Option<&Log>) -> anyhow::Result<Option<Archive>> {
+        if let Some(Log::Embedded(embedded)) = log {
+            return Ok(Some(Archive::embedded(embedded.database(), self.settings.embedded.partitions)?));
         }
+        let component = self.health.component("archive");
+        let connect = || Archive::postgres(&self.settings.postgres, self.settings.kafka.partitions);
+        self.patiently("archive", &component, |e: &StoreError| e.next, connect).await
     }
 
     /// Runs until a signal comes or a component ends, then closes the log.

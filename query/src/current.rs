@@ -1,7 +1,7 @@
 //! The hour that runs now, kept ready in memory.
 //!
-//! One request at a time asks the store, at most once per interval; the others are served what is there. No task runs in
-//! the background: a process nobody reads from does nothing.
+//! One request at a time asks the store, at most once per interval; the others are served what is there. Nothing here
+//! refreshes by itself: it takes a reader, or the look a second that readiness takes.
 
 use std::sync::Arc;
 

@@ -82,7 +82,8 @@ impl Tiers {
         };
         answer.map(|answer| Found { answer, tier }).inspect_err(|error| {
             metrics::store_error(tier);
-            tracing::warn!(store = tier.as_str(), error = error.why, "a read model does not answer");
+            // Counted each; readiness logs the change.
+            tracing::debug!(store = tier.as_str(), error = error.why, "a read model does not answer");
         })
     }
 }

@@ -6,7 +6,8 @@
 //! [`Hours`] and keep what they got as a ready-made `page`; `conditional` may turn that into a 304.
 //!
 //! Not here: how the stores keep their numbers (`millrace-store`), who fills them (`millrace-materializer`), and the
-//! accept loop with its limits (`millrace-service`). Nothing here runs unless a request asks for it.
+//! accept loop with its limits (`millrace-service`). Nothing but a look at the
+//! stores once a second, for readiness, runs unless a request asks for it.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod accept;

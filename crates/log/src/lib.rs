@@ -21,6 +21,7 @@ mod runner;
 mod sink;
 mod stage;
 mod step;
+mod worker;
 
 pub use admin::{PartitionInfo, TopicInfo};
 pub use batch::{Batch, Limits, Record};

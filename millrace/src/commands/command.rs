@@ -1,16 +1,18 @@
 //! `millrace command`: the write side alone.
 
+use millrace_service::http::reserve;
+
 use crate::start::Start;
 
 /// Takes events until a signal comes.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.command.clone();
-    let public = start.bind("command.listen", config.listen).await?;
-    let admin = start.bind("command.admin", config.admin).await?;
-    start.serve_admin(admin, axum::Router::new());
+    let public = reserve("command.listen", config.listen)?;
+    let admin = reserve("command.admin", config.admin)?;
+    start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log().await? else { return Ok(()) };
     let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
-    let run = millrace_command::run(config, public, log.clone(), names, health, stop);
+    let run = millrace_command::run(config, public.listen()?, log.clone(), names, health, stop);
     start.supervisor.spawn("command", run);
     start.run(Some(log)).await
 }

@@ -1,17 +1,18 @@
 //! `millrace materializer`: the read models' writer alone.
 
 use millrace_materializer::Views;
+use millrace_service::http::reserve;
 
 use crate::start::Start;
 
 /// Projects counts until a signal comes.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.materializer.clone();
-    let admin = start.bind("materializer.admin", config.admin).await?;
-    start.serve_admin(admin, axum::Router::new());
+    let admin = reserve("materializer.admin", config.admin)?;
+    start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log().await? else { return Ok(()) };
-    let live = start.live_hours(&log).await?;
-    let Some(archive) = start.archive(&log).await? else { return Ok(()) };
+    let live = start.live_hours().await?;
+    let Some(archive) = start.archive(Some(&log)).await? else { return Ok(()) };
     let views = Views { live, archive };
     let instance = start.settings.instance(config.admin);
     let (health, stop) = (start.health.clone(), start.stop.clone());

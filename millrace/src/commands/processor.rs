@@ -1,12 +1,14 @@
 //! `millrace processor`: counting alone.
 
+use millrace_service::http::reserve;
+
 use crate::start::Start;
 
 /// Counts until a signal comes.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.processor.clone();
-    let admin = start.bind("processor.admin", config.admin).await?;
-    start.serve_admin(admin, axum::Router::new());
+    let admin = reserve("processor.admin", config.admin)?;
+    start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log().await? else { return Ok(()) };
     let instance = start.settings.instance(config.admin);
     let (health, stop) = (start.health.clone(), start.stop.clone());

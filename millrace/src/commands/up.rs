@@ -3,6 +3,7 @@
 
 use millrace_materializer::Views;
 use millrace_query::Reads;
+use millrace_service::http::reserve;
 
 use crate::inspect;
 use crate::start::Start;
@@ -10,22 +11,22 @@ use crate::start::Start;
 /// Runs everything until a signal comes.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let settings = start.settings.clone();
-    let command_listener = start.bind("command.listen", settings.command.listen).await?;
-    let query_listener = start.bind("query.listen", settings.query.listen).await?;
-    let admin = start.bind("command.admin", settings.command.admin).await?;
+    let command_listener = reserve("command.listen", settings.command.listen)?;
+    let query_listener = reserve("query.listen", settings.query.listen)?;
+    let admin = reserve("command.admin", settings.command.admin)?;
 
     // The directory is opened before anything answers: whoever asks the admin listener finds the log behind it.
     let Some(log) = start.log().await? else { return Ok(()) };
-    start.serve_admin(admin, inspect::router(log.clone(), start.names.clone(), start.stop.clone()));
-    let live = start.live_hours(&log).await?;
-    let Some(archive) = start.archive(&log).await? else { return Ok(()) };
+    start.serve_admin(admin, inspect::router(log.clone(), start.names.clone(), start.stop.clone()))?;
+    let live = start.live_hours().await?;
+    let Some(archive) = start.archive(Some(&log)).await? else { return Ok(()) };
 
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let instance = settings.instance(settings.command.admin);
     let names = start.names.clone();
     let run = millrace_command::run(
         settings.command,
-        command_listener,
+        command_listener.listen()?,
         log.clone(),
         names.clone(),
         health.clone(),
@@ -39,7 +40,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
         millrace_materializer::run(settings.materializer, log.clone(), instance, views, health.clone(), stop.clone());
     start.supervisor.spawn("materializer", run);
     let reads = Reads { live, archive, live_hours: settings.redis.live_hours };
-    let run = millrace_query::run(settings.query, query_listener, reads, names, health, stop);
+    let run = millrace_query::run(settings.query, query_listener.listen()?, reads, names, health, stop);
     start.supervisor.spawn("query", run);
     start.run(Some(log)).await
 }

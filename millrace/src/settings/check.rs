@@ -88,6 +88,12 @@ fn meet(a: SocketAddr, b: SocketAddr) -> bool {
 
 /// A request must still be waiting when its record's outcome is known: otherwise an answer is unknown for nothing.
 fn timeouts(settings: &Settings, problems: &mut Vec<(String, String)>) {
+    for (key, limits) in [("command", &settings.command.limits), ("query", &settings.query.limits)] {
+        if limits.drain_timeout.0 >= settings.grace.0 {
+            problems
+                .push((format!("{key}.limits.drain_timeout"), format!("shorter than grace ({:?})", settings.grace.0)));
+        }
+    }
     let record = Duration::from_millis(u64::from(settings.kafka.message_timeout_ms));
     if settings.engine == Engine::Kafka && settings.command.limits.handler_timeout.0 <= record {
         problems.push((

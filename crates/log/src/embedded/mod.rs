@@ -17,7 +17,6 @@ mod retention;
 mod sink;
 mod stage;
 mod wait;
-mod worker;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +102,11 @@ impl EmbeddedLog {
         let (writing, dropping) = (shared.clone(), shared.clone());
         let threads = vec![
             spawn("log-writer", move || {
-                writer.run();
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
+                if ended.is_err() {
+                    writing.fail("the writer panicked".into());
+                    writing.queue.abandon();
+                }
                 writing.closing.finish();
             })?,
             spawn("log-retention", move || retention::run(&dropping))?,
@@ -209,6 +212,16 @@ impl Shared {
     /// Why nothing is written any more.
     fn failure(&self) -> Option<String> {
         self.failure.get().cloned()
+    }
+
+    /// A failed writer ends the runners, and with them the process: it starts again from what is durable.
+    fn check(&self) -> Result<(), LogError> {
+        self.failure().map_or(Ok(()), |why| Err(LogError::Refused(why)))
+    }
+
+    /// What an error of a runner means here: a failed writer heals by a restart of the process only.
+    fn or_failure(&self, error: LogError) -> LogError {
+        self.failure().map_or(error, LogError::Refused)
     }
 
     fn fail(&self, why: String) {

@@ -83,6 +83,13 @@ impl Queue {
         true
     }
 
+    /// Closes, and drops what waits without a word: its outcome is unknown.
+    pub(super) fn abandon(&self) {
+        self.close();
+        let dropped = std::mem::take(&mut self.lock().writes);
+        drop(dropped);
+    }
+
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.news.notify_all();

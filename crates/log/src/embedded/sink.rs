@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::reader::Reader;
-use super::worker::{self, Pauses};
+use crate::worker::{self, Pauses};
 use crate::{Batch, Limits, LogError, Polled, RunOptions, Sink, SinkError, SinkStep, Status, Written};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
@@ -21,10 +21,11 @@ pub(super) async fn run<S: Sink>(
     options: RunOptions,
     stop: CancellationToken,
 ) -> Result<(), LogError> {
-    let log = shared.clone();
-    worker::run(shared, options, stop, move |options, stop| match Worker::start(&log, sink(), options, stop)? {
-        Some(worker) => worker.run(stop),
-        None => Ok(()),
+    let sink = Arc::new(sink);
+    worker::run(options, 1, stop, move |options, _, stop| {
+        let started = Worker::start(&shared, sink(), options, stop);
+        let ended = started.and_then(|worker| worker.map_or(Ok(()), |worker| worker.run(stop)));
+        ended.map_err(|error| shared.or_failure(error))
     })
     .await
 }
@@ -91,6 +92,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         let mut batch = Batch::default();
         let limits = Limits { wait: IDLE, ..self.options.step };
         while !stop.is_cancelled() {
+            self.shared.check()?;
             let (partition, caught_up) = match self.reader.poll(&mut batch, limits)? {
                 Polled::Records => (batch.partition(), self.reader.at_end(batch.partition())),
                 Polled::CaughtUp { partition, .. } if !self.held[partition as usize].told => (partition, true),

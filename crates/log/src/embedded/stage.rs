@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::layout::{input_key, read_number};
 use super::reader::Reader;
-use super::worker::{self, Pauses};
 use super::writer::{Entry, Records, now_ms};
 use super::{Shared, codec, damaged};
+use crate::worker::{self, Pauses};
 use crate::{Batch, LogError, Polled, RunOptions, Stage, Status, Step};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
@@ -23,8 +23,11 @@ pub(super) async fn run<S: Stage>(
     options: RunOptions,
     stop: CancellationToken,
 ) -> Result<(), LogError> {
-    let log = shared.clone();
-    worker::run(shared, options, stop, move |options, stop| Worker::start(&log, &*stage, options)?.run(stop)).await
+    worker::run(options, 1, stop, move |options, _, stop| {
+        let ended = Worker::start(&shared, &*stage, options).and_then(|worker| worker.run(stop));
+        ended.map_err(|error| shared.or_failure(error))
+    })
+    .await
 }
 
 struct Worker<'a, S: Stage> {
@@ -62,6 +65,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let mut batch = Batch::default();
         let limits = crate::Limits { wait: IDLE, ..self.options.step };
         while !stop.is_cancelled() {
+            self.shared.check()?;
             match self.reader.poll(&mut batch, limits)? {
                 // What came while the last step was synced is the next step: idle input never waits.
                 Polled::Records => self.commit(&batch, stop)?,

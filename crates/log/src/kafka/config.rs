@@ -37,11 +37,18 @@ pub struct KafkaConfig {
 }
 
 /// Properties that carry a guarantee, with the only value allowed, or none when Millrace sets them itself.
-const GUARDED: [(&str, Option<&str>); 19] = [
+const GUARDED: [(&str, Option<&str>); 26] = [
     ("acks", Some("all")),
     ("auto.offset.reset", Some("error")),
     ("bootstrap.servers", None),
     ("delivery.timeout.ms", None),
+    ("linger.ms", None),
+    ("message.max.bytes", None),
+    ("queue.buffering.max.kbytes", None),
+    ("queue.buffering.max.messages", None),
+    ("queue.buffering.max.ms", None),
+    ("session.timeout.ms", None),
+    ("statistics.interval.ms", None),
     ("enable.auto.commit", Some("false")),
     ("enable.auto.offset.store", Some("false")),
     ("enable.gapless.guarantee", Some("false")),
@@ -94,14 +101,15 @@ impl KafkaConfig {
 
     fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", &self.brokers).set("client.id", "millrace");
-        client.set("socket.nagle.disable", "true").set("socket.keepalive.enable", "true");
-        client.set("reconnect.backoff.max.ms", "1000");
-        client.set("message.max.bytes", MAX_RECORD_BYTES.to_string());
-        client.set_log_level(RDKafkaLogLevel::Warning);
         for (key, value) in &self.properties {
             client.set(key, value);
         }
+        client.set("bootstrap.servers", &self.brokers).set("message.max.bytes", MAX_RECORD_BYTES.to_string());
+        default_to(&mut client, "client.id", "millrace");
+        default_to(&mut client, "socket.nagle.disable", "true");
+        default_to(&mut client, "socket.keepalive.enable", "true");
+        default_to(&mut client, "reconnect.backoff.max.ms", "1000");
+        client.set_log_level(RDKafkaLogLevel::Warning);
         client
     }
 
@@ -110,7 +118,8 @@ impl KafkaConfig {
         let mut client = self.client();
         client.set("enable.idempotence", "true").set("acks", "all");
         client.set("linger.ms", self.linger_ms.to_string());
-        client.set("batch.num.messages", "10000").set("batch.size", "1000000");
+        default_to(&mut client, "batch.num.messages", "10000");
+        default_to(&mut client, "batch.size", "1000000");
         client.set("queue.buffering.max.messages", self.queue_records.to_string());
         client.set("queue.buffering.max.kbytes", self.queue_kib.to_string());
         client.set("message.timeout.ms", self.message_timeout_ms.to_string());
@@ -126,7 +135,7 @@ impl KafkaConfig {
         client.set("transactional.id", id).set("enable.idempotence", "true").set("acks", "all");
         client.set("transaction.timeout.ms", self.transaction_timeout_ms.to_string());
         // Must end before the transaction does.
-        client.set("message.timeout.ms", self.transaction_timeout_ms.to_string());
+        client.set("message.timeout.ms", (self.transaction_timeout_ms / 10 * 9).to_string());
         client.set("linger.ms", "0");
         default_to(&mut client, "compression.type", "lz4");
         client
@@ -137,9 +146,11 @@ impl KafkaConfig {
         client.set("isolation.level", "read_committed").set("auto.offset.reset", "error");
         client.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         // A full local queue stalls the fetcher for 1 s by default (librdkafka#2879).
-        client.set("fetch.queue.backoff.ms", "5").set("fetch.wait.max.ms", "100");
-        client.set("queued.max.messages.kbytes", "65536").set("queued.min.messages", "100000");
-        client.set("fetch.error.backoff.ms", "100");
+        default_to(&mut client, "fetch.queue.backoff.ms", "5");
+        default_to(&mut client, "fetch.wait.max.ms", "100");
+        default_to(&mut client, "fetch.error.backoff.ms", "100");
+        default_to(&mut client, "queued.max.messages.kbytes", "65536");
+        default_to(&mut client, "queued.min.messages", "100000");
         client
     }
 
@@ -149,8 +160,9 @@ impl KafkaConfig {
         client.set("group.id", group).set("group.instance.id", instance);
         client.set("partition.assignment.strategy", "cooperative-sticky").set("group.protocol", "classic");
         client.set("session.timeout.ms", self.session_timeout_ms.to_string());
-        client.set("heartbeat.interval.ms", (self.session_timeout_ms / 5).to_string());
-        client.set("max.poll.interval.ms", "300000");
+        default_to(&mut client, "heartbeat.interval.ms", &(self.session_timeout_ms / 5).to_string());
+        // A restore must be done within it.
+        default_to(&mut client, "max.poll.interval.ms", "300000");
         client.set("enable.partition.eof", "true");
         client
     }
@@ -200,8 +212,9 @@ pub(crate) mod tests {
             assert_eq!(problems[0].0, format!("properties.{key}"));
         }
         config.properties =
-            BTreeMap::from([("isolation.level".into(), "read_committed".into()), ("linger.ms".into(), "9".into())]);
+            BTreeMap::from([("isolation.level".into(), "read_committed".into()), ("batch.size".into(), "9000".into())]);
         assert_eq!(config.validate(), []);
+        assert_eq!(config.appender().get("batch.size"), Some("9000"), "what is not guarded is the operator's to set");
     }
 
     #[test]

@@ -189,14 +189,16 @@ impl Member {
         let deadline = Instant::now() + within;
         loop {
             match self.consumer.committed_offsets(self.list(partitions.iter().copied()), ANSWER) {
-                Ok(list) => {
+                // The call succeeds as a whole while a partition could not be looked up.
+                Ok(list) if list.elements().iter().all(|element| element.error().is_ok()) => {
                     let offset_of = |&partition: &u32| {
                         let element = list.find_partition(&self.topic, partition.cast_signed())?;
                         element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok())
                     };
                     return Ok(partitions.iter().map(offset_of).collect());
                 }
-                Err(_) if Instant::now() < deadline => std::thread::sleep(AGAIN),
+                Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(AGAIN),
+                Ok(_) => return Err(LogError::Unavailable("committed offsets: not known for every partition".into())),
                 Err(error) => return Err(unavailable("committed offsets")(error)),
             }
         }

@@ -12,7 +12,6 @@ mod restore;
 mod sink;
 mod stage;
 mod transaction;
-mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;

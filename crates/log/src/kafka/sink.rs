@@ -10,13 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Change, Event, Member};
-use super::worker;
+use crate::worker::{self, Pauses};
 use crate::{Batch, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Written};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
 const IDLE: Duration = Duration::from_millis(200);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl KafkaLog {
     pub(crate) async fn run_sink<S: Sink>(
@@ -26,8 +24,11 @@ impl KafkaLog {
         stop: CancellationToken,
     ) -> Result<(), LogError> {
         let (log, sink) = (self.clone(), std::sync::Arc::new(sink));
-        worker::run(options, stop, move |options, index, stop| Worker::start(&log, sink(), options, index)?.run(stop))
-            .await
+        let workers = options.workers;
+        worker::run(options, workers, stop, move |options, index, stop| {
+            Worker::start(&log, sink(), options, index)?.run(stop)
+        })
+        .await
     }
 }
 
@@ -36,7 +37,9 @@ struct Worker<'a, S> {
     options: &'a RunOptions,
     member: Member,
     held: BTreeMap<u32, Held>,
-    pause: Duration,
+    /// The last write failed.
+    retrying: bool,
+    pauses: Pauses,
 }
 
 struct Held {
@@ -70,7 +73,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         let group = log.0.names.group(&options.role);
         let member = log.0.config.member(&group, &format!("{}-{index}", options.instance));
         let member = Member::join(&member, log.full_name(sink.topic()))?;
-        Ok(Self { sink, options, member, held: BTreeMap::new(), pause: FIRST_PAUSE })
+        Ok(Self { sink, options, member, held: BTreeMap::new(), retrying: false, pauses: Pauses::default() })
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
@@ -81,8 +84,8 @@ impl<'a, S: Sink> Worker<'a, S> {
                 Err(error) => Err(error),
             };
             match written {
-                Ok(()) if self.pause != FIRST_PAUSE => {
-                    self.pause = FIRST_PAUSE;
+                Ok(()) if self.retrying => {
+                    (self.retrying, self.pauses) = (false, Pauses::default());
                     self.say_running();
                 }
                 Ok(()) => {}
@@ -200,18 +203,16 @@ impl<'a, S: Sink> Worker<'a, S> {
             Next::Stop => return Err(LogError::Refused(error.to_string())),
             Next::Retry | Next::Skip => {}
         }
-        tracing::warn!(role = self.options.role, %error, "trying again in {:?}", self.pause);
+        tracing::warn!(role = self.options.role, %error, "trying again after a pause");
+        self.retrying = true;
         self.options.status.send_replace(Status::Retrying { why: error.to_string() });
         let placed = |(&partition, held): (&u32, &Held)| (held.from != UNPLACED).then_some(partition);
         let resting: Vec<u32> = self.held.iter().filter_map(placed).collect();
         self.member.pause(resting.iter().copied())?;
-        worker::wait(stop, self.pause);
+        self.pauses.wait(stop);
         self.member.poll(Duration::ZERO, |_| {})?;
-        let kept = resting.into_iter().filter(|partition| self.held.contains_key(partition));
-        if !self.member.changed() {
-            self.member.resume(kept)?;
-        }
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        // Also after a rebalance: what was kept must go on, and what is new is positioned before anything of it is used.
+        self.member.resume(resting)?;
         Ok(())
     }
 }

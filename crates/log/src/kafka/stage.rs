@@ -12,7 +12,7 @@ use super::KafkaLog;
 use super::member::{Change, Event, Member};
 use super::restore::Restored;
 use super::transaction::{Failed, Transactional};
-use super::worker;
+use crate::worker::{self, Pauses};
 use crate::{Batch, LogError, RunOptions, Stage, Status, Step};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
@@ -29,8 +29,11 @@ impl KafkaLog {
         stop: CancellationToken,
     ) -> Result<(), LogError> {
         let log = self.clone();
-        worker::run(options, stop, move |options, index, stop| Worker::start(&log, &*stage, options, index)?.run(stop))
-            .await
+        let workers = options.workers;
+        worker::run(options, workers, stop, move |options, index, stop| {
+            Worker::start(&log, &*stage, options, index)?.run(stop)
+        })
+        .await
     }
 }
 
@@ -42,6 +45,8 @@ struct Worker<'a, S: Stage> {
     producer: Transactional,
     held: BTreeMap<u32, Held<S>>,
     step: Step,
+    /// Pauses since the last step that committed, when one was aborted.
+    aborted: Option<Pauses>,
 }
 
 struct Held<S: Stage> {
@@ -57,7 +62,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let producer = Transactional::open(&config.transactional(&id))?;
         let member = config.member(&log.0.names.group(&options.role), &format!("{}-{index}", options.instance));
         let member = Member::join(&member, log.full_name(stage.input()))?;
-        Ok(Self { log, stage, options, member, producer, held: BTreeMap::new(), step: Step::default() })
+        Ok(Self { log, stage, options, member, producer, held: BTreeMap::new(), step: Step::default(), aborted: None })
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
@@ -65,7 +70,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             self.collect()?;
             self.follow_changes()?;
             if self.held.values().any(|held| !held.batch.is_empty()) {
-                self.commit()?;
+                self.commit(stop)?;
             }
         }
         Ok(())
@@ -79,7 +84,11 @@ impl<'a, S: Stage> Worker<'a, S> {
         let mut bytes: usize = self.held.values().map(|held| held.batch.bytes()).sum();
         let mut wait = if records == 0 { IDLE } else { at_least };
         let mut began = Instant::now();
-        while records < limits.records && bytes < limits.bytes && !self.member.changed() {
+        // Rebalances are served inside poll: after an aborted step that fills the limits there is one poll all the same.
+        let mut first = true;
+        while !self.member.changed()
+            && (std::mem::take(&mut first) || (records < limits.records && bytes < limits.bytes))
+        {
             let held = &mut self.held;
             let before = records;
             let polled = self.member.poll(wait, |event| {
@@ -133,12 +142,16 @@ impl<'a, S: Stage> Worker<'a, S> {
                 self.held.insert(partition, Held { state, batch: Batch::new(partition) });
             }
         }
-        self.options.status.send_replace(Status::Running { partitions: self.held.keys().copied().collect() });
+        self.say_running();
         Ok(())
     }
 
+    fn say_running(&self) {
+        self.options.status.send_replace(Status::Running { partitions: self.held.keys().copied().collect() });
+    }
+
     /// Counts the batches and commits them. After an abort they are still there, uncounted, for the next round.
-    fn commit(&mut self) -> Result<(), LogError> {
+    fn commit(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
         self.step.clear();
         let mut undo = Vec::new();
         let mut next = Vec::new();
@@ -153,17 +166,22 @@ impl<'a, S: Stage> Worker<'a, S> {
         match self.transact(&next) {
             Ok(()) => {
                 metrics::counter!(crate::metric::STEPS).increment(1);
+                if self.aborted.take().is_some() {
+                    self.say_running();
+                }
                 for (partition, _) in next {
                     self.held.get_mut(&partition).expect("held a moment ago").batch.clear();
                 }
                 Ok(())
             }
             Err(Failed::Aborted(why)) => {
-                tracing::info!(why, "transaction aborted: its records are counted again");
+                tracing::warn!(role = self.options.role, why, "transaction aborted: its records are counted again");
                 metrics::counter!(crate::metric::ABORTS).increment(1);
                 for (partition, undo) in undo {
                     self.stage.undo(&mut self.held.get_mut(&partition).expect("held a moment ago").state, undo);
                 }
+                self.options.status.send_replace(Status::Retrying { why });
+                self.aborted.get_or_insert_default().wait(stop);
                 Ok(())
             }
             Err(Failed::Lost(error)) => Err(error),

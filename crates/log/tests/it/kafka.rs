@@ -62,6 +62,45 @@ async fn aborted_transactions_and_control_records_are_not_seen() {
     running.end().await.unwrap();
 }
 
+/// A child that numbers and is frozen at its second coming to `point`.
+async fn frozen_at(engine: &Engine, point: &str) -> std::process::Child {
+    let child = child::start(engine, "zombie", point, 2, Then::Freeze);
+    let id = rustix::process::Pid::from_child(&child);
+    let frozen = move || async move {
+        let options = rustix::process::WaitOptions::UNTRACED | rustix::process::WaitOptions::NOHANG;
+        rustix::process::waitpid(Some(id), options).unwrap().is_some_and(|(_, status)| status.stopped())
+    };
+    until("the child is frozen", frozen).await;
+    child
+}
+
+fn thaw(child: &std::process::Child) {
+    let id = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(id, rustix::process::Signal::CONT).unwrap();
+}
+
+/// Nobody takes over; its step is full, so that it has to notice by itself that it is no member any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_frozen_past_its_session_goes_on_by_itself() {
+    let Some(engine) = Engine::kafka("a stalled worker") else { return };
+    let log = engine.open().await;
+    for partition in 0..PARTITIONS {
+        append(&log, partition, (0..5_000).map(|n| n.to_string())).await;
+    }
+    let mut stalled = frozen_at(&engine, "kafka::stage::drained").await;
+    let looking = ClientConfig::new().set("bootstrap.servers", brokers(&engine)).create::<BaseProducer>().unwrap();
+    let group = engine.names().group("numbering");
+    let members = || {
+        let list = looking.client().fetch_group_list(Some(&group), Duration::from_secs(10));
+        list.map_or(usize::MAX, |list| list.groups().iter().map(|group| group.members().len()).sum())
+    };
+    until("the group forgets the member", || async { members() == 0 }).await;
+    thaw(&stalled);
+    until("it numbers everything", || async { check_numbers(&log).await == 15_000 }).await;
+    stalled.kill().unwrap();
+    stalled.wait().unwrap();
+}
+
 /// The zombie has offsets in its transaction, or a record still queued, and is frozen past every time-out; another instance
 /// takes over; then the zombie wakes up and goes on as if nothing had happened.
 async fn a_zombie_wakes_up(point: &str) {
@@ -70,16 +109,10 @@ async fn a_zombie_wakes_up(point: &str) {
     for partition in 0..PARTITIONS {
         append(&log, partition, (0..5_000).map(|n| n.to_string())).await;
     }
-    let mut zombie = child::start(&engine, "zombie", point, 2, Then::Freeze);
-    let own = rustix::process::Pid::from_child(&zombie);
-    let frozen = move || async move {
-        let options = rustix::process::WaitOptions::UNTRACED | rustix::process::WaitOptions::NOHANG;
-        rustix::process::waitpid(Some(own), options).unwrap().is_some_and(|(_, status)| status.stopped())
-    };
-    until("the zombie is frozen", frozen).await;
+    let mut zombie = frozen_at(&engine, point).await;
     let running = run_stage(&log, Numbering, "numbering", "heir");
     until("the heir numbers everything", || async { check_numbers(&log).await == 15_000 }).await;
-    rustix::process::kill_process(own, rustix::process::Signal::CONT).unwrap();
+    thaw(&zombie);
     for partition in 0..PARTITIONS {
         append(&log, partition, (0..5_000).map(|n| n.to_string())).await;
     }

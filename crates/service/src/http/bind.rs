@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -23,10 +23,43 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Listens on `address`, which the setting `key` names.
+/// An address that is ours but not listened on yet: clients are refused, not kept waiting, until the service behind it is
+/// there.
+#[derive(Debug)]
+pub struct Reserved {
+    socket: TcpSocket,
+    key: String,
+    address: SocketAddr,
+}
+
+/// Connections the kernel keeps for the accept loop.
+const BACKLOG: u32 = 4_096;
+
+/// Takes `address`, which the setting `key` names.
 ///
 /// # Errors
 /// Names the setting, the address and what can be done.
-pub async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { key: key.to_owned(), address, source })
+pub fn reserve(key: &str, address: SocketAddr) -> Result<Reserved, BindError> {
+    let socket = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of the process before us may linger on the port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    };
+    match socket() {
+        Ok(socket) => Ok(Reserved { socket, key: key.to_owned(), address }),
+        Err(source) => Err(BindError { key: key.to_owned(), address, source }),
+    }
+}
+
+impl Reserved {
+    /// Listens.
+    ///
+    /// # Errors
+    /// As [`reserve`].
+    pub fn listen(self) -> Result<TcpListener, BindError> {
+        let Self { socket, key, address } = self;
+        socket.listen(BACKLOG).map_err(|source| BindError { key, address, source })
+    }
 }

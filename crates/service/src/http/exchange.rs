@@ -79,6 +79,10 @@ impl Exchange {
         guard.begin(version == Version::HTTP_2);
         let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket { guard, in_flight: self.in_flight.clone() };
+        // Closing with an unread body sends a reset, and the client would lose an answer it must not lose.
+        if !request.body().is_end_stream() && version != Version::HTTP_2 {
+            ticket.guard.linger();
+        }
         let mut response = match self.admit(&request, others, peer) {
             Ok(()) => self.handle(request).await,
             Err(problem) => problem.into_response(),

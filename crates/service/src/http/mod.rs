@@ -17,7 +17,7 @@ mod metrics;
 mod rate;
 
 pub use accept::serve;
-pub use bind::{BindError, bind};
+pub use bind::{BindError, Reserved, reserve};
 pub use body::read_body;
 pub use limits::HttpLimits;
 pub(crate) use metrics::describe as describe_metrics;

@@ -1,4 +1,4 @@
-//! The server on its own: panics, slow handlers, framework errors, health, binding.
+//! The server on its own: panics, slow handlers, framework errors, health, reserveing.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use axum::Router;
 use axum::routing::{get, post};
 use millrace_service::config::Span;
 use millrace_service::health::Health;
-use millrace_service::http::{HttpLimits, bind, serve};
+use millrace_service::http::{HttpLimits, reserve, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 async fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, CancellationToken) {
-    let listener = bind("test.listen", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = reserve("test.listen", "127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, router, limits, stop.clone()));
@@ -91,8 +91,8 @@ async fn health_tells_the_public_what_and_the_admin_why() {
 
 #[tokio::test]
 async fn a_taken_address_is_named_with_its_setting() {
-    let taken = bind("query.listen", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let taken = reserve("query.listen", "127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
     let address = taken.local_addr().unwrap();
-    let error = bind("query.listen", address).await.unwrap_err().to_string();
+    let error = reserve("query.listen", address).unwrap_err().to_string();
     assert!(error.starts_with(&format!("query.listen: cannot listen on {address}: the address is taken")), "{error}");
 }

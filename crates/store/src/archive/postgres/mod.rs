@@ -6,6 +6,7 @@ mod error;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_contracts::{Exactness, Hour, Next};
 use sqlx::PgPool;
@@ -57,12 +58,12 @@ impl PostgresArchive {
     }
 
     pub(super) async fn hour(&self, hour: Hour) -> Result<Answer, StoreError> {
-        let (clicks, impressions, unique_users, exact, complete): (i64, i64, i64, bool, i64) = sqlx::query_as(HOUR)
+        let read = sqlx::query_as(HOUR)
             .bind(hour.start_ms() / 1_000)
             .bind(self.0.partitions.cast_signed())
-            .fetch_one(self.pool().await?)
-            .await
-            .map_err(|error| classify(&error))?;
+            .fetch_one(self.pool().await?);
+        let (clicks, impressions, unique_users, exact, complete): (i64, i64, i64, bool, i64) =
+            self.bounded(read).await?;
         if complete != i64::from(self.0.partitions) {
             return Ok(Answer::Rebuilding);
         }
@@ -75,15 +76,25 @@ impl PostgresArchive {
     }
 
     pub(super) async fn position(&self, partition: u32) -> Result<Option<u64>, StoreError> {
-        let position: Option<Option<i64>> = sqlx::query_scalar("SELECT position FROM projection WHERE partition = $1")
+        let read = sqlx::query_scalar("SELECT position FROM projection WHERE partition = $1")
             .bind(partition.cast_signed())
-            .fetch_optional(self.pool().await?)
-            .await
-            .map_err(|error| classify(&error))?;
+            .fetch_optional(self.pool().await?);
+        let position: Option<Option<i64>> = self.bounded(read).await?;
         Ok(position.flatten().map(i64::cast_unsigned))
     }
 
     pub(super) async fn write(&self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
-        write::write(self.pool().await?, writes).await.map_err(|error| classify(&error))
+        self.bounded(write::write(self.pool().await?, writes)).await
+    }
+
+    /// Gives up on a server that is gone without a word: its own time-outs do not reach us then.
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        let config = &self.0.config;
+        // A write is a handful of statements, after a wait for a connection.
+        let longest = Duration::from_millis(config.acquire_timeout_ms + 4 * config.statement_timeout_ms);
+        match tokio::time::timeout(longest, work).await {
+            Ok(done) => done.map_err(|error| classify(&error)),
+            Err(_) => Err(StoreError { next: Next::Retry, why: format!("PostgreSQL: no answer within {longest:?}") }),
+        }
     }
 }
