@@ -124,7 +124,9 @@ impl Stage for Counting {
         for TouchedHour { index, counters_before, new_users, .. } in undo.0 {
             let hour = &mut state.hours[index];
             hour.counters = counters_before;
-            new_users.into_iter().for_each(|user| hour.remove_user(user));
+            for user in new_users {
+                hour.remove_user(user);
+            }
         }
     }
 }

@@ -53,12 +53,12 @@ pub async fn run(
 ) -> Result<(), LogError> {
     let (status, seen) = watch::channel(Status::Starting);
     let follow = tokio::spawn(follow_status(seen, health.component("processor")));
-    let step = Limits {
+    let bounds = Limits {
         records: config.step_records,
         bytes: usize::try_from(config.step_bytes.0).unwrap_or(usize::MAX),
         wait: config.step_time.0,
     };
-    let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step, status };
+    let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step: bounds, status };
     let ended = log.run_stage(Counting, options, stop).await;
     follow.abort();
     ended

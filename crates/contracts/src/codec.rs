@@ -47,6 +47,7 @@ pub(crate) fn begin(out: &mut Vec<u8>, schema_id: u32) {
 }
 
 /// Appends an Avro int or long: zig-zag, then base 128, least significant group first.
+#[expect(clippy::cast_possible_truncation, reason = "seven bits are taken at a time")]
 pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {

@@ -99,7 +99,7 @@ pub(crate) mod tests {
     fn ids_are_fixed_and_texts_parse_to_their_names() {
         for (i, schema) in SCHEMAS.iter().enumerate() {
             assert_eq!(schema.id as usize, i + 1, "ids count from 1 without a hole");
-            let name = parsed(schema.id).name().unwrap().fullname(None).to_string();
+            let name = parsed(schema.id).name().unwrap().fullname(None).clone();
             assert_eq!(name, schema.name);
         }
     }

@@ -35,6 +35,7 @@ impl UserHash {
 }
 
 /// The partition that counts a user, of `partitions`: virtual shards are dealt out in contiguous, equal ranges.
+#[expect(clippy::cast_possible_truncation, reason = "the result is below the number of partitions")]
 pub const fn partition_of(user: UserHash, partitions: u32) -> u32 {
     ((user.0 % SHARDS) * partitions as u64 / SHARDS) as u32
 }

@@ -134,7 +134,9 @@ mod tests {
             Record { offset: 9, timestamp_ms: 11, key: b"a", value: Some(b"b") },
         ];
         assert_eq!(batch.next_offset(), None);
-        records.into_iter().for_each(|record| batch.push(record));
+        for record in records {
+            batch.push(record);
+        }
         assert_eq!(batch.iter().collect::<Vec<_>>(), records);
         assert_eq!((batch.partition(), batch.len(), batch.bytes(), batch.next_offset()), (4, 4, 12, Some(10)));
         batch.clear();

@@ -59,18 +59,15 @@ pub(super) fn log_error(error: &KafkaError, reason: &str) {
 
 impl ConsumerContext for Notes {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let result = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.note(Change::Assigned(partitions(list)));
-                // An offset must be given: without one a new group has none, and `auto.offset.reset=error` ends the
-                // consumer. Which one does not matter, the worker seeks before it resumes.
-                let assigned = list.set_all_offsets(Offset::Beginning);
-                assigned.and_then(|()| consumer.incremental_assign(list)).and_then(|()| consumer.pause(list))
-            }
-            _ => {
-                self.note(Change::Revoked(partitions(list)));
-                consumer.incremental_unassign(list)
-            }
+        let result = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.note(Change::Assigned(partitions(list)));
+            // An offset must be given: without one a new group has none, and `auto.offset.reset=error` ends the consumer.
+            // Which one does not matter, the worker seeks before it resumes.
+            let assigned = list.set_all_offsets(Offset::Beginning);
+            assigned.and_then(|()| consumer.incremental_assign(list)).and_then(|()| consumer.pause(list))
+        } else {
+            self.note(Change::Revoked(partitions(list)));
+            consumer.incremental_unassign(list)
         };
         if let Err(error) = result {
             tracing::warn!(%error, "rebalance");
@@ -121,7 +118,7 @@ impl Member {
                 take(Event::End(partition.cast_unsigned()));
                 Ok(true)
             }
-            Some(Err(error)) => classify(error).map(|()| false),
+            Some(Err(error)) => classify(&error).map(|()| false),
         }
     }
 
@@ -221,7 +218,7 @@ impl Member {
 }
 
 /// What an error of polling means: nothing to do (librdkafka is at it already), or a new start.
-fn classify(error: KafkaError) -> Result<(), LogError> {
+fn classify(error: &KafkaError) -> Result<(), LogError> {
     let Some(code) = error.rdkafka_error_code() else {
         return Err(LogError::Unavailable(format!("consumer: {error}")));
     };

@@ -69,11 +69,11 @@ impl KafkaLog {
         let mut value = Vec::new();
         Marker { nonce: nonce.to_owned() }.encode(&mut value);
         let transaction = producer.begin().map_err(lost)?;
-        let produced = partitions.iter().try_for_each(|&partition| {
+        let sent = partitions.iter().try_for_each(|&partition| {
             let key = StateKey::Marker(partition).to_string();
             transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), &value)
         });
-        match produced.and_then(|()| transaction.drain()) {
+        match sent.and_then(|()| transaction.drain()) {
             Ok(()) => transaction.commit().map_err(lost),
             Err(error) => Err(lost(transaction.failed("marker", &error))),
         }

@@ -114,7 +114,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             if records == 0 && !polled || elapsed >= enough {
                 break;
             }
-            wait = if polled { Duration::ZERO } else { at_least - elapsed };
+            wait = if polled { Duration::ZERO } else { at_least.saturating_sub(elapsed) };
         }
         Ok(())
     }

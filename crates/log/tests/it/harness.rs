@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const PARTITIONS: u32 = 3;
 /// Beyond this a test has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where a log is. Cheap to clone and to send to a child process.
 #[derive(Debug, Clone)]

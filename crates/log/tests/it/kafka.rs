@@ -45,9 +45,9 @@ async fn aborted_transactions_and_control_records_are_not_seen() {
             }
             transactional.flush(wait).unwrap();
             if commit {
-                transactional.commit_transaction(wait).unwrap()
+                transactional.commit_transaction(wait).unwrap();
             } else {
-                transactional.abort_transaction(wait).unwrap()
+                transactional.abort_transaction(wait).unwrap();
             }
         }
     })

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-async fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, CancellationToken) {
+fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, CancellationToken) {
     let listener = reserve("test.listen", "127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -41,7 +41,7 @@ async fn handlers_that_panic_or_hang_are_answered() {
     let hang = || std::future::pending::<()>();
     let router = Router::new().route("/rash", get(rash)).route("/hang", get(hang).merge(post(hang)));
     let limits = HttpLimits { handler_timeout: Span(Duration::from_millis(100)), ..HttpLimits::default() };
-    let (address, _stop) = start(router, limits).await;
+    let (address, _stop) = start(router, limits);
     let text = ask(address, "GET /rash").await;
     assert!(has(&text, 500, "internal") && !text.contains("on purpose"), "{text}");
     let text = ask(address, "GET /hang").await;
@@ -61,7 +61,7 @@ async fn requests_past_the_cap_are_shed_at_once() {
         std::future::pending::<()>()
     };
     let (address, _stop) =
-        start(Router::new().route("/", get(hang)), HttpLimits { in_flight: 1, ..HttpLimits::default() }).await;
+        start(Router::new().route("/", get(hang)), HttpLimits { in_flight: 1, ..HttpLimits::default() });
     let mut held = TcpStream::connect(address).await.unwrap();
     held.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     seen.recv().await.unwrap();
@@ -74,8 +74,8 @@ async fn health_tells_the_public_what_and_the_admin_why() {
     let health = Health::new();
     let component = health.component("log");
     component.not_ready("no broker at example:9092");
-    let (public, _public) = start(health.router(), HttpLimits::default()).await;
-    let (admin, _admin) = start(millrace_service::admin::router(&health), HttpLimits::default()).await;
+    let (public, _public) = start(health.router(), HttpLimits::default());
+    let (admin, _admin) = start(millrace_service::admin::router(&health), HttpLimits::default());
     assert!(ask(public, "GET /livez").await.starts_with("HTTP/1.1 200 "));
     let text = ask(public, "GET /readyz").await;
     assert!(has(&text, 503, "unavailable") && text.contains("not ready: log") && !text.contains("example"), "{text}");
