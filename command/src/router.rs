@@ -48,21 +48,24 @@ pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router 
 }
 
 /// Serves the write side on `listener` until `stop` is cancelled and the requests under way are answered.
-pub async fn run(
+pub fn run(
     config: Config,
     listener: TcpListener,
     log: Log,
     names: Names,
     health: Health,
     stop: CancellationToken,
-) -> Result<(), Error> {
+) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
     let component = health.component("command");
-    let routes = router(&config, log.clone(), &names, system_clock()).merge(health.router());
-    // Whatever way this ends, the watch ends with it.
-    let watching = stop.child_token();
-    let _end = watching.clone().drop_guard();
-    tokio::spawn(watch(log, component, health, watching));
-    Ok(serve(listener, routes, config.limits, stop).await?)
+    async move {
+        let routes = router(&config, log.clone(), &names, system_clock()).merge(health.router());
+        // Whatever way this ends, the watch ends with it.
+        let watching = stop.child_token();
+        let _end = watching.clone().drop_guard();
+        tokio::spawn(watch(log, component, health, watching));
+        Ok(serve(listener, routes, config.limits, stop).await?)
+    }
 }
 
 /// Keeps readiness true to the log's health. Once stopping, readiness is false before the listener closes.

@@ -19,14 +19,16 @@ pub struct Views {
 
 /// Projects until `stop`, each store by itself. `instance` names this process among the materializers, the same after a
 /// restart. Ends with an error only when the log is damaged.
-pub async fn run(
+#[expect(clippy::needless_pass_by_value, reason = "every service takes its own of what it runs with")]
+pub fn run(
     config: Config,
     log: Log,
     instance: String,
     views: Views,
     health: Health,
     stop: CancellationToken,
-) -> Result<(), LogError> {
+) -> impl Future<Output = Result<(), LogError>> + Send + 'static {
+    // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
     let projection = |name, role| Projection {
         config: config.clone(),
         log: log.clone(),
@@ -37,13 +39,15 @@ pub async fn run(
         stop: stop.clone(),
     };
     let archive = projection("archive", "materializer-archive");
-    let archive = archive.run(move || views.archive.writer());
-    match views.live {
-        None => archive.await,
-        Some(live) => {
-            let redis = projection("redis", "materializer-redis");
-            let redis = redis.run(move || live.writer());
-            tokio::try_join!(archive, redis).map(|_| ())
+    let redis = views.live.map(|live| (live, projection("redis", "materializer-redis")));
+    async move {
+        let archive = archive.run(move || views.archive.writer());
+        match redis {
+            None => archive.await,
+            Some((live, redis)) => {
+                let redis = redis.run(move || live.writer());
+                tokio::try_join!(archive, redis).map(|_| ())
+            }
         }
     }
 }

@@ -44,24 +44,29 @@ impl Config {
 }
 
 /// Counts until `stop`. `instance` names this process among the processors, the same after a restart.
-pub async fn run(
+#[expect(clippy::needless_pass_by_value, reason = "every service takes its own of what it runs with")]
+pub fn run(
     config: Config,
     log: Log,
     instance: String,
     health: Health,
     stop: CancellationToken,
-) -> Result<(), LogError> {
-    let (status, seen) = watch::channel(Status::Starting);
-    let follow = tokio::spawn(follow_status(seen, health.component("processor")));
-    let bounds = Limits {
-        records: config.step_records,
-        bytes: usize::try_from(config.step_bytes.0).unwrap_or(usize::MAX),
-        wait: config.step_time.0,
-    };
-    let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step: bounds, status };
-    let ended = log.run_stage(Counting, options, stop).await;
-    follow.abort();
-    ended
+) -> impl Future<Output = Result<(), LogError>> + Send + 'static {
+    // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
+    let component = health.component("processor");
+    async move {
+        let (status, seen) = watch::channel(Status::Starting);
+        let follow = tokio::spawn(follow_status(seen, component));
+        let bounds = Limits {
+            records: config.step_records,
+            bytes: usize::try_from(config.step_bytes.0).unwrap_or(usize::MAX),
+            wait: config.step_time.0,
+        };
+        let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step: bounds, status };
+        let ended = log.run_stage(Counting, options, stop).await;
+        follow.abort();
+        ended
+    }
 }
 
 /// Ready while partitions are at work: one that restores or retries is not.

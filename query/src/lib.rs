@@ -50,24 +50,27 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// The component `query` of `health` says whether a store could be read when it was last asked. `/readyz` asks, and so
 /// does a look a second, for listeners that only show what is known.
-pub async fn run(
+pub fn run(
     config: Config,
     listener: TcpListener,
     reads: Reads,
     names: Names,
     health: Health,
     stop: CancellationToken,
-) -> Result<(), Error> {
+) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
     let hours = Arc::new(Tiers::new(reads, config.store_timeout.0));
     let app = http::App::new(&config, hours, &health, system_clock());
     let router = http::routes(&app, &names, &health);
-    let looking = tokio::spawn(async move {
-        loop {
-            app.look().await;
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    });
-    let served = millrace_service::http::serve(listener, router, config.limits, stop).await;
-    looking.abort();
-    Ok(served?)
+    async move {
+        let looking = tokio::spawn(async move {
+            loop {
+                app.look().await;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+        let served = millrace_service::http::serve(listener, router, config.limits, stop).await;
+        looking.abort();
+        Ok(served?)
+    }
 }

@@ -98,7 +98,9 @@ impl Service {
         if let Some(status) = process.ended() {
             panic!("millrace {} ended, {status}:\n{}", self.arguments[0], process.last_words());
         }
-        assert!(ready(), "millrace {} is not ready at {address}:\n{}", self.arguments[0], process.last_words());
+        let answer = http_get(address, "/readyz");
+        let (name, log) = (&self.arguments[0], process.last_words());
+        assert!(answer.as_ref().is_ok_and(|a| a.status == 200), "{name} is not ready at {address}: {answer:?}\n{log}");
     }
 
     /// The process id, while one runs.

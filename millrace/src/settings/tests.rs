@@ -116,7 +116,7 @@ fn what_holds_between_sections_is_checked() {
 fn all_problems_come_at_once_with_their_places() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "prefix = \"x\"\n\n[query]\nlisten = \"0.0.0.0:8082\"\n").unwrap();
-    let layers = Layers { config: Some(file.path().to_owned()), set: vec!["grace=1ms".into()] };
+    let layers = Layers { config: Some(file.path().to_owned()), set: vec!["grace=11m".into()] };
     let environment =
         vec![("MILLRACE_CONFIG".into(), "ignored".into()), ("MILLRACE_COMMAND__ADMIN".into(), "127.0.0.1:0".into())];
     let problems = Settings::load(&layers, environment).unwrap_err();

@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// A change of what the member holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Newly held, paused, without a position of ours yet.
+    /// Dealt to us, perhaps none; to be taken up with their positions.
     Assigned(Vec<u32>),
     /// No longer held.
     Revoked(Vec<u32>),
@@ -59,18 +59,16 @@ pub(super) fn log_error(error: &KafkaError, reason: &str) {
 
 impl ConsumerContext for Notes {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let result = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            // Taken up later, by `Member::take_up`, once it is known where each goes on: the group waits for that. Taken
+            // up here without an offset a new group has none, and `auto.offset.reset=error` ends the consumer; with a
+            // logical one (`Beginning`, `End`) its look-up is answered after our seek, and undoes it.
             self.note(Change::Assigned(partitions(list)));
-            // An offset must be given: without one a new group has none, and `auto.offset.reset=error` ends the consumer.
-            // Which one does not matter, the worker seeks before it resumes.
-            let assigned = list.set_all_offsets(Offset::Beginning);
-            assigned.and_then(|()| consumer.incremental_assign(list)).and_then(|()| consumer.pause(list))
         } else {
             self.note(Change::Revoked(partitions(list)));
-            consumer.incremental_unassign(list)
-        };
-        if let Err(error) = result {
-            tracing::warn!(%error, "rebalance");
+            if let Err(error) = consumer.incremental_unassign(list) {
+                tracing::warn!(%error, "partitions were not let go of");
+            }
         }
     }
 }
@@ -142,26 +140,32 @@ impl Member {
         Ok((low.cast_unsigned(), high.cast_unsigned()))
     }
 
-    /// Positions an assigned partition and starts reading it. Refused when the log does not hold that position.
-    pub(super) fn start_at(&self, partition: u32, offset: u64) -> Result<(), LogError> {
-        let (low, high) = self.bounds(partition)?;
-        if !(low..=high).contains(&offset) {
-            return Err(LogError::Refused(format!(
-                "{}/{partition} holds offsets {low} to {high}, but the position to go on from is {offset}: records are \
-                 missing",
-                self.topic
-            )));
+    /// Answers the group: begins to read the partitions dealt to us, each at its position, perhaps none.
+    pub(super) fn take_up(&self, positions: &[(u32, u64)]) -> Result<(), LogError> {
+        for &(partition, offset) in positions {
+            self.check(partition, offset)?;
         }
-        let deadline = Instant::now() + ANSWER;
+        let list = self.offsets(positions.iter().copied());
+        self.consumer.incremental_assign(&list).map_err(unavailable("assign"))
+    }
+
+    /// Goes on reading a held partition elsewhere.
+    pub(super) fn seek(&self, partition: u32, offset: u64) -> Result<(), LogError> {
+        self.check(partition, offset)?;
         let position = Offset::Offset(offset.cast_signed());
-        // A partition that was assigned this moment may not be ready for a seek yet.
-        while let Err(error) = self.consumer.seek(&self.topic, partition.cast_signed(), position, ANSWER) {
-            if Instant::now() > deadline {
-                return Err(unavailable("seek")(error));
-            }
-            std::thread::sleep(AGAIN);
+        self.consumer.seek(&self.topic, partition.cast_signed(), position, ANSWER).map_err(unavailable("seek"))
+    }
+
+    /// Refuses a position that the log does not hold.
+    fn check(&self, partition: u32, offset: u64) -> Result<(), LogError> {
+        let (low, high) = self.bounds(partition)?;
+        if (low..=high).contains(&offset) {
+            return Ok(());
         }
-        self.consumer.resume(&self.list([partition])).map_err(unavailable("resume"))
+        Err(LogError::Refused(format!(
+            "{}/{partition} holds offsets {low} to {high}, but the position to go on from is {offset}: records are missing",
+            self.topic
+        )))
     }
 
     pub(super) fn pause(&self, partitions: impl IntoIterator<Item = u32>) -> Result<(), LogError> {

@@ -37,6 +37,8 @@ struct Worker<'a, S> {
     options: &'a RunOptions,
     member: Member,
     held: BTreeMap<u32, Held>,
+    /// Dealt to us by the group, not taken up yet.
+    arriving: Option<Vec<u32>>,
     /// The last write failed.
     retrying: bool,
     pauses: Pauses,
@@ -56,9 +58,14 @@ struct Held {
 }
 
 impl Held {
+    /// The offset to be read next.
+    fn next(&self) -> u64 {
+        self.batch.next_offset().unwrap_or(self.from)
+    }
+
     fn step(&self) -> Option<SinkStep<'_>> {
         let news = !self.batch.is_empty() || (self.at_end && !self.told);
-        let next = self.batch.next_offset().unwrap_or(self.from);
+        let next = self.next();
         news.then_some(SinkStep {
             batch: &self.batch,
             expected: self.stands,
@@ -73,7 +80,15 @@ impl<'a, S: Sink> Worker<'a, S> {
         let group = log.0.names.group(&options.role);
         let member = log.0.config.member(&group, &format!("{}-{index}", options.instance));
         let member = Member::join(&member, log.full_name(sink.topic()))?;
-        Ok(Self { sink, options, member, held: BTreeMap::new(), retrying: false, pauses: Pauses::default() })
+        Ok(Self {
+            sink,
+            options,
+            member,
+            held: BTreeMap::new(),
+            arriving: None,
+            retrying: false,
+            pauses: Pauses::default(),
+        })
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
@@ -106,7 +121,10 @@ impl<'a, S: Sink> Worker<'a, S> {
             let held = &mut self.held;
             let polled = self.member.poll(wait, |event| match event {
                 Event::Record(partition, record) => {
-                    let Some(held) = held.get_mut(&partition) else { return };
+                    // What is read again, however that comes, is in the batch or in the sink already.
+                    let Some(held) = held.get_mut(&partition).filter(|held| record.offset >= held.next()) else {
+                        return;
+                    };
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
                     held.at_end = false;
@@ -127,23 +145,26 @@ impl<'a, S: Sink> Worker<'a, S> {
     }
 
     fn follow_changes(&mut self) -> Result<(), Failure> {
-        if !self.member.changed() && self.held.values().all(|held| held.from != UNPLACED) {
+        if !self.member.changed() && self.arriving.is_none() {
             return Ok(());
         }
         for change in self.member.changes() {
             match change {
-                Change::Assigned(partitions) => {
-                    let new = partitions.into_iter().map(|partition| (partition, Held::unplaced(partition)));
-                    self.held.extend(new);
-                }
+                Change::Assigned(partitions) => self.arriving = Some(partitions),
                 Change::Revoked(partitions) => self.held.retain(|partition, _| !partitions.contains(partition)),
             }
         }
-        let unplaced: Vec<u32> =
-            self.held.iter().filter(|(_, held)| held.from == UNPLACED).map(|(&partition, _)| partition).collect();
-        for partition in unplaced {
-            let stands = Handle::current().block_on(self.sink.position(partition)).map_err(Failure::Sink)?;
-            self.place(partition, stands)?;
+        // Stays until the sink has said where each partition goes on; the group waits.
+        if let Some(partitions) = &self.arriving {
+            let mut placed = Vec::new();
+            for &partition in partitions {
+                let stands = Handle::current().block_on(self.sink.position(partition)).map_err(Failure::Sink)?;
+                placed.push((partition, self.place(partition, stands)?));
+            }
+            let positions: Vec<(u32, u64)> = placed.iter().map(|(partition, held)| (*partition, held.from)).collect();
+            self.member.take_up(&positions)?;
+            self.held.extend(placed);
+            self.arriving = None;
         }
         self.say_running();
         Ok(())
@@ -153,17 +174,10 @@ impl<'a, S: Sink> Worker<'a, S> {
         self.options.status.send_replace(Status::Running { partitions: self.held.keys().copied().collect() });
     }
 
-    /// Goes on reading where the sink stands; from the start when it stands nowhere.
-    fn place(&mut self, partition: u32, stands: Option<u64>) -> Result<(), LogError> {
-        let from = match stands {
-            Some(position) => position,
-            None => self.member.bounds(partition)?.0,
-        };
-        self.member.pause([partition])?;
-        self.member.start_at(partition, from)?;
-        let placed = Held { stands, from, batch: Batch::new(partition), at_end: false, told: false };
-        self.held.insert(partition, placed);
-        Ok(())
+    /// Where the sink stands; from the start when it stands nowhere.
+    fn place(&self, partition: u32, stands: Option<u64>) -> Result<Held, LogError> {
+        let from = stands.map_or_else(|| self.member.bounds(partition).map(|(low, _)| low), Ok)?;
+        Ok(Held { stands, from, batch: Batch::new(partition), at_end: false, told: false })
     }
 
     fn write(&mut self) -> Result<(), Failure> {
@@ -186,7 +200,9 @@ impl<'a, S: Sink> Worker<'a, S> {
                 }
                 Written::Elsewhere(stands) => {
                     tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
-                    self.place(partition, stands)?;
+                    let held = self.place(partition, stands)?;
+                    self.member.seek(partition, held.from)?;
+                    self.held.insert(partition, held);
                 }
             }
         }
@@ -206,23 +222,13 @@ impl<'a, S: Sink> Worker<'a, S> {
         tracing::warn!(role = self.options.role, %error, "trying again after a pause");
         self.retrying = true;
         self.options.status.send_replace(Status::Retrying { why: error.to_string() });
-        let placed = |(&partition, held): (&u32, &Held)| (held.from != UNPLACED).then_some(partition);
-        let resting: Vec<u32> = self.held.iter().filter_map(placed).collect();
+        let resting: Vec<u32> = self.held.keys().copied().collect();
         self.member.pause(resting.iter().copied())?;
         self.pauses.wait(stop);
         self.member.poll(Duration::ZERO, |_| {})?;
-        // Also after a rebalance: what was kept must go on, and what is new is positioned before anything of it is used.
+        // Also after a rebalance: what was kept must go on.
         self.member.resume(resting)?;
         Ok(())
-    }
-}
-
-/// Stands in `Held::from` until the sink has said where it stands.
-const UNPLACED: u64 = u64::MAX;
-
-impl Held {
-    fn unplaced(partition: u32) -> Self {
-        Self { stands: None, from: UNPLACED, batch: Batch::new(partition), at_end: false, told: false }
     }
 }
 

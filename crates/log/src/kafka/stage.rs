@@ -51,6 +51,8 @@ struct Worker<'a, S: Stage> {
 
 struct Held<S: Stage> {
     state: S::State,
+    /// The offset to be read next. Anything below is counted or in the batch, however it comes to be read again.
+    next: u64,
     /// Read but not counted.
     batch: Batch,
 }
@@ -95,7 +97,9 @@ impl<'a, S: Stage> Worker<'a, S> {
                 // What was fetched before a partition was revoked is no longer ours; its new owner reads it.
                 if let Event::Record(partition, record) = event
                     && let Some(held) = held.get_mut(&partition)
+                    && record.offset >= held.next
                 {
+                    held.next = record.offset + 1;
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
                     held.batch.push(record);
@@ -123,26 +127,28 @@ impl<'a, S: Stage> Worker<'a, S> {
         if !self.member.changed() {
             return Ok(());
         }
-        let mut assigned = Vec::new();
         for change in self.member.changes() {
             match change {
-                Change::Assigned(partitions) => assigned.extend(partitions),
-                Change::Revoked(partitions) => {
-                    assigned.retain(|partition| !partitions.contains(partition));
-                    self.held.retain(|partition, _| !partitions.contains(partition));
-                }
-            }
-        }
-        if !assigned.is_empty() {
-            self.options.status.send_replace(Status::Restoring { partitions: assigned.clone() });
-            fail_point!("kafka::stage::assigned");
-            let restored = self.log.restore(self.stage, &self.member, &mut self.producer, &assigned)?;
-            for Restored { partition, state, next_offset } in restored {
-                self.member.start_at(partition, next_offset)?;
-                self.held.insert(partition, Held { state, batch: Batch::new(partition) });
+                Change::Assigned(partitions) => self.take_up(&partitions)?,
+                Change::Revoked(partitions) => self.held.retain(|partition, _| !partitions.contains(partition)),
             }
         }
         self.say_running();
+        Ok(())
+    }
+
+    fn take_up(&mut self, partitions: &[u32]) -> Result<(), LogError> {
+        let mut restored = Vec::new();
+        if !partitions.is_empty() {
+            self.options.status.send_replace(Status::Restoring { partitions: partitions.to_vec() });
+            fail_point!("kafka::stage::assigned");
+            restored = self.log.restore(self.stage, &self.member, &mut self.producer, partitions)?;
+        }
+        let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
+        self.member.take_up(&positions)?;
+        for Restored { partition, state, next_offset } in restored {
+            self.held.insert(partition, Held { state, next: next_offset, batch: Batch::new(partition) });
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use crate::on_both_engines;
 on_both_engines!(
     a_new_group_begins_at_the_beginning_and_numbers_everything_once,
     a_restart_goes_on_where_it_stood,
+    a_restart_on_an_idle_log_counts_nothing_again,
     a_state_without_the_groups_position_is_refused,
     a_wrong_partition_count_is_refused,
     topics_describe_themselves,
@@ -34,6 +35,25 @@ async fn a_restart_goes_on_where_it_stood(engine: Engine) {
         let running = run_stage(&log, Numbering, "numbering", "a");
         until("the round is numbered", || async { check_numbers(&log).await == round * 700 }).await;
         running.end().await.unwrap();
+    }
+}
+
+async fn a_restart_on_an_idle_log_counts_nothing_again(engine: Engine) {
+    let log = engine.open().await;
+    let mut total = 0;
+    for restart in 0..4 {
+        let mut running = run_stage(&log, Numbering, "numbering", "a");
+        let holds_all = |status: &Status| matches!(status, Status::Running { partitions } if partitions.len() == 3);
+        let held = tokio::time::timeout(crate::harness::PATIENCE, running.status.wait_for(holds_all)).await;
+        held.expect("it gets its partitions").unwrap();
+        let more = if restart == 0 { 3_000 } else { 1 };
+        for partition in 0..PARTITIONS {
+            append(&log, partition, (0..more).map(|n| n.to_string())).await;
+            total += more;
+        }
+        until("the new ones are numbered", || async { check_numbers(&log).await >= total }).await;
+        running.end().await.unwrap();
+        assert_eq!(check_numbers(&log).await, total, "restart {restart}");
     }
 }
 
