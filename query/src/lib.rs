@@ -50,6 +50,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// The component `query` of `health` says whether a store could be read when it was last asked. `/readyz` asks, and so
 /// does a look a second, for listeners that only show what is known.
+#[expect(clippy::needless_pass_by_value, reason = "every service takes its own of what it runs with")]
 pub fn run(
     config: Config,
     listener: TcpListener,

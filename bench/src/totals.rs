@@ -1,0 +1,39 @@
+//! What the processor made of the events: a rate of wrong counts is worth nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use millrace_contracts::{HourlyCount, Topic};
+use millrace_log::{Batch, Limits, Log, Polled};
+
+use crate::kafka::Kafka;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Reads the newest count of every hour and partition and adds them up.
+pub(crate) fn run(kafka: &Kafka, events: u64) -> anyhow::Result<()> {
+    let log = Log::Kafka(kafka.open()?);
+    let from: Vec<_> = (0..kafka.partitions).map(|partition| (partition, 0)).collect();
+    let mut reader = log.reader(Topic::HOURLY, &from)?;
+    let mut newest = BTreeMap::new();
+    let mut unread: BTreeSet<_> = (0..kafka.partitions).collect();
+    let mut batch = Batch::new(0);
+    let deadline = Instant::now() + PATIENCE;
+    while !unread.is_empty() {
+        ensure!(Instant::now() < deadline, "the hourly counts were not read in time");
+        match reader.poll(&mut batch, Limits::default())? {
+            Polled::Records => {
+                for value in batch.iter().filter_map(|record| record.value) {
+                    let count = HourlyCount::decode(value)?;
+                    newest.insert((count.hour, count.partition), count.clicks + count.impressions);
+                }
+            }
+            Polled::CaughtUp { partition, .. } => drop(unread.remove(&partition)),
+            Polled::Nothing => {}
+        }
+    }
+    let counted: u64 = newest.values().sum();
+    ensure!(counted == events, "{events} events were written, {counted} are counted");
+    Ok(())
+}
