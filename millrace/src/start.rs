@@ -36,6 +36,9 @@ impl Start {
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
         telemetry::init(&settings.telemetry).context("logs cannot be set up")?;
         telemetry::metrics();
+        millrace_log::describe_metrics();
+        millrace_processor::describe_metrics();
+        millrace_materializer::describe_metrics();
         let stop = shutdown::on_signals();
         let supervisor = Supervisor::new(stop.clone(), settings.grace.0);
         let (names, health) = (settings.names(), Health::new());

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use millrace_contracts::Hour;
 use millrace_log::{LogError, TopicInfo};
 use millrace_store::{Archive, Clock, LiveHours, Window};
 use tokio::time::timeout;
@@ -21,13 +23,17 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
 
     let window = Window::new(settings.redis.live_hours, Clock::system());
     let names = settings.names();
-    match within(LiveHours::connect(&settings.redis, &names, partitions, window)).await {
+    // One that is away is no error of connecting, which a service does long before it is used: so read, too.
+    let now = Hour::of_ms(Timestamp::now().as_millisecond());
+    let redis = async { LiveHours::connect(&settings.redis, &names, partitions, window).await?.hour(now).await };
+    match within(redis).await {
         Ok(_) => report(Finding::ok("redis", "answers, its version is known to work, and it evicts nothing")),
         Err(why) => {
             report(Finding::fail("redis", why, "start it, or set redis.url; maxmemory-policy must be noeviction"));
         }
     }
-    match within(Archive::postgres(&settings.postgres, partitions)).await {
+    let postgres = async { Archive::postgres(&settings.postgres, partitions).await?.hour(now).await };
+    match within(postgres).await {
         Ok(_) => report(Finding::ok("postgres", "answers, and its schema is this version's")),
         Err(why) => report(Finding::fail("postgres", why, "start it, or set postgres.url and postgres.schema")),
     }

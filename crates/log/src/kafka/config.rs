@@ -38,6 +38,7 @@ pub struct KafkaConfig {
 
 /// Properties that carry a guarantee, with the only value allowed, or none when Millrace sets them itself.
 const GUARDED: [(&str, Option<&str>); 26] = [
+    ("delivery.report.only.error", Some("false")),
     ("acks", Some("all")),
     ("auto.offset.reset", Some("error")),
     ("bootstrap.servers", None),
@@ -48,7 +49,6 @@ const GUARDED: [(&str, Option<&str>); 26] = [
     ("queue.buffering.max.messages", None),
     ("queue.buffering.max.ms", None),
     ("session.timeout.ms", None),
-    ("statistics.interval.ms", None),
     ("enable.auto.commit", Some("false")),
     ("enable.auto.offset.store", Some("false")),
     ("enable.gapless.guarantee", Some("false")),
@@ -123,8 +123,6 @@ impl KafkaConfig {
         client.set("queue.buffering.max.messages", self.queue_records.to_string());
         client.set("queue.buffering.max.kbytes", self.queue_kib.to_string());
         client.set("message.timeout.ms", self.message_timeout_ms.to_string());
-        // Whether a broker is up is read from the statistics: nothing else says that one came back.
-        client.set("statistics.interval.ms", "500");
         default_to(&mut client, "compression.type", "lz4");
         client
     }
