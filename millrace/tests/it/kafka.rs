@@ -56,6 +56,23 @@ fn kill_nine_of_each_service_in_the_middle_of_its_work_changes_no_count() {
     assert_right(load, 120_000);
 }
 
+/// What was counted before is not read again: the second load would find more than it sent.
+#[test]
+fn a_processor_killed_while_idle_counts_nothing_again() {
+    let Some(mut cluster) = Cluster::on_shared_servers("a kill -9 of an idle processor", 1) else { return };
+    let load = |cluster: &Cluster, events: u64, seed: &str| {
+        let events_text = events.to_string();
+        let load = cluster.load(&["--events", &events_text, "--users", "1000", "--hours", "1", "--seed", seed]);
+        assert_right(load, events);
+    };
+    load(&cluster, 20_000, "17");
+    let processor = cluster.node("processor");
+    processor.service.kill();
+    processor.service.restart();
+    processor.wait_ready();
+    load(&cluster, 2_000, "19");
+}
+
 #[test]
 fn a_broker_restart_in_the_middle_of_a_load_changes_no_count() {
     let suite = "a broker restart";
