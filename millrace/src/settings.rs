@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use millrace_contracts::Names;
 use millrace_log::{EmbeddedConfig, KafkaConfig};
-use millrace_service::config::{self, ConfigProblem, Places, Span};
+use millrace_service::config::{self, ConfigProblem, Span};
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
 use serde::Deserialize;
@@ -70,13 +70,7 @@ impl Settings {
     /// Puts the layers together and checks the result: all problems at once.
     pub(crate) fn load(layers: &Layers, environment: Vec<(String, String)>) -> Result<Self, Vec<ConfigProblem>> {
         let environment = environment.into_iter().filter(|(name, _)| name != FILE_VARIABLE);
-        let (settings, places): (Self, Places) =
-            config::load_with_places(DEFAULT, layers.config.as_deref(), environment, &layers.set)?;
-        let problems = check::problems(&settings);
-        if problems.is_empty() {
-            return Ok(settings);
-        }
-        Err(problems.into_iter().map(|(key, allowed)| places.problem(key, allowed)).collect())
+        config::load_checked(DEFAULT, layers.config.as_deref(), environment, &layers.set, check::problems)
     }
 
     /// The names that carry the prefix.

@@ -22,44 +22,28 @@ pub use layer::{ENVIRONMENT_PREFIX, environment};
 pub use problem::{ConfigProblem, Place};
 pub use units::{Size, Span};
 
-/// Where each setting that is not a default came from.
-#[derive(Debug, Clone, Default)]
-pub struct Places(BTreeMap<String, Place>);
-
-impl Places {
-    /// Where the setting `key` (`query.listen`) came from.
-    pub fn place_of(&self, key: &str) -> Place {
-        self.0.get(key).cloned().unwrap_or(Place::Default)
-    }
-
-    /// A problem with the setting `key`, found after loading.
-    pub fn problem(&self, key: impl Into<String>, problem: impl Into<String>) -> ConfigProblem {
-        let key = key.into();
-        ConfigProblem { place: self.place_of(&key), key, problem: problem.into() }
-    }
-}
-
-/// Loads a configuration; see [`load_with_places`].
+/// Loads a configuration that needs no check beyond its types; see [`load_checked`].
 pub fn load<T: DeserializeOwned>(
     default_text: &str,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     flags: &[String],
 ) -> Result<T, Vec<ConfigProblem>> {
-    load_with_places(default_text, file, env, flags).map(|(config, _)| config)
+    load_checked(default_text, file, env, flags, |_| Vec::new())
 }
 
 /// Loads a configuration from its layers: `default_text`, `file`, variables such as `MILLRACE_QUERY__LISTEN`, and flags
-/// of the form `query.listen=127.0.0.1:8082`. Also says where each setting came from, for checks made later.
+/// of the form `query.listen=127.0.0.1:8082`. `check` says what is wrong with the whole, as (key, what is allowed).
 ///
 /// # Errors
-/// Every problem of every layer.
-pub fn load_with_places<T: DeserializeOwned>(
+/// Every problem of every layer and of the whole. A setting that is wrong by itself counts as its default in the check.
+pub fn load_checked<T: DeserializeOwned>(
     default_text: &str,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     flags: &[String],
-) -> Result<(T, Places), Vec<ConfigProblem>> {
+    check: impl FnOnce(&T) -> Vec<(String, String)>,
+) -> Result<T, Vec<ConfigProblem>> {
     let declared = Declared::of(default_text).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
     let mut entries = file.map(|file| layer::of_file(file, &mut problems)).unwrap_or_default();
@@ -79,15 +63,22 @@ pub fn load_with_places<T: DeserializeOwned>(
     }
     let loaded = Value::Table(whole).try_into::<T>();
     match loaded {
-        Ok(config) if problems.is_empty() => {
-            Ok((config, Places(settings.into_iter().map(|(key, entry)| (key, entry.place)).collect())))
+        Ok(config) => {
+            for (key, problem) in check(&config) {
+                // One that is wrong by itself is named already.
+                if problems.iter().all(|known| known.key != key) {
+                    let place = settings.get(&key).map_or(Place::Default, |entry| entry.place.clone());
+                    problems.push(ConfigProblem { key, place, problem });
+                }
+            }
+            if problems.is_empty() { Ok(config) } else { Err(problems) }
         }
         // A rejected setting may be just the one that is missing now.
         Err(error) if problems.is_empty() => {
             let key = missing_key(&error).unwrap_or("configuration").to_owned();
             Err(vec![ConfigProblem { key, place: Place::Default, problem: error.message().to_owned() }])
         }
-        _ => Err(problems),
+        Err(_) => Err(problems),
     }
 }
 

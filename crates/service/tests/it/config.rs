@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use millrace_service::config::{Size, Span, load, load_with_places};
+use millrace_service::config::{Size, Span, load, load_checked};
 use serde::Deserialize;
 
 const DEFAULTS: &str = r#"
@@ -77,17 +77,22 @@ fn layers_win_in_their_order() {
         ("PATH", "/bin"),
     ];
     let flags = ["query.connections=9".to_owned(), "kafka.properties.client.id=me".to_owned()];
-    let (config, places) = load_with_places::<Config>(DEFAULTS, Some(file.path()), env(&pairs), &flags).unwrap();
+    let config: Config = load(DEFAULTS, Some(file.path()), env(&pairs), &flags).unwrap();
     assert_eq!((config.prefix.as_str(), config.query.refresh.0.as_secs()), ("file.", 2));
     assert_eq!((config.query.body, config.query.connections, config.query.strict), (Size(2048), 9, false));
     assert_eq!((config.names, config.query.url.as_deref()), (vec!["x".to_owned(), "y".to_owned()], Some("redis://x")));
     assert_eq!((config.ratio, config.query.listen), (1.0, "127.0.0.1:8082".parse().unwrap()));
     assert_eq!(config.kafka.properties["linger.ms"], "5");
     assert_eq!(config.kafka.properties["client.id"], "me");
-    assert_eq!(places.place_of("query.connections").to_string(), "flag");
-    assert_eq!(places.place_of("query.refresh").to_string(), "environment MILLRACE_QUERY__REFRESH");
-    assert_eq!(places.place_of("query.body").to_string(), format!("{}:5", file.path().display()));
-    assert_eq!(places.problem("query.listen", "must differ").to_string(), "query.listen (default): must differ");
+    let keys = ["query.connections", "query.refresh", "query.body", "query.listen"];
+    let check = |_: &Config| keys.map(|key| (key.to_owned(), "no".to_owned())).to_vec();
+    let flags = [flags.as_slice(), &["query.nothing=1".to_owned()]].concat();
+    let problems = load_checked(DEFAULTS, Some(file.path()), env(&pairs), &flags, check).unwrap_err();
+    let places: Vec<String> = problems.iter().map(|problem| format!("{} {}", problem.key, problem.place)).collect();
+    let of_file = format!("query.body {}:5", file.path().display());
+    let refresh = "query.refresh environment MILLRACE_QUERY__REFRESH";
+    let expected = ["query.nothing flag", "query.connections flag", refresh, &of_file, "query.listen default"];
+    assert_eq!(places, expected, "an unknown key hides nothing of what else is wrong");
 }
 
 #[test]
