@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millrace_contracts::{
     EventRef, Exactness, GENERATION, Hour, HourCounters, HourlyCount, StateKey, Topic, UserHash, UsersSeen,
 };
-use millrace_log::{Batch, LoadError, Record, Stage, Step};
+use millrace_log::{Batch, Record, Stage, StageError, Step};
 
 use crate::hours::HourState;
 use crate::metric;
@@ -78,8 +78,9 @@ impl Stage for Counting {
         PartitionState { partition, index: BTreeMap::new(), hours: Vec::new() }
     }
 
-    fn load(&self, state: &mut PartitionState, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
-        let broken = |why: String| LoadError { key: String::from_utf8_lossy(&key[..key.len().min(64)]).into(), why };
+    fn load(&self, state: &mut PartitionState, key: &[u8], value: &[u8]) -> Result<(), StageError> {
+        let broken =
+            |why: String| StageError::NotOurs { key: String::from_utf8_lossy(&key[..key.len().min(64)]).into(), why };
         match StateKey::parse(key) {
             Some(StateKey::Users { hour, .. }) => {
                 let users = UsersSeen::decode(value).map_err(|error| broken(error.to_string()))?;
@@ -97,7 +98,7 @@ impl Stage for Counting {
         Ok(())
     }
 
-    fn apply(&self, state: &mut PartitionState, batch: &Batch, step: &mut Step) -> Undo {
+    fn apply(&self, state: &mut PartitionState, batch: &Batch, step: &mut Step) -> Result<Undo, StageError> {
         let mut counter = Counter { state, touched: Vec::new(), last: None };
         let mut skipped = 0;
         for record in batch.iter() {
@@ -117,7 +118,7 @@ impl Stage for Counting {
             metrics::counter!(metric::SKIPPED).increment(skipped as u64);
             tracing::warn!(partition = state.partition, skipped, "records that are no events were left aside");
         }
-        Undo(touched)
+        Ok(Undo(touched))
     }
 
     fn undo(&self, state: &mut PartitionState, undo: Undo) {

@@ -33,5 +33,5 @@ pub use metric::describe_metrics;
 pub use outcome::{Outcome, Receipts, Refusal};
 pub use runner::{RunOptions, Status};
 pub use sink::{Sink, SinkError, SinkStep, Written};
-pub use stage::{LoadError, Stage};
+pub use stage::{Stage, StageError};
 pub use step::Step;

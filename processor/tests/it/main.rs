@@ -121,14 +121,14 @@ proptest! {
                 Happens::Committed(events) => {
                     let batch = batch_of(&events, kept.next_offset);
                     let mut step = Step::default();
-                    Counting.apply(&mut state, &batch, &mut step);
+                    Counting.apply(&mut state, &batch, &mut step).unwrap();
                     kept.commit(&batch, &step);
                     for event in &events {
                         reference.count(event);
                     }
                 }
                 Happens::Aborted(events) => {
-                    let undo = Counting.apply(&mut state, &batch_of(&events, kept.next_offset), &mut Step::default());
+                    let undo = Counting.apply(&mut state, &batch_of(&events, kept.next_offset), &mut Step::default()).unwrap();
                     Counting.undo(&mut state, undo);
                 }
                 Happens::Restarted => state = kept.restore(),
@@ -155,7 +155,7 @@ fn many_new_users_are_written_in_chunks_of_bounded_size() {
         .collect();
     let (mut kept, mut step) = (Kept::default(), Step::default());
     let batch = batch_of(&events, 0);
-    Counting.apply(&mut Counting.new_state(PARTITION), &batch, &mut step);
+    Counting.apply(&mut Counting.new_state(PARTITION), &batch, &mut step).unwrap();
     kept.commit(&batch, &step);
     assert_eq!(kept.restore().totals(Hour::of_ms(5)), (users, 0, users));
     let chunks = kept.changes.keys().filter(|key| matches!(StateKey::parse(key), Some(StateKey::Users { .. })));
@@ -184,7 +184,7 @@ fn foreign_records_are_left_aside_and_the_rest_counts() {
         batch.push(Record { offset, timestamp_ms: 0, key: b"", value });
     }
     let (mut state, mut step) = (Counting.new_state(PARTITION), Step::default());
-    Counting.apply(&mut state, &batch, &mut step);
+    Counting.apply(&mut state, &batch, &mut step).unwrap();
     assert_eq!(state.totals(Hour::of_ms(0)), (0, 1, 1));
     assert_eq!(step.iter().filter(|(topic, ..)| *topic == Topic::HOURLY).count(), 1);
 }

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::writer::{Entry, Records, now_ms};
 use super::{Shared, codec, damaged};
 use crate::worker::{self, Pauses};
-use crate::{Batch, LogError, Polled, RunOptions, Stage, Status, Step};
+use crate::{Batch, LogError, Polled, RunOptions, Stage, StageError, Status, Step};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
 const IDLE: Duration = Duration::from_millis(200);
@@ -83,7 +83,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             self.step.clear();
             let partition = batch.partition();
             let state = &mut self.states[partition as usize];
-            let undo = self.stage.apply(state, batch, &mut self.step);
+            let undo = self.stage.apply(state, batch, &mut self.step)?;
             let next_offset = batch.next_offset().expect("the batch is not empty");
             let position = Position { next_offset };
             self.step.put(self.stage.changes(), partition, StateKey::Position(partition), |out| position.encode(out));
@@ -92,6 +92,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             fail_point!("embedded::stage::written");
             match written {
                 Ok(()) => {
+                    self.stage.committed(&mut self.states[partition as usize], undo);
                     metrics::counter!(crate::metric::STEPS).increment(1);
                     if held_back {
                         self.running();
@@ -162,7 +163,10 @@ fn restore<S: Stage>(
             Some(StateKey::Position(_) | StateKey::Marker(_)) => {}
             Some(StateKey::Users { .. } | StateKey::Counters { .. }) | None => {
                 let loaded = stage.load(&mut restored, record.key, value);
-                loaded.map_err(|error| LogError::Refused(format!("{shown}: {error}")))?;
+                loaded.map_err(|error| match error {
+                    StageError::NotOurs { .. } => LogError::Refused(format!("{shown}: {error}")),
+                    StageError::Unavailable(why) => LogError::Unavailable(why),
+                })?;
                 has_changes = true;
             }
         }

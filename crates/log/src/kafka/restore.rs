@@ -13,7 +13,7 @@ use millrace_contracts::{Marker, Position, StateKey};
 use super::KafkaLog;
 use super::member::Member;
 use super::transaction::{Failed, Transactional};
-use crate::{Batch, Limits, LogError, Polled, Stage};
+use crate::{Batch, Limits, LogError, Polled, Stage, StageError};
 
 /// Restoring gives up when nothing arrives for this long beyond the transaction time-out.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -160,7 +160,10 @@ impl<S: Stage> Loading<S> {
                     let position = Position::decode(value).map_err(|error| broken(error.to_string()))?;
                     self.position = Some(position.next_offset);
                 }
-                _ => stage.load(&mut self.state, record.key, value).map_err(|error| broken(error.to_string()))?,
+                _ => stage.load(&mut self.state, record.key, value).map_err(|error| match error {
+                    StageError::NotOurs { .. } => broken(error.to_string()),
+                    StageError::Unavailable(why) => LogError::Unavailable(why),
+                })?,
             }
         }
         Ok(())

@@ -162,7 +162,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let mut undo = Vec::new();
         let mut next = Vec::new();
         for (&partition, held) in self.held.iter_mut().filter(|(_, held)| !held.batch.is_empty()) {
-            undo.push((partition, self.stage.apply(&mut held.state, &held.batch, &mut self.step)));
+            undo.push((partition, self.stage.apply(&mut held.state, &held.batch, &mut self.step)?));
             let next_offset = held.batch.next_offset().expect("the batch is not empty");
             next.push((partition, next_offset));
             let position = Position { next_offset };
@@ -175,8 +175,10 @@ impl<'a, S: Stage> Worker<'a, S> {
                 if self.aborted.take().is_some() {
                     self.say_running();
                 }
-                for (partition, _) in next {
-                    self.held.get_mut(&partition).expect("held a moment ago").batch.clear();
+                for (partition, undo) in undo {
+                    let held = self.held.get_mut(&partition).expect("held a moment ago");
+                    self.stage.committed(&mut held.state, undo);
+                    held.batch.clear();
                 }
                 Ok(())
             }

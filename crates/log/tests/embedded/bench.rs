@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{Position, Topic};
-use millrace_log::{Batch, EmbeddedConfig, Limits, LoadError, NewRecord, Outcome, RunOptions, Stage, Status, Step};
+use millrace_log::{Batch, EmbeddedConfig, Limits, NewRecord, Outcome, RunOptions, Stage, StageError, Status, Step};
 use tokio_util::sync::CancellationToken;
 
 use crate::support;
@@ -54,16 +54,16 @@ impl Stage for Summing {
         0
     }
 
-    fn load(&self, _: &mut u64, _: &[u8], _: &[u8]) -> Result<(), LoadError> {
+    fn load(&self, _: &mut u64, _: &[u8], _: &[u8]) -> Result<(), StageError> {
         Ok(())
     }
 
-    fn apply(&self, state: &mut u64, batch: &Batch, step: &mut Step) -> u64 {
+    fn apply(&self, state: &mut u64, batch: &Batch, step: &mut Step) -> Result<u64, StageError> {
         let before = *state;
         *state += batch.iter().map(|record| record.value.map_or(0, <[u8]>::len) as u64).sum::<u64>();
         let sum = *state;
         step.put(Topic::HOURLY, batch.partition(), "sum", |out| out.extend_from_slice(&sum.to_be_bytes()));
-        before
+        Ok(before)
     }
 
     fn undo(&self, state: &mut u64, before: u64) {

@@ -2,7 +2,7 @@
 //! number beside the record's offset.
 
 use millrace_contracts::Topic;
-use millrace_log::{Batch, LoadError, Log, Stage, Step};
+use millrace_log::{Batch, Log, Stage, StageError, Step};
 
 use crate::harness::{PARTITIONS, Seen, from_start, read_all};
 
@@ -25,18 +25,18 @@ impl Stage for Numbering {
         (partition, 0)
     }
 
-    fn load(&self, state: &mut (u32, u64), key: &[u8], value: &[u8]) -> Result<(), LoadError> {
+    fn load(&self, state: &mut (u32, u64), key: &[u8], value: &[u8]) -> Result<(), StageError> {
         let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         match (key, number) {
             (b"number", Some(number)) => {
                 state.1 = number;
                 Ok(())
             }
-            _ => Err(LoadError { key: String::from_utf8_lossy(key).into(), why: "not a number".into() }),
+            _ => Err(StageError::NotOurs { key: String::from_utf8_lossy(key).into(), why: "not a number".into() }),
         }
     }
 
-    fn apply(&self, state: &mut (u32, u64), batch: &Batch, step: &mut Step) -> u64 {
+    fn apply(&self, state: &mut (u32, u64), batch: &Batch, step: &mut Step) -> Result<u64, StageError> {
         let before = state.1;
         for record in batch.iter() {
             state.1 += 1;
@@ -46,7 +46,7 @@ impl Stage for Numbering {
         }
         let number = state.1.to_string();
         step.put(Topic::STATE, state.0, "number", |out| out.extend_from_slice(number.as_bytes()));
-        before
+        Ok(before)
     }
 
     fn undo(&self, state: &mut (u32, u64), before: u64) {
