@@ -7,22 +7,28 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod changes;
 mod codec;
 mod count;
 mod event;
 mod hour;
 mod outcome;
+mod parked;
+mod refresh;
 mod schema;
 mod shard;
 mod state;
 mod topic;
 
+pub use changes::{HourTotals, IdWindow, LogTime, Marker, Position, Sketched, UserSketch, UsersSeen};
 pub use codec::{DecodeError, MAX_FIELD_BYTES};
 pub use count::{Exactness, HourlyCount};
 pub use event::{AnalyticsEvent, EventRef, Kind};
 pub use hour::{Hour, HourError};
 pub use outcome::{Code, Next};
+pub use parked::{ParkedReason, ParkedRecord};
+pub use refresh::RefreshAsked;
 pub use schema::{Schema, schemas};
 pub use shard::{GENERATION, SHARDS, UserHash, partition_of};
-pub use state::{HourCounters, Marker, Position, StateKey, UsersSeen};
+pub use state::StateKey;
 pub use topic::{Cleanup, Names, PrefixError, TOPICS, Topic};

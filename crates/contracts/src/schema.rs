@@ -9,6 +9,11 @@ pub(crate) const USERS_SEEN: u32 = 3;
 pub(crate) const HOUR_COUNTERS: u32 = 4;
 pub(crate) const POSITION: u32 = 5;
 pub(crate) const MARKER: u32 = 6;
+pub(crate) const HOUR_TOTALS: u32 = 7;
+pub(crate) const USER_SKETCH: u32 = 8;
+pub(crate) const LOG_TIME: u32 = 9;
+pub(crate) const PARKED_RECORD: u32 = 10;
+pub(crate) const REFRESH_ASKED: u32 = 20;
 
 /// One registered schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +40,7 @@ impl Schema {
 
 const STATE: &str = "analytics.state";
 
-const SCHEMAS: [Schema; 6] = [
+const SCHEMAS: [Schema; 11] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: "analytics.events",
@@ -54,6 +59,23 @@ const SCHEMAS: [Schema; 6] = [
     state_schema(HOUR_COUNTERS, "millrace.analytics.state.HourCounters", include_str!("../schemas/hour_counters.avsc")),
     state_schema(POSITION, "millrace.analytics.state.Position", include_str!("../schemas/position.avsc")),
     state_schema(MARKER, "millrace.analytics.state.Marker", include_str!("../schemas/marker.avsc")),
+    state_schema(HOUR_TOTALS, "millrace.analytics.state.HourTotals", include_str!("../schemas/hour_totals.avsc")),
+    state_schema(USER_SKETCH, "millrace.analytics.state.UserSketch", include_str!("../schemas/user_sketch.avsc")),
+    state_schema(LOG_TIME, "millrace.analytics.state.LogTime", include_str!("../schemas/log_time.avsc")),
+    Schema {
+        id: PARKED_RECORD,
+        topic: "analytics.late",
+        name: "millrace.analytics.ParkedRecord",
+        text: include_str!("../schemas/parked_record.avsc"),
+        alone: true,
+    },
+    Schema {
+        id: REFRESH_ASKED,
+        topic: "analytics.refresh",
+        name: "millrace.analytics.RefreshAsked",
+        text: include_str!("../schemas/refresh_asked.avsc"),
+        alone: true,
+    },
 ];
 
 const fn state_schema(id: u32, name: &'static str, text: &'static str) -> Schema {
@@ -97,8 +119,8 @@ pub(crate) mod tests {
 
     #[test]
     fn ids_are_fixed_and_texts_parse_to_their_names() {
-        for (i, schema) in SCHEMAS.iter().enumerate() {
-            assert_eq!(schema.id as usize, i + 1, "ids count from 1 without a hole");
+        assert!(SCHEMAS.is_sorted_by(|a, b| a.id < b.id), "every id once, in order");
+        for schema in &SCHEMAS {
             let name = parsed(schema.id).name().unwrap().fullname(None).clone();
             assert_eq!(name, schema.name);
         }
@@ -114,12 +136,17 @@ pub(crate) mod tests {
         assert_eq!(seen, RELEASED);
     }
 
-    const RELEASED: [&str; 6] = [
+    const RELEASED: [&str; 11] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "ddd3ede20ab8e2d8",
         "14e793d03051c95f",
         "5d3805c6ceea38ce",
         "f26b394e8cda7d3b",
+        "60877f7453d2273d",
+        "c60783eb417b91ef",
+        "406bc963569cbcd8",
+        "4e374a7648905508",
+        "547d0eaff0e4fcd7",
     ];
 }

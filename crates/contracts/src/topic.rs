@@ -21,11 +21,14 @@ pub struct Topic {
     pub key: &'static str,
     /// What the log drops from it.
     pub cleanup: Cleanup,
+    /// Whether the log stamps records as it takes them, whatever a producer's clock says; else the producer does.
+    pub log_time: bool,
     /// What it holds, for people.
     pub content: &'static str,
 }
 
-const DAY_MS: u64 = 24 * 3_600_000;
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 impl Topic {
     /// Accepted events.
@@ -33,27 +36,46 @@ impl Topic {
         name: "analytics.events",
         key: "user",
         cleanup: Cleanup::Delete { retention_ms: 7 * DAY_MS },
+        log_time: true,
         content: "one accepted event",
     };
     /// The processor's state changes.
     pub const STATE: Self = Self {
         name: "analytics.state",
-        key: "{hour}/{p}/d/{seq}, {hour}/{p}/c, pos/{p}, marker/{p}",
+        key: "{hour}/{p}/d/{seq}, {hour}/{p}/s/{snapshot}/{chunk}, {hour}/{p}/c, time/{p}, pos/{p}, marker/{p}",
         cleanup: Cleanup::Compact,
-        content: "the processor's changes: users first seen, counters, position",
+        log_time: false,
+        content: "the processor's changes: users first seen and snapshots of them, counters, log time, position",
     };
     /// Hourly counts.
     pub const HOURLY: Self = Self {
         name: "analytics.hourly",
         key: "{hour}/{p}",
         cleanup: Cleanup::Compact,
+        log_time: false,
         content: "absolute counts of an hour in a partition",
+    };
+    /// Records of [`Topic::EVENTS`] that were not counted.
+    pub const LATE: Self = Self {
+        name: "analytics.late",
+        key: "{hour}, or - when there is none",
+        cleanup: Cleanup::Delete { retention_ms: 30 * DAY_MS },
+        log_time: false,
+        content: "a record that was not counted: outside the window, or no event of ours",
+    };
+    /// Wishes of readers that an older hour be put into Redis again.
+    pub const REFRESH: Self = Self {
+        name: "analytics.refresh",
+        key: "{hour}",
+        cleanup: Cleanup::Delete { retention_ms: HOUR_MS },
+        log_time: false,
+        content: "a reader asks for an older hour to be put into Redis",
     };
 }
 
 /// Every topic, in the order of the data flow. All have the same number of partitions: partition p of one is made from
 /// partition p of another.
-pub const TOPICS: [Topic; 3] = [Topic::EVENTS, Topic::STATE, Topic::HOURLY];
+pub const TOPICS: [Topic; 5] = [Topic::EVENTS, Topic::STATE, Topic::HOURLY, Topic::LATE, Topic::REFRESH];
 
 /// The names of topics, consumer groups, transactional ids and Redis keys: all carry one configurable prefix, so that a
 /// shared cluster stays tidy.

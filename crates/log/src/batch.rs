@@ -109,6 +109,12 @@ impl Batch {
         });
     }
 
+    /// Forgets the records from this offset on.
+    pub(crate) fn cut_at(&mut self, offset: u64) {
+        self.entries.truncate(self.entries.partition_point(|entry| entry.offset < offset));
+        self.bytes.truncate(self.entries.last().map_or(0, |entry| entry.value_end as usize));
+    }
+
     /// Forgets the records and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -139,6 +145,10 @@ mod tests {
         }
         assert_eq!(batch.iter().collect::<Vec<_>>(), records);
         assert_eq!((batch.partition(), batch.len(), batch.bytes(), batch.next_offset()), (4, 4, 12, Some(10)));
+        batch.cut_at(9);
+        assert_eq!(batch.iter().collect::<Vec<_>>(), records[..3]);
+        batch.cut_at(7);
+        assert_eq!((batch.iter().collect::<Vec<_>>(), batch.bytes()), (records[..1].to_vec(), 6));
         batch.clear();
         assert!(batch.is_empty());
     }

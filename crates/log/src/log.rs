@@ -6,6 +6,7 @@ use std::time::Duration;
 use millrace_contracts::Topic;
 use tokio_util::sync::CancellationToken;
 
+use crate::fault::sabotaged;
 use crate::{
     Batch, EmbeddedLog, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, Stage, TopicInfo, embedded, kafka,
 };
@@ -61,10 +62,11 @@ impl Log {
     /// Appends records, each to its partition; those of one partition in order. Never blocks: what cannot be enqueued at
     /// once is refused. The enqueued records of a call that is dropped unfinished may still be written.
     pub fn append(&self, records: &[NewRecord<'_>]) -> Receipts {
-        match self {
+        let receipts = match self {
             Self::Kafka(log) => log.append(records),
             Self::Embedded(log) => log.append(records),
-        }
+        };
+        if sabotaged("sabotage::answer-early") { receipts.answered_early() } else { receipts }
     }
 
     /// A reader of `topic`, each partition from the position given with it.
@@ -104,10 +106,18 @@ impl Log {
     }
 
     /// Creates the declared topics that are missing, and refuses when one has another number of partitions than
-    /// configured: users would be counted in two places.
+    /// configured (users would be counted in two places) or is stamped by its producers where it must not be.
     pub async fn create_topics(&self) -> Result<(), LogError> {
         match self {
             Self::Kafka(log) => log.create_topics().await,
+            Self::Embedded(log) => log.create_topics(),
+        }
+    }
+
+    /// Refuses existing topics that are set up so that the guarantees do not hold; part of [`Log::create_topics`].
+    pub async fn check_topics(&self) -> Result<(), LogError> {
+        match self {
+            Self::Kafka(log) => log.check_topics().await,
             Self::Embedded(log) => log.create_topics(),
         }
     }
@@ -152,6 +162,14 @@ impl Reader {
         match self {
             Self::Kafka(reader) => reader.poll(batch, limits),
             Self::Embedded(reader) => reader.poll(batch, limits),
+        }
+    }
+
+    /// Reads no more of a partition.
+    pub(crate) fn leave(&mut self, partition: u32) {
+        match self {
+            Self::Kafka(reader) => reader.leave(partition),
+            Self::Embedded(reader) => reader.leave(partition),
         }
     }
 }

@@ -4,6 +4,29 @@ use tokio::sync::watch;
 
 use crate::Limits;
 
+/// How much of a restore is done, in offsets. The whole grows when it is known which input is to be looked at again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Offsets behind us.
+    pub done: u64,
+    /// Offsets in all, as far as is known.
+    pub total: u64,
+}
+
+impl Progress {
+    /// Rounded down; 0 while the whole is not known.
+    pub fn percent(self) -> u64 {
+        let percent = u128::from(self.done.min(self.total)) * 100 / u128::from(self.total.max(1));
+        u64::try_from(percent).unwrap_or(100)
+    }
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} %", self.percent())
+    }
+}
+
 /// Where a runner stands, for readiness and for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
@@ -13,6 +36,8 @@ pub enum Status {
     Restoring {
         /// Partitions being restored.
         partitions: Vec<u32>,
+        /// How far it is.
+        progress: Progress,
     },
     /// At work on these partitions; none is fine when there are more instances than partitions.
     Running {

@@ -1,9 +1,10 @@
 //! The keyspaces, and where each partition begins and ends.
 //!
 //! `meta` holds the layout version, the number of partitions, where each partition begins and ends, the stages' input
-//! positions and the commit counter. `log.{topic}.{p}` holds a partition's records by offset, and for a compacted topic
-//! `latest.{topic}.{p}` its newest record of each key. Keyspaces named `view.*` are the read models'.
+//! positions, the commit counter, and which topics were made. `log.{topic}.{p}` holds a partition's records by offset, and for a compacted topic
+//! `latest.{topic}.{p}` its newest record of each key that is not deleted. Keyspaces named `view.*` are the read models'.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::config::CompressionPolicy;
@@ -14,6 +15,10 @@ use super::{EmbeddedConfig, codec, damaged};
 use crate::LogError;
 
 const VERSION: u64 = 1;
+/// Names of the topics whose keyspaces were made, with newlines between.
+const MADE: &str = "topics";
+/// The topics of a directory from before there was a list of them.
+const FIRST_TOPICS: &str = "analytics.events\nanalytics.state\nanalytics.hourly";
 /// Counts the commits; the journals are held against it (`guard`).
 pub(super) const COMMITS: &[u8] = b"millrace.commits";
 
@@ -71,20 +76,20 @@ pub(super) fn input_key(role: &str, topic: Topic, partition: u32) -> String {
 }
 
 impl Layout {
-    /// Opens the keyspaces, and makes those that are missing when the directory is new.
+    /// Opens the keyspaces, and makes those of topics that this directory never had.
     pub(super) fn open(database: &Database, config: &EmbeddedConfig, new: bool) -> Result<Self, LogError> {
         let options = || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(u64::from(config.memtable_kib) << 10)
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
         };
-        let keyspace = |name: &str| {
+        let keyspace = |name: &str, new: bool| {
             if !new && !database.keyspace_exists(name) {
                 return Err(LogError::Damaged(format!("{}: keyspace {name} is gone", config.directory.display())));
             }
             database.keyspace(name, options).map_err(|error| damaged(name, &error))
         };
-        let meta = keyspace("meta")?;
+        let meta = keyspace("meta", new)?;
         let stored = |key: &str| read_number(&meta, key.as_bytes());
         let (per_topic, version) = (u64::from(config.partitions), stored("version")?);
         if version.is_some_and(|version| version != VERSION) {
@@ -103,12 +108,14 @@ impl Layout {
         if !new && version.is_none() {
             return Err(LogError::Damaged(format!("{}: the layout is gone from meta", config.directory.display())));
         }
+        let made = if new { String::new() } else { read_text(&meta, MADE)?.unwrap_or_else(|| FIRST_TOPICS.into()) };
         let mut partitions = Vec::new();
         for topic in TOPICS {
+            let new = !made.lines().any(|name| name == topic.name);
             for number in 0..config.partitions {
-                let log = keyspace(&format!("log.{}.{number}", topic.name))?;
+                let log = keyspace(&format!("log.{}.{number}", topic.name), new)?;
                 let latest = match topic.cleanup {
-                    Cleanup::Compact => Some(keyspace(&format!("latest.{}.{number}", topic.name))?),
+                    Cleanup::Compact => Some(keyspace(&format!("latest.{}.{number}", topic.name), new)?),
                     Cleanup::Delete { .. } => None,
                 };
                 let (start, end) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -119,10 +126,14 @@ impl Layout {
                 partitions.push(partition);
             }
         }
-        if version.is_none() {
+        let mut known = TOPICS.map(|topic| topic.name).to_vec();
+        // A topic of a newer version that ran here before stays known.
+        known.extend(made.lines().filter(|name| TOPICS.iter().all(|topic| topic.name != *name)));
+        if version.is_none() || known.iter().any(|name| made.lines().all(|made| made != *name)) {
             let mut batch = database.batch().durability(Some(fjall::PersistMode::SyncAll));
             batch.insert(&meta, "version", VERSION.to_be_bytes());
             batch.insert(&meta, "partitions", per_topic.to_be_bytes());
+            batch.insert(&meta, MADE, known.join("\n"));
             batch.commit().map_err(|error| damaged("meta", &error))?;
         }
         let commits = read_number(&meta, COMMITS)?.unwrap_or(0);
@@ -175,13 +186,20 @@ impl Partition {
             return Err(LogError::Damaged(why));
         }
         let Some(latest) = &self.latest else { return Ok(()) };
-        for guard in self.log.range(start.to_be_bytes()..) {
+        // Backwards: a key whose newest record is a tombstone is not in `latest`, and need not be for its older ones.
+        let mut deleted = HashSet::new();
+        for guard in self.log.range(start.to_be_bytes()..).rev() {
             let (offset, value) = guard.into_inner().map_err(|error| damaged(&self.shown(), &error))?;
             let record = codec::number(&offset).and_then(|offset| codec::decode(offset, &value));
             let Some(record) = record else { return Err(self.broken("a record", start)) };
-            let newest = latest.get(latest_key(record.key)).map_err(|error| damaged(&self.shown(), &error))?;
-            let newest = newest.and_then(|value| codec::number(value.get(..8)?));
-            if newest.is_none_or(|newest| newest < record.offset || newest >= end) {
+            let key = latest_key(record.key);
+            let newest = latest.get(&key).map_err(|error| damaged(&self.shown(), &error))?;
+            let newest = newest.map(|value| value.get(..8).and_then(codec::number));
+            let whole = match newest {
+                Some(newest) => newest.is_some_and(|newest| (record.offset..end).contains(&newest)),
+                None => deleted.contains(&key) || record.value.is_none() && deleted.insert(key),
+            };
+            if !whole {
                 let path = latest.path().display();
                 let why = format!("{path}: the newest record of a key, {}@{}, is lost", self.shown(), record.offset);
                 return Err(LogError::Damaged(why));
@@ -202,6 +220,12 @@ pub(super) fn latest_key(key: &[u8]) -> Vec<u8> {
     tagged.push(b'k');
     tagged.extend_from_slice(key);
     tagged
+}
+
+fn read_text(meta: &Keyspace, key: &str) -> Result<Option<String>, LogError> {
+    let value = meta.get(key).map_err(|error| damaged("meta", &error))?;
+    let lost = |_| LogError::Damaged(format!("meta: {key} is no text"));
+    value.map(|value| String::from_utf8(value.to_vec()).map_err(lost)).transpose()
 }
 
 pub(super) fn read_number(meta: &Keyspace, key: &[u8]) -> Result<Option<u64>, LogError> {

@@ -13,6 +13,7 @@ mod layout;
 mod lock;
 mod queue;
 mod reader;
+mod restore;
 mod retention;
 mod sink;
 mod stage;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::writer::Write;
 use crate::Refusal;
+use crate::metric::APPENDED;
 
 pub(super) struct Queue {
     most_records: usize,
@@ -20,6 +21,12 @@ struct Waiting {
     records: usize,
     bytes: usize,
     closed: bool,
+}
+
+impl Waiting {
+    fn tell(&self) {
+        APPENDED.waiting(self.records as u64, self.bytes as u64);
+    }
 }
 
 impl Queue {
@@ -56,6 +63,7 @@ impl Queue {
         waiting.records += write.records.entries.len();
         waiting.bytes += write.records.bytes.len();
         waiting.writes.push_back(write);
+        waiting.tell();
         drop(waiting);
         self.news.notify_one();
     }
@@ -80,6 +88,7 @@ impl Queue {
             waiting.bytes -= write.records.bytes.len();
             group.push(write);
         }
+        waiting.tell();
         true
     }
 

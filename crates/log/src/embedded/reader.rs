@@ -1,5 +1,6 @@
 //! Reads partitions by offset; a compacted one from below its tail by the newest record of each key.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,7 +28,8 @@ struct Place {
     replay: Option<Replay>,
 }
 
-/// The newest records of the keys as of one moment, by offset; after them reading goes on in the tail.
+/// The newest records of the keys from before the tail, by offset; after them reading goes on in the tail, where also the
+/// tombstones are.
 struct Replay {
     snapshot: Snapshot,
     newest: std::iter::Peekable<std::vec::IntoIter<(u64, UserKey)>>,
@@ -62,9 +64,20 @@ impl Reader {
         Ok(())
     }
 
+    pub(crate) fn leave(&mut self, number: u32) {
+        self.places.retain(|place| place.number != number);
+    }
+
     /// Where reading of a partition stands.
     pub(super) fn position(&self, number: u32) -> Option<u64> {
         self.places.iter().find(|place| place.number == number).map(|place| place.position)
+    }
+
+    /// How many records each partition has that were not handed out yet.
+    pub(super) fn lags(&self) -> BTreeMap<u32, u64> {
+        let all = self.shared.layout.all();
+        let lag = |place: &Place| (place.number, all[place.partition].end().saturating_sub(place.position));
+        self.places.iter().map(lag).collect()
     }
 
     /// Whether everything readable of a partition has been handed out.
@@ -168,8 +181,8 @@ impl Place {
 impl Replay {
     fn of(shared: &Shared, partition: &Partition, from: u64) -> Result<Self, LogError> {
         let latest = partition.latest.as_ref().expect("only a compacted topic is read from below its start");
-        // The end first: what is replaced after it stands in the tail.
-        let until = partition.end();
+        // First where the tail begins: what is replaced or deleted after this stands in it.
+        let until = partition.start();
         let snapshot = shared.database.snapshot();
         let mut newest = Vec::new();
         for guard in snapshot.iter(latest) {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fail::fail_point;
 use millrace_contracts::Next;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::layout::Partition;
 use super::reader::Reader;
+use crate::fault::sabotaged;
+use crate::metric::Lags;
 use crate::worker::{self, Pauses};
 use crate::{Batch, Limits, LogError, Polled, RunOptions, Sink, SinkError, SinkStep, Status, Written};
 
@@ -37,6 +41,7 @@ struct Worker<'a, S> {
     /// By partition.
     held: Vec<Held>,
     reader: Reader,
+    lags: Lags,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -64,9 +69,10 @@ impl<'a, S: Sink> Worker<'a, S> {
             let Some(position) = asked else { return Ok(None) };
             positions.push(position);
         }
+        fail_point!("embedded::sink::positions");
         let reader = Reader::open(shared, sink.topic(), &[])?;
         let held = vec![Held::default(); partitions as usize];
-        let mut worker = Self { shared, sink, options, held, reader };
+        let mut worker = Self { shared, sink, options, held, reader, lags: Lags::of(&options.role) };
         for (partition, position) in (0..partitions).zip(positions) {
             worker.place(partition, position)?;
         }
@@ -93,6 +99,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         let limits = Limits { wait: IDLE, ..self.options.step };
         while !stop.is_cancelled() {
             self.shared.check()?;
+            self.tell_lags();
             let (partition, caught_up) = match self.reader.poll(&mut batch, limits)? {
                 Polled::Records => (batch.partition(), self.reader.at_end(batch.partition())),
                 Polled::CaughtUp { partition, .. } if !self.held[partition as usize].told => (partition, true),
@@ -101,6 +108,13 @@ impl<'a, S: Sink> Worker<'a, S> {
             self.write(partition, &batch, caught_up, stop)?;
         }
         Ok(())
+    }
+
+    fn tell_lags(&mut self) {
+        let (shared, topic, held) = (self.shared, self.sink.topic(), &self.held);
+        let lag =
+            |(partition, held): (&Partition, &Held)| (partition.number, partition.end().saturating_sub(held.from));
+        self.lags.tell(|| shared.layout.of(topic).zip(held).map(lag).collect());
     }
 
     fn write(
@@ -117,9 +131,15 @@ impl<'a, S: Sink> Worker<'a, S> {
         let reached = self.reader.position(partition).filter(|_| caught_up || batch.is_empty());
         let next = reached.or(batch.next_offset()).unwrap_or(held.from);
         let caught_up = held.told || caught_up;
-        let steps = [SinkStep { batch, expected: held.stands, next, caught_up }];
-        let sink = &mut self.sink;
-        let written = insist(self.options, stop, || Handle::current().block_on(sink.write(&steps)))?;
+        let options = self.options;
+        let written = insist(options, stop, || {
+            self.tell_lags();
+            let runtime = Handle::current();
+            let unchecked = sabotaged("sabotage::skip-position-check");
+            let expected = if unchecked { runtime.block_on(self.sink.position(partition))? } else { held.stands };
+            runtime.block_on(self.sink.write(&[SinkStep { batch, expected, next, caught_up }]))
+        })?;
+        fail_point!("embedded::sink::written");
         let Some(written) = written else { return Ok(()) };
         match written.first() {
             Some(Written::Moved) => {

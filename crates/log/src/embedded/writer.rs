@@ -11,6 +11,7 @@ use super::Shared;
 use super::codec;
 use super::guard::Synced;
 use super::layout::{COMMITS, latest_key};
+use crate::fault::sabotaged;
 use crate::outcome::Ticket;
 use crate::{LogError, NewRecord, Outcome, Receipts, Refusal};
 
@@ -73,7 +74,7 @@ impl Shared {
                 ticket.resolve(Outcome::Refused(Refusal::Unavailable));
                 continue;
             };
-            codec::encode(now, record.key, record.value, &mut bytes);
+            codec::encode(now, record.key, Some(record.value), &mut bytes);
             entries.push(Entry { partition, end: bytes.len() });
             kept.push(ticket);
         }
@@ -83,6 +84,7 @@ impl Shared {
                 write.done.refuse(why);
             }
         }
+        fail_point!("embedded::append::enqueued");
         receipts
     }
 
@@ -162,7 +164,10 @@ impl Writer {
         let before = self.ends.clone();
         let batch = self.batch(group);
         match self.commit(batch) {
-            Ok(()) => self.publish(group.drain(..), &before),
+            Ok(()) => {
+                fail_point!("embedded::append::synced");
+                self.publish(group.drain(..), &before);
+            }
             Err(why) => {
                 tracing::error!(why, "a commit failed: nothing is taken any more until a restart");
                 self.shared.fail(format!("a commit failed: {why}"));
@@ -184,7 +189,8 @@ impl Writer {
         let records: usize = group.iter().map(|write| write.records.entries.len()).sum();
         let capacity = records * 2 + 8;
         let mut batch = OwnedWriteBatch::with_capacity(shared.database.clone(), capacity);
-        batch = batch.durability(Some(PersistMode::SyncData));
+        let unsynced = sabotaged("sabotage::skip-sync");
+        batch = batch.durability(Some(if unsynced { PersistMode::Buffer } else { PersistMode::SyncData }));
         let mut touched = vec![false; self.ends.len()];
         for write in group {
             let mut begin = 0;
@@ -197,7 +203,11 @@ impl Writer {
                 touched[entry.partition] = true;
                 batch.insert(&partition.log, offset, encoded);
                 if let Some(latest) = &partition.latest {
-                    batch.insert(latest, latest_key(codec::key_of(encoded)), [&offset, encoded].concat());
+                    let record = codec::own(encoded);
+                    match record.value {
+                        Some(_) => batch.insert(latest, latest_key(record.key), [&offset, encoded].concat()),
+                        None => batch.remove(latest, latest_key(record.key)),
+                    }
                 }
             }
             for (key, value) in &write.numbers {

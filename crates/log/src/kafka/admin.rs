@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{Cleanup, TOPICS, Topic};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -15,11 +15,12 @@ use super::{KafkaLog, unavailable};
 use crate::{LogError, PartitionInfo, TopicInfo};
 
 const ANSWER: Duration = Duration::from_secs(15);
+const TIMESTAMPS: &str = "message.timestamp.type";
+const BY_LOG: &str = "LogAppendTime";
 
 impl KafkaLog {
     pub(crate) async fn create_topics(&self) -> Result<(), LogError> {
-        let admin: AdminClient<DefaultClientContext> = AdminClient::from_config(&self.0.config.reader("admin"))
-            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
+        let admin = self.admin()?;
         let settings: Vec<Vec<(&str, String)>> = TOPICS.iter().map(|topic| self.topic_settings(topic)).collect();
         let topics: Vec<NewTopic<'_>> = TOPICS
             .iter()
@@ -30,8 +31,7 @@ impl KafkaLog {
                 settings.iter().fold(new, |new, (key, value)| new.set(key, value))
             })
             .collect();
-        let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
-        let created = admin.create_topics(&topics, &options).await.map_err(unavailable("create topics"))?;
+        let created = admin.create_topics(&topics, &options()).await.map_err(unavailable("create topics"))?;
         for result in created {
             match result {
                 Ok(name) => tracing::info!(topic = name, partitions = self.partitions(), "topic created"),
@@ -40,7 +40,40 @@ impl KafkaLog {
             }
         }
         let log = self.clone();
-        blocking(move || log.check_partitions()).await
+        blocking(move || log.check_partitions()).await?;
+        self.check_topics().await
+    }
+
+    /// Refuses a topic in which a producer's clock would decide what time it is.
+    pub(crate) async fn check_topics(&self) -> Result<(), LogError> {
+        let names: Vec<&str> =
+            TOPICS.iter().filter(|topic| topic.log_time).map(|topic| self.full_name(*topic)).collect();
+        let asked: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let told = self.admin()?.describe_configs(&asked, &options()).await.map_err(unavailable("topic settings"))?;
+        for (name, told) in names.into_iter().zip(told) {
+            let stamped = match &told {
+                Ok(settings) => settings.entry_map().get(TIMESTAMPS).and_then(|entry| entry.value.as_deref()),
+                Err(RDKafkaErrorCode::UnknownTopicOrPartition) => continue,
+                Err(code) => {
+                    tracing::warn!(topic = name, %code, "not known whether {TIMESTAMPS} of the topic is {BY_LOG}");
+                    continue;
+                }
+            };
+            if stamped != Some(BY_LOG) {
+                return Err(LogError::Refused(format!(
+                    "topic {name} has {TIMESTAMPS}={}: one producer with a wrong clock would move the time of the log. \
+                     Set it with Kafka's own tool: kafka-configs --alter --entity-type topics --entity-name {name} \
+                     --add-config {TIMESTAMPS}={BY_LOG}",
+                    stamped.unwrap_or("?")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
+        AdminClient::from_config(&self.0.config.reader("admin"))
+            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
     }
 
     fn topic_settings(&self, topic: &Topic) -> Vec<(&'static str, String)> {
@@ -48,6 +81,9 @@ impl KafkaLog {
             ("max.message.bytes", MAX_RECORD_BYTES.to_string()),
             ("min.insync.replicas", self.0.config.min_insync_replicas.to_string()),
         ];
+        if topic.log_time {
+            settings.push((TIMESTAMPS, BY_LOG.into()));
+        }
         match topic.cleanup {
             Cleanup::Delete { retention_ms } => {
                 settings.extend([("cleanup.policy", "delete".into()), ("retention.ms", retention_ms.to_string())]);
@@ -117,6 +153,10 @@ impl KafkaLog {
         let config = self.0.config.reader(&self.0.names.group("admin"));
         BaseConsumer::from_config(&config).map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
     }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER))
 }
 
 /// Zero when the topic is not known.

@@ -1,12 +1,26 @@
 //! Settings of the Kafka engine, and the librdkafka properties made from them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 /// Largest record in bytes, on both sides: a payload of 1 MiB fits with its envelope.
 pub(crate) const MAX_RECORD_BYTES: usize = 1_310_720;
+
+/// `max.poll.interval.ms` unless set: far longer than the restore of anything that fits a process.
+const MAX_POLL_INTERVAL_MS: u64 = 1_800_000;
+
+/// Which brokers must have an appended record before it is acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AppendAcks {
+    /// All in-sync replicas; repeated by the producer without a duplicate.
+    #[default]
+    All,
+    /// The partition's leader: a record can be lost with it, and be there twice.
+    Leader,
+}
 
 /// Settings of the Kafka engine. `millrace/default.toml` documents each.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -34,10 +48,13 @@ pub struct KafkaConfig {
     pub session_timeout_ms: u32,
     /// Any other librdkafka property, for every client.
     pub properties: BTreeMap<String, String>,
+    /// What an acknowledged append means; no setting of this section, but of who appends.
+    #[serde(skip)]
+    pub append_acks: AppendAcks,
 }
 
 /// Properties that carry a guarantee, with the only value allowed, or none when Millrace sets them itself.
-const GUARDED: [(&str, Option<&str>); 26] = [
+const GUARDED: [(&str, Option<&str>); 27] = [
     ("delivery.report.only.error", Some("false")),
     ("acks", Some("all")),
     ("auto.offset.reset", Some("error")),
@@ -49,6 +66,7 @@ const GUARDED: [(&str, Option<&str>); 26] = [
     ("queue.buffering.max.messages", None),
     ("queue.buffering.max.ms", None),
     ("session.timeout.ms", None),
+    ("statistics.interval.ms", None),
     ("enable.auto.commit", Some("false")),
     ("enable.auto.offset.store", Some("false")),
     ("enable.gapless.guarantee", Some("false")),
@@ -116,13 +134,18 @@ impl KafkaConfig {
     /// Intake: the report of a record decides the answer, so it must come while the client still waits.
     pub(super) fn appender(&self) -> ClientConfig {
         let mut client = self.client();
-        client.set("enable.idempotence", "true").set("acks", "all");
+        match self.append_acks {
+            AppendAcks::All => client.set("enable.idempotence", "true").set("acks", "all"),
+            AppendAcks::Leader => client.set("enable.idempotence", "false").set("acks", "1"),
+        };
         client.set("linger.ms", self.linger_ms.to_string());
         default_to(&mut client, "batch.num.messages", "10000");
         default_to(&mut client, "batch.size", "1000000");
         client.set("queue.buffering.max.messages", self.queue_records.to_string());
         client.set("queue.buffering.max.kbytes", self.queue_kib.to_string());
         client.set("message.timeout.ms", self.message_timeout_ms.to_string());
+        // How much waits.
+        client.set("statistics.interval.ms", "1000");
         default_to(&mut client, "compression.type", "lz4");
         client
     }
@@ -159,10 +182,18 @@ impl KafkaConfig {
         client.set("partition.assignment.strategy", "cooperative-sticky").set("group.protocol", "classic");
         client.set("session.timeout.ms", self.session_timeout_ms.to_string());
         default_to(&mut client, "heartbeat.interval.ms", &(self.session_timeout_ms / 5).to_string());
-        // A restore must be done within it.
-        default_to(&mut client, "max.poll.interval.ms", "300000");
+        // A restore must be done within it, see `max_poll_interval`. A process that hangs is noticed by its session.
+        default_to(&mut client, "max.poll.interval.ms", &MAX_POLL_INTERVAL_MS.to_string());
         client.set("enable.partition.eof", "true");
+        // Where the last stable offset stands, for the lag.
+        client.set("statistics.interval.ms", "1000");
         client
+    }
+
+    /// How long a worker may restore before the group goes on without it.
+    pub(super) fn max_poll_interval(&self) -> Duration {
+        let set = self.properties.get("max.poll.interval.ms").and_then(|set| set.parse().ok());
+        Duration::from_millis(set.unwrap_or(MAX_POLL_INTERVAL_MS))
     }
 
     /// A reader of partitions of its own choice, in no group: librdkafka wants a name all the same.
@@ -196,6 +227,7 @@ pub(crate) mod tests {
             transaction_timeout_ms: 10_000,
             session_timeout_ms: 10_000,
             properties: BTreeMap::new(),
+            append_acks: AppendAcks::All,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A member of a consumer group: what it holds is ours to position, Kafka only deals it out.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
@@ -42,12 +44,33 @@ pub(super) enum Event<'a> {
 pub(super) struct Notes {
     changed: AtomicBool,
     changes: Mutex<Vec<Change>>,
+    ends: Mutex<BTreeMap<u32, End>>,
 }
 
 impl ClientContext for Notes {
     fn error(&self, error: KafkaError, reason: &str) {
         log_error(&error, reason);
     }
+
+    /// Comes once a second.
+    fn stats(&self, statistics: Statistics) {
+        let mut ends = self.ends.lock().expect("no holder of this lock panics");
+        for (&partition, told) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
+            if let (Ok(partition), Ok(stable)) = (u32::try_from(partition), u64::try_from(told.ls_offset)) {
+                let taken = u64::try_from(told.app_offset).ok().filter(|_| told.eof_offset == told.ls_offset);
+                ends.insert(partition, End { stable, taken });
+            }
+        }
+    }
+}
+
+/// Where a partition ends, as it was told last.
+struct End {
+    /// The last stable offset.
+    stable: u64,
+    /// After the last record that came to us, when there is no further one before the end: what is left is control
+    /// records.
+    taken: Option<u64>,
 }
 
 /// Errors of a client come with what failed, too; here they are for diagnosis. The end of a partition is none.
@@ -129,6 +152,15 @@ impl Member {
         let notes = self.consumer.context();
         notes.changed.store(false, Ordering::Release);
         std::mem::take(&mut *notes.changes.lock().expect("no holder of this lock panics"))
+    }
+
+    /// How far a position is from the last stable offset, as it was told last.
+    pub(super) fn lag(&self, partition: u32, position: u64) -> u64 {
+        match self.consumer.context().ends.lock().expect("no holder of this lock panics").get(&partition) {
+            Some(End { taken: Some(taken), .. }) if position >= *taken => 0,
+            Some(End { stable, .. }) => stable.saturating_sub(position),
+            None => 0,
+        }
     }
 
     /// First and next offset of a partition.
@@ -222,7 +254,7 @@ impl Member {
 }
 
 /// What an error of polling means: nothing to do (librdkafka is at it already), or a new start.
-fn classify(error: &KafkaError) -> Result<(), LogError> {
+pub(super) fn classify(error: &KafkaError) -> Result<(), LogError> {
     let Some(code) = error.rdkafka_error_code() else {
         return Err(LogError::Unavailable(format!("consumer: {error}")));
     };

@@ -7,6 +7,8 @@ mod admin;
 mod append;
 mod config;
 mod member;
+#[cfg(test)]
+mod mocked;
 mod reader;
 mod restore;
 mod sink;
@@ -22,7 +24,7 @@ use rdkafka::error::KafkaError;
 use crate::{LogError, NewRecord, Receipts};
 use append::Appender;
 
-pub use config::KafkaConfig;
+pub use config::{AppendAcks, KafkaConfig};
 pub(crate) use reader::Reader;
 
 /// The log on Apache Kafka. Cheap to clone.
@@ -49,6 +51,18 @@ impl KafkaLog {
         let appender = Appender::open(&config)?;
         let topics = TOPICS.map(|topic| names.topic(&topic));
         Ok(Self(Arc::new(Inner { config, names, topics, appender })))
+    }
+
+    /// A topic that got partitions while we run deals them out: users would be counted in two places.
+    fn check_assigned(&self, topic: Topic, partitions: &[u32]) -> Result<(), LogError> {
+        match partitions.iter().find(|&&partition| partition >= self.0.config.partitions) {
+            None => Ok(()),
+            Some(partition) => Err(LogError::Refused(format!(
+                "topic {} has a partition {partition}, and kafka.partitions is {}: users would be counted in two places",
+                self.full_name(topic),
+                self.0.config.partitions
+            ))),
+        }
     }
 
     fn full_name(&self, topic: Topic) -> &str {

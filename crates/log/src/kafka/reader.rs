@@ -1,22 +1,25 @@
 //! Reads partitions of its own choice from positions, in no group.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millrace_contracts::Topic;
 use rdkafka::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::member::log_error;
+use super::member::{classify, log_error};
 use super::{KafkaLog, unavailable};
 use crate::{Batch, Limits, LogError, Polled, Record};
+
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// See [`crate::Reader`].
 pub struct Reader {
     consumer: BaseConsumer<Quiet>,
+    topic: String,
     positions: BTreeMap<u32, u64>,
     /// Filled, or ended, but not handed out yet.
     ready: VecDeque<Ready>,
@@ -49,18 +52,42 @@ impl KafkaLog {
         let config = self.0.config.reader(&self.0.names.group("reader"));
         let consumer = BaseConsumer::from_config_and_context(&config, Quiet)
             .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
-        let mut list = TopicPartitionList::new();
-        for &(partition, offset) in from {
-            let offset = Offset::Offset(offset.cast_signed());
-            list.add_partition_offset(self.full_name(topic), partition.cast_signed(), offset)
-                .map_err(|error| LogError::Refused(format!("position: {error}")))?;
-        }
-        consumer.assign(&list).map_err(unavailable("assign"))?;
-        Ok(Reader { consumer, positions: from.iter().copied().collect(), ready: VecDeque::new() })
+        let topic = self.full_name(topic).to_owned();
+        let mut reader = Reader { consumer, topic, positions: BTreeMap::new(), ready: VecDeque::new() };
+        reader.assign(from)?;
+        Ok(reader)
     }
 }
 
 impl Reader {
+    /// Reads these partitions from now on, each from its position.
+    pub(super) fn assign(&mut self, from: &[(u32, u64)]) -> Result<(), LogError> {
+        let mut list = TopicPartitionList::new();
+        for &(partition, offset) in from {
+            list.add_partition_offset(&self.topic, partition.cast_signed(), Offset::Offset(offset.cast_signed()))
+                .map_err(|error| LogError::Refused(format!("position: {error}")))?;
+        }
+        self.consumer.assign(&list).map_err(unavailable("assign"))?;
+        self.positions = from.iter().copied().collect();
+        Ok(())
+    }
+
+    /// First offset and last stable offset of a partition.
+    pub(super) fn bounds(&self, partition: u32) -> Result<(u64, u64), LogError> {
+        let bounds = self.consumer.fetch_watermarks(&self.topic, partition.cast_signed(), ANSWER);
+        let (start, end) = bounds.map_err(unavailable("watermarks"))?;
+        Ok((start.cast_unsigned(), end.cast_unsigned()))
+    }
+
+    /// What was fetched already may still come.
+    pub(crate) fn leave(&mut self, partition: u32) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition.cast_signed());
+        if let Err(error) = self.consumer.pause(&list) {
+            tracing::debug!(%error, partition, "a partition is read on for nothing");
+        }
+    }
+
     pub(crate) fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<Polled, LogError> {
         batch.clear();
         if self.ready.is_empty() {
@@ -86,7 +113,7 @@ impl Reader {
             let wait = if records == 0 && ended.is_empty() {
                 deadline.saturating_duration_since(Instant::now())
             } else {
-                std::time::Duration::ZERO
+                Duration::ZERO
             };
             match self.consumer.poll(wait) {
                 None if records == 0 && ended.is_empty() && Instant::now() < deadline => {}
@@ -106,13 +133,7 @@ impl Reader {
                     filling.entry(partition).or_insert_with(|| Batch::new(partition)).push(record);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition.cast_unsigned()),
-                Some(Err(error)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                        return Err(LogError::Refused(format!("the log does not hold the position: {error}")));
-                    }
-                    Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown) => {}
-                    _ => return Err(unavailable("read")(error)),
-                },
+                Some(Err(error)) => classify(&error)?,
             }
         }
         self.ready.extend(filling.into_values().map(Ready::Records));

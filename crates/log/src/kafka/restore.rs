@@ -4,54 +4,69 @@
 //! transaction that already has them: `committed` waits for those. Then a marker is committed into each partition of the
 //! changes; a `read_committed` reader sees it only when every transaction before it is settled. What is read up to the
 //! marker is therefore the whole state, and must stand exactly at the committed offset.
+//!
+//! The changes are read twice: compaction comes late, so that a change can stand long before the tombstone that deletes
+//! it. The first reading finds position, marker and tombstones, the second loads what is left. So the memory needed is
+//! that of the tombstones, and not that of all changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use millrace_contracts::{Marker, Position, StateKey};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::KafkaLog;
 use super::member::Member;
 use super::transaction::{Failed, Transactional};
-use crate::{Batch, Limits, LogError, Polled, Stage, StageError};
+use crate::fault::sabotaged;
+use crate::progress::Restoring;
+use crate::restore::{Range, Restored, look_again, read_ranges};
+use crate::{Batch, Limits, LogError, Polled, Reader, RunOptions, Stage, StageError};
 
 /// Restoring gives up when nothing arrives for this long beyond the transaction time-out.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A partition ready to go on.
-pub(super) struct Restored<S: Stage> {
-    pub(super) partition: u32,
-    pub(super) state: S::State,
-    pub(super) next_offset: u64,
-}
-
-struct Loading<S: Stage> {
-    state: S::State,
+/// What the first reading found in a partition of the changes.
+#[derive(Default)]
+struct Found {
+    /// Where it begins.
+    start: u64,
+    /// What the newest `pos/{p}` says.
     position: Option<u64>,
-    done: bool,
+    /// The offset of our marker.
+    marker: Option<u64>,
+    /// The newest tombstone of each key that has one, by the key's hash.
+    deleted: HashMap<u128, u64>,
 }
 
 impl KafkaLog {
     pub(super) fn restore<S: Stage>(
         &self,
         stage: &S,
+        options: &RunOptions,
         member: &Member,
         producer: &mut Transactional,
         partitions: &[u32],
     ) -> Result<Vec<Restored<S>>, LogError> {
-        let began = Instant::now();
         let patience = PATIENCE + Duration::from_millis(self.0.config.transaction_timeout_ms.into());
+        let mut restoring = Restoring::begin(options, partitions, self.0.config.max_poll_interval());
         let committed = member.committed(partitions, patience)?;
         let nonce = uuid::Uuid::new_v4().to_string();
         self.mark(stage, producer, partitions, &nonce)?;
-        let mut loaded = self.load(stage, partitions, &nonce, patience)?;
+        fail_point!("kafka::restore::marked");
+        let found = self.find(stage, partitions, &nonce, patience, &mut restoring)?;
         let mut restored = Vec::with_capacity(partitions.len());
         for (&partition, committed) in partitions.iter().zip(committed) {
-            let Loading { state, position, .. } = loaded.remove(&partition).expect("load answers for every partition");
-            let next_offset = self.agree(stage, member, partition, committed, position)?;
-            restored.push(Restored { partition, state, next_offset });
+            let next_offset = self.agree(stage, member, partition, committed, found[&partition].position)?;
+            restored.push(Restored { partition, state: stage.new_state(partition), next_offset });
         }
-        tracing::info!(?partitions, took_ms = began.elapsed().as_millis(), "state restored");
+        self.load(stage, &found, &mut restored, patience, &mut restoring)?;
+        fail_point!("kafka::restore::loaded");
+        let open = |topic, from: &[_]| self.reader(topic, from).map(Reader::Kafka);
+        let start_of = |partition| member.bounds(partition).map(|(start, _)| start);
+        look_again(stage, open, start_of, &mut restored, patience, &mut restoring)?;
+        restoring.complete();
         Ok(restored)
     }
 
@@ -71,7 +86,7 @@ impl KafkaLog {
         let transaction = producer.begin().map_err(lost)?;
         let sent = partitions.iter().try_for_each(|&partition| {
             let key = StateKey::Marker(partition).to_string();
-            transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), &value)
+            transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), Some(&value))
         });
         match sent.and_then(|()| transaction.drain()) {
             Ok(()) => transaction.commit().map_err(lost),
@@ -79,38 +94,69 @@ impl KafkaLog {
         }
     }
 
-    fn load<S: Stage>(
+    /// The first reading, up to our marker.
+    fn find<S: Stage>(
         &self,
         stage: &S,
         partitions: &[u32],
         nonce: &str,
         patience: Duration,
-    ) -> Result<BTreeMap<u32, Loading<S>>, LogError> {
-        let from: Vec<(u32, u64)> = partitions.iter().map(|&partition| (partition, 0)).collect();
-        let mut reader = self.reader(stage.changes(), &from)?;
-        let mut loading: BTreeMap<u32, Loading<S>> = partitions
-            .iter()
-            .map(|&p| (p, Loading { state: stage.new_state(p), position: None, done: false }))
-            .collect();
-        let mut batch = Batch::default();
-        let mut progress = Instant::now();
-        while loading.values().any(|partition| !partition.done) {
+        restoring: &mut Restoring<'_>,
+    ) -> Result<BTreeMap<u32, Found>, LogError> {
+        let topic = self.full_name(stage.changes());
+        let mut reader = self.reader(stage.changes(), &[])?;
+        let (mut found, mut from) = (BTreeMap::new(), Vec::new());
+        for &partition in partitions {
+            let (start, end) = reader.bounds(partition)?;
+            restoring.expect(end.saturating_sub(start));
+            found.insert(partition, Found { start, ..Found::default() });
+            from.push((partition, start));
+        }
+        reader.assign(&from)?;
+        let (mut batch, mut last) = (Batch::default(), Instant::now());
+        let mut passed: BTreeMap<u32, u64> = from.into_iter().collect();
+        while found.values().any(|partition| partition.marker.is_none()) {
             match reader.poll(&mut batch, Limits::default())? {
-                Polled::Records => {
-                    progress = Instant::now();
-                    let one = loading.get_mut(&batch.partition()).expect("only what was asked for is read");
-                    one.take(stage, &batch, nonce)?;
-                }
+                Polled::Records => {}
                 // The end is the last stable offset: short of the marker while an older transaction is open.
-                Polled::CaughtUp { .. } | Polled::Nothing if progress.elapsed() < patience => {}
+                Polled::CaughtUp { .. } | Polled::Nothing if last.elapsed() < patience => continue,
                 Polled::CaughtUp { .. } | Polled::Nothing => {
-                    let why =
-                        format!("restore: nothing readable in {} for {patience:?}", self.full_name(stage.changes()));
-                    return Err(LogError::Unavailable(why));
+                    return Err(LogError::Unavailable(format!(
+                        "restore: nothing readable in {topic} for {patience:?}"
+                    )));
                 }
             }
+            last = Instant::now();
+            let one = found.get_mut(&batch.partition()).expect("only what was asked for is read");
+            one.take(&batch, nonce)?;
+            let next = batch.next_offset().expect("the batch is not empty");
+            let before = passed.insert(batch.partition(), next).expect("only what was asked for is read");
+            restoring.took(&batch, next - before)?;
         }
-        Ok(loading)
+        Ok(found)
+    }
+
+    /// The second reading: loads what is not deleted.
+    fn load<S: Stage>(
+        &self,
+        stage: &S,
+        found: &BTreeMap<u32, Found>,
+        restored: &mut [Restored<S>],
+        patience: Duration,
+        restoring: &mut Restoring<'_>,
+    ) -> Result<(), LogError> {
+        let range = |(&partition, found): (&u32, &Found)| {
+            let marker = found.marker.expect("the first reading ends at the marker");
+            Range { partition, from: found.start, until: marker + 1 }
+        };
+        let ranges: Vec<Range> = found.iter().map(range).collect();
+        let mut states: BTreeMap<u32, &mut S::State> =
+            restored.iter_mut().map(|one| (one.partition, &mut one.state)).collect();
+        let open = |from: &[_]| self.reader(stage.changes(), from).map(Reader::Kafka);
+        read_ranges(open, &ranges, patience, restoring, |batch| {
+            let into = states.get_mut(&batch.partition()).expect("only what was asked for is read");
+            found[&batch.partition()].load(stage, into, batch)
+        })
     }
 
     /// The second guard: what the state says it contains must be what the group committed with it.
@@ -123,6 +169,9 @@ impl KafkaLog {
         position: Option<u64>,
     ) -> Result<u64, LogError> {
         let input = self.full_name(stage.input());
+        if sabotaged("sabotage::skip-position-check") {
+            return Ok(committed.or(position).unwrap_or(0));
+        }
         match (committed, position) {
             (Some(committed), Some(position)) if committed == position => Ok(position),
             (None, None) => match member.bounds(partition)? {
@@ -140,32 +189,52 @@ impl KafkaLog {
     }
 }
 
-impl<S: Stage> Loading<S> {
-    fn take(&mut self, stage: &S, batch: &Batch, nonce: &str) -> Result<(), LogError> {
+impl Found {
+    fn take(&mut self, batch: &Batch, nonce: &str) -> Result<(), LogError> {
+        // What follows the marker is not of an earlier owner: there is none left that could write.
+        if self.marker.is_some() {
+            return Ok(());
+        }
         for record in batch.iter() {
-            // What follows the marker is not of an earlier owner: there is none left that could write.
-            if self.done {
-                break;
-            }
-            let Some(value) = record.value else { continue };
-            let broken = |why: String| {
-                LogError::Refused(format!("state of partition {}, offset {}: {why}", batch.partition(), record.offset))
+            let Some(value) = record.value else {
+                self.deleted.insert(xxh3_128(record.key), record.offset);
+                continue;
             };
             match StateKey::parse(record.key) {
                 Some(StateKey::Marker(_)) => {
-                    let marker = Marker::decode(value).map_err(|error| broken(error.to_string()))?;
-                    self.done = marker.nonce == nonce;
+                    let marker = Marker::decode(value).map_err(|error| broken(batch, record.offset, &error))?;
+                    if marker.nonce == nonce {
+                        self.marker = Some(record.offset);
+                        break;
+                    }
                 }
                 Some(StateKey::Position(_)) => {
-                    let position = Position::decode(value).map_err(|error| broken(error.to_string()))?;
+                    let position = Position::decode(value).map_err(|error| broken(batch, record.offset, &error))?;
                     self.position = Some(position.next_offset);
                 }
-                _ => stage.load(&mut self.state, record.key, value).map_err(|error| match error {
-                    StageError::NotOurs { .. } => broken(error.to_string()),
-                    StageError::Unavailable(why) => LogError::Unavailable(why),
-                })?,
+                _ => {}
             }
         }
         Ok(())
     }
+
+    fn load<S: Stage>(&self, stage: &S, into: &mut S::State, batch: &Batch) -> Result<(), LogError> {
+        for record in batch.iter() {
+            let Some(value) = record.value else { continue };
+            let runners_own = matches!(StateKey::parse(record.key), Some(StateKey::Marker(_) | StateKey::Position(_)));
+            let deleted = || self.deleted.get(&xxh3_128(record.key)).is_some_and(|&by| by > record.offset);
+            if runners_own || !self.deleted.is_empty() && deleted() {
+                continue;
+            }
+            stage.load(into, record.key, value).map_err(|error| match error {
+                StageError::NotOurs { .. } => broken(batch, record.offset, &error),
+                StageError::Unavailable(why) => LogError::Unavailable(why),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn broken(batch: &Batch, offset: u64, why: &dyn std::fmt::Display) -> LogError {
+    LogError::Refused(format!("state of partition {}, offset {offset}: {why}", batch.partition()))
 }

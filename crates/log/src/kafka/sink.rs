@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use millrace_contracts::Next;
+use fail::fail_point;
+use millrace_contracts::{Next, Topic};
 use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Change, Event, Member};
+use crate::fault::sabotaged;
+use crate::metric::Lags;
 use crate::worker::{self, Pauses};
 use crate::{Batch, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Written};
 
@@ -33,6 +36,8 @@ impl KafkaLog {
 }
 
 struct Worker<'a, S> {
+    log: &'a KafkaLog,
+    topic: Topic,
     sink: S,
     options: &'a RunOptions,
     member: Member,
@@ -42,6 +47,7 @@ struct Worker<'a, S> {
     /// The last write failed.
     retrying: bool,
     pauses: Pauses,
+    lags: Lags,
 }
 
 struct Held {
@@ -76,11 +82,14 @@ impl Held {
 }
 
 impl<'a, S: Sink> Worker<'a, S> {
-    fn start(log: &KafkaLog, sink: S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
+    fn start(log: &'a KafkaLog, sink: S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
         let group = log.0.names.group(&options.role);
         let member = log.0.config.member(&group, &format!("{}-{index}", options.instance));
-        let member = Member::join(&member, log.full_name(sink.topic()))?;
+        let topic = sink.topic();
+        let member = Member::join(&member, log.full_name(topic))?;
         Ok(Self {
+            log,
+            topic,
             sink,
             options,
             member,
@@ -88,6 +97,7 @@ impl<'a, S: Sink> Worker<'a, S> {
             arriving: None,
             retrying: false,
             pauses: Pauses::default(),
+            lags: Lags::of(&options.role),
         })
     }
 
@@ -107,6 +117,9 @@ impl<'a, S: Sink> Worker<'a, S> {
                 Err(Failure::Sink(error)) => self.hold_back(&error, stop)?,
                 Err(Failure::Log(error)) => return Err(error),
             }
+            let (held, member) = (&self.held, &self.member);
+            self.lags
+                .tell(|| held.iter().map(|(&partition, held)| (partition, member.lag(partition, held.from))).collect());
         }
         Ok(())
     }
@@ -156,12 +169,14 @@ impl<'a, S: Sink> Worker<'a, S> {
         }
         // Stays until the sink has said where each partition goes on; the group waits.
         if let Some(partitions) = &self.arriving {
+            self.log.check_assigned(self.topic, partitions)?;
             let mut placed = Vec::new();
             for &partition in partitions {
                 let stands = Handle::current().block_on(self.sink.position(partition)).map_err(Failure::Sink)?;
                 placed.push((partition, self.place(partition, stands)?));
             }
             let positions: Vec<(u32, u64)> = placed.iter().map(|(partition, held)| (*partition, held.from)).collect();
+            fail_point!("kafka::sink::positions");
             self.member.take_up(&positions)?;
             self.held.extend(placed);
             self.arriving = None;
@@ -181,14 +196,20 @@ impl<'a, S: Sink> Worker<'a, S> {
     }
 
     fn write(&mut self) -> Result<(), Failure> {
-        let steps: Vec<(u32, SinkStep<'_>)> =
+        let mut steps: Vec<(u32, SinkStep<'_>)> =
             self.held.iter().filter_map(|(&partition, held)| Some((partition, held.step()?))).collect();
         if steps.is_empty() {
             return Ok(());
         }
+        if sabotaged("sabotage::skip-position-check") {
+            for (partition, step) in &mut steps {
+                step.expected = Handle::current().block_on(self.sink.position(*partition)).map_err(Failure::Sink)?;
+            }
+        }
         let (partitions, steps): (Vec<u32>, Vec<SinkStep<'_>>) = steps.into_iter().unzip();
         let nexts: Vec<(u64, bool)> = steps.iter().map(|step| (step.next, step.caught_up)).collect();
         let written = Handle::current().block_on(self.sink.write(&steps)).map_err(Failure::Sink)?;
+        fail_point!("kafka::sink::written");
         let mut moved = Vec::new();
         for ((partition, (next, caught_up)), written) in partitions.into_iter().zip(nexts).zip(written) {
             match written {

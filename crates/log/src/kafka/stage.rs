@@ -10,8 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Change, Event, Member};
-use super::restore::Restored;
 use super::transaction::{Failed, Transactional};
+use crate::fault::sabotaged;
+use crate::metric::{Lags, Steps};
+use crate::restore::Restored;
+use crate::step::StepRecord;
 use crate::worker::{self, Pauses};
 use crate::{Batch, LogError, RunOptions, Stage, Status, Step};
 
@@ -47,12 +50,16 @@ struct Worker<'a, S: Stage> {
     step: Step,
     /// Pauses since the last step that committed, when one was aborted.
     aborted: Option<Pauses>,
+    steps: Steps,
+    lags: Lags,
 }
 
 struct Held<S: Stage> {
     state: S::State,
     /// The offset to be read next. Anything below is counted or in the batch, however it comes to be read again.
     next: u64,
+    /// Everything below is counted, durably.
+    counted: u64,
     /// Read but not counted.
     batch: Batch,
 }
@@ -64,7 +71,18 @@ impl<'a, S: Stage> Worker<'a, S> {
         let producer = Transactional::open(&config.transactional(&id))?;
         let member = config.member(&log.0.names.group(&options.role), &format!("{}-{index}", options.instance));
         let member = Member::join(&member, log.full_name(stage.input()))?;
-        Ok(Self { log, stage, options, member, producer, held: BTreeMap::new(), step: Step::default(), aborted: None })
+        Ok(Self {
+            log,
+            stage,
+            options,
+            member,
+            producer,
+            held: BTreeMap::new(),
+            step: Step::default(),
+            aborted: None,
+            steps: Steps::of(&options.role),
+            lags: Lags::of(&options.role),
+        })
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
@@ -72,8 +90,13 @@ impl<'a, S: Stage> Worker<'a, S> {
             self.collect()?;
             self.follow_changes()?;
             if self.held.values().any(|held| !held.batch.is_empty()) {
+                fail_point!("kafka::stage::polled");
                 self.commit(stop)?;
             }
+            let (held, member) = (&self.held, &self.member);
+            self.lags.tell(|| {
+                held.iter().map(|(&partition, held)| (partition, member.lag(partition, held.counted))).collect()
+            });
         }
         Ok(())
     }
@@ -140,14 +163,15 @@ impl<'a, S: Stage> Worker<'a, S> {
     fn take_up(&mut self, partitions: &[u32]) -> Result<(), LogError> {
         let mut restored = Vec::new();
         if !partitions.is_empty() {
-            self.options.status.send_replace(Status::Restoring { partitions: partitions.to_vec() });
+            self.log.check_assigned(self.stage.input(), partitions)?;
             fail_point!("kafka::stage::assigned");
-            restored = self.log.restore(self.stage, &self.member, &mut self.producer, partitions)?;
+            restored = self.log.restore(self.stage, self.options, &self.member, &mut self.producer, partitions)?;
         }
         let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
         self.member.take_up(&positions)?;
         for Restored { partition, state, next_offset } in restored {
-            self.held.insert(partition, Held { state, next: next_offset, batch: Batch::new(partition) });
+            let batch = Batch::new(partition);
+            self.held.insert(partition, Held { state, next: next_offset, counted: next_offset, batch });
         }
         Ok(())
     }
@@ -158,6 +182,7 @@ impl<'a, S: Stage> Worker<'a, S> {
 
     /// Counts the batches and commits them. After an abort they are still there, uncounted, for the next round.
     fn commit(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
+        let began = Instant::now();
         self.step.clear();
         let mut undo = Vec::new();
         let mut next = Vec::new();
@@ -169,22 +194,24 @@ impl<'a, S: Stage> Worker<'a, S> {
             self.step.put(self.stage.changes(), partition, StateKey::Position(partition), |out| position.encode(out));
         }
         fail_point!("kafka::stage::applied");
+        let applied = Instant::now();
         match self.transact(&next) {
             Ok(()) => {
-                metrics::counter!(crate::metric::STEPS).increment(1);
+                self.steps.committed(began, applied);
                 if self.aborted.take().is_some() {
                     self.say_running();
                 }
                 for (partition, undo) in undo {
                     let held = self.held.get_mut(&partition).expect("held a moment ago");
                     self.stage.committed(&mut held.state, undo);
+                    held.counted = held.next;
                     held.batch.clear();
                 }
                 Ok(())
             }
             Err(Failed::Aborted(why)) => {
                 tracing::warn!(role = self.options.role, why, "transaction aborted: its records are counted again");
-                metrics::counter!(crate::metric::ABORTS).increment(1);
+                self.steps.aborted();
                 for (partition, undo) in undo {
                     self.stage.undo(&mut self.held.get_mut(&partition).expect("held a moment ago").state, undo);
                 }
@@ -197,25 +224,40 @@ impl<'a, S: Stage> Worker<'a, S> {
     }
 
     fn transact(&mut self, next: &[(u32, u64)]) -> Result<(), Failed> {
+        let (log, member) = (self.log, &self.member);
+        let offsets = member.offsets(next.iter().copied());
+        let offsets_first = sabotaged("sabotage::offset-before-state");
+        if offsets_first {
+            let transaction = self.producer.begin()?;
+            match transaction.offsets(member, &offsets) {
+                Ok(()) => transaction.commit()?,
+                Err(error) => return Err(transaction.failed("offsets", &error)),
+            }
+        }
         let transaction = self.producer.begin()?;
-        let log = self.log;
+        // Sabotage: the first record comes after the offsets.
+        let held_back = usize::from(sabotaged("sabotage::produce-after-offsets"));
+        let produce = |record: StepRecord<'_>| {
+            transaction.produce(log.full_name(record.topic), record.partition, record.key, record.value)
+        };
         let prepared = self
             .step
             .records()
-            .try_for_each(|record| {
-                transaction.produce(log.full_name(record.topic), record.partition, record.key, record.value)
-            })
+            .skip(held_back)
+            .try_for_each(produce)
             .and_then(|()| {
                 fail_point!("kafka::stage::produced");
                 transaction.drain()
             })
             .and_then(|()| {
                 fail_point!("kafka::stage::drained");
-                transaction.offsets(&self.member, &self.member.offsets(next.iter().copied()))
+                if offsets_first { Ok(()) } else { transaction.offsets(member, &offsets) }
             });
         match prepared {
             Ok(()) => {
                 fail_point!("kafka::stage::offsets_sent");
+                let late = self.step.records().take(held_back).try_for_each(produce);
+                late.map_err(|error| Failed::Aborted(error.to_string()))?;
                 let committed = transaction.commit();
                 fail_point!("kafka::stage::committed");
                 committed

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
@@ -75,9 +76,17 @@ pub(super) struct Transaction<'p> {
 }
 
 impl Transaction<'_> {
-    pub(super) fn produce(&self, topic: &str, partition: u32, key: &[u8], value: &[u8]) -> Result<(), KafkaError> {
+    /// Enqueues a record; without a value it is a tombstone.
+    pub(super) fn produce(
+        &self,
+        topic: &str,
+        partition: u32,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), KafkaError> {
         let deadline = Instant::now() + ANSWER;
-        let mut record = BaseRecord::to(topic).partition(partition.cast_signed()).key(key).payload(value);
+        let mut record = BaseRecord::to(topic).partition(partition.cast_signed()).key(key);
+        record.payload = value;
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -118,6 +127,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn commit(self) -> Result<(), Failed> {
+        fail_point!("kafka::stage::committing");
         // No time-out of ours: librdkafka gives up after the transaction's.
         match retrying(|| self.producer.commit_transaction(Timeout::Never)) {
             Ok(()) => Ok(()),
@@ -130,11 +140,26 @@ impl Transaction<'_> {
         if requires_new_producer(error) {
             return Failed::Lost(LogError::Unavailable(format!("{doing}: {error}")));
         }
-        // Records of ours may still be queued; an aborted transaction waits for them.
-        match retrying(|| self.producer.abort_transaction(Timeout::Never)) {
-            Ok(()) => Failed::Aborted(format!("{doing}: {error}")),
+        // Records of ours may still be queued; an aborted transaction waits for them. Not for ever: while librdkafka takes a
+        // new epoch of itself, an abort was seen to hang with every broker well.
+        match retrying(|| self.producer.abort_transaction(ANSWER)) {
+            Ok(()) => {
+                self.forget();
+                Failed::Aborted(format!("{doing}: {error}"))
+            }
             Err(abort) => Failed::Lost(LogError::Unavailable(format!("{doing}: {error}; abort: {abort}"))),
         }
+    }
+}
+
+impl Transaction<'_> {
+    /// Takes the reports of what was aborted, so that they are not the next transaction's.
+    fn forget(&self) {
+        let deadline = Instant::now() + ANSWER;
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.poll(Duration::from_millis(1));
+        }
+        self.producer.poll(Duration::ZERO);
     }
 }
 
@@ -142,7 +167,15 @@ impl Transaction<'_> {
 fn requires_new_producer(error: &KafkaError) -> bool {
     match error {
         KafkaError::Transaction(error) => !error.txn_requires_abort(),
-        KafkaError::MessageProduction(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => true,
+        // Given up without an answer, the last three: sequence numbers are skipped, and librdkafka would need a new epoch
+        // to go on.
+        KafkaError::MessageProduction(
+            RDKafkaErrorCode::Fatal
+            | RDKafkaErrorCode::Fenced
+            | RDKafkaErrorCode::MessageTimedOut
+            | RDKafkaErrorCode::PurgeQueue
+            | RDKafkaErrorCode::PurgeInflight,
+        ) => true,
         KafkaError::MessageProduction(_) | KafkaError::Flush(_) | KafkaError::Canceled => false,
         _ => true,
     }

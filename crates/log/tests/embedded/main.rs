@@ -6,6 +6,7 @@ mod bench;
 mod damage;
 mod failing;
 mod kill;
+mod layout;
 mod retention;
 mod support;
 

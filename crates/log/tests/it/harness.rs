@@ -83,6 +83,7 @@ impl Engine {
     }
 
     pub(crate) fn try_open(&self) -> Result<Log, LogError> {
+        std::sync::LazyLock::force(&crate::metrics::RECORDER);
         match self {
             Self::Kafka { config, .. } => KafkaLog::open(config.clone(), self.names()).map(Log::Kafka),
             Self::Embedded { config, .. } => EmbeddedLog::open(config.clone(), self.names()).map(Log::Embedded),

@@ -163,17 +163,23 @@ async fn rebalances_in_the_middle_of_batches_change_nothing() {
     second.end().await.unwrap();
 }
 
+/// Has the brokers drop the first records of partition 0 of the events; the embedded engine drops by itself.
+pub(crate) async fn drop_below(engine: &Engine, offset: i64) {
+    let Engine::Kafka { config, .. } = engine else { return };
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &config.brokers).create().unwrap();
+    let mut before = rdkafka::TopicPartitionList::new();
+    let topic = engine.names().topic(&Topic::EVENTS);
+    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(offset)).unwrap();
+    admin.delete_records(&before, &AdminOptions::new()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_begins_late_is_refused_without_a_position() {
     let Some(engine) = Engine::kafka("old groups") else { return };
     let log = engine.open().await;
     append(&log, 0, (0..10).map(|n| n.to_string())).await;
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers(&engine)).create().unwrap();
-    let mut before = rdkafka::TopicPartitionList::new();
-    let topic = engine.names().topic(&Topic::EVENTS);
-    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(4)).unwrap();
-    admin.delete_records(&before, &AdminOptions::new()).await.unwrap();
+    drop_below(&engine, 4).await;
     let refused = run_stage(&log, Numbering, "numbering", "a").refusal().await;
     assert!(matches!(&refused, LogError::Refused(why) if why.contains("begins at offset 4")), "{refused}");
 }

@@ -8,10 +8,13 @@ mod child;
 mod crash;
 mod harness;
 mod kafka;
+mod metrics;
 mod numbering;
 mod positions;
 mod read;
+mod restore;
 mod sink;
+mod topics;
 
 /// Makes one test for each engine out of an `async fn(Engine)`.
 macro_rules! on_both_engines {

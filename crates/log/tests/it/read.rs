@@ -103,7 +103,7 @@ async fn the_newest_record_of_every_key_survives_in_a_compacted_topic(engine: En
         let state = read_all(&log, Topic::STATE, &[(0, 0)]).await;
         state[&0].iter().rfind(|(_, key, _)| key == "number").and_then(|(.., value)| value.clone())
     };
-    until("1000 records are numbered", || async { newest().await.as_deref() == Some("1000") }).await;
+    until("1000 records are numbered", || async { newest().await.as_deref() == Some("1000 1000") }).await;
     running.end().await.unwrap();
-    assert_eq!(newest().await.as_deref(), Some("1000"));
+    assert_eq!(newest().await.as_deref(), Some("1000 1000"));
 }

@@ -19,18 +19,18 @@ on_both_engines!(
 );
 
 #[derive(Default)]
-struct Model {
+pub(crate) struct Model {
     positions: BTreeMap<u32, u64>,
     keys: BTreeMap<u32, Vec<String>>,
     caught_up: BTreeMap<u32, bool>,
     /// Errors to answer with before the next success.
-    errors: Vec<SinkError>,
+    pub(crate) errors: Vec<SinkError>,
     /// Partitions whose state was thrown away behind the runner's back.
     emptied: u32,
 }
 
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Model>>);
+pub(crate) struct Shared(pub(crate) Arc<Mutex<Model>>);
 
 impl Sink for Shared {
     fn topic(&self) -> Topic {

@@ -1,0 +1,289 @@
+//! Error codes of brokers, from librdkafka's mock cluster: each ends in its class. Retriable: nobody notices. Abortable:
+//! nothing of it is visible and the same producer goes on. Fatal: a new producer is needed. Unclassified is fatal.
+
+use std::time::{Duration, Instant};
+
+use millrace_contracts::{Names, Topic};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaApiKey as Key;
+use rdkafka::types::RDKafkaRespErr::{self as Code, *};
+
+use super::config::tests::config;
+use super::member::{Event, Member};
+use super::transaction::{Failed, Transactional};
+use super::{KafkaConfig, KafkaLog};
+use crate::{AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, Polled, Refusal};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Mock {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    config: KafkaConfig,
+    names: Names,
+}
+
+fn mock() -> Mock {
+    let cluster = MockCluster::new(3).unwrap();
+    let names = Names::new("mocked.").unwrap();
+    for topic in [Topic::EVENTS, Topic::STATE] {
+        cluster.create_topic(&names.topic(&topic), 1, 3).unwrap();
+    }
+    let mut config = config(&cluster.bootstrap_servers());
+    (config.partitions, config.message_timeout_ms) = (1, 3_000);
+    Mock { cluster, config, names }
+}
+
+impl Mock {
+    fn open(&self) -> KafkaLog {
+        KafkaLog::open(self.config.clone(), self.names.clone()).unwrap()
+    }
+}
+
+async fn append(log: &KafkaLog) -> Outcome {
+    let value = [b'v'; 100];
+    log.append(&[NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: &value }]).await[0]
+}
+
+fn until(what: &str, mut answer: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !answer() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How an append may end.
+#[derive(Debug, PartialEq)]
+enum Ends {
+    Acknowledged,
+    TooLarge,
+    Unknown,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_ends_by_what_the_broker_says() {
+    use Ends::{Acknowledged, TooLarge, Unknown};
+    let table = [
+        (RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, Acknowledged),
+        (RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, Acknowledged),
+        (RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, Acknowledged),
+        (RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, Acknowledged),
+        (RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, Acknowledged),
+        (RD_KAFKA_RESP_ERR__TRANSPORT, Acknowledged),
+        (RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, Acknowledged),
+        (RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, TooLarge),
+        // An earlier try of the same record may have been written.
+        (RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Unknown),
+        (RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, Unknown),
+        (RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Unknown),
+        (RD_KAFKA_RESP_ERR_INVALID_RECORD, Unknown),
+        (RD_KAFKA_RESP_ERR_UNKNOWN, Unknown),
+    ];
+    for acks in [AppendAcks::All, AppendAcks::Leader] {
+        let mut mock = mock();
+        mock.config.append_acks = acks;
+        for (code, expected) in &table {
+            let log = mock.open();
+            assert!(matches!(append(&log).await, Outcome::Acknowledged(_)));
+            mock.cluster.request_errors(Key::Produce, &[*code]);
+            let ended = match append(&log).await {
+                Outcome::Acknowledged(_) => Acknowledged,
+                Outcome::Refused(Refusal::TooLarge) => TooLarge,
+                Outcome::Refused(other) => panic!("{acks:?} {code:?}: {other:?}"),
+                Outcome::Unknown => Unknown,
+            };
+            mock.cluster.clear_request_errors(Key::Produce);
+            // Without idempotence there are no sequence numbers to be wrong: anything the producer may repeat is repeated.
+            assert!(
+                ended == *expected || acks == AppendAcks::Leader && ended != TooLarge,
+                "{acks:?} {code:?}: {ended:?}"
+            );
+            // Whatever it was, appends go on, with a new producer if need be.
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                match append(&log).await {
+                    Outcome::Acknowledged(_) => break,
+                    Outcome::Refused(Refusal::Unavailable) | Outcome::Unknown if Instant::now() < deadline => {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    other => panic!("{acks:?} {code:?}: then {other:?}"),
+                }
+            }
+            assert_eq!(log.health(), Ok(()), "{code:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_no_broker_takes_is_unknown_and_then_refused() {
+    let mock = mock();
+    let log = mock.open();
+    assert!(matches!(append(&log).await, Outcome::Acknowledged(_)));
+    let errors = vec![RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 10_000];
+    mock.cluster.request_errors(Key::Produce, &errors);
+    assert_eq!(append(&log).await, Outcome::Unknown, "never below the in-sync minimum");
+    mock.cluster.clear_request_errors(Key::Produce);
+    mock.cluster.broker_down(-1).unwrap();
+    until("appends are refused", || log.health().is_err());
+    assert_eq!(append(&log).await, Outcome::Refused(Refusal::Unavailable));
+    mock.cluster.broker_up(-1).unwrap();
+    until("a broker is back", || log.health().is_ok());
+    let deadline = Instant::now() + PATIENCE;
+    while !matches!(append(&log).await, Outcome::Acknowledged(_)) {
+        assert!(Instant::now() < deadline, "appends are taken again");
+    }
+}
+
+/// How a transaction may end.
+#[derive(Debug, PartialEq, Clone, Copy)]
+enum Class {
+    Retriable,
+    Abortable,
+    Fatal,
+}
+
+fn transact(producer: &mut Transactional, member: &Member, mock: &Mock) -> Result<(), Failed> {
+    let transaction = producer.begin()?;
+    let prepared = transaction
+        .produce(&mock.names.topic(&Topic::STATE), 0, b"k", Some(b"v"))
+        .and_then(|()| transaction.drain())
+        .and_then(|()| transaction.offsets(member, &member.offsets([(0, 1)])));
+    match prepared {
+        Ok(()) => transaction.commit(),
+        Err(error) => Err(transaction.failed("transaction", &error)),
+    }
+}
+
+#[test]
+fn a_transaction_ends_by_what_the_broker_says() {
+    use Class::{Abortable, Fatal, Retriable};
+    let table: &[(Key, Code, Class)] = &[
+        (Key::Produce, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, Retriable),
+        (Key::Produce, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, Retriable),
+        (Key::Produce, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, Retriable),
+        (Key::Produce, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, Retriable),
+        (Key::Produce, RD_KAFKA_RESP_ERR__TRANSPORT, Retriable),
+        (Key::Produce, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Abortable),
+        (Key::Produce, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Abortable),
+        (Key::Produce, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, Fatal),
+        (Key::Produce, RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID, Abortable),
+        (Key::Produce, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fatal),
+        (Key::Produce, RD_KAFKA_RESP_ERR_INVALID_RECORD, Abortable),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, Retriable),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_NOT_COORDINATOR, Retriable),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, Retriable),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, Retriable),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Abortable),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, Fatal),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fatal),
+        (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, Fatal),
+        (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, Retriable),
+        (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_NOT_COORDINATOR, Retriable),
+        // The abort is then fenced as well: the real broker's answer to it is what ends the producer.
+        (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, Abortable),
+        (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fatal),
+        (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, Abortable),
+        (Key::TxnOffsetCommit, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, Retriable),
+        (Key::TxnOffsetCommit, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, Retriable),
+        (Key::TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, Abortable),
+        (Key::TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, Abortable),
+        (Key::TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, Abortable),
+        (Key::TxnOffsetCommit, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fatal),
+        (Key::EndTxn, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, Retriable),
+        (Key::EndTxn, RD_KAFKA_RESP_ERR_NOT_COORDINATOR, Retriable),
+        (Key::EndTxn, RD_KAFKA_RESP_ERR__TRANSPORT, Retriable),
+        (Key::EndTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, Fatal),
+        (Key::EndTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fatal),
+        (Key::EndTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, Fatal),
+        (Key::EndTxn, RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, Fatal),
+        // The coordinator takes an abort only of a transaction that it has not begun to commit.
+        (Key::EndTxn, RD_KAFKA_RESP_ERR_UNKNOWN, Abortable),
+    ];
+    let mock = mock();
+    let group = mock.names.group("group");
+    let member = Member::join(&mock.config.member(&group, "one"), &mock.names.topic(&Topic::EVENTS)).unwrap();
+    until("it is a member", || {
+        member.poll(Duration::from_millis(10), |_| {}).unwrap();
+        member.changed()
+    });
+    let mut wrong = Vec::new();
+    for (number, &(key, code, expected)) in table.iter().enumerate() {
+        let id = format!("mocked-{number}");
+        let mut producer = Transactional::open(&mock.config.transactional(&id)).unwrap();
+        transact(&mut producer, &member, &mock).unwrap();
+        mock.cluster.request_errors(key, &[code]);
+        let ended = transact(&mut producer, &member, &mock);
+        let class = match &ended {
+            Ok(()) => Retriable,
+            Err(Failed::Aborted(_)) => Abortable,
+            Err(Failed::Lost(LogError::Unavailable(_))) => Fatal,
+            Err(Failed::Lost(error)) => panic!("{key:?} {code:?}: {error}"),
+        };
+        mock.cluster.clear_request_errors(key);
+        if class == Fatal {
+            producer = Transactional::open(&mock.config.transactional(&id)).unwrap();
+        }
+        // As a stage does: an aborted one is tried again. librdkafka may fail the next one too, while it takes a new epoch.
+        let deadline = Instant::now() + PATIENCE;
+        let mut then = transact(&mut producer, &member, &mock);
+        while matches!(then, Err(Failed::Aborted(_))) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            then = transact(&mut producer, &member, &mock);
+        }
+        if class != expected || then.is_err() {
+            wrong.push(format!("{key:?} {code:?}: {ended:?}, not {expected:?}; then {then:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
+    let mock = mock();
+    let log = mock.open();
+    for _ in 0..3 {
+        assert!(matches!(append(&log).await, Outcome::Acknowledged(_)));
+    }
+    let refused = |error: Option<LogError>, what: &str| {
+        assert!(matches!(&error, Some(LogError::Refused(why)) if why.contains("position")), "{what}: {error:?}");
+    };
+    for code in
+        [RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR__TRANSPORT]
+    {
+        mock.cluster.request_errors(Key::Fetch, &[code]);
+        let mut reader = log.reader(Topic::EVENTS, &[(0, 0)]).unwrap();
+        let (mut batch, mut seen) = (Batch::default(), 0);
+        until("all three are read", || {
+            if reader.poll(&mut batch, Limits::default()).unwrap() == Polled::Records {
+                seen += batch.len();
+            }
+            seen == 3
+        });
+    }
+    mock.cluster.request_errors(Key::Fetch, &[RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE]);
+    let mut reader = log.reader(Topic::EVENTS, &[(0, 1)]).unwrap();
+    let mut error = None;
+    until("it ends", || {
+        error = reader.poll(&mut Batch::default(), Limits::default()).err();
+        error.is_some()
+    });
+    refused(error, "reader");
+    mock.cluster.clear_request_errors(Key::Fetch);
+    let group = mock.names.group("gone");
+    let member = Member::join(&mock.config.member(&group, "one"), &mock.names.topic(&Topic::EVENTS)).unwrap();
+    let poll = |seen: &mut u64| {
+        member.poll(Duration::from_millis(50), |event| *seen += u64::from(matches!(event, Event::Record(..))))
+    };
+    let mut seen = 0;
+    until("it is a member", || poll(&mut seen).is_ok() && member.changed());
+    mock.cluster.request_errors(Key::Fetch, &[RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE]);
+    member.take_up(&[(0, 1)]).unwrap();
+    let mut error = None;
+    until("it ends", || {
+        error = poll(&mut seen).err();
+        error.is_some()
+    });
+    refused(error, "member");
+    assert_eq!(seen, 0, "never another position by itself");
+}

@@ -1,0 +1,68 @@
+//! Metrics that tell the truth: outcomes, steps, and a lag that is there while a sink is away and gone when it is not.
+
+use std::sync::LazyLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use millrace_contracts::Next;
+use millrace_log::SinkError;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Engine, append, options, run_stage, until};
+use crate::numbering::{Numbering, check_numbers};
+use crate::on_both_engines;
+use crate::sink::Shared;
+
+on_both_engines!(a_lag_is_told_while_a_sink_is_away, steps_and_outcomes_are_counted);
+
+/// The recorder is the process's, there before any log: names of roles keep the tests apart.
+pub(crate) static RECORDER: LazyLock<PrometheusHandle> = LazyLock::new(|| {
+    let recorder = PrometheusBuilder::new().install_recorder().unwrap();
+    millrace_log::describe_metrics();
+    recorder
+});
+
+/// The value of a metric with these labels.
+fn value(name: &str, labels: &[&str]) -> Option<f64> {
+    let rendered = RECORDER.render();
+    let is_it = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+    rendered.lines().find(is_it)?.rsplit_once(' ')?.1.parse().ok()
+}
+
+async fn a_lag_is_told_while_a_sink_is_away(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 1, (0..400).map(|n| n.to_string())).await;
+    let sink = Shared::default();
+    sink.0.lock().unwrap().errors = vec![SinkError { next: Next::Retry, why: "away".into() }; 10_000];
+    let role = millrace_testkit::unique("lagging");
+    let (options, _) = options(&role, "a");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (log, sink, stop) = (log.clone(), sink.clone(), stop.clone());
+        async move { log.run_sink(move || sink.clone(), options, stop).await }
+    });
+    let role = format!("role=\"{role}\"");
+    let lag = || value("millrace_lag_records", &[&role, "partition=\"1\""]);
+    until("the lag is the backlog", || async { lag() == Some(400.0) }).await;
+    sink.0.lock().unwrap().errors.clear();
+    until("the lag is gone", || async { lag() == Some(0.0) }).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+async fn steps_and_outcomes_are_counted(engine: Engine) {
+    let acknowledged = || value("millrace_append_records_total", &["acknowledged"]).unwrap_or(0.0);
+    let log = engine.open().await;
+    let before = acknowledged();
+    append(&log, 0, (0..100).map(|n| n.to_string())).await;
+    assert!(acknowledged() >= before + 100.0);
+    let role = millrace_testkit::unique("stepping");
+    let running = run_stage(&log, Numbering, &role, "a");
+    until("all are numbered", || async { check_numbers(&log).await == 100 }).await;
+    let role = format!("role=\"{role}\"");
+    let count = |name| value(name, &[&role]).unwrap_or(0.0);
+    until("the step is told", || async { count("millrace_stage_steps_total") >= 1.0 }).await;
+    assert!(count("millrace_stage_step_seconds_count") >= 1.0 && count("millrace_stage_commit_seconds_count") >= 1.0);
+    assert!(count("millrace_restore_seconds_count") >= 1.0);
+    assert_eq!((count("millrace_restore_offsets_done"), count("millrace_stage_aborts_total")), (0.0, 0.0));
+    running.end().await.unwrap();
+}

@@ -1,0 +1,288 @@
+//! What a stage gets back: what it did not delete, and its newest input once more.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use millrace_contracts::Topic;
+use millrace_log::{Batch, Log, NewRecord, Outcome, Stage, StageError, Status, Step};
+
+use crate::harness::{Engine, PATIENCE, append, read_all, run_stage, until};
+use crate::on_both_engines;
+
+on_both_engines!(
+    a_deleted_key_is_not_loaded_again,
+    the_input_is_shown_again_in_bounded_batches_up_to_the_position,
+    input_that_the_log_no_longer_has_is_not_waited_for,
+    a_restore_says_how_far_it_is,
+);
+
+/// Keeps the value of each key, forgets it when the value is `-`, and tells what it is given back.
+#[derive(Clone, Default)]
+struct Diary {
+    /// How far it looks back.
+    back: u64,
+    told: Arc<Mutex<Told>>,
+    /// Looking again goes on when the other end is gone.
+    gate: Option<Arc<Mutex<Receiver<()>>>>,
+}
+
+#[derive(Default)]
+struct Told {
+    loaded: BTreeMap<String, String>,
+    again: Vec<(u64, String)>,
+    most: usize,
+    next: u64,
+}
+
+impl Stage for Diary {
+    /// The offset after the last record.
+    type State = u64;
+    type Undo = u64;
+
+    fn input(&self) -> Topic {
+        Topic::EVENTS
+    }
+
+    fn changes(&self) -> Topic {
+        Topic::STATE
+    }
+
+    fn new_state(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn load(&self, state: &mut u64, key: &[u8], value: &[u8]) -> Result<(), StageError> {
+        let (key, value) = (String::from_utf8_lossy(key).into_owned(), String::from_utf8_lossy(value).into_owned());
+        if key == "next" {
+            *state = value.parse().unwrap();
+        } else {
+            self.told.lock().unwrap().loaded.insert(key, value);
+        }
+        Ok(())
+    }
+
+    fn look_back(&self, state: &u64) -> Option<u64> {
+        (self.back > 0 && *state > 0).then(|| state.saturating_sub(self.back))
+    }
+
+    fn look_again(&self, _: &mut u64, batch: &Batch) {
+        if let Some(gate) = &self.gate {
+            assert!(gate.lock().unwrap().recv_timeout(PATIENCE).is_err());
+        }
+        let mut told = self.told.lock().unwrap();
+        told.most = told.most.max(batch.len());
+        told.again.extend(batch.iter().map(|r| (r.offset, String::from_utf8_lossy(r.key).into_owned())));
+    }
+
+    fn apply(&self, state: &mut u64, batch: &Batch, step: &mut Step) -> Result<u64, StageError> {
+        let before = *state;
+        for record in batch.iter() {
+            let key = String::from_utf8_lossy(record.key);
+            match record.value {
+                Some(b"-") => step.delete(Topic::STATE, batch.partition(), key),
+                value => step.put(Topic::STATE, batch.partition(), key, |out| out.extend(value.unwrap())),
+            }
+            *state = record.offset + 1;
+        }
+        let next = state.to_string();
+        step.put(Topic::STATE, batch.partition(), "next", |out| out.extend_from_slice(next.as_bytes()));
+        Ok(before)
+    }
+
+    fn undo(&self, state: &mut u64, before: u64) {
+        *state = before;
+    }
+
+    fn committed(&self, state: &mut u64, _: u64) {
+        self.told.lock().unwrap().next = *state;
+    }
+}
+
+async fn write(log: &Log, pairs: &[(&str, &str)]) {
+    for (key, value) in pairs {
+        let record = NewRecord { topic: Topic::EVENTS, partition: 0, key: key.as_bytes(), value: value.as_bytes() };
+        let outcomes = log.append(&[record]).await;
+        assert!(matches!(outcomes[..], [Outcome::Acknowledged(_)]), "{outcomes:?}");
+    }
+}
+
+/// Runs the diary until it stands at `next`; what it was given back when it started.
+async fn run(log: &Log, back: u64, next: u64) -> Told {
+    let diary = Diary { back, ..Diary::default() };
+    let mut running = run_stage(log, diary.clone(), "diary", "a");
+    let at_work = |status: &Status| matches!(status, Status::Running { partitions } if partitions.contains(&0));
+    tokio::time::timeout(PATIENCE, running.status.wait_for(at_work)).await.unwrap().unwrap();
+    until("it has read everything", || async { next == 0 || diary.told.lock().unwrap().next == next }).await;
+    running.end().await.unwrap();
+    std::mem::take(&mut *diary.told.lock().unwrap())
+}
+
+/// Opened anew where that is something else.
+async fn reopen(engine: &Engine, log: Log) -> Log {
+    log.close(Duration::from_secs(10)).await;
+    drop(log);
+    engine.open().await
+}
+
+fn pairs(told: &Told) -> Vec<(&str, &str)> {
+    told.loaded.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+}
+
+async fn a_deleted_key_is_not_loaded_again(engine: Engine) {
+    let log = engine.open().await;
+    // In one step and in several; a key that is written again after it was deleted; one that never was there.
+    write(&log, &[("a", "1"), ("b", "1"), ("b", "-"), ("c", "1")]).await;
+    run(&log, 0, 4).await;
+    write(&log, &[("a", "-"), ("c", "-"), ("c", "2"), ("never", "-")]).await;
+    run(&log, 0, 8).await;
+    assert_eq!(pairs(&run(&log, 0, 0).await), [("c", "2")]);
+    let log = reopen(&engine, log).await;
+    assert_eq!(pairs(&run(&log, 0, 0).await), [("c", "2")]);
+    write(&log, &[("a", "3"), ("c", "-")]).await;
+    run(&log, 0, 10).await;
+    let log = reopen(&engine, log).await;
+    assert_eq!(pairs(&run(&log, 0, 0).await), [("a", "3")]);
+    // A reader of the topic sees the deletions.
+    let state = read_all(&log, Topic::STATE, &[(0, 0)]).await;
+    let newest = state[&0].iter().rfind(|(_, key, _)| key == "c").unwrap();
+    assert_eq!(newest.2, None);
+}
+
+async fn the_input_is_shown_again_in_bounded_batches_up_to_the_position(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 0, (0..20_000).map(|n| n.to_string())).await;
+    run(&log, 0, 20_000).await;
+    // More input waits: it is not shown again, it is counted.
+    append(&log, 0, (20_000..21_000).map(|n| n.to_string())).await;
+    let told = run(&log, 15_000, 21_000).await;
+    let expected: Vec<(u64, String)> = (5_000..20_000).map(|n| (n, n.to_string())).collect();
+    assert!(told.again == expected, "{} records, {:?}", told.again.len(), told.again.first());
+    assert!(told.most <= 8_192, "{}", told.most);
+    let told = run(&log, 1, 0).await;
+    assert_eq!(told.again, [(20_999, "20999".to_owned())], "the position is right behind");
+}
+
+async fn input_that_the_log_no_longer_has_is_not_waited_for(mut engine: Engine) {
+    if let Engine::Embedded { config, .. } = &mut engine {
+        config.memtable_kib = 1_024;
+    }
+    let log = engine.open().await;
+    // Bytes that do not compress: the embedded engine drops by size on disk.
+    for round in 0..10 {
+        let value: Vec<u8> = (0..1_000).map(|_| rand::random()).collect();
+        let keys: Vec<String> = (0..1_000).map(|n| (round * 1_000 + n).to_string()).collect();
+        let record = |key| NewRecord { topic: Topic::EVENTS, partition: 0, key: str::as_bytes(key), value: &value };
+        let outcomes = log.append(&keys.iter().map(|key| record(key)).collect::<Vec<_>>()).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Acknowledged(_))));
+    }
+    run(&log, 0, 10_000).await;
+    if let Engine::Embedded { config, .. } = &mut engine {
+        (config.retention_mib, config.retention_interval_ms) = (1, 50);
+    }
+    let log = reopen(&engine, log).await;
+    crate::kafka::drop_below(&engine, 9_000).await;
+    let start = || async { log.describe().await.unwrap()[0].partitions[0].start };
+    until("the oldest is dropped", || async { start().await > 0 }).await;
+    let told = run(&log, 10_000, 0).await;
+    let (first, last) = (told.again.first().unwrap().0, told.again.last().unwrap().0);
+    assert!(first > 0 && last == 9_999 && told.again.len() as u64 == 10_000 - first, "{first} to {last}");
+}
+
+async fn a_restore_says_how_far_it_is(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 0, (0..3_000).map(|n| n.to_string())).await;
+    run(&log, 0, 3_000).await;
+    let (open, gate) = channel();
+    let diary = Diary { back: 2_000, gate: Some(Arc::new(Mutex::new(gate))), ..Diary::default() };
+    let mut running = run_stage(&log, diary, "diary", "a");
+    // It is held up before the first record is shown again: the changes are behind it, the input is not.
+    let half = |status: &Status| {
+        matches!(status, Status::Restoring { partitions, progress }
+            if partitions.contains(&0) && progress.done > 0 && progress.total >= progress.done + 2_000)
+    };
+    let seen = tokio::time::timeout(PATIENCE, running.status.wait_for(half)).await.unwrap().unwrap().clone();
+    let Status::Restoring { progress, .. } = seen else { unreachable!() };
+    assert!(progress.percent() < 100, "{progress:?}");
+    drop(open);
+    let at_work = |status: &Status| matches!(status, Status::Running { partitions } if partitions.contains(&0));
+    tokio::time::timeout(PATIENCE, running.status.wait_for(at_work)).await.unwrap().unwrap();
+    running.end().await.unwrap();
+}
+
+/// Writes 250 KiB of change for each record, and counts what is loaded.
+#[derive(Clone, Default)]
+struct Bulk {
+    loaded: Arc<Mutex<(u64, u64)>>,
+}
+
+impl Stage for Bulk {
+    type State = ();
+    type Undo = ();
+
+    fn input(&self) -> Topic {
+        Topic::EVENTS
+    }
+
+    fn changes(&self) -> Topic {
+        Topic::STATE
+    }
+
+    fn new_state(&self, _: u32) {}
+
+    fn load(&self, (): &mut (), _: &[u8], value: &[u8]) -> Result<(), StageError> {
+        let mut loaded = self.loaded.lock().unwrap();
+        (loaded.0, loaded.1) = (loaded.0 + 1, loaded.1 + value.len() as u64);
+        Ok(())
+    }
+
+    fn apply(&self, (): &mut (), batch: &Batch, step: &mut Step) -> Result<(), StageError> {
+        for record in batch.iter() {
+            let key = String::from_utf8_lossy(record.key);
+            step.put(Topic::STATE, batch.partition(), key, |out| {
+                out.extend((0..32_000).flat_map(|_| rand::random::<u64>().to_le_bytes()));
+            });
+        }
+        Ok(())
+    }
+
+    fn undo(&self, (): &mut (), (): ()) {}
+}
+
+/// 10 million hashes in all; run it with `--ignored --nocapture`.
+async fn measure(engine: Engine) {
+    let log = engine.open().await;
+    for partition in 0..crate::harness::PARTITIONS {
+        append(&log, partition, (0..105).map(|n| n.to_string())).await;
+    }
+    let writing = run_stage(&log, Bulk::default(), "bulk", "a");
+    let written = || async {
+        let state = read_all(&log, Topic::STATE, &crate::harness::from_start()).await;
+        state.values().flatten().filter(|(_, key, _)| key.parse::<u32>().is_ok()).count() == 315
+    };
+    until("all is written", written).await;
+    writing.end().await.unwrap();
+    let log = reopen(&engine, log).await;
+    let (bulk, began) = (Bulk::default(), std::time::Instant::now());
+    let mut running = run_stage(&log, bulk.clone(), "bulk", "a");
+    let all = |status: &Status| matches!(status, Status::Running { partitions } if partitions.len() == 3);
+    running.status.wait_for(all).await.unwrap();
+    let (changes, bytes) = *bulk.loaded.lock().unwrap();
+    eprintln!("{changes} changes, {} MB at work again after {:?}", bytes >> 20, began.elapsed());
+    running.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn measure_kafka() {
+    if let Some(engine) = Engine::kafka("restore time") {
+        measure(engine).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn measure_embedded() {
+    measure(Engine::embedded()).await;
+}
