@@ -1,0 +1,123 @@
+//! The log around the stage: what goes in, what an engine keeps of it, and how it is read back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use millrace_contracts::{AnalyticsEvent, Hour, HourlyCount, Kind, ParkedReason, ParkedRecord, StateKey, Topic};
+use millrace_log::{Batch, Record, Stage, Step};
+use millrace_processor::{Counting, PartitionState};
+
+pub(crate) const PARTITION: u32 = 3;
+pub(crate) const PARTITIONS: u32 = 4;
+
+/// One record of the input.
+#[derive(Debug, Clone)]
+pub(crate) struct Input {
+    pub(crate) timestamp_ms: i64,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// What an engine keeps of one partition.
+#[derive(Default, Clone)]
+pub(crate) struct Kept {
+    pub(crate) next_offset: u64,
+    /// Every change ever written, in order: what a log holds that was not compacted.
+    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub(crate) hourly: BTreeMap<Hour, HourlyCount>,
+    pub(crate) parked: Vec<(u64, ParkedReason)>,
+    pub(crate) snapshots: u64,
+    pub(crate) tombstones: u64,
+}
+
+pub(crate) fn event(user: &str, timestamp_ms: i64, kind: Kind, id: Option<&str>) -> AnalyticsEvent {
+    AnalyticsEvent { event_id: id.map(Into::into), timestamp_ms, user: user.into(), kind, received_at_ms: 0 }
+}
+
+pub(crate) fn encoded(event: &AnalyticsEvent) -> Vec<u8> {
+    let mut value = Vec::new();
+    event.as_ref().encode(&mut value);
+    value
+}
+
+pub(crate) fn batch_of(log: &[Input], from: u64, most: usize) -> Batch {
+    let mut batch = Batch::new(PARTITION);
+    for (offset, input) in (0..).zip(log).skip(usize::try_from(from).unwrap()).take(most) {
+        batch.push(Record { offset, timestamp_ms: input.timestamp_ms, key: b"key", value: input.value.as_deref() });
+    }
+    batch
+}
+
+impl Kept {
+    pub(crate) fn commit(&mut self, batch: &Batch, step: &Step) {
+        for (topic, partition, key, value) in step.iter() {
+            assert_eq!(partition, PARTITION);
+            assert!(value.is_none_or(|value| value.len() <= 256 * 1024) || topic == Topic::LATE);
+            if topic == Topic::STATE {
+                let parsed = StateKey::parse(key).unwrap();
+                self.snapshots += u64::from(matches!(parsed, StateKey::Snapshot { .. }) && value.is_some());
+                self.tombstones += u64::from(value.is_none());
+                let there = self.changes.iter().any(|(other, value)| other == key && value.is_some());
+                assert!(value.is_some() || there, "a tombstone for nothing: {parsed}");
+                self.changes.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+            } else if topic == Topic::HOURLY {
+                let count = HourlyCount::decode(value.unwrap()).unwrap();
+                assert_eq!(key, HourlyCount::key(count.hour, PARTITION).as_bytes());
+                let before = self.hourly.insert(count.hour, count);
+                assert!(before.is_none_or(|before| before.next_offset < count.next_offset), "positions only rise");
+            } else {
+                assert_eq!(topic, Topic::LATE);
+                let parked = ParkedRecord::decode(value.unwrap()).unwrap();
+                self.parked.push((parked.offset, parked.reason));
+            }
+        }
+        self.next_offset = batch.next_offset().unwrap_or(self.next_offset);
+    }
+
+    /// The newest change of each key, in no order.
+    pub(crate) fn compacted(&self) -> HashMap<&[u8], &[u8]> {
+        let newest: HashMap<&[u8], Option<&[u8]>> =
+            self.changes.iter().map(|(key, value)| (&**key, value.as_deref())).collect();
+        newest.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
+    /// A new state from what is kept, compacted or not, and the part of the input it wants to see again.
+    pub(crate) fn restore(&self, counting: &Counting, log: &[Input], compacted: bool) -> PartitionState {
+        let mut state = counting.new_state(PARTITION);
+        let mut load = |key: &[u8], value: &[u8]| counting.load(&mut state, key, value).unwrap();
+        if compacted {
+            for (key, value) in self.compacted() {
+                load(key, value);
+                // At least once: an overlap is harmless.
+                load(key, value);
+            }
+        } else {
+            for (key, value) in self.changes.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+                load(key, value);
+            }
+        }
+        if let Some(from) = counting.look_back(&state) {
+            let mut at = from;
+            while at < self.next_offset {
+                let most = usize::try_from(self.next_offset - at).unwrap().min(4);
+                let batch = batch_of(log, at, most);
+                counting.look_again(&mut state, &batch);
+                at = batch.next_offset().unwrap();
+            }
+        }
+        state
+    }
+
+    /// One step, committed.
+    pub(crate) fn step(
+        &mut self,
+        counting: &Counting,
+        state: &mut PartitionState,
+        batch: &Batch,
+    ) -> millrace_processor::Told {
+        let mut step = Step::default();
+        let undo = counting.apply(state, batch, &mut step).unwrap();
+        let told = *undo.told();
+        self.commit(batch, &step);
+        counting.committed(state, undo);
+        told
+    }
+}

@@ -1,0 +1,93 @@
+//! What the stage has to count, by brute force: one pass over the log, nothing forgotten, no batches.
+
+use std::collections::{BTreeMap, HashSet};
+
+use millrace_contracts::{AnalyticsEvent, EventRef, Hour, Kind, ParkedReason, UserHash, partition_of};
+use millrace_processor::Bounds;
+
+use crate::kept::{Input, PARTITION, PARTITIONS};
+
+#[derive(Default)]
+pub(crate) struct Reference {
+    pub(crate) hours: BTreeMap<Hour, Expected>,
+    pub(crate) parked: Vec<(u64, ParkedReason)>,
+    pub(crate) duplicates: u64,
+    pub(crate) conflicts: u64,
+    log_time: i64,
+    /// Events with an id: offset, log time, event, the event that holds for the id.
+    ids: Vec<(u64, i64, AnalyticsEvent, AnalyticsEvent)>,
+}
+
+#[derive(Default)]
+pub(crate) struct Expected {
+    pub(crate) clicks: u64,
+    pub(crate) impressions: u64,
+    pub(crate) users: HashSet<String>,
+    /// How many users were exact when the set became a sketch.
+    pub(crate) switched_at: Option<usize>,
+    pub(crate) next_offset: u64,
+    written_at: i64,
+}
+
+impl Reference {
+    pub(crate) fn of(log: &[Input], bounds: &Bounds) -> Self {
+        let mut reference = Self::default();
+        for (offset, input) in (0..).zip(log) {
+            reference.take(offset, input, bounds);
+        }
+        reference
+    }
+
+    fn take(&mut self, offset: u64, input: &Input, bounds: &Bounds) {
+        self.log_time = self.log_time.max(input.timestamp_ms);
+        let event = match self.event(input) {
+            Ok(event) => event,
+            Err(reason) => return self.parked.push((offset, reason)),
+        };
+        if event.event_id.is_some() && self.is_duplicate(offset, &event, bounds) {
+            return;
+        }
+        let hour = self.hours.entry(Hour::of_ms(event.timestamp_ms)).or_default();
+        if hour.next_offset > 0 && self.log_time - hour.written_at > bounds.exact_for_ms {
+            hour.switched_at = hour.switched_at.or(Some(hour.users.len()));
+        }
+        match event.kind {
+            Kind::Click => hour.clicks += 1,
+            Kind::Impression => hour.impressions += 1,
+        }
+        (hour.written_at, hour.next_offset) = (self.log_time, offset + 1);
+        hour.users.insert(event.user);
+        if hour.users.len() > bounds.exact_users {
+            hour.switched_at = hour.switched_at.or(Some(hour.users.len()));
+        }
+    }
+
+    fn event(&self, input: &Input) -> Result<AnalyticsEvent, ParkedReason> {
+        let value = input.value.as_ref().ok_or(ParkedReason::Tombstone)?;
+        let event = EventRef::decode(value).map_err(|_| ParkedReason::Undecodable)?.to_owned();
+        if event.user.is_empty() || event.user.len() > 256 || event.user.contains(|c: char| c.is_control()) {
+            return Err(ParkedReason::InvalidUser);
+        }
+        if partition_of(UserHash::of(&event.user), PARTITIONS) != PARTITION {
+            return Err(ParkedReason::WrongPartition);
+        }
+        // Five minutes, and one for clocks that differ.
+        let allowed = 0..=self.log_time + 6 * 60_000;
+        if allowed.contains(&event.timestamp_ms) { Ok(event) } else { Err(ParkedReason::OutsideWindow) }
+    }
+
+    fn is_duplicate(&mut self, offset: u64, event: &AnalyticsEvent, bounds: &Bounds) -> bool {
+        let before =
+            self.ids.iter().rev().find(|(_, _, other, _)| other.event_id == event.event_id && other.user == event.user);
+        let before = before.filter(|(at, log_time, ..)| {
+            offset - at <= bounds.dedup_records && log_time / 1_000 * 1_000 >= self.log_time - bounds.dedup_window_ms
+        });
+        let holds = before.map_or(event, |(_, _, _, holds)| holds).clone();
+        let (duplicate, other) =
+            (before.is_some(), (holds.timestamp_ms, holds.kind) != (event.timestamp_ms, event.kind));
+        self.duplicates += u64::from(duplicate);
+        self.conflicts += u64::from(other);
+        self.ids.push((offset, self.log_time, event.clone(), holds));
+        duplicate
+    }
+}

@@ -1,0 +1,173 @@
+//! What is written of the state, how much of it, and what comes back.
+
+use std::path::PathBuf;
+
+use millrace_contracts::{Exactness, Hour, Kind, StateKey, UserHash, partition_of};
+use millrace_log::{Batch, Stage};
+use millrace_processor::{Bounds, Counting, PartitionState, Window};
+
+use crate::kept::{Input, Kept, PARTITION, PARTITIONS, batch_of, encoded, event};
+
+const HOUR: i64 = 3_600_000;
+
+fn counting(bounds: Bounds) -> Counting {
+    Counting::new(PARTITIONS, Window::default(), bounds, PathBuf::new())
+}
+
+/// Users of the partition.
+fn users() -> impl Iterator<Item = String> {
+    (0..).map(|user| format!("user-{user}")).filter(|user| partition_of(UserHash::of(user), PARTITIONS) == PARTITION)
+}
+
+fn click(user: &str, hour: i64, log_time: i64) -> Input {
+    Input { timestamp_ms: log_time, value: Some(encoded(&event(user, hour * HOUR, Kind::Click, None))) }
+}
+
+/// Counts more of a log.
+fn count(kept: &mut Kept, counting: &Counting, state: &mut PartitionState, log: &[Input], most: usize) -> Batch {
+    let batch = batch_of(log, kept.next_offset, most);
+    kept.step(counting, state, &batch);
+    batch
+}
+
+#[test]
+fn many_new_users_are_written_in_chunks_of_bounded_size() {
+    let log: Vec<Input> = users().take(80_000).map(|user| click(&user, 0, 0)).collect();
+    let (mut kept, counting) = (Kept::default(), counting(Bounds::default()));
+    count(&mut kept, &counting, &mut counting.new_state(PARTITION), &log, log.len());
+    let restored = kept.restore(&counting, &log, true);
+    assert_eq!(restored.totals(Hour::of_ms(5)).unwrap(), (80_000, 0, 80_000, Exactness::Exact));
+    let chunks = kept.compacted();
+    let chunks = chunks.keys().filter(|key| matches!(StateKey::parse(key), Some(StateKey::Users { .. })));
+    assert_eq!(chunks.count(), 3);
+}
+
+#[test]
+fn an_hour_that_is_over_is_one_snapshot() {
+    let (mut kept, counting) = (Kept::default(), counting(Bounds::default()));
+    let mut log: Vec<Input> = users().take(70_000).map(|user| click(&user, 0, 0)).collect();
+    log.push(click(&users().next().unwrap(), 3, 3 * HOUR));
+    let mut state = counting.new_state(PARTITION);
+    while kept.next_offset < log.len() as u64 {
+        count(&mut kept, &counting, &mut state, &log, 1_000);
+    }
+    let of_first_hour = |kept: &Kept| {
+        let mut keys: Vec<String> =
+            kept.compacted().keys().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect();
+        keys.retain(|key| key.starts_with("1970-01-01T00Z"));
+        keys.sort();
+        keys
+    };
+    let snapshot = (0..3).map(|chunk| format!("1970-01-01T00Z/3/s/70001/{chunk}"));
+    let expected: Vec<String> = std::iter::once("1970-01-01T00Z/3/c".into()).chain(snapshot).collect();
+    assert_eq!(of_first_hour(&kept), expected);
+    for compacted in [true, false] {
+        let mut restored = kept.clone().restore(&counting, &log, compacted);
+        assert_eq!(restored.totals(Hour::of_ms(0)).unwrap(), (70_000, 0, 70_000, Exactness::Exact));
+        // It is not written again for having been read.
+        let mut kept = kept.clone();
+        log.push(click(&users().next().unwrap(), 3, 3 * HOUR));
+        count(&mut kept, &counting, &mut restored, &log, 1);
+        assert_eq!(of_first_hour(&kept), expected);
+        log.pop();
+    }
+}
+
+#[test]
+fn late_events_neither_load_nor_rewrite_the_hours_they_are_of() {
+    const HOURS: i64 = 168;
+    const USERS: usize = 5_000;
+    let counting = counting(Bounds::default());
+    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
+    let names: Vec<String> = users().take(2 * USERS).collect();
+    // A week of hours, one after the other.
+    let mut log: Vec<Input> = Vec::new();
+    for hour in 0..HOURS {
+        log.extend(names[..USERS].iter().map(|user| click(user, hour, hour * HOUR)));
+        count(&mut kept, &counting, &mut state, &log, USERS);
+    }
+    // 40 steps of 2,000 events, 5 % of them of any of those hours, by old users and new ones.
+    for step in 0..40 {
+        let now = HOURS + 3;
+        for n in 0..2_000 {
+            let (user, hour) =
+                if n % 20 == 0 { (n * 7 + step, i64::try_from(n * 31 + step).unwrap() % HOURS) } else { (n, now) };
+            log.push(click(&names[user % names.len()], hour, now * HOUR));
+        }
+        if step == 1 {
+            let on_disk = state.spilled();
+            let all = HOURS as u64 * USERS as u64 * 8;
+            assert!((all * 9 / 10..all * 13 / 10).contains(&on_disk), "{on_disk} of {all}");
+            assert!(state.memory() < 2 << 20, "{} bytes in memory", state.memory());
+        }
+        count(&mut kept, &counting, &mut state, &log, 2_000);
+    }
+    // Each hour has taken some 24 late events: far from a quarter of its users, so none was written again.
+    let all = HOURS as u64 * USERS as u64 * 8;
+    assert!(state.spilled() < all * 13 / 10, "{} bytes were written", state.spilled());
+    let restored = kept.restore(&counting, &log, true);
+    for hour in 0..HOURS + 4 {
+        assert_eq!(restored.totals(Hour::from_index(hour)).unwrap(), state.totals(Hour::from_index(hour)).unwrap());
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_given_back() {
+    let bounds = Bounds { memory: 256 << 10, ..Bounds::default() };
+    let counting = counting(bounds);
+    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
+    let names: Vec<String> = users().take(3_000).collect();
+    let log: Vec<Input> = (0..60).flat_map(|hour| names.iter().map(move |user| click(user, hour, 60 * HOUR))).collect();
+    while kept.next_offset < log.len() as u64 {
+        count(&mut kept, &counting, &mut state, &log, 6_000);
+        assert!(state.memory() < (256 << 10) + 400_000, "a step on top of the bound: {}", state.memory());
+    }
+    let other = kept.restore(&counting, &log, false);
+    for hour in 0..60 {
+        assert_eq!(other.totals(Hour::from_index(hour)).unwrap(), (3_000, 0, 3_000, Exactness::Exact));
+    }
+    drop(other);
+    let alone = state.memory();
+    assert!(alone > 0);
+    let probe = counting.new_state(0);
+    drop(state);
+    assert_eq!(probe.memory(), 0);
+}
+
+#[test]
+fn hours_that_were_written_before_log_time_was_kept_are_not_aged_by_it() {
+    let counting = counting(Bounds::default());
+    let mut state = counting.new_state(PARTITION);
+    // Two clicks and an impression, as `HourCounters` (id 4) tells them.
+    counting.load(&mut state, b"1970-01-01T00Z/3/c", &[0, 0, 0, 0, 4, 4, 2]).unwrap();
+    let now = 1_000 * 24;
+    let log = [click(&users().next().unwrap(), 0, now * HOUR)];
+    let told = Kept::default().step(&counting, &mut state, &batch_of(&log, 0, 1));
+    assert_eq!(told.aged, 0);
+    assert_eq!(state.totals(Hour::of_ms(0)).unwrap(), (3, 1, 1, Exactness::Exact));
+}
+
+#[test]
+fn an_hour_that_is_not_written_any_more_becomes_a_sketch_without_a_new_answer() {
+    let counting = counting(Bounds { exact_for_ms: 10 * HOUR, ..Bounds::default() });
+    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
+    let names: Vec<String> = users().take(1_001).collect();
+    let mut log: Vec<Input> = names[..1_000].iter().map(|user| click(user, 0, 0)).collect();
+    log.push(click(&names[0], 11, 11 * HOUR));
+    count(&mut kept, &counting, &mut state, &log, 1_000);
+    count(&mut kept, &counting, &mut state, &log, 1);
+    assert_eq!(kept.hourly[&Hour::of_ms(0)].exactness, Exactness::Exact, "nothing was counted in it");
+    let keys = kept.compacted();
+    assert!(
+        keys.contains_key(&b"1970-01-01T00Z/3/s/1001/0"[..]) && !keys.contains_key(&b"1970-01-01T00Z/3/d/1000"[..])
+    );
+    let mut restored = kept.restore(&counting, &log, true);
+    log.push(click(&names[1_000], 0, 11 * HOUR));
+    let mut other = kept.clone();
+    count(&mut kept, &counting, &mut state, &log, 1);
+    count(&mut other, &counting, &mut restored, &log, 1);
+    let count = kept.hourly[&Hour::of_ms(0)];
+    assert_eq!((count.clicks, count.exactness), (1_001, Exactness::Approximate));
+    assert!((1_000..=1_003).contains(&count.unique_users), "{}", count.unique_users);
+    assert_eq!(kept.hourly, other.hourly);
+}
