@@ -1,17 +1,134 @@
 //! Events into records of the log, and the log's report into outcome codes.
+//!
+//! An answer waits for the report, unless its terms say `cached` and the log is well: then it is given as soon as the
+//! records are enqueued, and what becomes of them is counted. The queue is the log's own, and bounded there.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contracts::{Code, EventRef, Topic, UserHash, partition_of};
-use millrace_log::{Log, NewRecord, Outcome, Refusal};
+use millrace_log::{Log, NewRecord, Outcome, Receipts, Refusal};
 use millrace_service::Problem;
+use tokio_util::task::TaskTracker;
+
+use crate::durability::Durability;
+use crate::metrics::Metrics;
 
 /// Where a record stands in the log: its partition and offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) partition: u32,
     pub(crate) offset: u64,
+}
+
+/// An accepted event's place; none when it was answered before the log's report.
+pub(crate) type Placed = Result<Option<Position>, Problem>;
+
+/// Puts events into the log.
+pub(crate) struct Appender {
+    log: Log,
+    metrics: Arc<Metrics>,
+    /// Waits for the reports on what was answered early.
+    early: TaskTracker,
+}
+
+impl Appender {
+    pub(crate) fn new(log: Log, metrics: Arc<Metrics>) -> Self {
+        Self { log, metrics, early: TaskTracker::new() }
+    }
+
+    pub(crate) fn partitions(&self) -> u32 {
+        self.log.partitions()
+    }
+
+    /// Appends one event.
+    pub(crate) async fn one(&self, event: &EventRef<'_>, durability: Durability) -> Placed {
+        let id = event.event_id.map_or(0, str::len);
+        let mut value = Vec::with_capacity(event.user.len() + id + 32);
+        event.encode(&mut value);
+        let partition = partition_of(UserHash::of(event.user), self.partitions());
+        let record = NewRecord { topic: Topic::EVENTS, partition, key: event.user.as_bytes(), value: &value };
+        let early = self.answers_early(durability);
+        let receipts = self.log.append(&[record]);
+        if early {
+            let now = receipts.refused(0).map_or(Ok(None), |why| Err(problem_of(why)));
+            self.follow(receipts, vec![now.is_err()]);
+            return now;
+        }
+        let outcome = self.report(receipts, 1).await.first().copied().unwrap_or(Outcome::Unknown);
+        placed(partition, outcome)
+    }
+
+    /// Appends all, and says how each ended, in order.
+    pub(crate) async fn all(&self, events: &Encoded, durability: Durability) -> Vec<Placed> {
+        if events.records.is_empty() {
+            return Vec::new();
+        }
+        let records: Vec<_> = events.records.iter().map(|record| events.record(record)).collect();
+        let early = self.answers_early(durability);
+        let receipts = self.log.append(&records);
+        if early {
+            let refused = |index| receipts.refused(index).map_or(Ok(None), |why| Err(problem_of(why)));
+            let placed: Vec<Placed> = (0..records.len()).map(refused).collect();
+            self.follow(receipts, placed.iter().map(Result::is_err).collect());
+            return placed;
+        }
+        let outcomes = self.report(receipts, records.len()).await;
+        records.iter().zip(outcomes).map(|(record, outcome)| placed(record.partition, outcome)).collect()
+    }
+
+    /// Whether an answer comes before the log's report: not from a log that is known to be unwell, whose report is a
+    /// refusal more often than not.
+    fn answers_early(&self, durability: Durability) -> bool {
+        durability == Durability::Cached && self.log.health().is_ok()
+    }
+
+    /// Waits for the log's report. A request that is given up meanwhile leaves events that nobody was told about.
+    async fn report(&self, receipts: Receipts, events: usize) -> Vec<Outcome> {
+        let mut untold = Untold { metrics: &self.metrics, events: events as u64 };
+        let outcomes = receipts.await;
+        untold.events = 0;
+        outcomes
+    }
+
+    /// Counts what becomes of records whose events are answered now; not of those `refused` already.
+    fn follow(&self, receipts: Receipts, refused: Vec<bool>) {
+        let early = refused.iter().filter(|&&refused| !refused).count();
+        if early == 0 {
+            return;
+        }
+        self.metrics.answered_early(u32::try_from(early).unwrap_or(u32::MAX));
+        let metrics = self.metrics.clone();
+        // A task for each request: it ends with its report, so the log's queue bounds their number.
+        self.early.spawn(async move {
+            let outcomes = receipts.await.into_iter().zip(refused);
+            metrics.reported(outcomes.filter_map(|(outcome, refused)| (!refused).then_some(outcome)));
+        });
+    }
+
+    /// Waits for the reports on everything that was answered early, at most `within`.
+    pub(crate) async fn drain(&self, within: Duration) {
+        self.early.close();
+        if tokio::time::timeout(within, self.early.wait()).await.is_err() {
+            let requests = self.early.len();
+            tracing::warn!(requests, "requests answered early whose events the log has not reported on yet");
+        }
+    }
+}
+
+/// Events whose request ends without an answer count as unknown.
+struct Untold<'a> {
+    metrics: &'a Metrics,
+    events: u64,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if self.events > 0 {
+            self.metrics.count_many(Code::OutcomeUnknown, self.events);
+        }
+    }
 }
 
 /// Events of one request, encoded one after the other into one buffer.
@@ -31,46 +148,30 @@ impl Encoded {
         self.records.push((partition, key..self.keys.len(), value..self.values.len()));
     }
 
-    /// Appends all, and says how each ended, in order.
-    pub(crate) async fn append(&self, log: &Log) -> Vec<Result<Position, Problem>> {
-        if self.records.is_empty() {
-            return Vec::new();
-        }
-        let record = |(partition, key, value): &(u32, Range<usize>, Range<usize>)| NewRecord {
-            topic: Topic::EVENTS,
-            partition: *partition,
-            key: &self.keys[key.clone()],
-            value: &self.values[value.clone()],
-        };
-        let records: Vec<_> = self.records.iter().map(record).collect();
-        let outcomes = log.append(&records).await;
-        records.iter().zip(outcomes).map(|(record, outcome)| result_of(record.partition, outcome)).collect()
+    fn record(&self, (partition, key, value): &(u32, Range<usize>, Range<usize>)) -> NewRecord<'_> {
+        let (key, value) = (&self.keys[key.clone()], &self.values[value.clone()]);
+        NewRecord { topic: Topic::EVENTS, partition: *partition, key, value }
     }
 }
 
-/// Appends one event.
-pub(crate) async fn append_one(log: &Log, event: &EventRef<'_>) -> Result<Position, Problem> {
-    let mut value = Vec::with_capacity(event.user.len() + 32);
-    event.encode(&mut value);
-    let partition = partition_of(UserHash::of(event.user), log.partitions());
-    let receipts =
-        log.append(&[NewRecord { topic: Topic::EVENTS, partition, key: event.user.as_bytes(), value: &value }]);
-    let outcome = receipts.await.first().copied().unwrap_or(Outcome::Unknown);
-    result_of(partition, outcome)
+fn placed(partition: u32, outcome: Outcome) -> Placed {
+    match outcome {
+        Outcome::Acknowledged(offset) => Ok(Some(Position { partition, offset })),
+        Outcome::Refused(why) => Err(problem_of(why)),
+        Outcome::Unknown => {
+            let problem = Problem::new(Code::OutcomeUnknown, "the event may or may not have been stored");
+            Err(problem.retry_spread(Duration::from_secs(1)))
+        }
+    }
 }
 
-fn result_of(partition: u32, outcome: Outcome) -> Result<Position, Problem> {
-    let (code, detail, after) = match outcome {
-        Outcome::Acknowledged(offset) => return Ok(Position { partition, offset }),
-        Outcome::Refused(Refusal::Full) => (Code::Overloaded, "the queue to the log is full; nothing was stored", 1),
-        Outcome::Refused(Refusal::TooLarge) => (Code::TooLarge, "the record is larger than the log takes", 0),
-        Outcome::Refused(Refusal::ShuttingDown) => (Code::ShuttingDown, "the process is ending; nothing was stored", 1),
-        Outcome::Refused(Refusal::Unavailable) => {
-            (Code::Unavailable, "the log cannot be reached; nothing was stored", 2)
-        }
-        Outcome::Refused(Refusal::DiskFull) => (Code::DiskFull, "the disk is full; nothing was stored", 30),
-        Outcome::Unknown => (Code::OutcomeUnknown, "the event may or may not have been stored", 1),
+fn problem_of(why: Refusal) -> Problem {
+    let (code, detail, after) = match why {
+        Refusal::TooLarge => return Problem::new(Code::TooLarge, "the record is larger than the log takes"),
+        Refusal::Full => (Code::Overloaded, "the queue to the log is full; nothing was stored", 1),
+        Refusal::ShuttingDown => (Code::ShuttingDown, "the process is ending; nothing was stored", 1),
+        Refusal::Unavailable => (Code::Unavailable, "the log cannot be reached; nothing was stored", 2),
+        Refusal::DiskFull => (Code::DiskFull, "the disk is full; nothing was stored", 30),
     };
-    let problem = Problem::new(code, detail);
-    Err(if after > 0 { problem.retry_after(Duration::from_secs(after)) } else { problem })
+    Problem::new(code, detail).retry_spread(Duration::from_secs(after))
 }

@@ -12,15 +12,17 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use millrace_contracts::Code;
+use millrace_contracts::{Code, EventRef};
 use millrace_service::http::{OwnForm, read_body};
-use millrace_service::{Problem, shown, status_of};
+use millrace_service::{Problem, shown};
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::append::{Encoded, Position};
+use crate::append::{Encoded, Placed};
+use crate::durability::Terms;
 use crate::event::Window;
+use crate::ids;
 use crate::item::{Item, malformed};
 use crate::router::App;
 
@@ -42,16 +44,15 @@ struct Reply<'a> {
     position: Option<String>,
 }
 
-type Outcome = Result<Position, Problem>;
-
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
-    match accept(&app, request).await {
+    let terms = Terms::of(&app.config, request.headers());
+    match accept(&app, request, terms).await {
         Ok(results) => {
-            let code = |result: &Outcome| result.as_ref().map_or_else(|problem| problem.code, |_| Code::Accepted);
+            let code = |result: &Placed| result.as_ref().map_or_else(|problem| problem.code, |_| Code::Accepted);
             for result in &results {
                 app.metrics.count(code(result));
             }
-            answer(&app, &results)
+            answer(&app, &results, terms)
         }
         Err(problem) => {
             app.metrics.count(problem.code);
@@ -60,9 +61,10 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
     }
 }
 
-async fn accept(app: &App, request: Request) -> Result<Vec<Outcome>, Problem> {
+async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Placed>, Problem> {
     let form = form_of(request.headers())?;
-    let body = read_body(request, &app.config.limits).await?;
+    let key = ids::of_batch(request.headers())?.map(Cow::into_owned);
+    let body = read_body(request, &app.config.limits, &app.bodies).await?;
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(Problem::new(Code::MalformedBody, "the body begins with a byte order mark"));
     }
@@ -72,13 +74,17 @@ async fn accept(app: &App, request: Request) -> Result<Vec<Outcome>, Problem> {
         Form::Array => array(&body, most)?,
     };
     let window = Window::new(&app.config, (app.clock)());
-    let (mut encoded, partitions) = (Encoded::default(), app.log.partitions());
-    let mut encode = |json: Result<&str, Problem>| {
-        encoded.push(&Item::parse(json?)?.event(window)?, partitions);
+    let (mut encoded, partitions) = (Encoded::default(), app.appender.partitions());
+    let mut scratch = String::new();
+    let mut encode = |(index, json): (usize, Result<&str, Problem>)| {
+        let item = Item::parse(json?)?;
+        let event = item.event(window)?;
+        let event_id = ids::of_item(item.event_id(), key.as_deref(), index, &mut scratch)?;
+        encoded.push(&EventRef { event_id, ..event }, partitions);
         Ok(())
     };
-    let checked: Vec<Result<(), Problem>> = items.into_iter().map(&mut encode).collect();
-    let mut appended = encoded.append(&app.log).await.into_iter();
+    let checked: Vec<Result<(), Problem>> = items.into_iter().enumerate().map(&mut encode).collect();
+    let mut appended = app.appender.all(&encoded, terms.durability).await.into_iter();
     let unknown = || Err(Problem::new(Code::OutcomeUnknown, "the event may or may not have been stored"));
     Ok(checked.into_iter().map(|good| good.and_then(|()| appended.next().unwrap_or_else(unknown))).collect())
 }
@@ -167,14 +173,17 @@ impl<'de> Visitor<'de> for Elements {
     }
 }
 
-/// 200 when all are good, 207 when some are; when none is, the first one's status, or 503 if any was our failure.
-fn answer(app: &App, results: &[Outcome]) -> Response {
-    let replies: Vec<_> = results.iter().map(|result| reply(app, result)).collect();
+/// 200, or 202 at a weaker level, when all are good, 207 when some are; when none is, the first one's status, or 503 if any
+/// was our failure.
+fn answer(app: &App, results: &[Placed], terms: Terms) -> Response {
+    let replies: Vec<_> = results.iter().map(|result| reply(app, result, terms)).collect();
     let mut failures = results.iter().filter_map(|result| result.as_ref().err());
     let failed = failures.clone().count();
     let ours = failures.clone().find(|problem| problem.status().is_server_error());
     let status = match failures.next() {
-        None => StatusCode::OK,
+        // What there is to say is in the body.
+        None if terms.status() == StatusCode::NO_CONTENT => StatusCode::OK,
+        None => terms.status(),
         Some(_) if failed < results.len() => StatusCode::MULTI_STATUS,
         Some(first) => ours.unwrap_or(first).status(),
     };
@@ -184,18 +193,19 @@ fn answer(app: &App, results: &[Outcome]) -> Response {
     if let Some(after) = ours.and_then(|problem| problem.retry_after) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    terms.note(response.headers_mut());
     response.extensions_mut().insert(OwnForm);
     response
 }
 
-fn reply<'a>(app: &App, result: &'a Outcome) -> Reply<'a> {
+fn reply<'a>(app: &App, result: &'a Placed, terms: Terms) -> Reply<'a> {
     match result {
         Ok(at) => Reply {
-            status: status_of(Code::Accepted).as_u16(),
+            status: terms.status().as_u16(),
             code: Code::Accepted.as_str(),
             field: None,
             detail: None,
-            position: Some(app.position(*at)),
+            position: at.map(|at| app.position(at)),
         },
         Err(problem) => Reply {
             status: problem.status().as_u16(),

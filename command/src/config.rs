@@ -3,9 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use millrace_service::config::Span;
+use millrace_service::config::{Size, Span};
 use millrace_service::http::HttpLimits;
 use serde::Deserialize;
+
+use crate::Durability;
 
 /// Settings of the write side.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -21,6 +23,12 @@ pub struct Config {
     pub accept_from_ms: u64,
     /// Most items of a batch.
     pub batch_items: usize,
+    /// The memory that the bodies of all batches under way share.
+    pub body_memory: Size,
+    /// What an answer waits for.
+    pub durability: Durability,
+    /// Whether a request may ask for [`Durability::Cached`].
+    pub respond_async: bool,
     /// Bounds of the HTTP server.
     pub limits: HttpLimits,
 }
@@ -33,6 +41,9 @@ impl Default for Config {
             future_tolerance: Span(Duration::from_mins(5)),
             accept_from_ms: 0,
             batch_items: 1_000,
+            body_memory: Size(256 << 20),
+            durability: Durability::Replicated,
+            respond_async: false,
             limits: HttpLimits::default(),
         }
     }
@@ -45,6 +56,9 @@ impl Config {
             self.limits.validate().into_iter().map(|(key, allowed)| (format!("limits.{key}"), allowed)).collect();
         if !(1..=100_000).contains(&self.batch_items) {
             wrong.push(("batch_items".into(), "must be 1 to 100000".into()));
+        }
+        if !(self.limits.inflated_bytes.0..=1 << 40).contains(&self.body_memory.0) {
+            wrong.push(("body_memory".into(), "must be limits.inflated_bytes to 1024GiB".into()));
         }
         if self.future_tolerance.0 > Duration::from_hours(366 * 24) {
             wrong.push(("future_tolerance".into(), "must be at most 366d".into()));

@@ -3,8 +3,8 @@
 use millrace_contracts::{Code, EventRef, Kind};
 use millrace_service::{Problem, shown};
 
-use crate::Config;
 use crate::query::Parameters;
+use crate::{Config, ids};
 
 const MOST_USER_BYTES: usize = 256;
 
@@ -37,15 +37,15 @@ impl Window {
         Ok(ms)
     }
 
-    /// The event of its parts.
+    /// The event of its parts; its id comes on top.
     pub(crate) fn event<'a>(self, timestamp: &str, user: &'a str, kind: Kind) -> Result<EventRef<'a>, Problem> {
         let timestamp_ms = self.timestamp(timestamp)?;
         check_user(user)?;
         Ok(EventRef { event_id: None, timestamp_ms, user, kind, received_at_ms: self.now })
     }
 
-    /// The event of a request's parameters.
-    pub(crate) fn event_of<'a>(self, given: &'a Parameters<'_>) -> Result<EventRef<'a>, Problem> {
+    /// The event of a request's parameters and the id in its header.
+    pub(crate) fn event_of<'a>(self, given: &'a Parameters<'_>, key: Option<&'a str>) -> Result<EventRef<'a>, Problem> {
         let timestamp = given.timestamp.as_deref().ok_or_else(|| missing("timestamp"))?;
         let user = given.user.as_deref().ok_or_else(|| missing("user"))?;
         let kind = match (given.flag, given.event.as_deref()) {
@@ -59,7 +59,8 @@ impl Window {
                 return Err(Problem::new(Code::DuplicateField, "the kind of event is given twice").field("event"));
             }
         };
-        self.event(timestamp, user, kind)
+        let event = self.event(timestamp, user, kind)?;
+        Ok(EventRef { event_id: ids::one_of(given.event_id.as_deref(), key)?, ..event })
     }
 }
 

@@ -1,4 +1,4 @@
-//! One item of a batch: `{"timestamp": 1, "user": "u", "event": "click"}`.
+//! One item of a batch: `{"timestamp": 1, "user": "u", "event": "click"}`, with or without an `event_id`.
 //!
 //! Read by hand over raw values, so that a fault names its field and duplicate keys are seen (a map would keep the last).
 
@@ -19,6 +19,7 @@ struct Fields<'a> {
     timestamp: Option<&'a RawValue>,
     user: Option<&'a RawValue>,
     event: Option<&'a RawValue>,
+    event_id: Option<&'a RawValue>,
     fault: Option<Problem>,
 }
 
@@ -27,6 +28,7 @@ pub(crate) struct Item<'a> {
     timestamp: &'a str,
     user: Cow<'a, str>,
     event: Cow<'a, str>,
+    event_id: Option<Cow<'a, str>>,
 }
 
 impl<'a> Item<'a> {
@@ -39,12 +41,18 @@ impl<'a> Item<'a> {
         let timestamp = fields.timestamp.ok_or_else(|| missing("timestamp"))?.get();
         let user = text(fields.user.ok_or_else(|| missing("user"))?, "user")?;
         let event = text(fields.event.ok_or_else(|| missing("event"))?, "event")?;
-        Ok(Self { timestamp, user, event })
+        let event_id = fields.event_id.map(|id| text(id, "event_id")).transpose()?;
+        Ok(Self { timestamp, user, event, event_id })
     }
 
-    /// Checks it.
+    /// Checks it; its id comes on top.
     pub(crate) fn event(&self, window: Window) -> Result<EventRef<'_>, Problem> {
         window.event(self.timestamp, &self.user, kind_of(&self.event)?)
+    }
+
+    /// Its own id.
+    pub(crate) fn event_id(&self) -> Option<&str> {
+        self.event_id.as_deref()
     }
 }
 
@@ -97,13 +105,10 @@ impl<'a> Fields<'a> {
             "timestamp" => ("timestamp", &mut self.timestamp),
             "user" => ("user", &mut self.user),
             "event" => ("event", &mut self.event),
+            "event_id" => ("event_id", &mut self.event_id),
             other => {
                 let name = shown(other);
-                let detail = if other == "event_id" {
-                    "field \"event_id\" is not accepted yet".to_owned()
-                } else {
-                    format!("unknown field \"{name}\"; known are timestamp, user, event")
-                };
+                let detail = format!("unknown field \"{name}\"; known are timestamp, user, event, event_id");
                 self.fault.get_or_insert_with(|| Problem::new(Code::UnknownField, detail).field(name));
                 return;
             }

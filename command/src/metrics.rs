@@ -1,26 +1,84 @@
-//! The write side's metrics: names, help and handles. The handle of the hot path is looked up once.
+//! The write side's metrics: names, help and handles. Every handle is looked up once, so that every series is there from
+//! the start and none costs a look-up in the middle of an overload.
 
-use metrics::{Counter, counter, describe_counter};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use millrace_contracts::Code;
+use millrace_log::Outcome;
 
 const EVENTS: &str = "millrace_command_events_total";
+const EARLY: &str = "millrace_command_answered_early_total";
+const PENDING: &str = "millrace_command_answered_early_pending";
 
 pub(crate) struct Metrics {
-    accepted: Counter,
+    /// By code, in the order of [`Code::ALL`], which is that of its numbers.
+    events: Vec<Counter>,
+    stored: Counter,
+    lost: Counter,
+    unknown: Counter,
+    pending: Gauge,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        describe_counter!(EVENTS, "Events by outcome: accepted, a reason of refusal, or outcome-unknown");
-        Self { accepted: counter!(EVENTS, "outcome" => Code::Accepted.as_str()) }
+        describe_counter!(
+            EVENTS,
+            "Events by how they were answered: accepted (204 or 202), a reason of refusal, or outcome-unknown; those whose \
+             client was gone before the outcome count as outcome-unknown"
+        );
+        describe_counter!(
+            EARLY,
+            "Events answered 202 before the log's report, by that report: stored, lost or unknown"
+        );
+        describe_gauge!(PENDING, "Events answered 202 whose report of the log is still to come");
+        let early = |outcome: &'static str| counter!(EARLY, "outcome" => outcome);
+        Self {
+            events: Code::ALL.iter().map(|code| counter!(EVENTS, "outcome" => code.as_str())).collect(),
+            stored: early("stored"),
+            lost: early("lost"),
+            unknown: early("unknown"),
+            pending: gauge!(PENDING),
+        }
     }
 
-    /// Counts one event's outcome.
+    /// Counts one event's answer.
     pub(crate) fn count(&self, code: Code) {
-        if code == Code::Accepted {
-            self.accepted.increment(1);
-        } else {
-            counter!(EVENTS, "outcome" => code.as_str()).increment(1);
+        self.count_many(code, 1);
+    }
+
+    /// Counts the same answer of some events.
+    pub(crate) fn count_many(&self, code: Code, events: u64) {
+        self.events[code as usize].increment(events);
+    }
+
+    /// So many events were answered before the log's report.
+    pub(crate) fn answered_early(&self, events: u32) {
+        self.pending.increment(f64::from(events));
+    }
+
+    /// The log has reported on events that were answered before.
+    pub(crate) fn reported(&self, outcomes: impl Iterator<Item = Outcome>) {
+        let (mut stored, mut lost, mut unknown) = (0, 0, 0);
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Acknowledged(_) => stored += 1,
+                Outcome::Refused(_) => lost += 1,
+                Outcome::Unknown => unknown += 1,
+            }
         }
+        // First, so that whoever sees what became of an event does not see it pending as well.
+        self.pending.decrement((stored + lost + unknown) as f64);
+        self.stored.increment(stored);
+        self.lost.increment(lost);
+        self.unknown.increment(unknown);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_its_own_index() {
+        assert!(Code::ALL.iter().enumerate().all(|(index, &code)| code as usize == index));
     }
 }

@@ -7,15 +7,17 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderValue, Method};
 use millrace_contracts::{Code, Kind};
 use millrace_service::Problem;
 
-use crate::append::{Position, append_one};
+use crate::append::Placed;
+use crate::durability::Terms;
 use crate::event::Window;
+use crate::ids;
 use crate::query::Parameters;
 use crate::router::App;
-use crate::single::POSITION;
 
 /// One transparent pixel.
 const GIF: &[u8; 43] =
@@ -28,16 +30,16 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Respon
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return refusal;
     }
-    match accept(&app, request.uri().query().unwrap_or_default()).await {
+    let (head, _body) = request.into_parts();
+    let terms = Terms::of(&app.config, &head.headers);
+    match accept(&app, &head, terms).await {
         Ok(position) => {
             app.metrics.count(Code::Accepted);
             let mut response = Response::new(Body::from(Bytes::from_static(GIF)));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            if let Some(position) = app.header_of(position) {
-                headers.insert(POSITION, position);
-            }
+            app.note(position, terms, headers);
             response
         }
         Err(problem) => {
@@ -47,10 +49,11 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Respon
     }
 }
 
-async fn accept(app: &App, query: &str) -> Result<Position, Problem> {
+async fn accept(app: &App, head: &Parts, terms: Terms) -> Placed {
     let window = Window::new(&app.config, (app.clock)());
-    let mut given = Parameters::parse_lenient(query)?;
+    let mut given = Parameters::parse_lenient(head.uri.query().unwrap_or_default())?;
     given.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
     given.flag = Some(Kind::Impression);
-    append_one(&app.log, &window.event_of(&given)?).await
+    let key = ids::of_header(&head.headers)?;
+    app.appender.one(&window.event_of(&given, key.as_deref())?, terms.durability).await
 }

@@ -12,6 +12,7 @@ pub(crate) struct Parameters<'a> {
     pub(crate) timestamp: Option<Cow<'a, str>>,
     pub(crate) user: Option<Cow<'a, str>>,
     pub(crate) event: Option<Cow<'a, str>>,
+    pub(crate) event_id: Option<Cow<'a, str>>,
     pub(crate) flag: Option<Kind>,
 }
 
@@ -40,17 +41,19 @@ impl<'a> Parameters<'a> {
                     found.add_flag(&key, value)?;
                     continue;
                 }
-                "event_id" => return Err(unknown("event_id", "parameter \"event_id\" is not accepted yet")),
+                "event_id" => "event_id",
                 other => {
                     let name = shown(other);
-                    let detail =
-                        format!("unknown parameter \"{name}\"; known are timestamp, user, click, impression, event");
-                    return Err(unknown(name, detail));
+                    let detail = format!(
+                        "unknown parameter \"{name}\"; known are timestamp, user, click, impression, event, event_id"
+                    );
+                    return Err(Problem::new(Code::UnknownField, detail).field(name));
                 }
             };
             let slot = match name {
                 "timestamp" => &mut found.timestamp,
                 "user" => &mut found.user,
+                "event_id" => &mut found.event_id,
                 _ => &mut found.event,
             };
             let value = decode(value.unwrap_or_default()).map_err(|why| why.of(name))?;
@@ -61,7 +64,7 @@ impl<'a> Parameters<'a> {
         Ok(found)
     }
 
-    /// Reads `user` and `timestamp` of a query string and ignores everything else.
+    /// Reads `user`, `timestamp` and `event_id` of a query string and ignores everything else.
     pub(crate) fn parse_lenient(query: &'a str) -> Result<Self, Problem> {
         let mut found = Self::default();
         for pair in query.split('&') {
@@ -69,6 +72,7 @@ impl<'a> Parameters<'a> {
             let (name, slot) = match decode(key).as_deref() {
                 Ok("timestamp") => ("timestamp", &mut found.timestamp),
                 Ok("user") => ("user", &mut found.user),
+                Ok("event_id") => ("event_id", &mut found.event_id),
                 _ => continue,
             };
             let value = decode(value.unwrap_or_default()).map_err(|why| why.of(name))?;
@@ -95,10 +99,6 @@ impl<'a> Parameters<'a> {
             }
         }
     }
-}
-
-fn unknown(name: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Problem {
-    Problem::new(Code::UnknownField, detail).field(name)
 }
 
 fn split(pair: &str) -> (&str, Option<&str>) {
@@ -191,16 +191,21 @@ mod tests {
         }
 
         #[test]
-        fn what_was_encoded_comes_back(user: String, timestamp: u64, all: bool, click: bool, order in 0..3_usize) {
+        fn what_was_encoded_comes_back(user: String, id: String, timestamp: u64, all: bool, click: bool, order in 0..4_usize) {
             let kind = if click { Kind::Click } else { Kind::Impression };
-            let mut pairs =
-                [format!("timestamp={timestamp}"), format!("user={}", encode(&user, all)), kind.as_str().to_owned()];
+            let mut pairs = [
+                format!("timestamp={timestamp}"),
+                format!("user={}", encode(&user, all)),
+                kind.as_str().to_owned(),
+                format!("event_id={}", encode(&id, all)),
+            ];
             pairs.rotate_left(order);
             let query = pairs.join("&");
             let wanted = Parameters {
                 timestamp: Some(timestamp.to_string().into()),
                 user: Some(user.into()),
                 event: None,
+                event_id: Some(id.into()),
                 flag: Some(kind),
             };
             prop_assert_eq!(Parameters::parse(&query), Ok(wanted));

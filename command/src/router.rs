@@ -8,10 +8,11 @@ use axum::routing::{get, post};
 use millrace_contracts::{Names, Topic};
 use millrace_log::Log;
 use millrace_service::health::{Component, Health};
-use millrace_service::http::serve;
+use millrace_service::http::{BodyMemory, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::append::Appender;
 use crate::clock::{Clock, system_clock};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -22,10 +23,11 @@ const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) config: Config,
-    pub(crate) log: Log,
+    pub(crate) appender: Appender,
+    pub(crate) bodies: BodyMemory,
     pub(crate) topic: String,
     pub(crate) clock: Clock,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Why the write side ended.
@@ -38,8 +40,24 @@ pub enum Error {
 
 /// The routes that take events.
 pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router {
-    let topic = names.topic(&Topic::EVENTS);
-    let app = Arc::new(App { config: config.clone(), log, topic, clock, metrics: Metrics::new() });
+    routes(App::new(config, log, names, clock))
+}
+
+impl App {
+    fn new(config: &Config, log: Log, names: &Names, clock: Clock) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        Arc::new(Self {
+            appender: Appender::new(log, metrics.clone()),
+            bodies: BodyMemory::new(config.body_memory.0),
+            topic: names.topic(&Topic::EVENTS),
+            config: config.clone(),
+            clock,
+            metrics,
+        })
+    }
+}
+
+fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/analytics", post(single::post))
         .route("/analytics/batch", post(batch::post))
@@ -47,7 +65,8 @@ pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router 
         .with_state(app)
 }
 
-/// Serves the write side on `listener` until `stop` is cancelled and the requests under way are answered.
+/// Serves the write side on `listener` until `stop` is cancelled, the requests under way are answered, and the log has
+/// reported on what was answered before its report.
 pub fn run(
     config: Config,
     listener: TcpListener,
@@ -59,12 +78,16 @@ pub fn run(
     // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
     let component = health.component("command");
     async move {
-        let routes = router(&config, log.clone(), &names, system_clock()).merge(health.router());
+        let app = App::new(&config, log.clone(), &names, system_clock());
+        let routes = routes(app.clone()).merge(health.router());
         // Whatever way this ends, the watch ends with it.
         let watching = stop.child_token();
         let _end = watching.clone().drop_guard();
         tokio::spawn(watch(log, component, health, watching));
-        Ok(serve(listener, routes, config.limits, stop).await?)
+        let drain = config.limits.drain_timeout.0;
+        let served = serve(listener, routes, config.limits, stop).await;
+        app.appender.drain(drain).await;
+        Ok(served?)
     }
 }
 

@@ -26,6 +26,15 @@ fn item(timestamp: &str, user: &str, event: &str) -> Vec<u8> {
     json(format!("[{{\"timestamp\":{timestamp},\"user\":{user},\"event\":{event}}}]"))
 }
 
+fn with_id(id: &str) -> Vec<u8> {
+    json(format!("[{{\"timestamp\":1,\"user\":\"a\",\"event\":\"click\",\"event_id\":{id}}}]"))
+}
+
+/// One event with header fields of its own.
+fn keyed(query: &str, fields: &str) -> Vec<u8> {
+    format!("POST /analytics?timestamp=1&user=a&click{query} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").into_bytes()
+}
+
 fn raw(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
@@ -132,8 +141,6 @@ fn rows() -> Vec<Row> {
         (23, json(format!("[{ITEM}] x")), 400, "malformed-body", ""),
         (24, json("[{\"timestamp\":1,\"user\":\"a\",\"user\":\"b\",\"event\":\"click\"}]"), 400, "duplicate-field", "user"),
         (25, json("[{\"timestamp\":1,\"user\":\"a\",\"event\":\"click\",\"x\":1}]"), 400, "unknown-field", "x"),
-        (25, json("[{\"timestamp\":1,\"user\":\"a\",\"event\":\"click\",\"event_id\":\"1\"}]"), 400, "unknown-field", "event_id"),
-        (25, query("timestamp=1&user=a&click&event_id=1"), 400, "unknown-field", "event_id"),
         (25, query("timestamp=1&user=a&click&x=1"), 400, "unknown-field", "x"),
         (25, query("timestamp=1&user=a&click=1"), 400, "invalid-field", "click"),
         (26, item("\"1\"", "\"a\"", "\"click\""), 400, "invalid-field", "timestamp"),
@@ -167,6 +174,36 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// The rows that apply to event ids, too, under their numbers.
+#[rustfmt::skip]
+fn id_rows() -> Vec<Row> {
+    vec![
+        (2, keyed("&event_id=", ""), 400, "invalid-field", "event_id"),
+        (2, keyed("&event_id", ""), 400, "invalid-field", "event_id"),
+        (2, with_id("\"\""), 400, "invalid-field", "event_id"),
+        (2, keyed("", "Idempotency-Key: \"\"\r\n"), 400, "invalid-field", "idempotency-key"),
+        (2, keyed("", "Idempotency-Key:\r\n"), 400, "invalid-field", "idempotency-key"),
+        (12, keyed("&event_id=1&event_id=1", ""), 400, "duplicate-field", "event_id"),
+        (12, keyed("&event_id=1", "Idempotency-Key: \"2\"\r\n"), 400, "duplicate-field", "event_id"),
+        (12, keyed("", "Idempotency-Key: \"1\"\r\nIdempotency-Key: \"1\"\r\n"), 400, "duplicate-field", "idempotency-key"),
+        (13, keyed("&event_id=%zz", ""), 400, "invalid-encoding", "event_id"),
+        (14, keyed("&event_id=%ff", ""), 400, "invalid-encoding", "event_id"),
+        (14, keyed("", "Idempotency-Key: \"\u{e4}\"\r\n"), 400, "invalid-field", "idempotency-key"),
+        (15, keyed("&event_id=a%00", ""), 400, "invalid-field", "event_id"),
+        (15, with_id("\"a\\u0000\""), 400, "invalid-field", "event_id"),
+        (16, keyed("&event_id=a%0d%0ab", ""), 400, "invalid-field", "event_id"),
+        (17, keyed(&format!("&event_id={}", "i".repeat(129)), ""), 400, "invalid-field", "event_id"),
+        (17, with_id(&format!("\"{}\"", "i".repeat(129))), 400, "invalid-field", "event_id"),
+        (17, keyed("", &format!("Idempotency-Key: {}\r\n", "i".repeat(129))), 400, "invalid-field", "idempotency-key"),
+        (17, batch_request(&format!("{JSON}Idempotency-Key: {}\r\n", "i".repeat(123)), format!("[{ITEM}]")), 400, "invalid-field", "idempotency-key"),
+        (21, with_id("\"\\ud800\""), 400, "invalid-encoding", "event_id"),
+        (24, json("[{\"timestamp\":1,\"user\":\"a\",\"event\":\"click\",\"event_id\":\"1\",\"event_id\":\"1\"}]"), 400, "duplicate-field", "event_id"),
+        (26, with_id("7"), 400, "invalid-field", "event_id"),
+        (26, with_id("null"), 400, "invalid-field", "event_id"),
+        (27, with_id("\"\\x\""), 400, "malformed-body", ""),
+    ]
+}
+
 fn check(number: u32, answer: &Answer, status: u16, code: &str, field: &str) -> Result<(), String> {
     let document = answer.json();
     // A batch that failed as a whole answers with a problem, one whose items failed with their results.
@@ -186,7 +223,7 @@ fn check(number: u32, answer: &Answer, status: u16, code: &str, field: &str) -> 
 async fn the_bad_input_catalogue() {
     let server = Server::start().await;
     let mut wrong = Vec::new();
-    for (number, request, status, code, field) in rows() {
+    for (number, request, status, code, field) in rows().into_iter().chain(id_rows()) {
         let answer = server.send(request).await;
         wrong.extend(check(number, &answer, status, code, field).err());
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use millrace_command::{Config, router};
 use millrace_contracts::Names;
 use millrace_log::{EmbeddedConfig, EmbeddedLog, Log};
@@ -21,6 +22,8 @@ pub(crate) const NOW: i64 = 1_795_248_000_000;
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) log: Log,
+    /// The metrics of this server alone.
+    metrics: PrometheusHandle,
     pub(crate) stop: CancellationToken,
     pub(crate) task: tokio::task::JoinHandle<std::io::Result<()>>,
     _directory: tempfile::TempDir,
@@ -63,8 +66,13 @@ impl Server {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
+        Self::on(config, |_| {}).await
+    }
+
+    /// With a log of other settings.
+    pub(crate) async fn on(config: Config, change: impl FnOnce(&mut EmbeddedConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let embedded = EmbeddedConfig {
+        let mut embedded = EmbeddedConfig {
             directory: directory.path().join("log"),
             partitions: 4,
             queue_records: 100_000,
@@ -78,15 +86,41 @@ impl Server {
             tail_records: 1_000,
             retention_interval_ms: 60_000,
         };
+        change(&mut embedded);
         let open = move || EmbeddedLog::open(embedded, Names::default());
         let log = Log::Embedded(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
         log.create_topics().await.unwrap();
-        let routes = router(&config, log.clone(), &Names::default(), std::sync::Arc::new(|| NOW));
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        let clock = std::sync::Arc::new(|| NOW);
+        let routes = metrics::with_local_recorder(&recorder, || router(&config, log.clone(), &Names::default(), clock));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, routes, config.limits, stop.clone()));
-        Self { address, log, stop, task, _directory: directory }
+        Self { address, log, metrics, stop, task, _directory: directory }
+    }
+
+    /// A metric's value: `name` or `name{label="value"}`.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let text = self.metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+    }
+
+    /// Events answered in this way.
+    pub(crate) fn answered(&self, code: &str) -> u64 {
+        self.metric(&format!("millrace_command_events_total{{outcome=\"{code}\"}}"))
+    }
+
+    /// Waits until of the events that were answered early so many had this outcome.
+    pub(crate) async fn early(&self, outcome: &str, events: u64) {
+        let series = format!("millrace_command_answered_early_total{{outcome=\"{outcome}\"}}");
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.metric(&series) != events {
+            assert!(std::time::Instant::now() < end, "{series} is {}, not {events}", self.metric(&series));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

@@ -3,6 +3,9 @@
 
 mod batch;
 mod catalogue;
+mod durability;
 mod harness;
+mod ids;
+mod overload;
 mod road;
 mod slow;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use millrace_contracts::{EventRef, Kind, Topic, UserHash, partition_of};
+use millrace_contracts::{AnalyticsEvent, EventRef, Kind, Topic, UserHash, partition_of};
 use millrace_log::{Batch, Limits, Log};
 
 use crate::harness::{NOW, Server, read_answer};
 use tokio::io::AsyncWriteExt;
 
-fn events_of(log: &Log, position: &str) -> (String, i64, Kind) {
+pub(crate) fn event_at(log: &Log, position: &str) -> AnalyticsEvent {
     let (topic, at) = position.split_once('/').unwrap();
     assert_eq!(topic, "millrace.analytics.events");
     let (partition, offset) = at.split_once('@').unwrap();
@@ -26,7 +26,13 @@ fn events_of(log: &Log, position: &str) -> (String, i64, Kind) {
     assert_eq!(record.key, event.user.as_bytes());
     assert_eq!(partition, partition_of(UserHash::of(event.user), log.partitions()));
     assert_eq!(event.received_at_ms, NOW);
-    (event.user.to_owned(), event.timestamp_ms, event.kind)
+    event.to_owned()
+}
+
+fn events_of(log: &Log, position: &str) -> (String, i64, Kind) {
+    let event = event_at(log, position);
+    assert_eq!(event.event_id, None);
+    (event.user, event.timestamp_ms, event.kind)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,6 +61,12 @@ impl Health {
         self.trouble(Detail::Names).is_none()
     }
 
+    /// Every component by name, and whether it does its work.
+    pub fn components(&self) -> Vec<(&'static str, bool)> {
+        let components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
+        components.iter().map(|state| (state.name, state.trouble.is_none())).collect()
+    }
+
     /// From now on not ready, whatever the components say: the process is ending.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
@@ -138,6 +144,7 @@ mod tests {
         store.ready();
         assert!(health.ready());
         log.not_ready("no broker at 127.0.0.1:9092");
+        assert_eq!(health.components(), [("log", false), ("store", true)]);
         assert_eq!(health.trouble(Detail::Names).unwrap().detail, "not ready: log");
         assert_eq!(health.trouble(Detail::Reasons).unwrap().detail, "not ready: log: no broker at 127.0.0.1:9092");
         log.ready();

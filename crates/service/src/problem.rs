@@ -1,6 +1,8 @@
 //! Problem documents (RFC 9457): how everything that is not a success is answered.
 
 use std::borrow::Cow;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -16,6 +18,8 @@ use crate::status_of;
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MEDIA_TYPE: &str = "application/problem+json";
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+/// How far the times are spread at which those refused together are asked back, in seconds.
+const RETRY_SPREAD: u64 = 4;
 
 /// What went wrong with a request, in the words of the one list of codes. Its status follows from the code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +70,15 @@ impl Problem {
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
         Self { retry_after: Some(after), ..self }
+    }
+
+    /// Says when to try again: after this long or up to three seconds later, by chance, so that those who are refused
+    /// together do not come back together.
+    #[must_use]
+    pub fn retry_spread(self, after: Duration) -> Self {
+        // Every new state of the standard hasher has other keys, and only a thread's first one asks the system.
+        let chance = RandomState::new().hash_one(()) % RETRY_SPREAD;
+        self.retry_after(after + Duration::from_secs(chance))
     }
 
     /// The HTTP status.
@@ -141,6 +154,13 @@ mod tests {
         assert_eq!(response.headers()[RETRY_AFTER], "2");
         assert_eq!(Problem::new(Code::Unavailable, "").into_response().headers()[RETRY_AFTER], "1");
         assert!(!Problem::new(Code::NotFound, "").into_response().headers().contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn those_refused_together_are_asked_back_apart() {
+        let after = |_| Problem::new(Code::Overloaded, "").retry_spread(Duration::from_secs(2)).retry_after;
+        let times: std::collections::HashSet<_> = (0..200).filter_map(after).map(|after| after.as_secs()).collect();
+        assert_eq!(times, (2..6).collect());
     }
 
     #[test]

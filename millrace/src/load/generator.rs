@@ -47,6 +47,11 @@ impl Shape {
         Event { timestamp_ms, user, click: random.next() & 1 == 1 }
     }
 
+    /// Whether the event is one of a share, in hundredths of a percent, that does not depend on what is in it.
+    pub(crate) fn is_of(&self, number: u64, share: u32) -> bool {
+        share > 0 && SplitMix(!self.seed ^ number.wrapping_mul(0xd134_2543_de82_ef95)).below(10_000) < u64::from(share)
+    }
+
     /// First ms of every hour the events may fall into, the current one first.
     pub(crate) fn hour_starts(&self) -> impl Iterator<Item = u64> {
         let this_hour = self.now_ms - self.now_ms % HOUR_MS;
@@ -107,6 +112,9 @@ mod tests {
         let this_hour = shape.now_ms - shape.now_ms % HOUR_MS;
         let late = events.iter().filter(|event| event.timestamp_ms < this_hour).count();
         assert!((4_700..5_300).contains(&late), "{late}");
+        let twice = (0..shape.events).filter(|&n| shape.is_of(n, 500)).count();
+        assert!((4_700..5_300).contains(&twice), "{twice}");
+        assert!((0..1_000).all(|n| !shape.is_of(n, 0) && shape.is_of(n, 10_000)));
         let clicks = events.iter().filter(|event| event.click).count();
         assert!((49_000..51_000).contains(&clicks), "{clicks}");
         assert!(events.iter().all(|event| event.timestamp_ms <= shape.now_ms && event.user < 1_000));

@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) unknown: u64,
     pub(crate) not_sent: u64,
     pub(crate) retried: u64,
+    pub(crate) resent: u64,
+    pub(crate) duplicated: u64,
     pub(crate) took: Duration,
     pub(crate) settled_after: Duration,
     pub(crate) p50: Duration,
@@ -72,6 +74,8 @@ impl Report {
             "unknown": self.unknown,
             "not_sent": self.not_sent,
             "retried": self.retried,
+            "resent": self.resent,
+            "duplicated": self.duplicated,
             "seconds": self.took.as_secs_f64(),
             "per_second": self.throughput().round(),
             "settled_after_seconds": self.settled_after.as_secs_f64(),
@@ -111,8 +115,16 @@ impl fmt::Display for Report {
         writeln!(f, "{table}")?;
         writeln!(
             f,
-            "{} events: {} acknowledged, {} refused, {} of unknown outcome, {} not sent; {} sent again after a refusal",
-            self.events, self.acknowledged, self.refused, self.unknown, self.not_sent, self.retried
+            "{} events: {} acknowledged, {} refused, {} of unknown outcome, {} not sent; {} sent again after a refusal, {} \
+             of unknown outcome sent again, {} sent twice",
+            self.events,
+            self.acknowledged,
+            self.refused,
+            self.unknown,
+            self.not_sent,
+            self.retried,
+            self.resent,
+            self.duplicated
         )?;
         writeln!(
             f,
@@ -158,6 +170,8 @@ mod tests {
             unknown: 0,
             not_sent: 0,
             retried: 0,
+            resent: 0,
+            duplicated: 0,
             took: ms(1_000),
             settled_after: ms(5),
             p50: ms(1),

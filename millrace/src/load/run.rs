@@ -35,6 +35,12 @@ pub(crate) struct Plan {
     pub(crate) threads: usize,
     /// Events in one request; 1 posts each by itself.
     pub(crate) batch: u64,
+    /// Whether events carry ids.
+    pub(crate) ids: bool,
+    /// Whether an event of unknown outcome is sent again; only with ids.
+    pub(crate) resend_unknown: bool,
+    /// Share of events that are sent twice at the same time, in hundredths of a percent; only with ids.
+    pub(crate) duplicates: u32,
     /// Events a second; none means as fast as answers come.
     pub(crate) rate: Option<f64>,
     /// For one connect, one request, one answer.
@@ -97,6 +103,8 @@ async fn send(plan: &Arc<Plan>, shared: &Arc<Shared>) -> Result<Seen, LoadError>
         all.refused += part.refused;
         all.unknown += part.unknown;
         all.retried += part.retried;
+        all.resent += part.resent;
+        all.duplicated += part.duplicated;
     }
     Ok(all)
 }
@@ -106,13 +114,15 @@ fn send_part(thread: usize, plan: &Arc<Plan>, shared: &Arc<Shared>) -> std::io::
     let local = tokio::task::LocalSet::new();
     let seen = Rc::new(RefCell::new(Seen::default()));
     let renderers: Vec<Rc<Renderer>> =
-        plan.commands.iter().map(|target| Rc::new(Renderer::new(&plan.run, &target.authority))).collect();
+        plan.commands.iter().map(|target| Rc::new(Renderer::new(&plan.run, &target.authority, plan.ids))).collect();
     let begin = Instant::now();
     for connection in (thread..plan.connections).step_by(plan.threads) {
         let renderer = renderers[connection % renderers.len()].clone();
+        // A twin goes to another service if there is one.
+        let twin = renderers[(connection + 1) % renderers.len()].clone();
         let (plan, shared, seen) = (plan.clone(), shared.clone(), seen.clone());
         local.spawn_local(async move {
-            Sender::new(&plan, &renderer, &shared, &seen, begin).run(connection as u64).await;
+            Sender::new(&plan, &renderer, &twin, &shared, &seen, begin).run(connection as u64).await;
         });
     }
     runtime.block_on(local);
@@ -140,6 +150,8 @@ fn report(
         unknown: seen.unknown,
         not_sent: plan.shape.events - seen.acknowledged - seen.refused - seen.unknown,
         retried: seen.retried,
+        resent: seen.resent,
+        duplicated: seen.duplicated,
         took,
         settled_after,
         p50: seen.latencies.quantile(0.5),

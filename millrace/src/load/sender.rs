@@ -1,23 +1,19 @@
-//! One connection's part of a load: every event of its share is sent once, and resent only when the answer said that it
-//! is not in the log.
+//! One connection's part of a load: every event of its share is sent once, and sent again when the answer said that it is
+//! not in the log; with ids, if the load is to do so, also when nobody knows.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::{self, Verdict};
-use super::client::{Connection, Lost};
+use super::answer::Verdict;
+use super::client::Connection;
+use super::exchange::{Ended, PAUSE, exchange};
 use super::latency::Latencies;
 use super::oracle::Oracle;
 use super::render::Renderer;
 use super::run::Plan;
-
-/// The longest pause that a server's Retry-After is followed for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The pause when the server names none, and between attempts to connect.
-const PAUSE: Duration = Duration::from_millis(50);
+use super::twin::{Copies, Twin};
 
 /// What a part of the load saw.
 #[derive(Debug, Default)]
@@ -34,6 +30,10 @@ pub(crate) struct Seen {
     pub(crate) unknown: u64,
     /// Events sent again because the server said that they were not in the log, or because no connection took them.
     pub(crate) retried: u64,
+    /// Events sent again because their outcome was unknown.
+    pub(crate) resent: u64,
+    /// Second copies of events that were answered.
+    pub(crate) duplicated: u64,
 }
 
 /// What all parts of a load share.
@@ -47,28 +47,39 @@ pub(crate) struct Shared {
 
 /// Sends one connection's share.
 pub(crate) struct Sender<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) renderer: &'a Renderer,
-    pub(crate) shared: &'a Shared,
-    pub(crate) seen: &'a RefCell<Seen>,
-    pub(crate) begin: Instant,
+    plan: &'a Plan,
+    renderer: &'a Renderer,
+    shared: &'a Shared,
+    seen: &'a RefCell<Seen>,
+    begin: Instant,
     connection: Option<Connection>,
+    twin: Twin<'a>,
     request: Vec<u8>,
     body: Vec<u8>,
-    pending: Vec<u64>,
+    numbers: Vec<u64>,
+    pending: Vec<Pending>,
+}
+
+/// An event whose outcome is not settled.
+struct Pending {
+    number: u64,
+    /// It may be in the log already.
+    doubtful: bool,
 }
 
 impl<'a> Sender<'a> {
-    /// A sender that is not connected yet.
+    /// A sender that is not connected yet; second copies go where `twin` says.
     pub(crate) fn new(
         plan: &'a Plan,
         renderer: &'a Renderer,
+        twin: &'a Renderer,
         shared: &'a Shared,
         seen: &'a RefCell<Seen>,
         begin: Instant,
     ) -> Self {
-        let (connection, request, body, pending) = (None, Vec::new(), Vec::new(), Vec::new());
-        Self { plan, renderer, shared, seen, begin, connection, request, body, pending }
+        let (request, body, numbers, pending) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let twin = Twin::new(plan, twin);
+        Self { plan, renderer, shared, seen, begin, connection: None, twin, request, body, numbers, pending }
     }
 
     /// Sends every `connections`-th request, beginning with the one of this number.
@@ -76,7 +87,7 @@ impl<'a> Sender<'a> {
         let (batch, events) = (self.plan.batch, self.plan.shape.events);
         for request in (first..events.div_ceil(batch)).step_by(self.plan.connections) {
             let start = request * batch;
-            let due = self.plan.rate.map(|rate| self.begin + Duration::from_secs_f64(start as f64 / rate));
+            let due = self.plan.rate.map(|rate| self.begin + std::time::Duration::from_secs_f64(start as f64 / rate));
             if let Some(due) = due {
                 sleep_until(due).await;
             }
@@ -84,7 +95,8 @@ impl<'a> Sender<'a> {
                 return;
             }
             self.pending.clear();
-            self.pending.extend(start..events.min(start + batch));
+            let numbers = start..events.min(start + batch);
+            self.pending.extend(numbers.map(|number| Pending { number, doubtful: false }));
             let sent = self.pending.len() as u64;
             self.settle_all(due).await;
             self.shared.done.fetch_add(sent, Ordering::Relaxed);
@@ -95,51 +107,28 @@ impl<'a> Sender<'a> {
     async fn settle_all(&mut self, due: Option<Instant>) {
         let patience_ends = Instant::now() + self.plan.patience;
         self.render();
+        self.twin.choose(self.pending.iter().map(|pending| pending.number));
         loop {
             if !self.connect(patience_ends).await {
-                self.end_pending(Verdict::Rejected);
-                return;
+                return self.give_up();
             }
-            let Some(connection) = &mut self.connection else { continue };
             let sent_at = Instant::now();
-            let (verdicts, pause) = match connection.exchange(&self.request, self.plan.timeout).await {
-                Ok(answer) => {
-                    let began = due.unwrap_or(sent_at).min(sent_at);
-                    self.seen.borrow_mut().latencies.record(began.elapsed());
-                    let listed = matches!(answer.status, 200 | 207) || (self.plan.batch > 1 && answer.status >= 400);
-                    let verdicts = match listed.then(|| answer::of_batch(answer.body, self.pending.len())).flatten() {
-                        Some(verdicts) => Verdicts::Each(verdicts),
-                        // Some of a 207 is not stored, and without its list nobody knows what.
-                        None if answer.status == 207 => Verdicts::All(Verdict::Unknown),
-                        None => Verdicts::All(answer::of_request(answer.status, answer.body)),
-                    };
-                    let pause = answer.retry_after.map_or(PAUSE, Duration::from_secs).min(LONGEST_PAUSE);
-                    if !answer.reusable {
-                        self.connection = None;
-                    }
-                    (verdicts, pause)
-                }
-                Err(lost) => {
-                    self.connection = None;
-                    let verdict = match lost {
-                        Lost::Unsent => Verdict::Later,
-                        Lost::Unanswered => Verdict::Unknown,
-                    };
-                    (Verdicts::All(verdict), PAUSE)
-                }
-            };
-            self.take(&verdicts);
+            let (events, batch, timeout) = (self.pending.len(), self.plan.batch > 1, self.plan.timeout);
+            let first = exchange(&mut self.connection, &self.request, events, batch, timeout);
+            let (ended, copies) = tokio::join!(first, self.twin.send());
+            if let Some(answered) = ended.answered {
+                self.seen.borrow_mut().latencies.record(answered - due.unwrap_or(sent_at).min(sent_at));
+            }
+            take(&mut self.pending, self.plan, &mut self.seen.borrow_mut(), &ended, &copies);
             if self.pending.is_empty() {
                 return;
             }
-            if Instant::now() + pause >= patience_ends {
-                self.shared.gave_up.store(true, Ordering::Relaxed);
-                self.end_pending(Verdict::Rejected);
-                return;
+            if Instant::now() + ended.pause >= patience_ends {
+                return self.give_up();
             }
-            self.seen.borrow_mut().retried += self.pending.len() as u64;
-            sleep(pause).await;
+            sleep(ended.pause).await;
             self.render();
+            self.twin.choose(std::iter::empty());
         }
     }
 
@@ -148,7 +137,6 @@ impl<'a> Sender<'a> {
         while self.connection.is_none() {
             let left = patience_ends.saturating_duration_since(Instant::now());
             if left.is_zero() || self.shared.gave_up.load(Ordering::Relaxed) {
-                self.shared.gave_up.store(true, Ordering::Relaxed);
                 return false;
             }
             match Connection::open(&self.renderer.authority, left.min(self.plan.timeout)).await {
@@ -160,47 +148,63 @@ impl<'a> Sender<'a> {
     }
 
     fn render(&mut self) {
-        match *self.pending {
-            [number] if self.plan.batch == 1 => {
-                self.renderer.single(self.plan.shape.event(number), &mut self.request);
-            }
-            _ => self.renderer.batch(&self.plan.shape, &self.pending, &mut self.body, &mut self.request),
-        }
+        self.numbers.clear();
+        self.numbers.extend(self.pending.iter().map(|pending| pending.number));
+        let (shape, batch) = (&self.plan.shape, self.plan.batch > 1);
+        self.renderer.events(shape, batch, &self.numbers, &mut self.body, &mut self.request);
     }
 
-    /// Books what is settled and keeps the rest pending.
-    fn take(&mut self, verdicts: &Verdicts) {
-        let mut index = 0;
+    /// Books what is still pending when patience has ended, and tells the others.
+    fn give_up(&mut self) {
+        self.shared.gave_up.store(true, Ordering::Relaxed);
         let mut seen = self.seen.borrow_mut();
-        self.pending.retain(|&number| {
-            let verdict = match verdicts {
-                Verdicts::All(verdict) => *verdict,
-                Verdicts::Each(verdicts) => verdicts[index],
-            };
-            index += 1;
-            let event = self.plan.shape.event(number);
-            match verdict {
-                Verdict::Acknowledged => {
-                    seen.acknowledged += 1;
-                    seen.oracle.acknowledged(event);
-                }
-                Verdict::Unknown => {
-                    seen.unknown += 1;
-                    seen.oracle.unknown(event);
-                }
-                Verdict::Rejected => seen.refused += 1,
-                Verdict::Later => return true,
-            }
-            false
-        });
-    }
-
-    fn end_pending(&mut self, verdict: Verdict) {
-        self.take(&Verdicts::All(verdict));
+        for pending in self.pending.drain(..) {
+            seen.book(self.plan, pending.number, if pending.doubtful { Verdict::Unknown } else { Verdict::Rejected });
+        }
     }
 }
 
-enum Verdicts {
-    All(Verdict),
-    Each(Vec<Verdict>),
+/// Books what is settled and keeps the rest pending.
+fn take(pending: &mut Vec<Pending>, plan: &Plan, seen: &mut Seen, ended: &Ended, copies: &Copies<'_>) {
+    let mut index = 0;
+    seen.duplicated += copies.answered();
+    pending.retain_mut(|pending| {
+        let verdicts = [Some(ended.verdict(index)), copies.verdict(pending.number)];
+        index += 1;
+        let any = |verdict| verdicts.contains(&Some(verdict));
+        pending.doubtful |= any(Verdict::Unknown);
+        let settled = if any(Verdict::Acknowledged) {
+            Verdict::Acknowledged
+        } else if any(Verdict::Unknown) && plan.resend_unknown {
+            seen.resent += 1;
+            return true;
+        } else if any(Verdict::Unknown) || (pending.doubtful && any(Verdict::Rejected)) {
+            Verdict::Unknown
+        } else if verdicts[0] == Some(Verdict::Rejected) {
+            Verdict::Rejected
+        } else {
+            seen.retried += 1;
+            return true;
+        };
+        seen.book(plan, pending.number, settled);
+        false
+    });
+}
+
+impl Seen {
+    /// Books an event that is settled, once, however often it was sent.
+    fn book(&mut self, plan: &Plan, number: u64, verdict: Verdict) {
+        let event = plan.shape.event(number);
+        match verdict {
+            Verdict::Acknowledged => {
+                self.acknowledged += 1;
+                self.oracle.acknowledged(event);
+            }
+            Verdict::Unknown => {
+                self.unknown += 1;
+                self.oracle.unknown(event);
+            }
+            Verdict::Rejected | Verdict::Later => self.refused += 1,
+        }
+    }
 }

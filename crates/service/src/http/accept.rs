@@ -119,5 +119,5 @@ fn refuse(stream: &TcpStream, why: Refused) {
         Refused::PerIp => ("per-ip", "too many connections from this address"),
     };
     counter!(REFUSED, "reason" => reason).increment(1);
-    let _ = stream.try_write(&Problem::new(Code::Overloaded, detail).into_http1());
+    let _ = stream.try_write(&Problem::new(Code::Overloaded, detail).retry_spread(super::RETRY).into_http1());
 }

@@ -40,12 +40,15 @@ pub(super) struct Exchange {
 /// A request under way: until its answer's body is handed over or dropped.
 struct Ticket {
     guard: Arc<Guard>,
-    in_flight: Arc<AtomicUsize>,
+    /// Not while it waits to be looked at.
+    in_flight: Option<Arc<AtomicUsize>>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
         self.guard.end();
     }
 }
@@ -77,8 +80,12 @@ impl Exchange {
     pub(super) async fn answer(&self, request: Request<Incoming>, guard: Arc<Guard>, peer: Peer) -> Response<Tracked> {
         let version = request.version();
         guard.begin(version == Version::HTTP_2);
+        let mut ticket = Ticket { guard, in_flight: None };
+        if let Some(left) = ticket.guard.too_soon() {
+            tokio::time::sleep(left).await;
+        }
         let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { guard, in_flight: self.in_flight.clone() };
+        ticket.in_flight = Some(self.in_flight.clone());
         // Closing with an unread body sends a reset, and the client would lose an answer it must not lose.
         if !request.body().is_end_stream() && version != Version::HTTP_2 {
             ticket.guard.linger();
@@ -90,6 +97,9 @@ impl Exchange {
         let status = response.status();
         if status != StatusCode::NO_CONTENT {
             response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+                ticket.guard.sent_away();
+            }
             if status.is_client_error() || status.is_server_error() {
                 response = as_problem(response);
                 // Part of the request may still be on its way, and nobody is going to read it.
@@ -107,7 +117,8 @@ impl Exchange {
     fn admit(&self, request: &Request<Incoming>, others: usize, peer: Peer) -> Result<(), Problem> {
         let limits = &self.limits;
         if others >= limits.in_flight {
-            return Err(Problem::new(Code::Overloaded, "too many requests are under way"));
+            let problem = Problem::new(Code::Overloaded, "too many requests are under way");
+            return Err(problem.retry_spread(super::RETRY));
         }
         if let Some(rate) = &self.rate {
             rate.check(peer)?;

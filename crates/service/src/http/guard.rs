@@ -12,6 +12,10 @@ use tokio::time::Instant;
 
 use super::HttpLimits;
 
+/// How long a connection whose last request was answered 503 or 429 is left before its next one is looked at. Clients that
+/// come back at once would otherwise cost more than those that are served.
+const PAUSE: Duration = Duration::from_millis(200);
+
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// What the server wants of a connection.
@@ -51,6 +55,7 @@ pub(super) struct Guard {
     head_since: AtomicU64,
     idle_since: AtomicU64,
     blocked_since: AtomicU64,
+    sent_away: AtomicU64,
     in_flight: AtomicU32,
     /// Number of requests so far: tells the socket wrapper that a head has ended.
     requests: AtomicU32,
@@ -75,6 +80,7 @@ impl Guard {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(now()),
             blocked_since: AtomicU64::new(0),
+            sent_away: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             h2: AtomicBool::new(false),
@@ -99,6 +105,20 @@ impl Guard {
     pub(super) fn end(&self) {
         self.idle_since.store(now(), Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A request was answered that there is no room for it now.
+    pub(super) fn sent_away(&self) {
+        self.sent_away.store(now(), Ordering::Relaxed);
+    }
+
+    /// How much longer the client is to be left alone, if it came back too soon.
+    pub(super) fn too_soon(&self) -> Option<Duration> {
+        let since = self.sent_away.load(Ordering::Relaxed);
+        if since == 0 {
+            return None;
+        }
+        PAUSE.checked_sub(Duration::from_millis(now().saturating_sub(since))).filter(|left| !left.is_zero())
     }
 
     pub(super) fn requests(&self) -> u32 {

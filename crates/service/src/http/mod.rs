@@ -18,9 +18,12 @@ mod rate;
 
 pub use accept::serve;
 pub use bind::{BindError, Reserved, reserve};
-pub use body::read_body;
+pub use body::{BodyMemory, HeldBody, read_body};
 pub use limits::HttpLimits;
 pub(crate) use metrics::describe as describe_metrics;
+
+/// When those come back who are refused because too much is under way: then, or a little later.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Marks a response with an error status whose body is not to be replaced by a problem document: put it into the
 /// response's extensions.

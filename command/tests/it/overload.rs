@@ -1,0 +1,76 @@
+//! More than there is room for: refused at once, and asked back at different times.
+
+use std::collections::HashSet;
+
+use millrace_command::Config;
+use millrace_service::config::Size;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::{Server, batch_request, read_answer};
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// Bodies that never end hold what they have sent. The next one is refused as soon as it passes what is left, while single
+/// events, which have no body, go on; and there is room again when the bodies are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_under_way_are_bounded_together() {
+    let mut config = Config { body_memory: Size(256 << 10), ..Config::default() };
+    config.limits.body_bytes = Size(128 << 10);
+    config.limits.inflated_bytes = Size(256 << 10);
+    let server = Server::with(config).await;
+    let whole = format!("[{}]", " ".repeat(100 << 10));
+    let request = batch_request(JSON, &whole);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        stream.write_all(&request[..request.len() - 1]).await.unwrap();
+        held.push(stream);
+    }
+    // When both are held is not to be seen from here: the third is refused from then on.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let mut times = HashSet::new();
+    while times.len() < 2 {
+        assert!(std::time::Instant::now() < end, "refused with these only: {times:?}");
+        let answer = server.send(&request).await;
+        if answer.status == 503 {
+            assert_eq!(answer.json()["code"], "overloaded", "{answer:?}");
+            times.insert(answer.header("retry-after").unwrap().to_owned());
+        }
+    }
+    assert_eq!(server.post("timestamp=1&user=a&click").await.status, 204);
+    for mut stream in held {
+        stream.write_all(b"]").await.unwrap();
+        assert_eq!(read_answer(&mut stream, &mut Vec::new()).await.status, 200);
+    }
+    assert_eq!(server.send(&request).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_above_the_cap_are_refused_at_once_with_different_times() {
+    let mut config = Config::default();
+    config.limits.in_flight = 1;
+    let server = Server::with(config).await;
+    let mut held = server.connect().await;
+    let request = batch_request(&format!("{JSON}Expect: 100-continue\r\n"), "[]");
+    held.write_all(&request[..request.len() - 2]).await.unwrap();
+    // The server asks for the body: the request is under way.
+    let mut interim = [0; 25];
+    held.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut times = HashSet::new();
+    for _ in 0..100 {
+        let answer = server.post("timestamp=1&user=a&click").await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("overloaded")), "{answer:?}");
+        times.insert(answer.header("retry-after").unwrap().to_owned());
+    }
+    assert!(times.len() > 1, "{times:?}");
+    // A client that asks again at once on its connection is left waiting: the answers are a pause apart.
+    let mut stream = server.connect().await;
+    let begin = std::time::Instant::now();
+    stream.write_all("GET /pixel.gif?user=a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(4).as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(read_answer(&mut stream, &mut rest).await.status, 503);
+    }
+    assert!(begin.elapsed() >= std::time::Duration::from_millis(590), "{:?}", begin.elapsed());
+}
