@@ -1,4 +1,4 @@
-//! Which representation a client wants (RFC 9110, 12.5.1).
+//! Which representation a client wants (RFC 9110, 12.5.1). The first of those available is the default.
 
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue};
@@ -52,22 +52,27 @@ impl Format {
     }
 
     fn negotiated(request: &HeaderMap) -> Option<Self> {
-        let mut empty = true;
-        let ranges: Vec<String> = request
-            .get_all(ACCEPT)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-            .filter(|range| !range.trim_ascii().is_empty())
-            .inspect(|_| empty = false)
-            .filter_map(readable)
-            .collect();
-        if empty {
-            return Some(Self::Text);
-        }
-        let accept: Accept = ranges.join(",").parse().ok()?;
-        let chosen = accept.negotiate(&AVAILABLE)?;
-        AVAILABLE.iter().position(|media| media == chosen).map(|i| Self::ALL[i])
+        chosen(request, &AVAILABLE).map(|i| Self::ALL[i])
     }
+}
+
+/// Which of the media types that are available a request asks for; `None` if it takes none of them.
+pub(crate) fn chosen(request: &HeaderMap, available: &[MediaType<'static>]) -> Option<usize> {
+    let mut empty = true;
+    let ranges: Vec<String> = request
+        .get_all(ACCEPT)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter(|range| !range.trim_ascii().is_empty())
+        .inspect(|_| empty = false)
+        .filter_map(readable)
+        .collect();
+    if empty {
+        return Some(0);
+    }
+    let accept: Accept = ranges.join(",").parse().ok()?;
+    let chosen = accept.negotiate(available)?;
+    available.iter().position(|media| media == chosen)
 }
 
 /// A media range as `headers-accept` compares it. One that cannot be read is left out, not held against its neighbours:

@@ -7,22 +7,19 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwapOption, Guard};
 use millrace_contracts::Hour;
-use millrace_store::Answer;
 use tokio::sync::Mutex;
 
 use crate::http::Clock;
 use crate::page::{Keep, Page};
-use crate::{Config, Hours, Tier, metrics};
+use crate::{Config, Hours, Known, Missed, Tier, metrics};
 
 /// What is known about an hour.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Its counts.
     Known(Box<Page>),
-    /// Its read model is not known to be complete.
-    Rebuilding,
-    /// No read model can be reached.
-    Unavailable,
+    /// Why there are none.
+    Missed(Missed),
 }
 
 /// What was known about an hour, and when.
@@ -33,6 +30,8 @@ pub(crate) struct Checked {
     at_ms: i64,
     /// Rises by one with every check.
     generation: u64,
+    /// Whether a store answered, be it that it cannot tell.
+    pub(crate) answered: bool,
     pub(crate) outcome: Outcome,
 }
 
@@ -101,19 +100,21 @@ impl Current {
         let begun_ms = clock();
         let found = hours.read(hour, hour).await;
         let generation = previous.map_or(0, |checked| checked.generation) + 1;
-        let (at_ms, outcome) = match found.map(|found| found.answer) {
-            Ok(Answer::Known(totals)) => {
-                (begun_ms, Outcome::Known(Box::new(Page::new(&totals, Tier::Memory, Keep::Moment, begun_ms))))
+        let answered = !matches!(found, Err(Missed::Unavailable));
+        let (at_ms, outcome) = match found {
+            Ok(known) => {
+                let page = Page::new(Known { tier: Tier::Memory, ..known }, Keep::Moment, clock());
+                (begun_ms, Outcome::Known(Box::new(page)))
             }
-            Ok(Answer::Rebuilding) => (clock(), Outcome::Rebuilding),
-            Err(_) => {
+            Err(missed) => {
+                let now_ms = clock();
                 let outcome = match previous.filter(|checked| checked.hour == hour).map(|checked| &checked.outcome) {
-                    Some(Outcome::Known(page)) => Outcome::Known(Box::new(Page::clone(page).into_stale())),
-                    Some(Outcome::Rebuilding | Outcome::Unavailable) | None => Outcome::Unavailable,
+                    Some(Outcome::Known(page)) if !answered => Outcome::Known(Box::new(page.to_stale(now_ms))),
+                    _ => Outcome::Missed(missed),
                 };
-                (clock(), outcome)
+                (now_ms, outcome)
             }
         };
-        Checked { hour, at_ms, generation, outcome }
+        Checked { hour, at_ms, generation, answered, outcome }
     }
 }

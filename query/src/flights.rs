@@ -65,7 +65,7 @@ mod tests {
         {
             let mut first = Box::pin(flights.join(hour, std::future::pending()));
             assert!(first.as_mut().now_or_never().is_none());
-            let mut second = Box::pin(flights.join(hour, async { Outcome::Rebuilding }));
+            let mut second = Box::pin(flights.join(hour, async { Outcome::Missed(crate::Missed::Rebuilding) }));
             assert!(second.as_mut().now_or_never().is_none(), "the first reads");
             assert_eq!(flights.lock().len(), 1);
             drop(first);

@@ -1,19 +1,13 @@
-//! Which read model answers for which hour.
+//! The port to the read models: what is asked of them, and what they may answer.
 
-use std::future::Future;
-use std::time::Duration;
-
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millrace_contracts::{Hour, Next};
-use millrace_store::{Answer, Archive, LiveHours, StoreError};
-
-use crate::metrics;
+use millrace_contracts::{Code, Hour};
+use millrace_store::Totals;
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
-    /// The body of the current hour, kept in this process.
+    /// This process: the body of the current hour, or numbers that were answered before.
     Memory,
     /// Redis.
     Redis,
@@ -32,92 +26,52 @@ impl Tier {
     }
 }
 
-/// What a read model said, and which one.
-#[derive(Debug, Clone, Copy)]
-pub struct Found {
-    /// The counts, or that they are not known to be complete.
-    pub answer: Answer,
-    /// The read model that answered.
+/// The counts of an hour, and how fresh they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The counts.
+    pub totals: Totals,
+    /// Who answered.
     pub tier: Tier,
+    /// When the numbers began to be read from their store, in ms since the epoch: they hold all that it held then.
+    pub as_of_ms: i64,
+    /// Whether the store that should have answered did not, so that the numbers may lag behind it.
+    pub stale: bool,
 }
 
-/// The read models, seen from HTTP. An error means that none of them could answer in time.
+/// Why an hour's counts cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// No read model that answers is known to be complete.
+    Rebuilding,
+    /// No read model answers.
+    Unavailable,
+    /// Too many reads of the archive are under way.
+    Overloaded,
+}
+
+impl Missed {
+    /// The code, and the words for a person.
+    pub(crate) const fn code(self) -> (Code, &'static str) {
+        match self {
+            Self::Rebuilding => (Code::Rebuilding, "the hour's counts are being built again; try again soon"),
+            Self::Unavailable => (Code::Unavailable, "no read model can be reached; try again soon"),
+            Self::Overloaded => (Code::Overloaded, "too many reads of the archive are under way; try again soon"),
+        }
+    }
+}
+
+/// The read models, seen from HTTP.
 pub trait Hours: Send + Sync + 'static {
     /// The counts of `hour`, when `current` is the hour that runs now.
-    fn read(&self, hour: Hour, current: Hour) -> BoxFuture<'_, Result<Found, StoreError>>;
-}
+    fn read(&self, hour: Hour, current: Hour) -> BoxFuture<'_, Result<Known, Missed>>;
 
-/// The read models of a process.
-#[derive(Clone)]
-pub struct Reads {
-    /// Redis, where there is one.
-    pub live: Option<LiveHours>,
-    /// Every hour.
-    pub archive: Archive,
-    /// How many hours before the current one are in `live`.
-    pub live_hours: u32,
-}
+    /// The counts of each hour from `from` up to but without `to`, in one read. Not for hours from [`first_live`] to the
+    /// current one, which have a fresher place.
+    ///
+    /// [`first_live`]: Self::first_live
+    fn bulk(&self, from: Hour, to: Hour, current: Hour) -> BoxFuture<'_, Result<Vec<Known>, Missed>>;
 
-/// The read models in the order in which they are asked: live hours of Redis, then, and for all other hours, of the
-/// archive.
-pub struct Tiers {
-    reads: Reads,
-    timeout: Duration,
-}
-
-impl Tiers {
-    /// `timeout` bounds the time given to each read model.
-    pub fn new(reads: Reads, timeout: Duration) -> Self {
-        Self { reads, timeout }
-    }
-
-    async fn within(
-        &self,
-        tier: Tier,
-        read: impl Future<Output = Result<Answer, StoreError>>,
-    ) -> Result<Found, StoreError> {
-        let answer = match tokio::time::timeout(self.timeout, read).await {
-            Ok(answer) => answer,
-            Err(_) => Err(StoreError { next: Next::Retry, why: format!("no answer within {:?}", self.timeout) }),
-        };
-        answer.map(|answer| Found { answer, tier }).inspect_err(|error| {
-            metrics::store_error(tier);
-            // Counted each; readiness logs the change.
-            tracing::debug!(store = tier.as_str(), error = error.why, "a read model does not answer");
-        })
-    }
-}
-
-impl Hours for Tiers {
-    fn read(&self, hour: Hour, current: Hour) -> BoxFuture<'_, Result<Found, StoreError>> {
-        async move {
-            if let Some(live) = &self.reads.live
-                && is_live(hour, current, self.reads.live_hours)
-                && live.covers(hour)
-                && let Ok(found) = self.within(Tier::Redis, live.hour(hour)).await
-            {
-                return Ok(found);
-            }
-            // Redis that is away says nothing about the archive, which has every hour.
-            self.within(Tier::Archive, self.reads.archive.hour(hour)).await
-        }
-        .boxed()
-    }
-}
-
-/// A future hour is not live: Redis' window ends with the current one.
-fn is_live(hour: Hour, current: Hour, live_hours: u32) -> bool {
-    hour <= current && hour >= current.plus(-i64::from(live_hours))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_window_is_the_current_hour_and_those_before() {
-        let current = Hour::from_index(1_000);
-        let live: Vec<i64> = (970..1_005).filter(|&i| is_live(Hour::from_index(i), current, 24)).collect();
-        assert_eq!(live, (976..=1_000).collect::<Vec<_>>());
-    }
+    /// The first hour that [`read`](Self::read) answers from a fresher place than the archive.
+    fn first_live(&self, current: Hour) -> Hour;
 }

@@ -12,21 +12,27 @@ use axum::routing::get;
 use millrace_contracts::{Code, Hour, Names};
 use millrace_service::Problem;
 use millrace_service::health::Health;
-use millrace_store::Answer;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 
 use crate::accept::Format;
-use crate::current::{Current, Outcome};
+use crate::current::{Checked, Current, Outcome};
 use crate::flights::Flights;
+use crate::live::{self, Live};
 use crate::metrics::{self, Metrics};
 use crate::page::{Keep, Page};
 use crate::readiness::Readiness;
-use crate::{Config, Hours, params, registry};
+use crate::{Config, Hours, Missed, params, range, registry};
 
 /// Tells the time in ms since the epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// When a client that got a 503 may ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The shortest body that is compressed where its length is known.
+const COMPRESSED_FROM: u64 = 1_024;
 
 /// The system's clock.
 pub fn system_clock() -> Clock {
@@ -36,25 +42,40 @@ pub fn system_clock() -> Clock {
     })
 }
 
-/// Every route of the query service's public port.
-pub fn router(config: &Config, hours: Arc<dyn Hours>, names: &Names, health: &Health, clock: Clock) -> Router {
-    routes(&App::new(config, hours, health, clock), names, health)
+/// Every route of the query service's public port. Live streams end when `stop` is cancelled.
+pub fn router(
+    config: &Config,
+    hours: Arc<dyn Hours>,
+    names: &Names,
+    health: &Health,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Router {
+    routes(&App::new(config, hours, health, clock, stop), names, health)
 }
 
 pub(crate) fn routes(app: &Arc<App>, names: &Names, health: &Health) -> Router {
     let health = health.router().route_layer(middleware::from_fn_with_state(Arc::clone(app), probe));
+    let compressed = Router::new()
+        .route("/analytics/range", get(range::range))
+        .with_state(Arc::clone(app))
+        .merge(registry::router(names))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM)));
     Router::new()
         .route("/analytics", get(analytics))
+        .route("/analytics/live", get(live::live))
         .with_state(Arc::clone(app))
+        .merge(compressed)
         .merge(health)
-        .merge(registry::router(names))
         .fallback(async || Problem::new(Code::NotFound, "no such route"))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "the route has no such method"))
 }
 
 pub(crate) struct App {
-    hours: Arc<dyn Hours>,
-    clock: Clock,
+    pub(crate) hours: Arc<dyn Hours>,
+    pub(crate) clock: Clock,
+    pub(crate) live: Live,
+    pub(crate) range_hours: u32,
     current: Current,
     flights: Flights,
     metrics: Metrics,
@@ -83,10 +104,18 @@ async fn analytics(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 impl App {
-    pub(crate) fn new(config: &Config, hours: Arc<dyn Hours>, health: &Health, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        hours: Arc<dyn Hours>,
+        health: &Health,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             hours,
             clock,
+            live: Live::new(config, stop),
+            range_hours: config.range_hours,
             current: Current::new(config),
             flights: Flights::default(),
             metrics: Metrics::new(),
@@ -96,45 +125,51 @@ impl App {
 
     /// Looks at the stores, unless that was done a moment ago, so that readiness is true on every listener.
     pub(crate) async fn look(&self) {
-        let hour = Hour::of_ms((self.clock)());
-        let checked = self.current.get(hour, &*self.hours, &self.clock).await;
-        self.readiness.note(&checked.outcome);
+        self.check(Hour::of_ms((self.clock)())).await;
+    }
+
+    /// What is known of the current hour.
+    pub(crate) async fn check(&self, current: Hour) -> Arc<Checked> {
+        let checked = self.current.get(current, &*self.hours, &self.clock).await;
+        self.readiness.note(checked.answered);
+        checked
+    }
+
+    /// What is known of any other hour.
+    pub(crate) async fn look_up(&self, hour: Hour, current: Hour) -> Arc<Outcome> {
+        let read = async {
+            let keep = if hour < current { Keep::Minute } else { Keep::Moment };
+            match self.hours.read(hour, current).await {
+                Ok(known) => Outcome::Known(Box::new(Page::new(known, keep, (self.clock)()))),
+                Err(missed) => Outcome::Missed(missed),
+            }
+        };
+        self.flights.join(hour, read).await
     }
 
     async fn read(&self, hour: Hour, current: Hour, format: Format, request: &HeaderMap) -> Response {
         if hour == current {
-            let checked = self.current.get(hour, &*self.hours, &self.clock).await;
-            self.readiness.note(&checked.outcome);
-            return self.answer(&checked.outcome, format, request);
+            return self.answer(&self.check(hour).await.outcome, format, request);
         }
-        let keep = if hour < current { Keep::Minute } else { Keep::Moment };
-        let outcome = self.flights.join(hour, self.look_up(hour, current, keep)).await;
-        self.answer(&outcome, format, request)
-    }
-
-    async fn look_up(&self, hour: Hour, current: Hour, keep: Keep) -> Outcome {
-        let begun_ms = (self.clock)();
-        match self.hours.read(hour, current).await {
-            Ok(found) => match found.answer {
-                Answer::Known(totals) => Outcome::Known(Box::new(Page::new(&totals, found.tier, keep, begun_ms))),
-                Answer::Rebuilding => Outcome::Rebuilding,
-            },
-            Err(_) => Outcome::Unavailable,
-        }
+        self.answer(&*self.look_up(hour, current).await, format, request)
     }
 
     fn answer(&self, outcome: &Outcome, format: Format, request: &HeaderMap) -> Response {
-        let (code, detail) = match outcome {
+        match outcome {
             Outcome::Known(page) => {
-                self.metrics.answered(page.tier(), page.is_stale());
-                return page.respond(format, request);
+                self.metrics.answered(page.known.tier, page.known.stale);
+                page.respond(format, request)
             }
-            Outcome::Rebuilding => (Code::Rebuilding, "the hour's counts are being built again; try again soon"),
-            Outcome::Unavailable => (Code::Unavailable, "no read model can be reached; try again soon"),
-        };
-        metrics::unanswered(code);
-        Problem::new(code, detail).retry_after(RETRY_AFTER).into_response()
+            Outcome::Missed(missed) => refused(*missed).into_response(),
+        }
     }
+}
+
+/// The 503 of an hour that cannot be told. Counted here.
+pub(crate) fn refused(missed: Missed) -> Problem {
+    let (code, detail) = missed.code();
+    metrics::unanswered(code);
+    Problem::new(code, detail).retry_after(RETRY_AFTER)
 }
 
 /// Health is asked for: look at the stores, unless that was done a moment ago.

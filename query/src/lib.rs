@@ -3,25 +3,35 @@
 //! A datum comes in from a read model ([`Reads`]: Redis for live hours, the archive for all) and goes out as one of
 //! three representations with headers that tell how fresh it is. The way of one request through the files: `http` parses
 //! (`params`, `accept`), asks `current` for the hour that runs now or `flights` for any other, both of which read through
-//! [`Hours`] and keep what they got as a ready-made `page`; `conditional` may turn that into a 304.
+//! [`Hours`] and keep what they got as a ready-made `page`; `conditional` may turn that into a 304. [`Tiers`] decides which
+//! read model answers, each behind its `breaker`, and never says less than it has `said`. `range` with `rows` and `live`
+//! are the same numbers, many at once and as they change.
 //!
 //! Not here: how the stores keep their numbers (`millrace-store`), who fills them (`millrace-materializer`), and the
-//! accept loop with its limits (`millrace-service`). Nothing but a look at the
-//! stores once a second, for readiness, runs unless a request asks for it.
+//! accept loop with its limits (`millrace-service`). Nothing but a look at the stores once a second, for readiness, runs
+//! unless a request asks for it or a live stream is open.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod accept;
+mod breaker;
 mod conditional;
 mod config;
 mod current;
+mod dashboard;
 mod flights;
 mod hours;
 mod http;
+mod live;
 mod metrics;
 mod page;
 mod params;
+mod range;
 mod readiness;
+mod refresh;
 mod registry;
+mod rows;
+mod said;
+mod tiers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +42,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use hours::{Found, Hours, Reads, Tier, Tiers};
+pub use hours::{Hours, Known, Missed, Tier};
 pub use http::{Clock, router, system_clock};
+pub use refresh::ask_by;
+pub use tiers::{Reads, Refresh, Tiers};
 
 /// Why the query service ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +58,7 @@ pub enum Error {
 /// Between two looks at the stores for readiness.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Serves reads on `listener` until `stop` is cancelled.
+/// Serves reads on `listener` until `stop` is cancelled, which ends live streams at once.
 ///
 /// The component `query` of `health` says whether a store could be read when it was last asked. `/readyz` asks, and so
 /// does a look a second, for listeners that only show what is known.
@@ -60,9 +72,10 @@ pub fn run(
     stop: CancellationToken,
 ) -> impl Future<Output = Result<(), Error>> + Send + 'static {
     // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
-    let hours = Arc::new(Tiers::new(reads, config.store_timeout.0));
-    let app = http::App::new(&config, hours, &health, system_clock());
-    let router = http::routes(&app, &names, &health);
+    let hours = Arc::new(Tiers::new(reads, &config, system_clock()));
+    let app = http::App::new(&config, hours, &health, system_clock(), stop.clone());
+    let status = dashboard::Status::new(config.watch.clone(), health.clone(), system_clock());
+    let router = http::routes(&app, &names, &health).merge(dashboard::router(status));
     async move {
         let looking = tokio::spawn(async move {
             loop {

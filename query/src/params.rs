@@ -1,4 +1,4 @@
-//! The query string of a read: one parameter, `timestamp`.
+//! The query strings of reads: `timestamp` of an hour; `from`, `to` and `step` of a range.
 
 use std::borrow::Cow;
 
@@ -16,40 +16,98 @@ pub(crate) fn timestamp(query: Option<&str>) -> Result<i64, Problem> {
     if let Some(value) = query.strip_prefix("timestamp=").and_then(plain) {
         return Ok(value);
     }
-    let mut found = None;
+    let [found] = values(query, [TIMESTAMP])?;
+    let Some(value) = found else {
+        return Err(Problem::new(Code::MissingField, "timestamp is missing: ms since the epoch").field(TIMESTAMP));
+    };
+    number(&value, TIMESTAMP, Hour::MAX.end_ms() - 1)
+}
+
+/// What is counted together in a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Hour,
+    /// A UTC day.
+    Day,
+}
+
+/// The hours a range asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// The hour that holds `from`.
+    pub(crate) from: Hour,
+    /// The first hour that begins at `to` or later.
+    pub(crate) to: Hour,
+    pub(crate) step: Step,
+}
+
+/// The range a read asks for, of at most `most` hours.
+///
+/// # Errors
+/// A problem that names the parameter.
+pub(crate) fn range(query: Option<&str>, most: u32) -> Result<Range, Problem> {
+    let [from, to, step] = values(query.unwrap_or_default(), ["from", "to", "step"])?;
+    let bound = |value: Option<Cow<'_, str>>, name: &'static str| match value {
+        Some(value) => number(&value, name, Hour::MAX.end_ms()),
+        None => Err(Problem::new(Code::MissingField, format!("{name} is missing: ms since the epoch")).field(name)),
+    };
+    let (from_ms, to_ms) = (bound(from, "from")?, bound(to, "to")?);
+    let step = match step.as_deref() {
+        None | Some("hour") => Step::Hour,
+        Some("day") => Step::Day,
+        Some(_) => return Err(Problem::new(Code::InvalidField, "hour or day").field("step")),
+    };
+    if to_ms <= from_ms {
+        return Err(Problem::new(Code::InvalidField, "must be after from").field("to"));
+    }
+    let range = Range { from: Hour::of_ms(from_ms), to: Hour::of_ms(to_ms - 1).plus(1), step };
+    let hours = range.to.index() - range.from.index();
+    if hours > i64::from(most) {
+        let detail = format!("{hours} hours are more than the {most} that are answered at once");
+        return Err(Problem::new(Code::OutsideWindow, detail).field("to"));
+    }
+    Ok(range)
+}
+
+/// The values of these parameters, none of them twice, and no other.
+fn values<'q, const N: usize>(query: &'q str, names: [&'static str; N]) -> Result<[Option<Cow<'q, str>>; N], Problem> {
+    let mut found = [const { None }; N];
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let Some(name) = decoded(name, Plus::Space) else {
             return Err(Problem::new(Code::InvalidEncoding, "a parameter's name is not valid percent-encoded UTF-8")
                 .field(shown(name)));
         };
-        if name != TIMESTAMP {
-            return Err(
-                Problem::new(Code::UnknownField, "no such parameter; timestamp is the only one").field(shown(&name))
-            );
-        }
-        let Some(value) = decoded(value, Plus::Space) else {
-            return Err(Problem::new(Code::InvalidEncoding, "not valid percent-encoded UTF-8").field(TIMESTAMP));
+        let Some(i) = names.iter().position(|known| *known == name) else {
+            let detail = format!("no such parameter; there are {}", names.join(", "));
+            return Err(Problem::new(Code::UnknownField, detail).field(shown(&name)));
         };
-        if found.replace(value).is_some() {
-            return Err(Problem::new(Code::DuplicateField, "given more than once").field(TIMESTAMP));
+        let Some(value) = decoded(value, Plus::Space) else {
+            return Err(Problem::new(Code::InvalidEncoding, "not valid percent-encoded UTF-8").field(names[i]));
+        };
+        if found[i].replace(value).is_some() {
+            return Err(Problem::new(Code::DuplicateField, "given more than once").field(names[i]));
         }
     }
-    let Some(value) = found else {
-        return Err(Problem::new(Code::MissingField, "timestamp is missing: ms since the epoch").field(TIMESTAMP));
-    };
-    plain(&value).ok_or_else(|| {
-        let detail = format!("not an unsigned decimal number of ms from 0 to {}", Hour::MAX.end_ms() - 1);
-        Problem::new(Code::InvalidField, detail).field(TIMESTAMP)
+    Ok(found)
+}
+
+fn number(value: &str, name: &'static str, most: i64) -> Result<i64, Problem> {
+    digits(value).filter(|&ms| ms <= most).ok_or_else(|| {
+        let detail = format!("not an unsigned decimal number of ms from 0 to {most}");
+        Problem::new(Code::InvalidField, detail).field(name)
     })
 }
 
-/// Digits alone, within the range.
+/// A timestamp in plain digits.
 fn plain(value: &str) -> Option<i64> {
-    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    value.parse().ok().filter(|&ms| ms < Hour::MAX.end_ms())
+    digits(value).filter(|&ms| ms < Hour::MAX.end_ms())
+}
+
+/// Digits alone.
+fn digits(value: &str) -> Option<i64> {
+    let all = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    all.then(|| value.parse().ok()).flatten()
 }
 
 /// What `+` stands for.
@@ -128,6 +186,38 @@ mod tests {
             assert_eq!((problem.code, problem.field.as_deref()), (code, Some(field)), "{query}");
         }
         assert_eq!(timestamp(None).unwrap_err().code, Code::MissingField);
+    }
+
+    #[test]
+    fn a_range_holds_whole_hours() {
+        let hours =
+            |query: &str| range(Some(query), 48).map(|range| (range.from.index(), range.to.index(), range.step));
+        for (query, expected) in [
+            ("from=0&to=1", (0, 1, Step::Hour)),
+            ("from=3599999&to=3600001", (0, 2, Step::Hour)),
+            ("to=7200000&from=3600000&step=hour", (1, 2, Step::Hour)),
+            ("from=0&to=172800000&step=day", (0, 48, Step::Day)),
+        ] {
+            assert_eq!(hours(query), Ok(expected), "{query}");
+        }
+        let end = Hour::MAX.end_ms();
+        assert!(range(Some(&format!("from={}&to={end}", end - 1)), 48).is_ok());
+        for (query, code, field) in [
+            ("to=1", Code::MissingField, "from"),
+            ("from=1", Code::MissingField, "to"),
+            ("from=1&to=1", Code::InvalidField, "to"),
+            ("from=2&to=1", Code::InvalidField, "to"),
+            ("from=-1&to=1", Code::InvalidField, "from"),
+            (&*format!("from=1&to={}", end + 1), Code::InvalidField, "to"),
+            ("from=0&to=1&step=week", Code::InvalidField, "step"),
+            ("from=0&to=1&to=1", Code::DuplicateField, "to"),
+            ("from=0&to=1&timestamp=1", Code::UnknownField, "timestamp"),
+            ("from=%ff&to=1", Code::InvalidEncoding, "from"),
+            ("from=0&to=172800001", Code::OutsideWindow, "to"),
+        ] {
+            let problem = range(Some(query), 48).unwrap_err();
+            assert_eq!((problem.code, problem.field.as_deref()), (code, Some(field)), "{query}");
+        }
     }
 
     #[test]

@@ -1,10 +1,8 @@
-//! Readiness of the query service: whether a store could be read when one was last asked.
+//! Readiness of the query service: whether a store answered when one was last asked.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use millrace_service::health::Component;
-
-use crate::current::Outcome;
 
 const UNKNOWN: u8 = 0;
 const READY: u8 = 1;
@@ -22,17 +20,13 @@ impl Readiness {
         Self { component, last: AtomicU8::new(UNKNOWN) }
     }
 
-    pub(crate) fn note(&self, outcome: &Outcome) {
-        // A rebuilding model can be reached, and its 503 is the answer every instance would give.
-        let now = match outcome {
-            Outcome::Known(page) if page.is_stale() => NOT_READY,
-            Outcome::Known(_) | Outcome::Rebuilding => READY,
-            Outcome::Unavailable => NOT_READY,
-        };
+    /// A rebuilding model has answered: its 503 is the answer every instance would give. One of two that answers is enough.
+    pub(crate) fn note(&self, answered: bool) {
+        let now = if answered { READY } else { NOT_READY };
         if self.last.swap(now, Ordering::AcqRel) == now {
             return;
         }
-        if now == READY {
+        if answered {
             self.component.ready();
         } else {
             self.component.not_ready("no read model can be reached");

@@ -5,6 +5,13 @@ use millrace_query::Tier;
 
 use crate::harness::{HOUR_MS, NOW_MS, Said, Server, totals};
 
+/// What JSON says of these numbers.
+fn json(tier: &str) -> String {
+    format!(
+        r#"{{"unique_users":7,"clicks":5,"impressions":11,"as_of":"2026-11-21T08:30:00Z","exactness":"exact","tier":"{tier}","stale":false}}"#
+    )
+}
+
 const TEXT: &str = "unique_users,7\nclicks,5\nimpressions,11\n";
 
 async fn serving() -> Server {
@@ -16,18 +23,14 @@ async fn serving() -> Server {
 #[tokio::test]
 async fn three_representations() {
     let server = serving().await;
-    for timestamp in [NOW_MS, NOW_MS - 3 * HOUR_MS] {
+    for (timestamp, tier) in [(NOW_MS, "memory"), (NOW_MS - 3 * HOUR_MS, "redis")] {
         for (accept, content_type, body) in [
             (None, "text/plain; charset=utf-8", TEXT),
             (Some("*/*"), "text/plain; charset=utf-8", TEXT),
             (Some("text/plain"), "text/plain; charset=utf-8", TEXT),
-            (Some("application/json"), "application/json", r#"{"unique_users":7,"clicks":5,"impressions":11}"#),
+            (Some("application/json"), "application/json", &json(tier)),
             (Some("text/csv"), "text/csv; charset=utf-8; header=present", "unique_users,clicks,impressions\n7,5,11\n"),
-            (
-                Some("text/csv;q=0.1, application/*;q=0.2, image/png"),
-                "application/json",
-                r#"{"unique_users":7,"clicks":5,"impressions":11}"#,
-            ),
+            (Some("text/csv;q=0.1, application/*;q=0.2, image/png"), "application/json", &json(tier)),
         ] {
             let headers: Vec<_> = accept.map(|accept| ("accept", accept)).into_iter().collect();
             let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &headers).await;
@@ -47,6 +50,8 @@ async fn freshness_is_told() {
     assert_eq!(reply.header("millrace-exactness"), Some("exact"));
     assert_eq!(reply.header("millrace-as-of"), Some("2026-11-21T08:30:00Z"));
     assert_eq!(reply.header("millrace-stale"), None);
+    assert_eq!(reply.header("millrace-unique-users-error"), None);
+    assert_eq!(reply.header("age"), None);
     assert_eq!(reply.header("cache-control"), Some("max-age=1, must-revalidate"));
 
     let mut approximate = totals(7, 5, 11);
@@ -56,6 +61,7 @@ async fn freshness_is_told() {
         let reply = server.get(&format!("/analytics?timestamp={}", NOW_MS - HOUR_MS), &[]).await;
         assert_eq!(reply.header("millrace-tier"), Some(tier.as_str()));
         assert_eq!(reply.header("millrace-exactness"), Some("approximate"));
+        assert_eq!(reply.header("millrace-unique-users-error"), Some("0.0081"));
         assert_eq!(reply.header("cache-control"), Some("max-age=60, must-revalidate"));
     }
     let future = server.get(&format!("/analytics?timestamp={}", NOW_MS + HOUR_MS), &[]).await;
@@ -112,6 +118,44 @@ async fn a_held_representation_is_not_sent_again() {
     let after = server.get(target, &[("if-none-match", &before)]).await;
     assert_eq!((after.status, after.text()), (200, "unique_users,7\nclicks,5\nimpressions,12\n"));
     assert_ne!(after.header("etag"), Some(&*before));
+}
+
+#[tokio::test]
+async fn json_of_the_same_numbers_is_held_whenever_and_by_whomever_it_was_read() {
+    let server = serving().await;
+    let json = [("accept", "application/json")];
+    for (timestamp, tier) in [(NOW_MS, Tier::Redis), (123, Tier::Archive)] {
+        let target = format!("/analytics?timestamp={timestamp}");
+        let held = server.get(&target, &json).await;
+        server.clock.advance(60_000);
+        server.stores.say(Said::Known(totals(7, 5, 11), tier));
+        let now = server.get(&target, &json).await;
+        assert_ne!(held.body, now.body);
+        assert_ne!(held.header("etag"), now.header("etag"), "strong: bodies that differ have tags that differ");
+
+        let etag = held.header("etag").unwrap();
+        let reply = server.get(&target, &[json[0], ("if-none-match", etag)]).await;
+        assert_eq!((reply.status, reply.header("etag")), (304, Some(etag)));
+        assert_eq!(reply.header("millrace-as-of"), now.header("millrace-as-of"), "what is held is confirmed as of now");
+        server.stores.say(Said::Known(totals(7, 5, 11), Tier::Redis));
+    }
+    let held = server.get(&format!("/analytics?timestamp={NOW_MS}"), &json).await;
+    server.stores.say(Said::Away);
+    server.clock.advance(1_000);
+    let etag = held.header("etag").unwrap();
+    let stale = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[json[0], ("if-none-match", etag)]).await;
+    assert_eq!(
+        (stale.status, stale.header("millrace-stale")),
+        (200, Some("true")),
+        "what is held says it is not stale"
+    );
+}
+
+#[tokio::test]
+async fn an_hour_is_too_short_to_be_compressed() {
+    let server = serving().await;
+    let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[("accept-encoding", "gzip, br, zstd")]).await;
+    assert_eq!((reply.header("content-encoding"), reply.text()), (None, TEXT));
 }
 
 #[tokio::test]

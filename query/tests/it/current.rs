@@ -123,6 +123,7 @@ async fn marked_stale_while_the_stores_are_away() {
     }
     let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await;
     assert_eq!(reply.header("millrace-as-of"), Some("2026-11-21T08:30:00Z"), "of the numbers, not of the attempt");
+    assert_eq!(reply.header("age"), Some("30"));
     server.stores.say(known(3));
     server.clock.advance(REFRESH_MS);
     assert_eq!(clicks(&server, NOW_MS).await, ("3".to_owned(), false));
@@ -137,6 +138,14 @@ async fn a_rebuilding_store_says_so_at_once() {
     server.clock.advance(REFRESH_MS);
     let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await;
     assert_eq!((reply.status, reply.code()), (503, "rebuilding".to_owned()));
+}
+
+#[tokio::test]
+async fn an_archive_under_a_scan_says_so() {
+    let server = Server::start().await;
+    server.stores.say(Said::Overloaded);
+    let reply = server.get("/analytics?timestamp=123", &[]).await;
+    assert_eq!((reply.status, reply.code(), reply.header("retry-after")), (503, "overloaded".to_owned(), Some("1")));
 }
 
 #[tokio::test]

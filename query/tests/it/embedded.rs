@@ -1,10 +1,9 @@
 //! The whole service over the embedded engine's archive.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
-use millrace_query::{Reads, Tiers, system_clock};
+use millrace_query::{Reads, system_clock};
 use millrace_service::health::Health;
 use millrace_store::{Archive, HourlyStore as _, HourlyWrite, Written};
 use tokio::net::TcpListener;
@@ -22,7 +21,7 @@ async fn from_the_archive_to_the_client() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client(listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let reads = Reads { live: None, archive, live_hours: 24 };
+    let reads = Reads { live: None, archive, live_hours: 24, refresh: None };
     let service =
         tokio::spawn(millrace_query::run(config(), listener, reads, Names::default(), Health::new(), stop.clone()));
 
@@ -69,9 +68,4 @@ async fn from_the_archive_to_the_client() {
 
     stop.cancel();
     service.await.unwrap().unwrap();
-    // The library's own way to read through the tiers, without HTTP.
-    let _: Arc<dyn millrace_query::Hours> = Arc::new(Tiers::new(
-        Reads { live: None, archive: Archive::embedded(&database, 2).unwrap(), live_hours: 24 },
-        Duration::from_secs(1),
-    ));
 }

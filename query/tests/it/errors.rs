@@ -48,7 +48,7 @@ async fn no_representation() {
 #[tokio::test]
 async fn routes_and_methods() {
     let server = Server::start().await;
-    for path in ["/", "/analytics/", "/analytics/range", "/Analytics"] {
+    for path in ["/analytics/", "/analytics/ranges", "/Analytics"] {
         let reply = server.get(path, &[]).await;
         assert_eq!((reply.status, reply.code()), (404, "not-found".into()), "{path}");
     }

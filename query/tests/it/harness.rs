@@ -10,15 +10,16 @@ use std::time::Duration;
 use axum::Router;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millrace_contracts::{Exactness, Hour, Names, Next};
-use millrace_query::{Config, Found, Hours, Tier};
+use millrace_contracts::{Exactness, Hour, Names};
+use millrace_query::{Config, Hours, Known, Missed, Tier};
 use millrace_service::config::Span;
 use millrace_service::health::Health;
 use millrace_service::http::HttpLimits;
-use millrace_store::{Answer, StoreError, Totals};
+use millrace_store::Totals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// 2026-11-21T08:30:00Z, the middle of an hour.
@@ -34,6 +35,16 @@ pub(crate) fn config() -> Config {
         refresh: Span(Duration::from_millis(REFRESH_MS.unsigned_abs())),
         stale_after: Span(Duration::from_millis(STALE_AFTER_MS.unsigned_abs())),
         store_timeout: Span(Duration::from_secs(2)),
+        breaker_calls: 8,
+        breaker_pause: Span(Duration::from_millis(10)),
+        archive_reads: 16,
+        archive_for: Span(Duration::from_millis(1)),
+        refill_every: Span(Duration::from_secs(10)),
+        range_hours: 744,
+        live_streams: 1_000,
+        live_every: Span(Duration::from_millis(1)),
+        live_heartbeat: Span(Duration::from_hours(1)),
+        watch: Vec::new(),
         limits: HttpLimits::default(),
     }
 }
@@ -48,6 +59,7 @@ pub(crate) enum Said {
     Known(Totals, Tier),
     Rebuilding,
     Away,
+    Overloaded,
 }
 
 /// Read models that say what they are told, and can be held so that reads wait.
@@ -55,6 +67,8 @@ pub(crate) struct Stores {
     said: Mutex<Said>,
     open: watch::Sender<bool>,
     reads: AtomicUsize,
+    bulk: AtomicUsize,
+    now_ms: Arc<AtomicI64>,
 }
 
 impl Stores {
@@ -73,22 +87,50 @@ impl Stores {
     pub(crate) fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
     }
+
+    /// Reads of many hours at once.
+    pub(crate) fn bulk_reads(&self) -> usize {
+        self.bulk.load(Ordering::SeqCst)
+    }
+
+    fn answer(&self) -> Result<Known, Missed> {
+        match *self.said.lock().unwrap() {
+            Said::Known(totals, tier) => {
+                Ok(Known { totals, tier, as_of_ms: self.now_ms.load(Ordering::SeqCst), stale: false })
+            }
+            Said::Rebuilding => Err(Missed::Rebuilding),
+            Said::Away => Err(Missed::Unavailable),
+            Said::Overloaded => Err(Missed::Overloaded),
+        }
+    }
 }
 
 impl Hours for Stores {
-    fn read(&self, _hour: Hour, _current: Hour) -> BoxFuture<'_, Result<Found, StoreError>> {
+    fn read(&self, _hour: Hour, _current: Hour) -> BoxFuture<'_, Result<Known, Missed>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let mut open = self.open.subscribe();
         async move {
             open.wait_for(|open| *open).await.unwrap();
-            let said = *self.said.lock().unwrap();
-            match said {
-                Said::Known(totals, tier) => Ok(Found { answer: Answer::Known(totals), tier }),
-                Said::Rebuilding => Ok(Found { answer: Answer::Rebuilding, tier: Tier::Redis }),
-                Said::Away => Err(StoreError { next: Next::Retry, why: "told to be away".into() }),
-            }
+            self.answer()
         }
         .boxed()
+    }
+
+    fn bulk(&self, from: Hour, to: Hour, _current: Hour) -> BoxFuture<'_, Result<Vec<Known>, Missed>> {
+        self.bulk.fetch_add(1, Ordering::SeqCst);
+        let mut open = self.open.subscribe();
+        async move {
+            open.wait_for(|open| *open).await.unwrap();
+            let known = self.answer()?;
+            // Hours before the epoch's day 1,000 are empty.
+            let totals = |index: i64| if index < 24_000 { Totals::default() } else { known.totals };
+            Ok((from.index()..to.index()).map(|index| Known { totals: totals(index), ..known }).collect())
+        }
+        .boxed()
+    }
+
+    fn first_live(&self, current: Hour) -> Hour {
+        current.plus(-24)
     }
 }
 
@@ -106,26 +148,40 @@ pub(crate) struct Server {
     pub(crate) clock: Hands,
     pub(crate) router: Router,
     client: Client,
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
+    served: JoinHandle<std::io::Result<()>>,
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::with(config()).await
+    }
+
+    pub(crate) async fn with(config: Config) -> Self {
+        let now_ms = Arc::new(AtomicI64::new(NOW_MS));
         let stores = Arc::new(Stores {
             said: Mutex::new(Said::Away),
             open: watch::Sender::new(true),
             reads: AtomicUsize::new(0),
+            bulk: AtomicUsize::new(0),
+            now_ms: Arc::clone(&now_ms),
         });
-        let now_ms = Arc::new(AtomicI64::new(NOW_MS));
         let hands = Hands(Arc::clone(&now_ms));
         let clock = Arc::new(move || now_ms.load(Ordering::SeqCst));
         let hours = Arc::clone(&stores);
-        let router = millrace_query::router(&config(), hours, &Names::default(), &Health::new(), clock);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client(listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        tokio::spawn(millrace_service::http::serve(listener, router.clone(), config().limits, stop.clone()));
-        Self { stores, clock: hands, router, client, stop }
+        let router = millrace_query::router(&config, hours, &Names::default(), &Health::new(), clock, stop.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(millrace_service::http::serve(listener, router.clone(), config.limits, stop.clone()));
+        Self { stores, clock: hands, router, client: Client(address), address, stop, served }
+    }
+
+    /// Tells the service to end, and waits until it has.
+    pub(crate) async fn end(mut self) {
+        self.stop.cancel();
+        (&mut self.served).await.unwrap().unwrap();
     }
 
     pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
@@ -185,6 +241,11 @@ impl Reply {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| &**value)
+    }
+
+    /// Every value of a header that may stand there more than once.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| &**value).collect()
     }
 
     /// All but those that differ from one answer to the next.

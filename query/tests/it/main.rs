@@ -6,4 +6,8 @@ mod current;
 mod embedded;
 mod errors;
 mod harness;
+mod live;
+mod range;
 mod registry;
+mod stores;
+mod tiers;

@@ -1,0 +1,272 @@
+//! The current hour as it changes, for many at once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::Request;
+use bytes::Bytes;
+use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _};
+use millrace_query::{Config, Tier};
+use millrace_service::config::Span;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tower::ServiceExt as _;
+
+use crate::harness::{HOUR_MS, REFRESH_MS, Said, Server, config, totals};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One stream, without a socket.
+struct Stream(BodyDataStream);
+
+impl Stream {
+    async fn open(server: &Server, last: Option<&str>) -> Self {
+        let mut request = Request::get("/analytics/live");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = server.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let mut stream = Self(response.into_body().into_data_stream());
+        let retry = stream.next().await;
+        let ms: u32 = text(&retry).strip_prefix("retry: ").unwrap().trim_end().parse().unwrap();
+        assert!((1_000..5_000).contains(&ms), "{ms}");
+        stream
+    }
+
+    async fn next(&mut self) -> Bytes {
+        self.end().await.expect("an event, not the end")
+    }
+
+    async fn end(&mut self) -> Option<Bytes> {
+        tokio::time::timeout(PATIENCE, self.0.next()).await.expect("in time").map(Result::unwrap)
+    }
+
+    /// Reads until the hour has so many clicks.
+    async fn until(&mut self, n: u64) {
+        while clicks(&self.next().await) != n {}
+    }
+
+    fn is_silent(&mut self) -> bool {
+        self.0.next().now_or_never().is_none()
+    }
+}
+
+fn text(bytes: &Bytes) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn field<'a>(event: &'a Bytes, name: &str) -> Option<&'a str> {
+    text(event).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+fn clicks(event: &Bytes) -> u64 {
+    let data: Value = serde_json::from_str(field(event, "data").unwrap()).unwrap();
+    data["clicks"].as_u64().unwrap()
+}
+
+/// What the stores say from now on, due to be read.
+fn say(server: &Server, clicks: u64) {
+    server.stores.say(Said::Known(totals(1, clicks, 0), Tier::Redis));
+    server.clock.advance(REFRESH_MS);
+}
+
+fn with(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = config();
+    change(&mut config);
+    config
+}
+
+#[tokio::test]
+async fn an_event_tells_the_hour() {
+    let server = Server::start().await;
+    say(&server, 5);
+    let event = Stream::open(&server, None).await.next().await;
+    assert!(text(&event).ends_with("\n\n"));
+    assert_eq!((field(&event, "event"), field(&event, "id")), (Some("hour"), Some("79bf8-1-5-0")));
+    let data: Value = serde_json::from_str(field(&event, "data").unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "hour": "2026-11-21T08Z", "timestamp": 1_795_248_000_000_i64, "unique_users": 1, "clicks": 5, "impressions": 0,
+        "as_of": "2026-11-21T08:30:00.05Z", "exactness": "exact", "tier": "memory", "stale": false,
+    });
+    assert_eq!(data, expected);
+}
+
+#[tokio::test]
+async fn many_readers_share_one_computation_and_one_event() {
+    let server = Server::start().await;
+    say(&server, 1);
+    let mut streams = join_all((0..500).map(|_| Stream::open(&server, None))).await;
+    for n in 1..=3 {
+        let reads = server.stores.reads();
+        if n > 1 {
+            say(&server, n);
+        }
+        let events = join_all(streams.iter_mut().map(Stream::next)).await;
+        assert!(events.iter().all(|event| clicks(event) == n));
+        let places: HashSet<*const u8> = events.iter().map(|event| event.as_ptr()).collect();
+        assert_eq!(places.len(), 1, "the same bytes for all");
+        assert!(server.stores.reads() <= reads + 1, "one read of the store for each change");
+    }
+    assert!(streams.iter_mut().all(Stream::is_silent), "nothing has changed");
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_latest() {
+    let server = Server::start().await;
+    say(&server, 1);
+    let (mut slow, mut fast) = (Stream::open(&server, None).await, Stream::open(&server, None).await);
+    assert_eq!(clicks(&fast.next().await), 1);
+    for n in 2..=20 {
+        say(&server, n);
+        assert_eq!(clicks(&fast.next().await), n);
+    }
+    assert_eq!(clicks(&slow.next().await), 20);
+    assert!(slow.is_silent());
+}
+
+#[tokio::test]
+async fn taken_up_where_it_broke_off() {
+    let server = Server::start().await;
+    say(&server, 5);
+    let seen = Stream::open(&server, None).await.next().await;
+    let id = field(&seen, "id").unwrap();
+    // Another one shows when the first event is there.
+    let (mut again, mut other) = (Stream::open(&server, Some(id)).await, Stream::open(&server, None).await);
+    other.next().await;
+    assert!(again.is_silent(), "it has seen that");
+    say(&server, 6);
+    assert_eq!(clicks(&again.next().await), 6);
+
+    let mut missed = Stream::open(&server, Some(id)).await;
+    assert_eq!(clicks(&missed.next().await), 6, "at once");
+    let mut foreign = Stream::open(&server, Some("what is this")).await;
+    assert_eq!(clicks(&foreign.next().await), 6);
+
+    // An instance that lags behind the one the client comes from.
+    let mut ahead = Stream::open(&server, Some("79bf8-1-8-0")).await;
+    for n in [7, 8] {
+        say(&server, n);
+        other.until(n).await;
+        assert!(ahead.is_silent(), "{n} is nothing new to it");
+    }
+    say(&server, 9);
+    assert_eq!(clicks(&ahead.next().await), 9);
+}
+
+#[tokio::test]
+async fn a_heartbeat_comes_though_nothing_changes() {
+    let config = with(|config| config.live_heartbeat = Span(Duration::from_millis(2)));
+    let server = Server::with(config).await;
+    say(&server, 5);
+    let mut stream = Stream::open(&server, None).await;
+    let first = stream.next().await;
+    server.clock.advance(REFRESH_MS);
+    // One may have been made before the clock was advanced.
+    let mut event = stream.next().await;
+    for _ in 0..10 {
+        if event != first {
+            break;
+        }
+        event = stream.next().await;
+    }
+    assert_eq!(field(&event, "id"), field(&first, "id"));
+    assert_ne!(field(&event, "data"), field(&first, "data"), "as of a later time");
+}
+
+#[tokio::test]
+async fn an_hour_follows_the_other_and_outages_are_told() {
+    let server = Server::start().await;
+    say(&server, 5);
+    let mut stream = Stream::open(&server, None).await;
+    stream.next().await;
+    server.stores.say(Said::Away);
+    server.clock.advance(REFRESH_MS);
+    let stale = stream.next().await;
+    assert_eq!((clicks(&stale), field(&stale, "id")), (5, Some("79bf8-1-5-0-stale")));
+    server.clock.advance(HOUR_MS);
+    let away = stream.next().await;
+    assert_eq!(text(&away), "event: unavailable\ndata: {\"code\":\"unavailable\"}\n\n");
+    say(&server, 0);
+    let next = stream.next().await;
+    assert_eq!((clicks(&next), field(&next, "id")), (0, Some("79bf9-1-0-0")));
+}
+
+#[tokio::test]
+async fn nobody_listens_nothing_is_read() {
+    let server = Server::start().await;
+    say(&server, 1);
+    let mut stream = Stream::open(&server, None).await;
+    stream.next().await;
+    drop(stream);
+    // Whoever comes later starts it again, and is told what is true then.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let before = server.stores.reads();
+        server.clock.advance(REFRESH_MS);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if server.stores.reads() == before {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it goes on without readers");
+    }
+    say(&server, 2);
+    Stream::open(&server, None).await.until(2).await;
+}
+
+#[tokio::test]
+async fn so_many_streams_and_no_more() {
+    let server = Server::with(with(|config| config.live_streams = 2)).await;
+    say(&server, 1);
+    let (one, _two) = (Stream::open(&server, None).await, Stream::open(&server, None).await);
+    let reply = server.get("/analytics/live", &[]).await;
+    assert_eq!((reply.status, reply.code()), (503, "overloaded".to_owned()));
+    assert!(reply.header("retry-after").is_some());
+    drop(one);
+    Stream::open(&server, None).await.next().await;
+    let reply = server.get("/analytics/live", &[("accept", "application/json")]).await;
+    assert_eq!((reply.status, reply.code()), (406, "not-acceptable".to_owned()));
+}
+
+/// Over a socket: the limits of the server leave a healthy stream alone, and its end does not wait for streams.
+#[tokio::test]
+async fn a_stream_outlives_the_time_outs_and_ends_with_the_service() {
+    let span = |ms| Span(Duration::from_millis(ms));
+    let server = Server::with(with(|config| {
+        config.limits.head_timeout = span(50);
+        config.limits.idle_timeout = span(50);
+        config.limits.write_timeout = span(50);
+        config.limits.handler_timeout = span(50);
+        config.limits.drain_timeout = Span(Duration::from_hours(1));
+    }))
+    .await;
+    say(&server, 1);
+    let mut connection = TcpStream::connect(server.address).await.unwrap();
+    connection.write_all(b"GET /analytics/live HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut received = String::new();
+    until(&mut connection, &mut received, "\"clicks\":1,").await;
+    assert!(received.contains("content-type: text/event-stream\r\n"), "{received}");
+    assert!(received.contains("cache-control: no-store\r\n"));
+    // Longer than each of the time-outs: a healthy stream that has nothing to say.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    say(&server, 2);
+    until(&mut connection, &mut received, "\"clicks\":2,").await;
+
+    tokio::time::timeout(PATIENCE, server.end()).await.expect("the end does not wait for streams");
+    until(&mut connection, &mut received, "\r\n0\r\n\r\n").await;
+}
+
+async fn until(connection: &mut TcpStream, received: &mut String, what: &str) {
+    let reading = async {
+        while !received.contains(what) {
+            let mut bytes = [0; 4096];
+            let read = connection.read(&mut bytes).await.unwrap();
+            assert_ne!(read, 0, "closed: {received}");
+            received.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("in time");
+}

@@ -1,0 +1,172 @@
+//! Redis and PostgreSQL, taken away in turn: who answers then, and that nobody is told less than before.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
+use millrace_query::{Config, Hours as _, Known, Missed, Reads, Tier, Tiers, system_clock};
+use millrace_service::config::Span;
+use millrace_store::{
+    Archive, Clock, HourlyStore, HourlyWrite, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window, Written,
+};
+use millrace_testkit::{Postgres, Redis};
+
+use crate::harness::config;
+
+/// The hour of every test, whatever hour it ends in.
+static CURRENT: LazyLock<Hour> = LazyLock::new(|| Clock::system().hour());
+
+struct Servers {
+    redis: Redis,
+    postgres: Postgres,
+    live: LiveHours,
+    archive: Archive,
+    refreshes: Arc<AtomicUsize>,
+    tiers: Tiers,
+}
+
+impl Servers {
+    /// Servers of the test's own, or `None` where there are none.
+    async fn start() -> Option<Self> {
+        let skip = |why: String| millrace_testkit::not_run("query: stores", "Redis and PostgreSQL", &why);
+        let (redis, postgres) = (Redis::start().map_err(skip).ok()?, Postgres::start().map_err(skip).ok()?);
+        let names = Names::new(&format!("{}.", millrace_testkit::unique("query"))).unwrap();
+        let window = Window::new(24, Clock::of(|| CURRENT.start_ms() + 1_800_000));
+        let settings = RedisConfig { url: SecretUrl::from(&*redis.url()), ..RedisConfig::default() };
+        let live = LiveHours::connect(&settings, &names, 1, window).await.unwrap();
+        let settings = PostgresConfig { url: SecretUrl::from(&*postgres.url()), ..PostgresConfig::default() };
+        let archive = Archive::postgres(&settings, 1).await.unwrap();
+        let refreshes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&refreshes);
+        let reads = Reads {
+            live: Some(live.clone()),
+            archive: archive.clone(),
+            live_hours: 24,
+            refresh: Some(Arc::new(move |_| {
+                counted.fetch_add(1, Ordering::SeqCst);
+            })),
+        };
+        let pause = Span(Duration::from_millis(100));
+        let config = Config { breaker_calls: 1, breaker_pause: pause, ..config() };
+        let tiers = Tiers::new(reads, &config, system_clock());
+        Some(Self { redis, postgres, live, archive, refreshes, tiers })
+    }
+
+    async fn read(&self, hour: Hour) -> Result<(u64, Tier, bool), Missed> {
+        let told = |known: Known| (known.totals.clicks, known.tier, known.stale);
+        self.tiers.read(hour, *CURRENT).await.map(told)
+    }
+
+    /// Reads until the answer is what is expected: connections and breakers take a while to notice.
+    async fn soon(&self, hour: Hour, expected: Result<(u64, Tier, bool), Missed>) {
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+        loop {
+            let found = self.read(hour).await;
+            if found == expected {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{hour}: {found:?}, not {expected:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Writes the clicks of hours, as the whole of the log up to `next`.
+async fn write(store: &mut impl HourlyStore, (expected, next): (Option<u64>, u64), hours: &[(Hour, u64)]) {
+    let count = |&(hour, clicks): &(Hour, u64)| {
+        let (generation, impressions, unique_users, exactness) = (1, 0, 1, Exactness::Exact);
+        HourlyCount { hour, partition: 0, generation, next_offset: next, clicks, impressions, unique_users, exactness }
+    };
+    let counts: Vec<HourlyCount> = hours.iter().map(count).collect();
+    let write = HourlyWrite { partition: 0, expected, next, caught_up: true, counts: &counts };
+    assert_eq!(store.write(&[write]).await, Ok(vec![Written::Moved]));
+}
+
+#[tokio::test]
+async fn an_older_hour_is_asked_into_redis_once_and_read_from_there() {
+    let Some(servers) = Servers::start().await else { return };
+    let older = CURRENT.plus(-30);
+    for (hour, clicks) in [(older, 3), (*CURRENT, 5)] {
+        assert_eq!(servers.read(hour).await, Err(Missed::Rebuilding), "{clicks}");
+    }
+    let hours = [(older, 3), (*CURRENT, 5)];
+    write(&mut servers.live.writer(), (None, 1), &hours).await;
+    write(&mut servers.archive.writer(), (None, 1), &hours).await;
+    for _ in 0..3 {
+        servers.soon(older, Ok((3, Tier::Archive, false))).await;
+    }
+    assert_eq!(servers.refreshes.load(Ordering::SeqCst), 1);
+    assert_eq!(servers.read(*CURRENT).await, Ok((5, Tier::Redis, false)));
+    assert_eq!(servers.read(older.plus(-1)).await, Ok((0, Tier::Archive, false)));
+    assert_eq!(servers.refreshes.load(Ordering::SeqCst), 1, "nobody refills zeros, or what is live");
+
+    let range = servers.tiers.bulk(older.plus(-1), older.plus(2), *CURRENT).await.unwrap();
+    assert_eq!(range.iter().map(|known| known.totals.clicks).collect::<Vec<_>>(), [0, 3, 0]);
+
+    let parts = servers.archive.snapshot(0..1, older..older.plus(1)).await.unwrap();
+    servers.live.fill(older, &parts).await.unwrap();
+    servers.soon(older, Ok((3, Tier::Redis, false))).await;
+    write(&mut servers.live.writer(), (Some(1), 2), &[(older, 4)]).await;
+    servers.soon(older, Ok((4, Tier::Redis, false))).await;
+    servers.live.reset().await.unwrap();
+    servers.soon(older, Ok((4, Tier::Memory, true))).await;
+    write(&mut servers.archive.writer(), (Some(1), 2), &[(older, 4)]).await;
+    servers.soon(older, Ok((4, Tier::Archive, false))).await;
+}
+
+#[tokio::test]
+async fn each_store_goes_on_without_the_other() {
+    let Some(mut servers) = Servers::start().await else { return };
+    let (past, older) = (CURRENT.plus(-1), CURRENT.plus(-30));
+    let hours = [(older, 3), (past, 4), (*CURRENT, 5)];
+    write(&mut servers.live.writer(), (None, 1), &hours).await;
+    write(&mut servers.archive.writer(), (None, 1), &hours).await;
+    write(&mut servers.live.writer(), (Some(1), 2), &[(*CURRENT, 6)]).await;
+    for (hour, clicks) in [(past, 4), (*CURRENT, 6)] {
+        assert_eq!(servers.read(hour).await, Ok((clicks, Tier::Redis, false)));
+    }
+
+    // Emptied, and being built again: what the archive has, but never less than was said.
+    servers.live.reset().await.unwrap();
+    assert_eq!(servers.read(past).await, Ok((4, Tier::Archive, false)));
+    assert_eq!(servers.read(*CURRENT).await, Ok((6, Tier::Memory, true)), "the archive has 5");
+    write(&mut servers.archive.writer(), (Some(1), 2), &[(*CURRENT, 7)]).await;
+    assert_eq!(servers.read(*CURRENT).await, Ok((7, Tier::Archive, true)));
+
+    servers.redis.kill();
+    for (hour, clicks, stale) in [(older, 3, false), (past, 4, false), (*CURRENT, 7, true)] {
+        servers.soon(hour, Ok((clicks, Tier::Archive, stale))).await;
+    }
+    servers.redis.restart().unwrap();
+    let hours = [(older, 3), (past, 4), (*CURRENT, 8)];
+    let mut writer = servers.live.writer();
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while writer.position(0).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    write(&mut writer, (writer_position(&servers).await, 3), &hours).await;
+    for (hour, clicks) in [(past, 4), (*CURRENT, 8)] {
+        servers.soon(hour, Ok((clicks, Tier::Redis, false))).await;
+    }
+
+    servers.postgres.kill();
+    for _ in 0..3 {
+        servers.soon(older, Err(Missed::Unavailable)).await;
+        for (hour, clicks) in [(past, 4), (*CURRENT, 8)] {
+            assert_eq!(servers.read(hour).await, Ok((clicks, Tier::Redis, false)), "Redis needs no archive");
+        }
+    }
+    servers.redis.kill();
+    for hour in [older, past, *CURRENT] {
+        servers.soon(hour, Err(Missed::Unavailable)).await;
+    }
+    servers.postgres.restart().unwrap();
+    servers.soon(older, Ok((3, Tier::Archive, false))).await;
+}
+
+/// What a restart left in Redis: nothing, unless it saved in time.
+async fn writer_position(servers: &Servers) -> Option<u64> {
+    servers.live.writer().position(0).await.unwrap()
+}
