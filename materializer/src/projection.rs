@@ -118,8 +118,8 @@ async fn follow(
             (Status::Running { .. }, None) => component.ready(),
             (Status::Running { .. }, Some(why)) | (Status::Retrying { why }, _) => component.not_ready(why.clone()),
             (Status::Starting, _) => component.not_ready("waiting for partitions"),
-            (Status::Restoring { partitions }, _) => {
-                component.not_ready(format!("restoring partitions {partitions:?}"));
+            (Status::Restoring { partitions, progress }, _) => {
+                component.not_ready(format!("restoring partitions {partitions:?}: {progress}"));
             }
         }
         let changed = tokio::select! {

@@ -2,11 +2,12 @@
 
 use millrace_log::{Log, LogError};
 use millrace_service::health::Health;
-use millrace_store::{Archive, LiveHours};
+use millrace_store::{Archive, Clock, LiveHours};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::projection::Projection;
+use crate::refill::{self, Refill};
 
 /// The read models to fill.
 #[derive(Debug, Clone)]
@@ -39,14 +40,20 @@ pub fn run(
         stop: stop.clone(),
     };
     let archive = projection("archive", "materializer-archive");
-    let redis = views.live.map(|live| (live, projection("redis", "materializer-redis")));
+    let redis = views.live.map(|live| {
+        let (archive, partitions, clock) = (views.archive.clone(), log.partitions(), Clock::system());
+        let refill = Refill { live: live.clone(), archive, partitions, clock };
+        let refill = refill::run(refill, config.clone(), log.clone(), instance.clone(), stop.clone());
+        (live, projection("redis", "materializer-redis"), refill)
+    });
     async move {
         let archive = archive.run(move || views.archive.writer());
         match redis {
+            // The embedded engine reads every hour from its archive: there is nothing to refill.
             None => archive.await,
-            Some((live, redis)) => {
+            Some((live, redis, refill)) => {
                 let redis = redis.run(move || live.writer());
-                tokio::try_join!(archive, redis).map(|_| ())
+                tokio::try_join!(archive, redis, refill).map(|_| ())
             }
         }
     }

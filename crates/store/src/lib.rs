@@ -19,11 +19,13 @@ mod clock;
 mod error;
 mod hourly;
 mod live;
+mod part;
 mod secret;
 
-pub use archive::{Archive, ArchiveWriter, PostgresConfig};
+pub use archive::{Archive, ArchiveWriter, Edges, PostgresConfig};
 pub use clock::Clock;
 pub use error::StoreError;
 pub use hourly::{Answer, HourlyStore, HourlyWrite, Totals, Written};
-pub use live::{LiveHours, LiveHoursWriter, RedisConfig, Window};
+pub use live::{Filled, LiveHours, LiveHoursWriter, RedisConfig, Window};
+pub use part::Part;
 pub use secret::SecretUrl;

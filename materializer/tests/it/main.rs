@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod refill;
 mod run;
 mod sink;
+mod slow;
+mod stack;

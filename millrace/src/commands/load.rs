@@ -37,6 +37,9 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
         connections,
         threads: options.threads.map_or((cores / 2).max(1), |threads| threads as usize).min(connections),
         batch: options.batch,
+        ids: options.ids || options.resend_unknown || options.duplicates > 0,
+        resend_unknown: options.resend_unknown,
+        duplicates: options.duplicates,
         rate: (options.rate > 0.0).then_some(options.rate),
         timeout: options.timeout,
         patience: options.patience,
@@ -48,7 +51,7 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
 }
 
 /// A listener's own address as a target; one that listens everywhere is reached on loopback.
-fn listening(key: &str, mut address: SocketAddr) -> anyhow::Result<Target> {
+pub(super) fn listening(key: &str, mut address: SocketAddr) -> anyhow::Result<Target> {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -59,6 +62,6 @@ fn listening(key: &str, mut address: SocketAddr) -> anyhow::Result<Target> {
 }
 
 /// A random number: the standard library seeds its hashers from the system.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     RandomState::new().hash_one(0)
 }

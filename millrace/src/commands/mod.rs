@@ -4,14 +4,18 @@ pub(crate) mod check_config;
 pub(crate) mod command;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod load;
 pub(crate) mod man;
 pub(crate) mod materializer;
 pub(crate) mod processor;
 pub(crate) mod query;
+pub(crate) mod rebuild;
 pub(crate) mod tail;
 pub(crate) mod topics;
 pub(crate) mod up;
+pub(crate) mod verify;
 
 use std::io::Write as _;
 

@@ -1,6 +1,6 @@
 //! `millrace query`: the read side alone.
 
-use millrace_query::Reads;
+use millrace_query::{Reads, ask_by};
 use millrace_service::http::reserve;
 
 use crate::start::Start;
@@ -13,7 +13,8 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     start.serve_admin(admin, axum::Router::new())?;
     let live = start.live_hours().await?;
     let Some(archive) = start.archive(None).await? else { return Ok(()) };
-    let reads = Reads { live, archive, live_hours: start.settings.redis.live_hours };
+    let refresh = Some(ask_by(start.log_in_time()));
+    let reads = Reads { live, archive, live_hours: start.settings.redis.live_hours, refresh };
     let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
     start.supervisor.spawn("query", millrace_query::run(config, public.listen()?, reads, names, health, stop));
     start.run(None).await

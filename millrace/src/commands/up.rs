@@ -1,12 +1,16 @@
 //! `millrace up`: all four services in one process. The only way to run the embedded engine, whose directory belongs to
 //! one process; its admin listener (`command.admin`) answers for the directory.
 
+use std::sync::{Arc, OnceLock};
+
+use millrace_log::Log;
 use millrace_materializer::Views;
-use millrace_query::Reads;
+use millrace_query::{Reads, ask_by};
 use millrace_service::http::reserve;
 
 use crate::inspect;
 use crate::start::Start;
+use crate::views::{self, View};
 
 /// Runs everything until a signal comes.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
@@ -17,13 +21,27 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
 
     // The directory is opened before anything answers: whoever asks the admin listener finds the log behind it.
     let Some(log) = start.log().await? else { return Ok(()) };
-    start.serve_admin(admin, inspect::router(log.clone(), start.names.clone(), start.stop.clone()))?;
+    let mut tools = inspect::router(log.clone(), start.names.clone(), start.stop.clone());
+    let opened = match &log {
+        Log::Embedded(_) => start.archive(Some(&log)).await?,
+        Log::Kafka(_) => None,
+    };
+    if let Some(archive) = &opened {
+        tools = tools.merge(views::router(log.clone(), vec![View::Archive(archive.clone())]));
+    }
+    start.serve_admin(admin, tools)?;
     let live = start.live_hours().await?;
-    let Some(archive) = start.archive(Some(&log)).await? else { return Ok(()) };
+    let Some(archive) = (match opened {
+        None => start.archive(Some(&log)).await?,
+        opened => opened,
+    }) else {
+        return Ok(());
+    };
 
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let instance = settings.instance(settings.command.admin);
     let names = start.names.clone();
+    let processor = settings.processor();
     let run = millrace_command::run(
         settings.command,
         command_listener.listen()?,
@@ -33,13 +51,14 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
         stop.clone(),
     );
     start.supervisor.spawn("command", run);
-    let run = millrace_processor::run(settings.processor, log.clone(), instance.clone(), health.clone(), stop.clone());
+    let run = millrace_processor::run(processor, log.clone(), instance.clone(), health.clone(), stop.clone());
     start.supervisor.spawn("processor", run);
     let views = Views { live: live.clone(), archive: archive.clone() };
     let run =
         millrace_materializer::run(settings.materializer, log.clone(), instance, views, health.clone(), stop.clone());
     start.supervisor.spawn("materializer", run);
-    let reads = Reads { live, archive, live_hours: settings.redis.live_hours };
+    let refresh = live.is_some().then(|| ask_by(Arc::new(OnceLock::from(log.clone()))));
+    let reads = Reads { live, archive, live_hours: settings.redis.live_hours, refresh };
     let run = millrace_query::run(settings.query, query_listener.listen()?, reads, names, health, stop);
     start.supervisor.spawn("query", run);
     start.run(Some(log)).await

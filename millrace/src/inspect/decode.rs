@@ -4,7 +4,8 @@ use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use millrace_contracts::{
-    DecodeError, EventRef, HourCounters, HourlyCount, Marker, Position, StateKey, Topic, UsersSeen,
+    DecodeError, EventRef, HourTotals, HourlyCount, LogTime, Marker, ParkedRecord, Position, RefreshAsked, StateKey,
+    Topic, UserSketch, UsersSeen,
 };
 use millrace_log::Record;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,19 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
                 "exactness": count.exactness.as_str(),
             })
         }),
+        topic if *topic == Topic::LATE => ParkedRecord::decode(value).map(|parked| {
+            json!({
+                "reason": parked.reason.as_str(),
+                "partition": parked.partition,
+                "offset": parked.offset,
+                "log_time": time(parked.log_time_ms),
+                "key": text(parked.key),
+                "value": parked.value.map(text),
+                "value_size": parked.value_size,
+            })
+        }),
+        topic if *topic == Topic::REFRESH => RefreshAsked::decode(value)
+            .map(|asked| json!({ "hour": time(asked.hour.start_ms()), "asked_at": time(asked.asked_at_ms) })),
         topic if *topic == Topic::STATE => {
             let key = StateKey::parse(key).ok_or("the key is not one of the topic's")?;
             state(key, value)
@@ -107,8 +121,25 @@ fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
     Ok(match key {
         StateKey::Users { .. } => json!({ "users_first_seen": UsersSeen::decode(value)?.count() }),
         StateKey::Counters { .. } => {
-            let counters = HourCounters::decode(value)?;
-            json!({ "clicks": counters.clicks, "impressions": counters.impressions })
+            let totals = HourTotals::decode(value)?;
+            let mut shown = json!({ "clicks": totals.clicks, "impressions": totals.impressions });
+            if totals.written_at_ms != HourTotals::UNKNOWN {
+                shown["written_at"] = time(totals.written_at_ms).into();
+            }
+            if let Some(sketched) = totals.sketched {
+                shown["sketched"] = json!({ "exact_users": sketched.exact_users, "estimate": sketched.estimate });
+            }
+            shown
+        }
+        // A snapshot holds users as long as they are a set, then a sketch of them.
+        StateKey::Snapshot { .. } => match UsersSeen::decode(value) {
+            Ok(users) => json!({ "users": users.count() }),
+            Err(_) => json!({ "registers": UserSketch::decode(value)?.filter(|&(_, value)| value > 0).count() }),
+        },
+        StateKey::Time(_) => {
+            let LogTime { log_time_ms, window } = LogTime::decode(value)?;
+            let window = window.map(|start| json!({ "offset": start.offset, "log_time": time(start.log_time_ms) }));
+            json!({ "log_time": time(log_time_ms), "id_window": window })
         }
         StateKey::Position(_) => json!({ "next_offset": Position::decode(value)?.next_offset }),
         StateKey::Marker(_) => json!({ "nonce": Marker::decode(value)?.nonce }),
@@ -171,9 +202,9 @@ mod tests {
     #[test]
     fn state_is_decoded_by_its_key() {
         let mut value = Vec::new();
-        HourCounters { clicks: 2, impressions: 3 }.encode(&mut value);
+        HourTotals { clicks: 2, impressions: 3, written_at_ms: 0, sketched: None }.encode(&mut value);
         let shown = line(&Topic::STATE, b"2026-11-21T08Z/3/c", Some(&value));
-        assert_eq!(shown.value, json!({"clicks": 2, "impressions": 3}));
+        assert_eq!(shown.value, json!({"clicks": 2, "impressions": 3, "written_at": "1970-01-01T00:00:00.000Z"}));
         assert!(line(&Topic::STATE, b"pos/3", Some(&value)).foreign.is_some(), "a counter under a position's key");
     }
 
@@ -189,12 +220,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(key: Vec<u8>, value: Vec<u8>, schema in 0..8_u8, offset: u64, timestamp_ms: i64) {
+        fn no_bytes_make_it_panic(key: Vec<u8>, value: Vec<u8>, schema in 0..12_u8, offset: u64, timestamp_ms: i64) {
             let mut framed = vec![0, 0, 0, 0, schema];
             framed.extend(&value);
             for topic in &TOPICS {
                 for value in [&value, &framed] {
-                    for key in [&key[..], b"pos/1", b"2026-11-21T08Z/3/d/12"] {
+                    for key in [&key[..], b"pos/1", b"time/1", b"2026-11-21T08Z/3/d/12", b"2026-11-21T08Z/3/s/12/0", b"2026-11-21T08Z/3/c"] {
                         Line::of(topic, 0, Record { offset, timestamp_ms, key, value: Some(value) }).to_string();
                     }
                 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -54,15 +55,12 @@ impl Remote {
 
     /// Every topic as it stands.
     pub(crate) async fn topics(&self) -> Result<Vec<TopicLine>, RemoteError> {
-        let response = self.get("/admin/topics").await?;
-        let body = Limited::new(response.into_body(), MAX_BODY).collect();
-        let body = timeout(WITHIN, body).await.map_err(|e| self.failed(e))?.map_err(|e| self.failed(e))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|e| self.failed(e))
+        self.ask(http::Method::GET, "/admin/topics", WITHIN).await
     }
 
     /// Status and body of a path, for `doctor`.
     pub(crate) async fn probe(&self, path: &str) -> Result<(u16, String), RemoteError> {
-        let response = self.send(path).await?;
+        let response = self.send(http::Method::GET, path, WITHIN).await?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MAX_BODY).collect();
         let body = timeout(WITHIN, body).await.map_err(|e| self.failed(e))?.map_err(|e| self.failed(e))?;
@@ -114,10 +112,32 @@ impl Remote {
         Ok(())
     }
 
+    /// Asks for something whole, as JSON.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: http::Method,
+        path: &str,
+        within: Duration,
+    ) -> Result<T, RemoteError> {
+        let response = self.done(self.send(method, path, within).await?).await?;
+        let body = Limited::new(response.into_body(), MAX_BODY).collect();
+        let body = timeout(WITHIN, body).await.map_err(|e| self.failed(e))?.map_err(|e| self.failed(e))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|e| self.failed(e))
+    }
+
+    /// Has something done.
+    pub(crate) async fn tell(&self, method: http::Method, path: &str, within: Duration) -> Result<(), RemoteError> {
+        self.done(self.send(method, path, within).await?).await.map(|_| ())
+    }
+
     async fn get(&self, path: &str) -> Result<http::Response<Incoming>, RemoteError> {
-        let response = self.send(path).await?;
+        self.done(self.send(http::Method::GET, path, WITHIN).await?).await
+    }
+
+    /// The response, unless it is a problem.
+    async fn done(&self, response: http::Response<Incoming>) -> Result<http::Response<Incoming>, RemoteError> {
         match response.status() {
-            http::StatusCode::OK => Ok(response),
+            status if status.is_success() => Ok(response),
             status => {
                 let body = timeout(WITHIN, Limited::new(response.into_body(), MAX_BODY).collect()).await;
                 let body = body.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
@@ -127,18 +147,25 @@ impl Remote {
         }
     }
 
-    async fn send(&self, path: &str) -> Result<http::Response<Incoming>, RemoteError> {
+    async fn send(
+        &self,
+        method: http::Method,
+        path: &str,
+        within: Duration,
+    ) -> Result<http::Response<Incoming>, RemoteError> {
         let stream = timeout(WITHIN, TcpStream::connect(self.address)).await.map_err(|e| self.failed(e))?;
         let stream = stream.map_err(|_| RemoteError::NotRunning(self.address))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.failed(e))?;
         // Ends with the response's body, or when this process does.
         tokio::spawn(connection);
-        let request = http::Request::get(path)
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
             .header(http::header::HOST, self.address.to_string())
             .body(Empty::<Bytes>::new())
             .map_err(|e| self.failed(e))?;
-        timeout(WITHIN, sender.send_request(request)).await.map_err(|e| self.failed(e))?.map_err(|e| self.failed(e))
+        timeout(within, sender.send_request(request)).await.map_err(|e| self.failed(e))?.map_err(|e| self.failed(e))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "it is made for map_err")]

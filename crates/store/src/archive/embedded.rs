@@ -7,13 +7,16 @@
 //! Reads are a few point reads of a database that caches its blocks, microseconds each, so they are made where they are
 //! asked for, without a thread of their own. Writes may wait for the journal: the runner gives sinks their own thread.
 
+mod edges;
+
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
 use millrace_contracts::{Exactness, Hour, HourlyCount};
 
-use crate::{Answer, HourlyWrite, StoreError, Totals, Written};
+use crate::{Answer, HourlyWrite, Part, StoreError, Totals, Written};
 
 /// The defaults of fjall are for one large keyspace; a view is small.
 const MEMTABLE_BYTES: u64 = 8 << 20;
@@ -61,6 +64,31 @@ impl EmbeddedArchive {
 
     pub(super) fn position(&self, partition: u32) -> Result<Option<u64>, StoreError> {
         Ok(self.stored(partition)?.map(|(position, _)| position))
+    }
+
+    pub(super) fn snapshot(&self, partitions: Range<u32>, hours: &Range<Hour>) -> Result<Vec<Part>, StoreError> {
+        let snapshot = self.database.snapshot();
+        let part = |partition: u32| {
+            let stored = snapshot.get(&self.positions, partition.to_be_bytes()).map_err(failed)?;
+            let stored = stored.map(|bytes| decode_position(&bytes)).transpose()?;
+            let (position, complete) = (stored.map(|(position, _)| position), stored.is_some_and(|(_, done)| done));
+            let mut counts = Vec::new();
+            for entry in snapshot.range(&self.hourly, key(partition, hours.start)..key(partition, hours.end)) {
+                let (key, value) = entry.into_inner().map_err(failed)?;
+                counts.push(decode(&value)?.count(hour_of(&key)?, partition));
+            }
+            Ok(Part { partition, position, complete, counts })
+        };
+        partitions.map(part).collect()
+    }
+
+    pub(super) fn reset(&self) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        for partition in 0..self.partitions {
+            batch.remove(&self.positions, partition.to_be_bytes());
+        }
+        batch.commit().map_err(failed)
     }
 
     pub(super) fn write(&self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
@@ -133,6 +161,12 @@ fn key(partition: u32, hour: Hour) -> [u8; 12] {
     key
 }
 
+fn hour_of(key: &[u8]) -> Result<Hour, StoreError> {
+    let (_, hour) = key.split_first_chunk::<4>().ok_or_else(malformed)?;
+    let hour = hour.first_chunk::<8>().ok_or_else(malformed)?;
+    Ok(Hour::from_index((u64::from_be_bytes(*hour) ^ (1 << 63)).cast_signed()))
+}
+
 /// What is stored of an hour.
 struct Stored {
     generation: u32,
@@ -141,6 +175,13 @@ struct Stored {
     impressions: u64,
     unique_users: u64,
     exactness: Exactness,
+}
+
+impl Stored {
+    fn count(self, hour: Hour, partition: u32) -> HourlyCount {
+        let Self { generation, next_offset, clicks, impressions, unique_users, exactness } = self;
+        HourlyCount { hour, partition, generation, next_offset, clicks, impressions, unique_users, exactness }
+    }
 }
 
 fn encode(count: &HourlyCount) -> Vec<u8> {

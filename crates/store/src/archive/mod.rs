@@ -2,12 +2,16 @@
 
 mod embedded;
 mod postgres;
+mod range;
+
+use std::ops::Range;
 
 use millrace_contracts::Hour;
 
-use crate::{Answer, HourlyStore, HourlyWrite, StoreError, Written};
+use crate::{Answer, HourlyStore, HourlyWrite, Part, StoreError, Written};
 
 pub use postgres::PostgresConfig;
+pub use range::Edges;
 
 use embedded::EmbeddedArchive;
 use postgres::PostgresArchive;
@@ -39,6 +43,23 @@ impl Archive {
         match &self.0 {
             Engine::Postgres(archive) => archive.hour(hour).await,
             Engine::Embedded(archive) => archive.hour(hour),
+        }
+    }
+
+    /// A look at these partitions, consistent over all of them. All rows are in memory at once: ask for a partition at a
+    /// time where there are many hours.
+    pub async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, StoreError> {
+        match &self.0 {
+            Engine::Postgres(archive) => archive.snapshot(partitions, hours).await,
+            Engine::Embedded(archive) => archive.snapshot(partitions, &hours),
+        }
+    }
+
+    /// Makes the materializers build everything again; until they have, the answer is [`Answer::Rebuilding`].
+    pub async fn reset(&self) -> Result<(), StoreError> {
+        match &self.0 {
+            Engine::Postgres(archive) => archive.reset().await,
+            Engine::Embedded(archive) => archive.reset(),
         }
     }
 

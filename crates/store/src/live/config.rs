@@ -16,6 +16,8 @@ pub struct RedisConfig {
     pub live_hours: u32,
     /// How long a key outlives the window, in ms: more than the clocks of any two machines differ.
     pub margin_ms: u64,
+    /// How long an older hour stays once it was filled, in ms.
+    pub older_ttl_ms: u64,
     /// Longest wait for a connection, in ms.
     pub connect_timeout_ms: u64,
     /// Longest wait for a reply, in ms.
@@ -28,6 +30,7 @@ impl Default for RedisConfig {
             url: SecretUrl::from("redis://127.0.0.1:6379/"),
             live_hours: 24,
             margin_ms: 3_600_000,
+            older_ttl_ms: 600_000,
             connect_timeout_ms: 1_000,
             response_timeout_ms: 1_000,
         }
@@ -47,6 +50,7 @@ impl RedisConfig {
         check(url, "url", "redis://user:password@host:port/db, or rediss://");
         check((1..=24 * 31).contains(&self.live_hours), "live_hours", "1 to 744");
         check((60_000..=604_800_000).contains(&self.margin_ms), "margin_ms", "60000 to 604800000");
+        check((1_000..=86_400_000).contains(&self.older_ttl_ms), "older_ttl_ms", "1000 to 86400000");
         check((10..=60_000).contains(&self.connect_timeout_ms), "connect_timeout_ms", "10 to 60000");
         check((10..=60_000).contains(&self.response_timeout_ms), "response_timeout_ms", "10 to 60000");
         problems
@@ -72,11 +76,13 @@ mod tests {
             url: SecretUrl::from("http://x"),
             live_hours: 0,
             margin_ms: 0,
+            older_ttl_ms: 0,
             connect_timeout_ms: 0,
             response_timeout_ms: 0,
         };
         let keys: Vec<String> = bad.validate().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["url", "live_hours", "margin_ms", "connect_timeout_ms", "response_timeout_ms"]);
+        let all = ["url", "live_hours", "margin_ms", "older_ttl_ms", "connect_timeout_ms", "response_timeout_ms"];
+        assert_eq!(keys, all);
         assert!(toml::from_str::<RedisConfig>("live_hour = 3").is_err());
     }
 }

@@ -3,7 +3,8 @@
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
 
 /// The keys of all partitions, below one stem. All keys of a partition share a hash tag, so that they lie on one node of a
-/// Redis Cluster and one script may touch them: `millrace:a:{3}:hour:2026-11-21T08Z`, `millrace:a:{3}:pos`.
+/// Redis Cluster and one script may touch them: `millrace:a:{3}:hour:2026-11-21T08Z`, `millrace:a:{3}:older:…`,
+/// `millrace:a:{3}:pos`.
 #[derive(Debug, Clone)]
 pub(super) struct Keys(String);
 
@@ -14,6 +15,11 @@ impl Keys {
 
     pub(super) fn hour(&self, partition: u32, hour: Hour) -> String {
         format!("{}a:{{{partition}}}:hour:{hour}", self.0)
+    }
+
+    /// An hour outside the window, filled when it is asked for.
+    pub(super) fn older(&self, partition: u32, hour: Hour) -> String {
+        format!("{}a:{{{partition}}}:older:{hour}", self.0)
     }
 
     pub(super) fn position(&self, partition: u32) -> String {
@@ -35,6 +41,8 @@ pub(super) fn value(count: &HourlyCount) -> String {
 /// An hour's value as it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stored<'a> {
+    pub(super) generation: u32,
+    pub(super) next_offset: u64,
     pub(super) clicks: u64,
     pub(super) impressions: u64,
     pub(super) unique_users: u64,
@@ -42,13 +50,25 @@ pub(super) struct Stored<'a> {
     pub(super) build: &'a str,
 }
 
+impl Stored<'_> {
+    pub(super) fn count(&self, hour: Hour, partition: u32) -> HourlyCount {
+        let Self { generation, next_offset, clicks, impressions, unique_users, exactness, .. } = *self;
+        HourlyCount { hour, partition, generation, next_offset, clicks, impressions, unique_users, exactness }
+    }
+}
+
+/// Whether this stands for an older hour that is being filled: nothing to answer with yet.
+pub(super) fn is_reservation(text: &str) -> bool {
+    text.starts_with("p:")
+}
+
 /// Reads a stored value; `None` if it is not one.
 pub(super) fn parse(text: &str) -> Option<Stored<'_>> {
     let parts: Vec<&str> = text.split(':').collect();
     let [generation, next_offset, clicks, impressions, unique_users, exactness, build] = parts[..] else { return None };
-    generation.parse::<u64>().ok()?;
-    next_offset.parse::<u64>().ok()?;
     Some(Stored {
+        generation: generation.parse().ok()?,
+        next_offset: next_offset.parse().ok()?,
         clicks: clicks.parse().ok()?,
         impressions: impressions.parse().ok()?,
         unique_users: unique_users.parse().ok()?,
@@ -70,6 +90,7 @@ mod tests {
         let hour: Hour = "2026-11-21T08Z".parse().unwrap();
         let keys = Keys::new(&Names::default());
         assert_eq!(keys.hour(3, hour), "millrace:a:{3}:hour:2026-11-21T08Z");
+        assert_eq!(keys.older(3, hour), "millrace:a:{3}:older:2026-11-21T08Z");
         assert_eq!(keys.position(3), "millrace:a:{3}:pos");
         let count = HourlyCount {
             hour,
@@ -82,8 +103,15 @@ mod tests {
             exactness: Exactness::Approximate,
         };
         assert_eq!(value(&count), "1:70:5:6:7:a");
-        let stored =
-            Stored { clicks: 5, impressions: 6, unique_users: 7, exactness: Exactness::Approximate, build: "b1" };
+        let stored = Stored {
+            generation: 1,
+            next_offset: 70,
+            clicks: 5,
+            impressions: 6,
+            unique_users: 7,
+            exactness: Exactness::Approximate,
+            build: "b1",
+        };
         assert_eq!(parse("1:70:5:6:7:a:b1"), Some(stored));
         for bad in ["", "1:70:5:6:7:a", "1:70:5:6:7:a:", "1:70:5:6:7:x:b", "1:70:5:-6:7:a:b", "1:70:5:6:7:a:b:c"] {
             assert_eq!(parse(bad), None, "{bad}");

@@ -10,6 +10,9 @@
 //! * The **incarnation** is new for every build and whenever the stored position went back (a failover to a replica that
 //!   lagged): it is not complete either until all is contained again. Within one, no position goes back.
 //!
+//! Any other hour may be filled from the archive (`older`), under keys of its own and for a short time: there a missing key
+//! says nothing. Every count corrects what is filled of its hour, in the same step as it moves the position.
+//!
 //! How an old position is noticed when nothing is written is the materializer's business; a reader that has seen a higher
 //! one in the same incarnation says rebuilding by itself.
 
@@ -17,20 +20,24 @@ mod config;
 mod connect;
 mod error;
 mod keys;
+mod older;
 mod reader;
+mod script;
 mod window;
 mod writer;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use millrace_contracts::{Hour, Names, Next};
 use redis::aio::ConnectionManager;
 use tokio::sync::OnceCell;
 
-use crate::{Answer, StoreError};
+use crate::{Answer, Part, StoreError, Totals};
 
 pub use config::RedisConfig;
+pub use older::Filled;
 pub use window::Window;
 pub use writer::LiveHoursWriter;
 
@@ -49,6 +56,7 @@ struct Inner {
     partitions: u32,
     window: Window,
     margin_ms: u64,
+    older_ttl_ms: u64,
     /// The highest positions that writers of this process know to be stored: a lower one means that Redis went back.
     written: Mutex<HashMap<u32, u64>>,
     /// What readers of this process have seen of each partition.
@@ -71,6 +79,7 @@ impl LiveHours {
             partitions,
             window,
             margin_ms: config.margin_ms,
+            older_ttl_ms: config.older_ttl_ms,
             written: Mutex::default(),
             seen: Mutex::new(vec![Seen::default(); partitions as usize]),
         };
@@ -94,7 +103,39 @@ impl LiveHours {
         if !self.covers(hour) {
             return Ok(Answer::Rebuilding);
         }
-        reader::hour(&self.0, hour).await
+        reader::live(&self.0, hour).await
+    }
+
+    /// The counts of an hour outside the window, in one round trip, if somebody had it filled not long ago.
+    pub async fn older(&self, hour: Hour) -> Result<Option<Totals>, StoreError> {
+        reader::older(&self.0, hour).await
+    }
+
+    /// Fills an hour outside the window with what the archive has of it, for [`LiveHours::older`]. Whatever the order in
+    /// which counts and fills come in, what stands is never older than what was counted here.
+    pub async fn fill(&self, hour: Hour, parts: &[Part]) -> Result<Filled, StoreError> {
+        older::fill(&self.0, hour, parts).await
+    }
+
+    /// A look at each of these partitions, consistent for each by itself; of the hours, those that are live.
+    pub async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, StoreError> {
+        let live = self.0.window.live();
+        let hours = hours.start.max(live.start)..hours.end.min(live.end);
+        let mut parts = Vec::new();
+        for partition in partitions {
+            parts.push(older::snapshot(&self.0, partition, hours.clone()).await?);
+        }
+        Ok(parts)
+    }
+
+    /// The hours that are answered for now, one that may be early included.
+    pub fn live(&self) -> Range<Hour> {
+        self.0.window.live()
+    }
+
+    /// Makes the materializers build everything again; until they have, the answer is [`Answer::Rebuilding`].
+    pub async fn reset(&self) -> Result<(), StoreError> {
+        older::reset(&self.0).await
     }
 
     /// Something to write with.

@@ -7,36 +7,54 @@ use redis::{FromRedisValue, Value};
 
 use super::Inner;
 use super::error::classify;
-use super::keys::parse;
+use super::keys::{is_reservation, parse};
 use crate::{Answer, StoreError, Totals};
 
 /// The highest position seen of a partition, and in which incarnation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     incarnation: String,
-    position: u64,
+    pub(super) position: u64,
 }
+
+/// What is read of a position hash.
+pub(super) const FIELDS: [&str; 5] = ["position", "incarnation", "build", "complete", "hours"];
 
 /// A partition's position hash, as far as a reader needs it.
-struct Pos {
-    seen: Seen,
-    build: String,
-    complete: bool,
-    hours: u32,
+pub(super) struct Pos {
+    pub(super) seen: Seen,
+    pub(super) build: String,
+    pub(super) complete: bool,
+    pub(super) hours: u32,
 }
 
-/// Adds up the partitions. The position is read before and after the hour: a missing hour is a zero only when the same
-/// complete incarnation was there all along, and the three commands need neither a transaction nor one node.
-pub(super) async fn hour(inner: &Inner, hour: Hour) -> Result<Answer, StoreError> {
+/// The counts of an hour inside the window, where a missing key is a zero.
+pub(super) async fn live(inner: &Inner, hour: Hour) -> Result<Answer, StoreError> {
+    let totals = sum(inner, hour, |partition| inner.keys.hour(partition, hour), true).await?;
+    Ok(totals.map_or(Answer::Rebuilding, Answer::Known))
+}
+
+/// The counts of an older hour, if every partition's part was filled.
+pub(super) async fn older(inner: &Inner, hour: Hour) -> Result<Option<Totals>, StoreError> {
+    sum(inner, hour, |partition| inner.keys.older(partition, hour), false).await
+}
+
+/// Adds up the partitions. The position is read before and after the hour: what is missing means something only when the
+/// same complete incarnation was there all along, and the three commands need neither a transaction nor one node.
+async fn sum(
+    inner: &Inner,
+    hour: Hour,
+    key: impl Fn(u32) -> String,
+    missing_is_zero: bool,
+) -> Result<Option<Totals>, StoreError> {
     // Taken before asking: what other readers see meanwhile may be newer than what this one is told.
     let before = inner.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut pipe = redis::pipe();
     for partition in 0..inner.partitions {
         let position = inner.keys.position(partition);
-        let fields = ["position", "incarnation", "build", "complete", "hours"];
-        pipe.cmd("HMGET").arg(&position).arg(&fields);
-        pipe.cmd("GET").arg(inner.keys.hour(partition, hour));
-        pipe.cmd("HMGET").arg(&position).arg(&fields);
+        pipe.cmd("HMGET").arg(&position).arg(&FIELDS);
+        pipe.cmd("GET").arg(key(partition));
+        pipe.cmd("HMGET").arg(&position).arg(&FIELDS);
     }
     let replies: Vec<Value> =
         pipe.query_async(&mut inner.connection.clone()).await.map_err(|error| classify(&error))?;
@@ -46,23 +64,24 @@ pub(super) async fn hour(inner: &Inner, hour: Hour) -> Result<Answer, StoreError
     for ((partition, floor), replies) in (0..inner.partitions).zip(&before).zip(replies.chunks_exact(3)) {
         let malformed = || StoreError::stop(format!("redis: partition {partition} of {hour} is malformed"));
         let (first, last) = (pos(&replies[0], malformed)?, pos(&replies[2], malformed)?);
-        let (Some(first), Some(last)) = (first, last) else { return Ok(Answer::Rebuilding) };
+        let (Some(first), Some(last)) = (first, last) else { return Ok(None) };
         let same = first.seen.incarnation == last.seen.incarnation && first.build == last.build;
         let went_back = first.seen.incarnation == floor.incarnation && first.seen.position < floor.position;
         if !same || !first.complete || first.hours < inner.window.hours() || went_back {
-            return Ok(Answer::Rebuilding);
+            return Ok(None);
         }
         let value = Option::<String>::from_redis_value_ref(&replies[1]).map_err(|_| malformed())?;
-        if let Some(text) = value {
-            let stored = parse(&text).ok_or_else(malformed)?;
-            if stored.build == first.build {
-                totals.add(stored.clicks, stored.impressions, stored.unique_users, stored.exactness);
-            }
+        let value = value.as_deref().filter(|text| missing_is_zero || !is_reservation(text));
+        let stored = value.map(|text| parse(text).ok_or_else(malformed)).transpose()?;
+        match stored.filter(|stored| stored.build == first.build) {
+            Some(stored) => totals.add(stored.clicks, stored.impressions, stored.unique_users, stored.exactness),
+            None if missing_is_zero => {}
+            None => return Ok(None),
         }
         now.push(last.seen);
     }
     remember(&mut inner.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
-    Ok(Answer::Known(totals))
+    Ok(Some(totals))
 }
 
 /// Keeps the highest position of each incarnation; replies may be handled out of order.
@@ -74,7 +93,7 @@ fn remember(seen: &mut [Seen], now: Vec<Seen>) {
     }
 }
 
-fn pos(reply: &Value, malformed: impl Fn() -> StoreError) -> Result<Option<Pos>, StoreError> {
+pub(super) fn pos(reply: &Value, malformed: impl Fn() -> StoreError) -> Result<Option<Pos>, StoreError> {
     let fields = Vec::<Option<String>>::from_redis_value_ref(reply).map_err(|_| malformed())?;
     let [position, incarnation, build, complete, hours] =
         <[Option<String>; 5]>::try_from(fields).map_err(|_| malformed())?;

@@ -5,7 +5,8 @@
 -- ARGV[1] expected position, '' = none    ARGV[2] next position
 -- ARGV[3] id of a new incarnation, '' = stay in the present one (must be given when a rebuild begins)
 -- ARGV[4] '1' = caught up                 ARGV[5] hours of the window
--- then for each hour key: its value without the build, and when it expires, ms since the epoch
+-- then for each hour key: its value without the build, and when it expires, ms since the epoch; '' for an older hour, which
+-- is only corrected where it is there, and keeps its time to live
 --
 -- Answers {1, next} when moved, {0, stored position} when the partition stands elsewhere ('' = nowhere).
 
@@ -58,29 +59,49 @@ if not may('HSET', KEYS[1], 'position', next_position) then
   return redis.error_reply('NOPERM no permission to run HSET on ' .. KEYS[1])
 end
 
--- Every hour. Values of a former build count as absent; those of this one give way to larger (generation, offset) only.
+-- Every hour. Values of a former build count as absent; those of this one give way to larger (generation, offset) only, and
+-- a reservation of older.lua to any count.
 local keep = {}
 for i = 2, #KEYS do
   local value, expires = ARGV[2 * i + 2], ARGV[2 * i + 3]
-  local generation, offset = value:match('^(%d+):(%d+):%d+:%d+:%d+:[ea]$')
-  if not generation or not is_number(expires) then return malformed('value for ' .. KEYS[i]) end
+  local older, old = expires == '', nil
   kind = redis.call('TYPE', KEYS[i]).ok
   if kind == 'string' then
-    local old_generation, old_offset, old_build =
-      redis.call('GET', KEYS[i]):match('^(%d+):(%d+):%d+:%d+:%d+:[ea]:([^:]+)$')
-    if not old_generation then return malformed(KEYS[i]) end
-    keep[i] = old_build == build and (is_less(generation, old_generation)
-      or (generation == old_generation and not is_less(old_offset, offset)))
+    old = redis.call('GET', KEYS[i])
   elseif kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
-  if not may('SET', KEYS[i], value, 'PXAT', expires) then
-    return redis.error_reply('NOPERM no permission to run SET on ' .. KEYS[i])
+  if older and not old then
+    keep[i] = true
+  else
+    local generation, offset = value:match('^(%d+):(%d+):%d+:%d+:%d+:[ea]$')
+    if not generation or not (older or is_number(expires)) then return malformed('value for ' .. KEYS[i]) end
+    if old then
+      local old_generation, old_offset, old_build = old:match('^(%d+):(%d+):%d+:%d+:%d+:[ea]:([^:]+)$')
+      local reserved_build = older and old:match('^p:%d+:([^:]+)$')
+      if not old_generation and not reserved_build then return malformed(KEYS[i]) end
+      if (old_build or reserved_build) ~= build then
+        keep[i] = older
+      elseif old_generation then
+        keep[i] = is_less(generation, old_generation)
+          or (generation == old_generation and not is_less(old_offset, offset))
+      end
+    end
+    if not may('SET', KEYS[i], value, 'PXAT', older and '1' or expires) then
+      return redis.error_reply('NOPERM no permission to run SET on ' .. KEYS[i])
+    end
   end
 end
 
 for i = 2, #KEYS do
-  if not keep[i] then redis.call('SET', KEYS[i], ARGV[2 * i + 2] .. ':' .. build, 'PXAT', ARGV[2 * i + 3]) end
+  local value, expires = ARGV[2 * i + 2] .. ':' .. build, ARGV[2 * i + 3]
+  if keep[i] then
+    -- As it is.
+  elseif expires == '' then
+    redis.call('SET', KEYS[i], value, 'KEEPTTL')
+  else
+    redis.call('SET', KEYS[i], value, 'PXAT', expires)
+  end
 end
 redis.call('HSET', KEYS[1], 'position', next_position, 'incarnation', incarnation, 'build', build,
   'complete', complete, 'hours', hours)

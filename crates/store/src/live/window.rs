@@ -1,5 +1,7 @@
 //! Which hours are live, and when a key may go.
 
+use std::ops::Range;
+
 use millrace_contracts::Hour;
 
 use crate::Clock;
@@ -25,6 +27,11 @@ impl Window {
     /// Whether an hour is answered for. Those ahead of the clock are: events may be a few minutes early.
     pub fn covers(&self, hour: Hour) -> bool {
         hour >= self.first() && hour <= Hour::MAX
+    }
+
+    /// From the first hour that is answered for to the one after the current: events may be early.
+    pub(super) fn live(&self) -> Range<Hour> {
+        self.first()..self.clock.hour().plus(2)
     }
 
     /// Whether an hour is still written: one more than is answered for, so that a reader whose clock is behind finds what it

@@ -4,18 +4,16 @@ use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, PoisonError};
 
 use redis::aio::ConnectionManager;
-use redis::{Cmd, RedisResult, Script};
+use redis::{Cmd, RedisResult};
 use uuid::Uuid;
 
 use super::Inner;
-use super::error::{classify, is_no_script};
+use super::error::classify;
 use super::keys::value;
+use super::script::Known;
 use crate::{HourlyStore, HourlyWrite, StoreError, Written};
 
-static STEP: LazyLock<(&str, Script)> = LazyLock::new(|| {
-    let code = include_str!("step.lua");
-    (code, Script::new(code))
-});
+static STEP: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("step.lua")));
 
 /// What a script call answers: whether it moved, and where the partition stands.
 type Reply = (u8, String);
@@ -35,49 +33,29 @@ impl LiveHoursWriter {
     }
 
     fn call(&self, write: &HourlyWrite<'_>) -> Cmd {
-        let window = &self.inner.window;
+        let (window, keys) = (&self.inner.window, &self.inner.keys);
         let live = || write.counts.iter().filter(|count| window.keeps(count.hour));
         let mint = write.expected.is_none() || self.went_back.contains(&write.partition);
         let minted = if mint { Uuid::new_v4().simple().to_string() } else { String::new() };
 
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(STEP.1.get_hash()).arg(1 + live().count()).arg(self.inner.keys.position(write.partition));
+        let mut call = STEP.call(1 + live().count() + write.counts.len());
+        call.arg(keys.position(write.partition));
         for count in live() {
-            call.arg(self.inner.keys.hour(write.partition, count.hour));
+            call.arg(keys.hour(write.partition, count.hour));
+        }
+        for count in write.counts {
+            call.arg(keys.older(write.partition, count.hour));
         }
         call.arg(write.expected.map(|position| position.to_string()).unwrap_or_default()).arg(write.next);
         call.arg(minted).arg(u8::from(write.caught_up)).arg(window.hours());
         for count in live() {
             call.arg(value(count)).arg(window.expires_ms(count.hour, self.inner.margin_ms));
         }
+        // Of every hour, live ones too: by another process's clock it may be an older one that was filled.
+        for count in write.counts {
+            call.arg(value(count)).arg("");
+        }
         call
-    }
-
-    /// Runs the calls in one round trip, one result for each. The scripts of other partitions run even when one fails.
-    async fn run(&mut self, calls: &[Cmd]) -> Result<Vec<RedisResult<Reply>>, StoreError> {
-        let mut pipe = redis::pipe();
-        pipe.ignore_errors();
-        for call in calls {
-            pipe.add_command(call.clone());
-        }
-        pipe.query_async(&mut self.connection).await.map_err(|error| classify(&error))
-    }
-
-    /// As `run`; calls that found no script are run again once it is loaded. They had done nothing.
-    async fn run_loaded(&mut self, calls: &[Cmd]) -> Result<Vec<RedisResult<Reply>>, StoreError> {
-        let mut replies = self.run(calls).await?;
-        let unknown: Vec<usize> =
-            (0..replies.len()).filter(|&i| replies[i].as_ref().is_err_and(is_no_script)).collect();
-        if !unknown.is_empty() {
-            let mut load = redis::cmd("SCRIPT");
-            load.arg("LOAD").arg(STEP.0);
-            let _: String = load.query_async(&mut self.connection).await.map_err(|error| classify(&error))?;
-            let again: Vec<Cmd> = unknown.iter().map(|&i| calls[i].clone()).collect();
-            for (i, reply) in unknown.into_iter().zip(self.run(&again).await?) {
-                replies[i] = reply;
-            }
-        }
-        Ok(replies)
     }
 
     /// Takes note of where a partition was found. Only less than what was written before is remarkable.
@@ -123,7 +101,7 @@ impl HourlyStore for LiveHoursWriter {
         }
         self.inner.check().await?;
         let calls: Vec<Cmd> = writes.iter().map(|write| self.call(write)).collect();
-        let replies = self.run_loaded(&calls).await?;
+        let replies: Vec<RedisResult<Reply>> = STEP.run(&mut self.connection, &calls).await?;
         let mut results = Vec::with_capacity(writes.len());
         let mut failed = None;
         for (write, reply) in writes.iter().zip(replies) {

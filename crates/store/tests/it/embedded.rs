@@ -3,6 +3,7 @@
 use millrace_store::{Archive, HourlyStore, Written};
 
 use crate::conformance::{conforms, folds_to_the_newest};
+use crate::reference::is_the_reference;
 use crate::support::{PARTITIONS, complete, count, known, now, put};
 
 /// An archive in a folder that goes with it.
@@ -18,6 +19,9 @@ impl crate::support::Subject for Housed {
         hour: millrace_contracts::Hour,
     ) -> Result<millrace_store::Answer, millrace_store::StoreError> {
         self.0.hour(hour).await
+    }
+    async fn reset(&self) -> Result<(), millrace_store::StoreError> {
+        self.0.reset().await
     }
 }
 
@@ -40,6 +44,7 @@ async fn embedded_conforms() {
 fn embedded_folds_to_the_newest() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     folds_to_the_newest(&runtime, 12, async || fresh());
+    is_the_reference(&runtime, 48, async || fresh());
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@
 
 mod conformance;
 mod embedded;
+mod older;
 mod postgres;
 mod redis_faults;
+mod redis_heals;
 mod redis_live;
+mod reference;
 mod support;

@@ -8,6 +8,7 @@ use millrace_testkit::Postgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::conformance::{conforms, folds_to_the_newest};
+use crate::reference::is_the_reference;
 use crate::support::{PARTITIONS, complete, count, known, now, put};
 
 fn config(url: &str) -> PostgresConfig {
@@ -36,6 +37,7 @@ fn postgres_folds_to_the_newest() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     folds_to_the_newest(&runtime, 12, async || archive(&config(url)).await);
+    is_the_reference(&runtime, 24, async || archive(&config(url)).await);
 }
 
 #[tokio::test]

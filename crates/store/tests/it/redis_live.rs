@@ -5,6 +5,7 @@ use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig, SecretUrl, Tot
 use redis::aio::MultiplexedConnection;
 
 use crate::conformance::{conforms, folds_to_the_newest};
+use crate::reference::is_the_reference;
 use crate::support::{PARTITIONS, complete, count, known, now, put, window};
 
 pub(crate) fn config(url: &str) -> RedisConfig {
@@ -46,6 +47,7 @@ fn redis_folds_to_the_newest() {
     let Some(url) = millrace_testkit::redis("store: redis") else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     folds_to_the_newest(&runtime, 24, async || live(url, &names()).await);
+    is_the_reference(&runtime, 48, async || live(url, &names()).await);
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(crate) trait Subject {
     type Writer: HourlyStore;
     fn writer(&self) -> Self::Writer;
     async fn answer(&self, hour: Hour) -> Result<Answer, StoreError>;
+    async fn reset(&self) -> Result<(), StoreError>;
 }
 
 impl Subject for LiveHours {
@@ -40,6 +41,9 @@ impl Subject for LiveHours {
     async fn answer(&self, hour: Hour) -> Result<Answer, StoreError> {
         self.hour(hour).await
     }
+    async fn reset(&self) -> Result<(), StoreError> {
+        LiveHours::reset(self).await
+    }
 }
 
 impl Subject for Archive {
@@ -49,6 +53,9 @@ impl Subject for Archive {
     }
     async fn answer(&self, hour: Hour) -> Result<Answer, StoreError> {
         self.hour(hour).await
+    }
+    async fn reset(&self) -> Result<(), StoreError> {
+        Archive::reset(self).await
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod config;
 mod connect;
+mod edges;
 mod error;
+mod snapshot;
 mod write;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use millrace_contracts::{Exactness, Hour, Next};
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
-use crate::{Answer, HourlyWrite, StoreError, Totals, Written};
+use crate::{Answer, HourlyWrite, Part, StoreError, Totals, Written};
 
 pub use config::PostgresConfig;
 
@@ -81,6 +84,16 @@ impl PostgresArchive {
             .fetch_optional(self.pool().await?);
         let position: Option<Option<i64>> = self.bounded(read).await?;
         Ok(position.flatten().map(i64::cast_unsigned))
+    }
+
+    pub(super) async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, StoreError> {
+        let read = snapshot::read(self.pool().await?, partitions, hours);
+        self.bounded(read).await
+    }
+
+    pub(super) async fn reset(&self) -> Result<(), StoreError> {
+        let reset = sqlx::query("UPDATE projection SET position = NULL").execute(self.pool().await?);
+        self.bounded(reset).await.map(|_| ())
     }
 
     pub(super) async fn write(&self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {

@@ -1,0 +1,30 @@
+//! The first and the last hour with counts: a seek to either end of each partition.
+
+use fjall::Readable;
+
+use super::{EmbeddedArchive, decode_position, failed, hour_of};
+use crate::StoreError;
+use crate::archive::range::Edges;
+
+impl EmbeddedArchive {
+    pub(in crate::archive) fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    pub(in crate::archive) fn edges(&self) -> Result<Option<Edges>, StoreError> {
+        let snapshot = self.database.snapshot();
+        let mut hours = Vec::new();
+        for partition in 0..self.partitions {
+            let stored = snapshot.get(&self.positions, partition.to_be_bytes()).map_err(failed)?;
+            let stored = stored.map(|bytes| decode_position(&bytes)).transpose()?;
+            if !stored.is_some_and(|(_, complete)| complete) {
+                return Ok(None);
+            }
+            let mut rows = snapshot.prefix(&self.hourly, partition.to_be_bytes());
+            for row in [rows.next(), rows.next_back()].into_iter().flatten() {
+                hours.push(hour_of(&row.key().map_err(failed)?)?);
+            }
+        }
+        Ok(Some(Edges(hours.iter().min().copied().zip(hours.iter().max().copied()))))
+    }
+}

@@ -1,0 +1,77 @@
+//! A consistent look at some partitions: positions and rows in one statement.
+
+use std::ops::Range;
+
+use millrace_contracts::{Exactness, Hour, HourlyCount};
+use sqlx::{Error, FromRow, PgPool};
+
+use crate::Part;
+
+const SNAPSHOT: &str = "
+    SELECT wanted.partition, stands.position, coalesce(stands.complete, false) AS complete,
+           extract(epoch FROM hour)::bigint AS hour, generation, next_offset, clicks, impressions, unique_users, exact
+    FROM generate_series($1::int, $2::int - 1) AS wanted (partition)
+    LEFT JOIN projection AS stands ON stands.partition = wanted.partition
+    LEFT JOIN hourly ON hourly.partition = wanted.partition
+          AND hour >= to_timestamp($3::bigint) AND hour < to_timestamp($4::bigint)
+    ORDER BY wanted.partition, hour";
+
+/// One row of the answer; without counts where a partition has none.
+#[derive(FromRow)]
+struct Row {
+    partition: i32,
+    position: Option<i64>,
+    complete: bool,
+    #[sqlx(flatten)]
+    count: Count,
+}
+
+#[derive(FromRow)]
+struct Count {
+    hour: Option<i64>,
+    generation: Option<i64>,
+    next_offset: Option<i64>,
+    clicks: Option<i64>,
+    impressions: Option<i64>,
+    unique_users: Option<i64>,
+    exact: Option<bool>,
+}
+
+impl Count {
+    fn of(&self, partition: u32) -> Option<HourlyCount> {
+        Some(HourlyCount {
+            hour: Hour::of_ms(self.hour? * 1_000),
+            partition,
+            generation: u32::try_from(self.generation?).ok()?,
+            next_offset: self.next_offset?.cast_unsigned(),
+            clicks: self.clicks?.cast_unsigned(),
+            impressions: self.impressions?.cast_unsigned(),
+            unique_users: self.unique_users?.cast_unsigned(),
+            exactness: if self.exact? { Exactness::Exact } else { Exactness::Approximate },
+        })
+    }
+}
+
+pub(super) async fn read(pool: &PgPool, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, Error> {
+    let rows: Vec<Row> = sqlx::query_as(SNAPSHOT)
+        .bind(partitions.start.cast_signed())
+        .bind(partitions.end.cast_signed())
+        .bind(hours.start.start_ms() / 1_000)
+        .bind(hours.end.start_ms() / 1_000)
+        .fetch_all(pool)
+        .await?;
+    let mut parts: Vec<Part> = Vec::new();
+    for row in rows {
+        let partition = row.partition.cast_unsigned();
+        if parts.last().is_none_or(|part| part.partition != partition) {
+            let position = row.position.map(i64::cast_unsigned);
+            // A position that was taken away begins anew, whatever it had been.
+            let complete = row.complete && position.is_some();
+            parts.push(Part { partition, position, complete, counts: Vec::new() });
+        }
+        if let (Some(part), Some(count)) = (parts.last_mut(), row.count.of(partition)) {
+            part.counts.push(count);
+        }
+    }
+    Ok(parts)
+}

@@ -1,0 +1,60 @@
+//! Scripts: called by hash, all calls in one round trip, loaded when the server does not know them.
+
+use redis::aio::ConnectionManager;
+use redis::{Cmd, FromRedisValue, RedisResult, Script};
+
+use super::error::{classify, is_no_script};
+use crate::StoreError;
+
+/// A script and its hash.
+pub(super) struct Known {
+    code: &'static str,
+    script: Script,
+}
+
+impl Known {
+    pub(super) fn new(code: &'static str) -> Self {
+        Self { code, script: Script::new(code) }
+    }
+
+    /// A call with this many keys; keys and arguments are still to be added.
+    pub(super) fn call(&self, keys: usize) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.script.get_hash()).arg(keys);
+        call
+    }
+
+    /// Runs the calls in one round trip, one result for each: each stands by itself. Calls that found no script are run
+    /// again once it is loaded; they had done nothing.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        connection: &mut ConnectionManager,
+        calls: &[Cmd],
+    ) -> Result<Vec<RedisResult<T>>, StoreError> {
+        let mut replies = run(connection, calls.iter()).await?;
+        let unknown: Vec<usize> =
+            (0..replies.len()).filter(|&i| replies[i].as_ref().is_err_and(is_no_script)).collect();
+        if !unknown.is_empty() {
+            let mut load = redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(self.code);
+            let _: String = load.query_async(connection).await.map_err(|error| classify(&error))?;
+            let again = run(connection, unknown.iter().map(|&i| &calls[i])).await?;
+            for (i, reply) in unknown.into_iter().zip(again) {
+                replies[i] = reply;
+            }
+        }
+        Ok(replies)
+    }
+}
+
+async fn run<T: FromRedisValue>(
+    connection: &mut ConnectionManager,
+    calls: impl Iterator<Item = &Cmd>,
+) -> Result<Vec<RedisResult<T>>, StoreError> {
+    let mut pipe = redis::pipe();
+    pipe.ignore_errors();
+    for call in calls {
+        pipe.add_command(call.clone());
+    }
+    pipe.query_async(connection).await.map_err(|error| classify(&error))
+}

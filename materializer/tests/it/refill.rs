@@ -1,0 +1,64 @@
+//! Older hours in Redis: filled when a reader asks, corrected when an event comes late.
+
+use std::time::Duration;
+
+use millrace_contracts::{Hour, RefreshAsked, Topic};
+use millrace_log::{Log, NewRecord, Outcome};
+use millrace_service::health::Health;
+use millrace_store::{Answer, Clock, LiveHours, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::stack::{PARTITIONS, Stack, append, totals, until};
+
+async fn ask(log: &Log, hour: Hour) {
+    let (mut value, key) = (Vec::new(), hour.to_string());
+    RefreshAsked { hour, asked_at_ms: 0 }.encode(&mut value);
+    let partition = u32::try_from(hour.index()).unwrap() % PARTITIONS;
+    let record = NewRecord { topic: Topic::REFRESH, partition, key: key.as_bytes(), value: &value };
+    assert!(matches!(log.append(&[record]).await[..], [Outcome::Acknowledged(_)]));
+}
+
+/// As the archive would say it: what is not there reads as rebuilding.
+async fn older(live: &LiveHours, hour: Hour) -> Result<Answer, StoreError> {
+    Ok(live.older(hour).await?.map_or(Answer::Rebuilding, Answer::Known))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_hour_that_was_asked_for_is_in_redis_and_stays_right() {
+    let Some(mut stack) = Stack::start().await else { return };
+    let (log, live, archive) = (stack.log.clone(), stack.live.clone(), stack.archive.clone());
+    let (old, empty) = (Hour::of_ms(123), Hour::of_ms(123).plus(7));
+    append(&log, old, 1, 4, 1).await;
+    let (health, stop) = (Health::new(), CancellationToken::new());
+    let running = stack.run(&health, &stop);
+    until(totals(1), async || archive.hour(old).await).await;
+    assert_eq!(live.older(old).await, Ok(None), "nobody asked");
+
+    // Records that are no wishes are passed over, and an hour asked for twice is filled once.
+    let junk = NewRecord { topic: Topic::REFRESH, partition: 0, key: b"x", value: b"junk" };
+    assert!(matches!(log.append(&[junk]).await[..], [Outcome::Acknowledged(_)]));
+    for hour in [old, old, empty] {
+        ask(&log, hour).await;
+    }
+    until(totals(1), async || older(&live, old).await).await;
+    until(totals(0), async || older(&live, empty).await).await;
+
+    // Late events correct both.
+    append(&log, old, 0, 6, 5).await;
+    append(&log, empty, 1, 9, 2).await;
+    until(totals(6), async || older(&live, old).await).await;
+    until(totals(2), async || older(&live, empty).await).await;
+
+    // All is lost, and the next who asks has it again.
+    stack.redis.lose_everything();
+    stack.redis.restart().unwrap();
+    let now = Clock::system().hour();
+    until(totals(0), async || live.hour(now).await).await;
+    assert_eq!(older(&live, old).await, Ok(Answer::Rebuilding));
+    ask(&log, old).await;
+    until(totals(6), async || older(&live, old).await).await;
+
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    log.close(Duration::from_secs(5)).await;
+}

@@ -1,0 +1,33 @@
+//! `millrace export`: the counts of hours into a file.
+
+use std::process::ExitCode;
+
+use super::load::listening;
+use crate::bulk::export::{Plan, Source, Stop, run as run_export};
+use crate::cli;
+use crate::settings::Settings;
+
+/// The service cannot tell all counts now.
+const EXIT_LATER: u8 = 1;
+/// Trying again does not help.
+const EXIT_FAILED: u8 = 2;
+
+/// Exports.
+pub(crate) async fn run(options: cli::Export, settings: &Settings) -> ExitCode {
+    let cli::Export { from, to, step, format, output, query, timeout } = options;
+    let target = match query.map_or_else(|| listening("query.listen", settings.query.listen), Ok) {
+        Ok(target) => target,
+        Err(e) => return failed(EXIT_FAILED, &e.to_string()),
+    };
+    let source = Source { authority: target.authority, timeout };
+    match run_export(&Plan { from, to, step, format, output, source, hours: settings.query.range_hours }).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop @ Stop::Later(..)) => failed(EXIT_LATER, &stop.to_string()),
+        Err(stop @ (Stop::Empty | Stop::Refused(..) | Stop::Output { .. })) => failed(EXIT_FAILED, &stop.to_string()),
+    }
+}
+
+fn failed(code: u8, why: &str) -> ExitCode {
+    eprintln!("millrace: {why}");
+    ExitCode::from(code)
+}
