@@ -1,0 +1,75 @@
+//! One export from beginning to end.
+
+use std::path::PathBuf;
+
+use millrace_contracts::Hour;
+
+use super::fetch::Source;
+use super::output::{Output, failed};
+use super::rows::{Line, Totals, Writer, parse};
+use super::span::pieces;
+use super::{Format, Step, Stop};
+
+/// Everything that decides an export.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The first ms.
+    pub(crate) from: i64,
+    /// The first ms after it.
+    pub(crate) to: i64,
+    /// What a row stands for.
+    pub(crate) step: Step,
+    /// How rows are written.
+    pub(crate) format: Format,
+    /// A file; otherwise the standard output.
+    pub(crate) output: Option<PathBuf>,
+    /// Where the rows come from.
+    pub(crate) source: Source,
+    /// Most hours the service answers for at once.
+    pub(crate) hours: u32,
+}
+
+/// Exports. A file is whole or as it was.
+pub(crate) async fn run(plan: &Plan) -> Result<(), Stop> {
+    if plan.to <= plan.from {
+        return Err(Stop::Empty);
+    }
+    let exported = export(plan).await;
+    if exported.is_err() {
+        Output::discard(plan.output.as_deref());
+    }
+    exported
+}
+
+async fn export(plan: &Plan) -> Result<(), Stop> {
+    let &Plan { from, to, step, format, .. } = plan;
+    let failed = || failed(plan.output.as_deref());
+    let refused = |why: &str| Stop::Refused(plan.source.authority.clone(), why.to_owned());
+    let output = Output::new(plan.output.clone())?;
+    // As the service does it: the hour that holds a moment is meant as a whole.
+    let hours = (Hour::of_ms(from).start_ms(), Hour::of_ms(to - 1).end_ms());
+    let mut writer = Writer::begin(output, format, step, hours.0, hours.1).map_err(failed())?;
+    let mut all: Option<Totals> = None;
+    for (from, to) in pieces(from, to, step, plan.hours) {
+        let piece = plan.source.piece(from, to, step).await?;
+        let text = std::str::from_utf8(&piece).map_err(|_| refused("the answer is not UTF-8"))?;
+        let mut whole = false;
+        for line in text.lines() {
+            match parse(line).map_err(|e| refused(&format!("a row that is none: {e}")))? {
+                Line::Row(row) => writer.row(&row).map_err(failed())?,
+                Line::Totals(totals) => {
+                    whole = true;
+                    match &mut all {
+                        Some(all) => all.add(&totals),
+                        None => all = Some(totals),
+                    }
+                }
+            }
+        }
+        if !whole {
+            return Err(refused("an answer without totals"));
+        }
+    }
+    let totals = all.ok_or(Stop::Empty)?;
+    writer.end(&totals).map_err(failed())?.finish()
+}

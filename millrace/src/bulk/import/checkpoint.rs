@@ -1,0 +1,161 @@
+//! How far the import of a file is, kept beside the file: everything before the mark is settled, nothing after it is known.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::Identity;
+use super::lines::Mark;
+use super::{Format, Stop};
+
+const VERSION: u32 = 1;
+
+/// What came of the lines so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Counts {
+    /// Events in the log.
+    pub(super) accepted: u64,
+    /// Events that the service refused, by code.
+    pub(super) refused: BTreeMap<String, u64>,
+    /// Lines that are no events.
+    pub(super) bad: u64,
+}
+
+/// The content of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checkpoint {
+    version: u32,
+    content: String,
+    size: u64,
+    pub(super) format: Format,
+    /// Makes the event ids other than those of the file's first import.
+    pub(super) salt: u64,
+    pub(super) mark: Mark,
+    pub(super) counts: Counts,
+    /// Bytes of the file of rejects that belong to lines before the mark.
+    pub(super) rejects_bytes: u64,
+    pub(super) completed: bool,
+}
+
+impl Checkpoint {
+    /// Nothing imported yet.
+    pub(super) fn new(identity: Identity, format: Format, salt: u64) -> Self {
+        Self {
+            version: VERSION,
+            content: hex(identity),
+            size: identity.size,
+            format,
+            salt,
+            mark: Mark::default(),
+            counts: Counts::default(),
+            rejects_bytes: 0,
+            completed: false,
+        }
+    }
+
+    /// Whether it is of this content.
+    pub(super) fn is_of(&self, identity: Identity) -> bool {
+        self.content == hex(identity) && self.size == identity.size
+    }
+}
+
+fn hex(identity: Identity) -> String {
+    format!("{:032x}", identity.hash)
+}
+
+/// Where checkpoint and rejects are kept.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) checkpoint: PathBuf,
+    pub(super) rejects: PathBuf,
+}
+
+impl Place {
+    /// Beside the file, or in a folder of the caller's.
+    pub(super) fn of(file: &Path, folder: Option<&Path>) -> Self {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let folder = folder.or_else(|| file.parent()).unwrap_or_else(|| Path::new(""));
+        let at = |kind: &str| folder.join(format!("{name}.millrace-{kind}"));
+        Self { checkpoint: at("import"), rejects: at("rejects") }
+    }
+
+    /// The checkpoint, if there is one.
+    pub(super) fn load(&self) -> Result<Option<Checkpoint>, Stop> {
+        let text = match fs::read(&self.checkpoint) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Stop::file(&self.checkpoint)(e)),
+        };
+        let broken = |why| Stop::Checkpoint { path: self.checkpoint.clone(), why };
+        let checkpoint: Checkpoint = serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
+        match checkpoint.version {
+            VERSION => Ok(Some(checkpoint)),
+            other => Err(broken(format!("its version is {other}"))),
+        }
+    }
+
+    /// Replaces the checkpoint in one step: a kill or a power cut leaves the old one or the new one.
+    pub(super) fn save(&self, checkpoint: &Checkpoint) -> Result<(), Stop> {
+        let mut next = self.checkpoint.clone().into_os_string();
+        next.push(".new");
+        let next = PathBuf::from(next);
+        let write = || {
+            let mut file = File::create(&next)?;
+            serde_json::to_writer_pretty(&mut file, checkpoint)?;
+            file.write_all(b"\n")?;
+            file.sync_data()?;
+            fs::rename(&next, &self.checkpoint)
+        };
+        write().map_err(Stop::file(&self.checkpoint))
+    }
+
+    /// The file of rejects with what belongs to the checkpoint: what a killed import wrote after it is written again.
+    /// Fewer bytes than that if somebody took it away.
+    pub(super) fn rejects(&self, bytes: u64) -> Result<(File, u64), Stop> {
+        let open = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.rejects)?;
+            file.set_len(bytes.min(file.metadata()?.len()))?;
+            let bytes = file.seek(SeekFrom::End(0))?;
+            Ok((file, bytes))
+        };
+        open().map_err(Stop::file(&self.rejects))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_loaded_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::of(Path::new("somewhere/events.csv"), Some(folder.path()));
+        assert!(place.load().unwrap().is_none());
+        let identity = Identity { hash: u128::MAX / 3, size: 9 };
+        let mut checkpoint = Checkpoint::new(identity, Format::Csv, u64::MAX);
+        place.save(&checkpoint).unwrap();
+        checkpoint.counts.refused.insert("outside-window".into(), 2);
+        checkpoint.mark = Mark { offset: 5, line: 1 };
+        place.save(&checkpoint).unwrap();
+        assert_eq!(place.load().unwrap(), Some(checkpoint.clone()));
+        assert!(checkpoint.is_of(identity));
+        assert!(!checkpoint.is_of(Identity { hash: 1, size: 9 }));
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["events.csv.millrace-import"]);
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::of(&folder.path().join("e.ndjson"), None);
+        for bad in ["", "{}", "precious"] {
+            fs::write(&place.checkpoint, bad).unwrap();
+            assert!(matches!(place.load(), Err(Stop::Checkpoint { .. })), "{bad}");
+        }
+    }
+}
