@@ -40,9 +40,15 @@ impl Kafka {
     /// # Errors
     /// What is missing, or why it did not start.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, String> {
+        let mut kafka = Self::prepare(free_port(), free_port(), settings)?;
+        kafka.restart()?;
+        Ok(kafka)
+    }
+
+    /// A broker that is ready to be launched.
+    pub(crate) fn prepare(port: u16, controller: u16, settings: &[(&str, &str)]) -> Result<Self, String> {
         servers_wanted()?;
         let folder = scratch_dir("kafka");
-        let (port, controller) = (free_port(), free_port());
         let mut text = format!(
             "{SETTINGS}listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=CLIENT://127.0.0.1:{port}\n\
@@ -55,7 +61,7 @@ impl Kafka {
             let _ = writeln!(text, "{key}={value}");
         }
         fs::write(folder.join("server.properties"), text).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let mut kafka = Self { port, folder, process: None, starts: 0 };
+        let kafka = Self { port, folder, process: None, starts: 0 };
         let format = kafka
             .java("log4j2-tools.xml", "128m")?
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
@@ -65,7 +71,6 @@ impl Kafka {
         if !format.status.success() {
             return Err(format!("Kafka's storage was not formatted: {}", String::from_utf8_lossy(&format.stderr)));
         }
-        kafka.restart()?;
         Ok(kafka)
     }
 
@@ -107,18 +112,30 @@ impl Kafka {
     /// # Errors
     /// Why it did not start, with the end of its log.
     pub fn restart(&mut self) -> Result<(), String> {
+        self.launch()?;
+        self.wait_started()
+    }
+
+    /// Kills the broker if it runs and starts it, without waiting: one of several serves only with others.
+    pub(crate) fn launch(&mut self) -> Result<(), String> {
         self.process = None;
         self.starts += 1;
         let log = self.folder.join(format!("broker-{}.log", self.starts));
         let mut command = self.java("log4j2.xml", "512m")?;
         command.arg("kafka.Kafka").arg(self.folder.join("server.properties"));
-        let mut process = Child::spawn(&mut command, &log).map_err(|error| error.to_string())?;
-        let _ = wait_until(START, || process.log().contains("Kafka Server started") || process.ended().is_some());
-        if process.ended().is_some() || !process.log().contains("Kafka Server started") {
-            return Err(format!("Kafka did not start; {}:\n{}", log.display(), process.last_words()));
-        }
-        self.process = Some(process);
+        self.process = Some(Child::spawn(&mut command, &log).map_err(|error| error.to_string())?);
         Ok(())
+    }
+
+    pub(crate) fn wait_started(&mut self) -> Result<(), String> {
+        let Some(process) = &mut self.process else { return Err("Kafka was not launched".to_owned()) };
+        let _ = wait_until(START, || process.log().contains("Kafka Server started") || process.ended().is_some());
+        if process.ended().is_none() && process.log().contains("Kafka Server started") {
+            return Ok(());
+        }
+        let words = process.last_words();
+        self.process = None;
+        Err(format!("Kafka did not start; {}:\n{words}", self.folder.display()))
     }
 
     /// Everything the running broker has logged.

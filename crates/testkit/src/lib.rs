@@ -1,8 +1,8 @@
 //! Servers and processes for tests: real Apache Kafka, Redis and PostgreSQL on free ports, and the `millrace` binary
 //! under test, each behind a guard that ends it when dropped.
 //!
-//! What lives here: starting, killing, freezing and restarting child processes; finding out that they are ready; random
-//! names and folders. What does not: anything that knows what Millrace counts or stores.
+//! What lives here: starting, killing, freezing and restarting child processes; finding out that they are ready; a proxy
+//! that breaks a link between two of them; random names and folders. What does not: anything that knows what Millrace counts or stores.
 //!
 //! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] give the address of one that all tests of the run share:
 //! the one that an environment variable names (`make test` sets them), else one started here, once per test binary.
@@ -14,21 +14,27 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod brokers;
+mod browser;
 mod child;
 mod http;
 mod kafka;
 mod place;
 mod postgres;
+mod proxy;
 mod redis;
 mod service;
 mod shared;
 mod wait;
 
+pub use brokers::Brokers;
+pub use browser::Browser;
 pub use child::Child;
 pub use http::{Answer, http, http_get};
 pub use kafka::Kafka;
 pub use place::{repository, scratch_dir, target_dir};
 pub use postgres::Postgres;
+pub use proxy::{Link, Proxy};
 pub use redis::Redis;
 pub use service::{Service, millrace_bin};
 pub use shared::{kafka, not_run, postgres, redis};

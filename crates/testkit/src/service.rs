@@ -48,6 +48,7 @@ pub fn millrace_bin() -> PathBuf {
 #[derive(Debug)]
 pub struct Service {
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     folder: PathBuf,
     process: Option<Child>,
     logs: Vec<String>,
@@ -60,14 +61,28 @@ impl Service {
     /// # Panics
     /// If the process cannot be started.
     pub fn start(subcommand: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(subcommand, settings, &[])
+    }
+
+    /// The same with variables for the first start.
+    ///
+    /// # Panics
+    /// If the process cannot be started.
+    pub fn start_with(subcommand: &str, settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
         let mut arguments = vec![subcommand.to_owned()];
         for (key, value) in settings {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }
-        let mut service =
-            Self { arguments, folder: scratch_dir(&format!("millrace-{subcommand}")), process: None, logs: Vec::new() };
+        let folder = scratch_dir(&format!("millrace-{subcommand}"));
+        let mut service = Self { arguments, environment: Vec::new(), folder, process: None, logs: Vec::new() };
+        service.set_environment(variables);
         service.restart();
         service
+    }
+
+    /// Variables that the next start is given, in place of those of this call before.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        self.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     }
 
     /// Kills the process if it runs and starts it again with the same arguments.
@@ -83,6 +98,7 @@ impl Service {
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().cloned());
         let log = self.folder.join(format!("log-{}", self.logs.len() + 1));
         self.process = Some(Child::spawn(&mut command, &log).unwrap_or_else(|error| panic!("millrace: {error}")));
     }

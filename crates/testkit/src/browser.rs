@@ -1,0 +1,157 @@
+//! A headless browser, driven by the DevTools protocol: what a page shows, what it asks for, what it complains of.
+
+use std::env;
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tungstenite::stream::MaybeTlsStream;
+use tungstenite::{Message, WebSocket};
+
+use crate::child::Child;
+use crate::http::http;
+use crate::place::{program, scratch_dir};
+use crate::shared::servers_wanted;
+use crate::wait::wait_until;
+
+const START: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(30);
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+
+/// A browser with one page. Dropping it kills it.
+#[derive(Debug)]
+pub struct Browser {
+    socket: WebSocket<MaybeTlsStream<TcpStream>>,
+    calls: u64,
+    requests: Vec<String>,
+    complaints: Vec<String>,
+    _process: Child,
+}
+
+impl Browser {
+    /// Starts the browser that `MILLRACE_TEST_BROWSER` names, else the Chromium or Chrome of this machine.
+    ///
+    /// # Errors
+    /// What is missing, or why it did not start.
+    pub fn start() -> Result<Self, String> {
+        servers_wanted()?;
+        let named = env::var_os("MILLRACE_TEST_BROWSER").map(Into::into);
+        let found = named.or_else(|| NAMES.into_iter().find_map(program));
+        let browser: PathBuf = found.ok_or("no Chromium or Chrome was found")?;
+        let folder = scratch_dir("browser");
+        let mut command = Command::new(browser);
+        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]);
+        command.arg("--disable-dev-shm-usage").arg(format!("--user-data-dir={}", folder.display())).arg("about:blank");
+        let process = Child::spawn(&mut command, &folder.join("log")).map_err(|error| error.to_string())?;
+        let port = || fs::read_to_string(folder.join("DevToolsActivePort")).ok()?.lines().next()?.parse::<u16>().ok();
+        if !wait_until(START, || port().is_some()) {
+            return Err(format!("the browser did not start: {}", process.last_words()));
+        }
+        let at = ([127, 0, 0, 1], port().ok_or("the browser's port is gone")?).into();
+        let page = http(at, "PUT", "/json/new?about:blank", &[], "").map_err(|error| error.to_string())?;
+        let page: Value = serde_json::from_str(&page.body).map_err(|error| error.to_string())?;
+        let url = page["webSocketDebuggerUrl"].as_str().ok_or("the browser has no page")?;
+        let (socket, _) = tungstenite::connect(url).map_err(|error| error.to_string())?;
+        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+            stream.set_read_timeout(Some(ANSWER)).map_err(|error| error.to_string())?;
+        }
+        let mut browser = Self { socket, calls: 0, requests: Vec::new(), complaints: Vec::new(), _process: process };
+        for domain in ["Runtime", "Log", "Network", "Page"] {
+            browser.call(&format!("{domain}.enable"), &json!({}));
+        }
+        Ok(browser)
+    }
+
+    /// Goes to a page.
+    pub fn open(&mut self, url: &str) {
+        self.call("Page.navigate", &json!({ "url": url }));
+    }
+
+    /// The value of an expression in the page.
+    ///
+    /// # Panics
+    /// If the browser is gone.
+    pub fn value(&mut self, expression: &str) -> Value {
+        let answer = self.call("Runtime.evaluate", &json!({ "expression": expression, "returnByValue": true }));
+        answer["result"]["value"].clone()
+    }
+
+    /// Waits until an expression in the page is true.
+    pub fn wait_for(&mut self, expression: &str, within: Duration) -> bool {
+        wait_until(within, || self.value(expression) == true)
+    }
+
+    /// Every address the page has asked for so far.
+    pub fn requests(&self) -> &[String] {
+        &self.requests
+    }
+
+    /// Every error the page has caused so far: exceptions, failed loads, violations of its policy.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+
+    /// Shows the page at this width and height in pixels, light or dark.
+    pub fn look(&mut self, width: u32, height: u32, dark: bool) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.call("Emulation.setDeviceMetricsOverride", &size);
+        let scheme = if dark { "dark" } else { "light" };
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.call("Emulation.setEmulatedMedia", &features);
+    }
+
+    /// Prints the whole page as a PNG into a file.
+    ///
+    /// # Panics
+    /// If it cannot.
+    pub fn screenshot(&mut self, file: &Path) {
+        let answer = self.call("Page.captureScreenshot", &json!({ "format": "png", "captureBeyondViewport": true }));
+        let data = answer["data"].as_str().unwrap_or_default();
+        let coded = file.with_extension("base64");
+        fs::write(&coded, data).unwrap_or_else(|error| panic!("{}: {error}", coded.display()));
+        let open = |error| panic!("{}: {error}", file.display());
+        let (from, to) = (fs::File::open(&coded).unwrap_or_else(open), fs::File::create(file).unwrap_or_else(open));
+        let decoded = Command::new("base64").arg("-d").stdin(from).stdout(to).status();
+        assert!(decoded.is_ok_and(|status| status.success()), "base64 -d");
+        let _ = fs::remove_file(coded);
+    }
+
+    fn call(&mut self, method: &str, parameters: &Value) -> Value {
+        self.calls += 1;
+        let id = self.calls;
+        let text = json!({ "id": id, "method": method, "params": parameters }).to_string();
+        self.socket.send(Message::text(text)).unwrap_or_else(|error| panic!("browser: {error}"));
+        let deadline = Instant::now() + ANSWER;
+        while Instant::now() < deadline {
+            let message = self.socket.read().unwrap_or_else(|error| panic!("browser: {method}: {error}"));
+            let Message::Text(text) = message else { continue };
+            let mut said: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("browser: {error}"));
+            if said["id"] == id {
+                assert!(said["error"].is_null(), "{method}: {}", said["error"]);
+                return said["result"].take();
+            }
+            self.note(&said);
+        }
+        panic!("browser: {method} was not answered");
+    }
+
+    fn note(&mut self, said: &Value) {
+        let parameters = &said["params"];
+        match said["method"].as_str() {
+            Some("Network.requestWillBeSent") => {
+                self.requests.push(parameters["request"]["url"].as_str().unwrap_or_default().to_owned());
+            }
+            Some("Runtime.exceptionThrown") => self.complaints.push(parameters["exceptionDetails"].to_string()),
+            Some("Log.entryAdded") if parameters["entry"]["level"] == "error" => {
+                self.complaints.push(parameters["entry"].to_string());
+            }
+            Some("Runtime.consoleAPICalled") if parameters["type"] == "error" => {
+                self.complaints.push(parameters["args"].to_string());
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The comparison at quiet: the oracle with the log, and a fold of the log with everything that answers.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millrace_testkit::http_get;
+
+use crate::event::LATE_HOURS;
+use crate::fold::{Hours, Logged, fold, repeats};
+use crate::load::Run;
+use crate::log;
+use crate::stores;
+use crate::system::{Engine, System};
+use crate::watcher::{counts, target};
+
+/// Polls without a difference that make it quiet.
+const POLLS: u32 = 5;
+const EVERY: Duration = Duration::from_millis(200);
+/// Most differences that are told.
+const TOLD: usize = 30;
+/// Hours before the current one that Redis must have; its window is 24 and the clock goes on.
+const LIVE: u64 = 20;
+
+/// What the comparison found.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Everything that is not as it must be.
+    pub differences: Vec<String>,
+    /// Records in the log.
+    pub records: u64,
+    /// Records that repeat an event id.
+    pub repeats: u64,
+    /// Sends of unknown outcome whose event is in the log.
+    pub unknown_stored: u64,
+    /// Sends of unknown outcome whose event is not.
+    pub unknown_lost: u64,
+    /// How long it took from the call until everything was equal.
+    pub took: Duration,
+}
+
+/// Waits until the log and all counts stand still and are equal, at most `within`, and tells what is not.
+pub fn settle(system: &mut System, run: &Run, within: Duration) -> Outcome {
+    let begun = Instant::now();
+    let mut outcome = Outcome::default();
+    if let Err(why) = system.heal().and_then(|()| system.wait_ready()) {
+        outcome.differences.push(why);
+        return outcome;
+    }
+    let log = match standing_log(system, within) {
+        Ok(log) => log,
+        Err(why) => {
+            outcome.differences.push(format!("the log cannot be read: {why}"));
+            return outcome;
+        }
+    };
+    compare_log(run, &log, &mut outcome);
+    let truth = fold(&log);
+    let mut equal = 0;
+    let mut differences = Vec::new();
+    while equal < POLLS && begun.elapsed() < within {
+        system.tend();
+        differences = compare_answers(system, run, &truth);
+        equal = if differences.is_empty() { equal + 1 } else { 0 };
+        thread::sleep(EVERY);
+    }
+    outcome.differences.append(&mut differences);
+    if system.engine == Engine::Kafka {
+        compare_stores(system, run, &truth, &mut outcome.differences);
+    }
+    match log::hourly(system) {
+        Ok(hours) => differ("analytics.hourly", &truth, &hours, &mut outcome.differences),
+        Err(why) => outcome.differences.push(format!("analytics.hourly cannot be read: {why}")),
+    }
+    outcome.differences.truncate(TOLD);
+    outcome.took = begun.elapsed();
+    outcome
+}
+
+/// The log once it has not grown between two reads: what was under way when the load ended has landed or never will.
+fn standing_log(system: &mut System, within: Duration) -> Result<Vec<Logged>, String> {
+    let deadline = Instant::now() + within;
+    let mut before = log::events(system)?;
+    loop {
+        thread::sleep(Duration::from_secs(1));
+        system.tend();
+        let log = log::events(system)?;
+        if log.len() == before.len() {
+            return Ok(log);
+        }
+        if Instant::now() > deadline {
+            return Err("it keeps growing".to_owned());
+        }
+        before = log;
+    }
+}
+
+/// No loss, no ghosts, no other bytes than were sent.
+fn compare_log(run: &Run, log: &[Logged], outcome: &mut Outcome) {
+    type Content<'a> = (&'a str, u64, bool);
+    outcome.records = log.len() as u64;
+    let (repeated, conflicts) = repeats(log);
+    outcome.repeats = repeated;
+    if conflicts > 0 {
+        outcome.differences.push(format!("{conflicts} records repeat an event id with other content"));
+    }
+    let mut with_id: HashMap<&str, u32> = HashMap::new();
+    let mut without: HashMap<Content<'_>, u32> = HashMap::new();
+    for event in log {
+        match &event.id {
+            Some(id) => *with_id.entry(id).or_default() += 1,
+            None => *without.entry((&event.user, event.timestamp_ms, event.click)).or_default() += 1,
+        }
+    }
+    let events: Vec<_> = run
+        .oracle
+        .standings()
+        .into_iter()
+        .enumerate()
+        .map(|(number, standing)| (run.shape.event(number as u64), standing))
+        .collect();
+    // Events without ids may be equal by chance: they are compared by how many there may be of a content.
+    let mut bounds: BTreeMap<Content<'_>, (u32, u32)> = BTreeMap::new();
+    let mut ids = HashSet::new();
+    for (event, standing) in &events {
+        let most = standing.acknowledged + standing.unknown;
+        let Some(id) = &event.id else {
+            let bound = bounds.entry((&event.user, event.timestamp_ms, event.click)).or_default();
+            bound.0 += standing.acknowledged;
+            bound.1 += most;
+            continue;
+        };
+        ids.insert(id.as_str());
+        let found = with_id.get(id.as_str()).copied().unwrap_or_default();
+        let least = standing.acknowledged;
+        if !(least..=most).contains(&found) {
+            let text = format!("event {id} is in the log {found} times, not {least} to {most}");
+            outcome.differences.push(text);
+        }
+        outcome.unknown_stored += u64::from(found.saturating_sub(least).min(standing.unknown));
+        outcome.unknown_lost += u64::from(most.saturating_sub(found).min(standing.unknown));
+    }
+    for (content, (least, most)) in &bounds {
+        let found = without.remove(content).unwrap_or_default();
+        if !(*least..=*most).contains(&found) {
+            outcome.differences.push(format!("{content:?} is in the log {found} times, not {least} to {most}"));
+        }
+        outcome.unknown_stored += u64::from(found.saturating_sub(*least));
+        outcome.unknown_lost += u64::from(most.saturating_sub(found.max(*least)));
+    }
+    outcome.differences.extend(without.keys().map(|content| format!("{content:?} was never sent")));
+    outcome.differences.extend(
+        with_id.keys().filter(|id| !ids.contains(**id)).map(|id| format!("event {id} was never sent, but is stored")),
+    );
+}
+
+/// Every hour at every query service, and one that nothing was sent for.
+fn compare_answers(system: &System, run: &Run, truth: &Hours) -> Vec<String> {
+    let mut differences = Vec::new();
+    let empty = run.shape.base_hour - LATE_HOURS - 5;
+    for address in system.queries() {
+        for hour in run.shape.hours().chain([empty]) {
+            let expected = truth.get(&hour).copied().unwrap_or_default();
+            match http_get(address, &target(hour)) {
+                Ok(answer) if answer.status == 200 => match counts(&answer) {
+                    Some(found) if found == expected => {}
+                    found => {
+                        let found = found.map_or_else(|| answer.body.clone(), |found| found.to_string());
+                        let tier = answer.header("millrace-tier").unwrap_or("none");
+                        differences.push(format!("hour {hour} at {address} ({tier}): {found}, not {expected}"));
+                    }
+                },
+                Ok(answer) => differences.push(format!("hour {hour} at {address}: {}", answer.status)),
+                Err(error) => differences.push(format!("hour {hour} at {address}: {error}")),
+            }
+            if differences.len() >= TOLD {
+                return differences;
+            }
+        }
+    }
+    differences
+}
+
+fn compare_stores(system: &System, run: &Run, truth: &Hours, differences: &mut Vec<String>) {
+    if let Some(postgres) = &system.postgres {
+        match stores::postgres(&postgres.url(), &system.schema()) {
+            Ok(hours) => differ("PostgreSQL", truth, &hours, differences),
+            Err(why) => differences.push(format!("PostgreSQL cannot be read: {why}")),
+        }
+    }
+    if let Some(redis) = &system.redis {
+        let stem = format!("{}:", system.prefix().trim_end_matches('.'));
+        match stores::redis(&redis.url(), &stem) {
+            Ok(hours) => {
+                let live = |hour: &u64| *hour + LIVE >= run.shape.base_hour || hours.contains_key(hour);
+                let live: Hours = truth.iter().filter(|(hour, _)| live(hour)).map(|(h, c)| (*h, *c)).collect();
+                differ("Redis", &live, &hours, differences);
+            }
+            Err(why) => differences.push(format!("Redis cannot be read: {why}")),
+        }
+    }
+}
+
+fn differ(name: &str, truth: &Hours, found: &Hours, differences: &mut Vec<String>) {
+    for hour in truth.keys().chain(found.keys().filter(|hour| !truth.contains_key(hour))) {
+        let (expected, found) = (truth.get(hour).copied().unwrap_or_default(), found.get(hour).copied());
+        let found = found.unwrap_or_default();
+        if expected != found {
+            differences.push(format!("hour {hour} in {name}: {found}, not {expected}"));
+        }
+    }
+}

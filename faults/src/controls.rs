@@ -1,0 +1,179 @@
+//! Negative controls: each sabotage of the product must turn the harness red, or the harness proves nothing.
+
+#![expect(clippy::unnecessary_wraps, reason = "every script has the one type, whether it can fail or not")]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use millrace_testkit::Link;
+
+use crate::fault::Fault;
+use crate::order;
+use crate::report::Part;
+use crate::run::Options;
+use crate::scenarios::{Ring, rewind_group};
+use crate::synced;
+use crate::system::{Engine, Setup};
+
+/// A sabotaged run need not be waited for long: what is wrong stays wrong.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// One sabotage and what brings it to light.
+struct Control {
+    sabotage: &'static str,
+    /// Further fail points, after a semicolon.
+    also: &'static str,
+    play: fn(&mut Ring, &mut Part) -> Result<(), String>,
+}
+
+const EMBEDDED: &[Control] = &[
+    Control { sabotage: "answer-early", also: "", play: kills_of_up },
+    Control { sabotage: "offset-before-state", also: "", play: crashes_of_up },
+    Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
+];
+
+const KAFKA: &[Control] = &[
+    Control { sabotage: "answer-early", also: "", play: kills_behind_a_cut_link },
+    Control { sabotage: "offset-before-state", also: "", play: crashes_of_processors },
+    Control { sabotage: "produce-after-offsets", also: order::STALL, play: late_records },
+    Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
+    Control { sabotage: "skip-position-check", also: "", play: rewound_offsets },
+];
+
+/// Runs the controls of an engine; a part is green if its sabotage was found.
+pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
+    let controls = match engine {
+        Engine::Embedded => EMBEDDED,
+        Engine::Kafka => KAFKA,
+    };
+    for control in controls {
+        take(one(engine, options, control));
+    }
+    if engine == Engine::Embedded {
+        take(skip_sync(options));
+    }
+}
+
+/// One control by name, for a test.
+pub fn named(engine: Engine, options: &Options, sabotage: &str) -> Option<Part> {
+    let controls = if engine == Engine::Embedded { EMBEDDED } else { KAFKA };
+    controls.iter().find(|control| control.sabotage == sabotage).map(|control| one(engine, options, control))
+}
+
+fn one(engine: Engine, options: &Options, control: &Control) -> Part {
+    let begun = Instant::now();
+    let name = format!("{engine} control {}", control.sabotage);
+    let mut part = Part::new(&name, "The product sabotaged; the comparison must find it.");
+    crate::say(&name);
+    if !options.fail_points {
+        part.unmet.push("the binary has no fail points".to_owned());
+        return part;
+    }
+    let variable = ("FAILPOINTS".to_owned(), format!("sabotage::{}=return{}", control.sabotage, control.also));
+    let setup = Setup { environment: vec![variable], ready: SETTLE, ..Setup::new(engine) };
+    match Ring::start(&setup, options, 500, 0) {
+        Ok(mut ring) => {
+            ring.settle = SETTLE;
+            let red = ring.play(&name, "", control.play);
+            part.facts = red.differences.iter().take(3).map(|found| format!("found: {found}")).collect();
+            if red.differences.is_empty() {
+                part.differences.push("the sabotage was not found".to_owned());
+                part.facts.extend(red.facts);
+            }
+            part.unmet = red.unmet;
+        }
+        Err(why) => part.unmet.push(why),
+    }
+    part.took = begun.elapsed();
+    part
+}
+
+fn skip_sync(options: &Options) -> Part {
+    let begun = Instant::now();
+    let mut part = Part::new("embedded control skip-sync", "The product sabotaged; the system calls must show it.");
+    if !options.fail_points || Command::new("strace").arg("-V").output().is_err() {
+        part.unmet.push("needs a binary with fail points, and strace".to_owned());
+        return part;
+    }
+    match synced::answers("sabotage::skip-sync=return") {
+        Ok((answers, after_sync)) => {
+            part.must(after_sync < answers, format!("{after_sync} of {answers} answers came after a completed sync"));
+        }
+        Err(why) => part.unmet.push(why),
+    }
+    part.took = begun.elapsed();
+    part
+}
+
+fn pause(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn kills_of_up(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
+    ring.send(4_000);
+    for round in 0..8 {
+        ring.pass(pause(500 + 77 * round));
+        ring.system.node("up-1").kill();
+        ring.system.node("up-1").start();
+        ring.system.wait_ready()?;
+    }
+    Ok(())
+}
+
+fn kills_behind_a_cut_link(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    ring.pass(pause(2_000));
+    ring.system.set_link("kafka-command-1", Link::Cut);
+    ring.pass(pause(1_000));
+    ring.system.node("command-1").kill();
+    Ok(())
+}
+
+fn crashes_of_up(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    crash(ring, "up-1", &["embedded::stage::applied", "embedded::stage::written", "embedded::commit"])
+}
+
+fn crashes_of_processors(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    let points = ["kafka::stage::applied", "kafka::stage::produced", "kafka::stage::drained"];
+    crash(ring, "processor-1", &points)?;
+    crash(ring, "processor-2", &points)
+}
+
+fn crash(ring: &mut Ring, node: &str, points: &[&'static str]) -> Result<(), String> {
+    for (seed, point) in points.iter().enumerate() {
+        let fault = Fault::Crash(node.to_owned(), point, seed as u64);
+        let before = fault.felt(&mut ring.system);
+        fault.inject(&mut ring.system)?;
+        ring.wait_for(pause(8_000), |ring| fault.felt(&mut ring.system) > before);
+        fault.mend(&mut ring.system)?;
+    }
+    Ok(())
+}
+
+fn late_records(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(500);
+    ring.pass(pause(3_000));
+    ring.finish_load();
+    order::check(&ring.system, part)
+}
+
+fn repeated_ids(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    if !ring.run.shape.ids {
+        part.unmet.push("the binary takes no event ids".to_owned());
+    }
+    ring.send(1_000);
+    ring.pass(pause(3_000));
+    Ok(())
+}
+
+fn rewound_offsets(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    ring.pass(pause(3_000));
+    ring.finish_load();
+    for number in [1, 2] {
+        ring.system.node(&format!("processor-{number}")).terminate(pause(15_000));
+    }
+    rewind_group(ring, "processor")
+}

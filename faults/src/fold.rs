@@ -1,0 +1,116 @@
+//! The counts of a log, folded by a program that shares no line with the one under test.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+/// One record of `analytics.events`, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// `partition@offset`.
+    pub at: String,
+    /// ms since the epoch.
+    pub timestamp_ms: u64,
+    /// The user's id.
+    pub user: String,
+    /// A click; otherwise an impression.
+    pub click: bool,
+    /// The client's id of the event.
+    pub id: Option<String>,
+}
+
+/// The numbers of an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub struct Counts {
+    /// Different users.
+    pub users: u64,
+    /// Clicks.
+    pub clicks: u64,
+    /// Impressions.
+    pub impressions: u64,
+}
+
+/// The numbers of every hour that has any, by hour since the epoch.
+pub type Hours = BTreeMap<u64, Counts>;
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} users, {} clicks, {} impressions", self.users, self.clicks, self.impressions)
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.users += other.users;
+        self.clicks += other.clicks;
+        self.impressions += other.impressions;
+    }
+}
+
+impl Logged {
+    /// Whether it is the same event, whatever its place.
+    fn same(&self, other: &Self) -> bool {
+        (self.timestamp_ms, self.click) == (other.timestamp_ms, other.click)
+    }
+}
+
+/// What a log counts to: an event id of a user counts once, the first record of it.
+pub fn fold(log: &[Logged]) -> Hours {
+    let mut seen: HashMap<(&str, &str), &Logged> = HashMap::new();
+    let mut users: BTreeMap<u64, HashSet<&str>> = BTreeMap::new();
+    let mut hours = Hours::new();
+    for event in log {
+        if let Some(id) = &event.id {
+            let first = *seen.entry((&event.user, id)).or_insert(event);
+            if !std::ptr::eq(first, event) {
+                continue;
+            }
+        }
+        let hour = event.timestamp_ms / 3_600_000;
+        let counts = hours.entry(hour).or_default();
+        *(if event.click { &mut counts.clicks } else { &mut counts.impressions }) += 1;
+        counts.users += u64::from(users.entry(hour).or_default().insert(&event.user));
+    }
+    hours
+}
+
+/// How many records repeat an event id, and how many of them with other content.
+pub fn repeats(log: &[Logged]) -> (u64, u64) {
+    let mut seen: HashMap<(&str, &str), &Logged> = HashMap::new();
+    let (mut repeats, mut conflicts) = (0, 0);
+    for event in log {
+        let Some(id) = &event.id else { continue };
+        match seen.get(&(event.user.as_str(), id.as_str())) {
+            None => {
+                seen.insert((&event.user, id), event);
+            }
+            Some(first) => {
+                repeats += 1;
+                conflicts += u64::from(!first.same(event));
+            }
+        }
+    }
+    (repeats, conflicts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(timestamp_ms: u64, user: &str, click: bool, id: Option<&str>) -> Logged {
+        Logged { at: "0@0".into(), timestamp_ms, user: user.into(), click, id: id.map(Into::into) }
+    }
+
+    #[test]
+    fn an_id_counts_once_and_the_first_wins() {
+        let log = [
+            logged(1, "a", true, Some("x")),
+            logged(1, "a", true, Some("x")),
+            logged(3_600_000, "a", false, Some("x")),
+            logged(2, "b", false, Some("x")),
+            logged(2, "b", true, None),
+            logged(2, "b", true, None),
+        ];
+        assert_eq!(fold(&log), Hours::from([(0, Counts { users: 2, clicks: 3, impressions: 1 })]));
+        assert_eq!(repeats(&log), (2, 1));
+    }
+}

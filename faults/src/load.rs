@@ -1,0 +1,238 @@
+//! The load: connections that send the run's events at a pace, and send again what may be sent again.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::client::{Connection, Sent};
+use crate::event::{Event, Shape};
+use crate::lock;
+use crate::oracle::{Oracle, Verdict, judge};
+
+/// The pause before an event is sent again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest Retry-After that is honoured.
+const LONGEST: Duration = Duration::from_secs(2);
+/// A load that was held up sends at most this much faster for a moment.
+const BEHIND: Duration = Duration::from_millis(200);
+
+/// Settings of a load.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Events a second.
+    pub rate: u64,
+    /// Connections at the same time.
+    pub connections: usize,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { rate: 2_000, connections: 20, timeout: Duration::from_secs(8) }
+    }
+}
+
+/// Everything that loads of one run share: the events, what is known of them, and which number comes next.
+#[derive(Debug)]
+pub struct Run {
+    /// What the events look like.
+    pub shape: Shape,
+    /// What is known of them.
+    pub oracle: Oracle,
+    /// Where they are sent to.
+    pub commands: Vec<SocketAddr>,
+    next: AtomicU64,
+    /// How long each acknowledged send took, in µs, since they were last taken.
+    latencies: Mutex<Vec<u64>>,
+}
+
+/// A running load. Dropping it stops it without waiting for what it retries.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    run: Arc<Run>,
+    pace: Pace,
+    due: Mutex<Instant>,
+    /// No new events.
+    ending: AtomicBool,
+    /// No further tries either.
+    given_up: AtomicBool,
+}
+
+impl Run {
+    /// A run of this shape against these command services.
+    pub fn new(shape: Shape, commands: Vec<SocketAddr>) -> Arc<Self> {
+        Arc::new(Self {
+            shape,
+            oracle: Oracle::default(),
+            commands,
+            next: AtomicU64::new(0),
+            latencies: Mutex::default(),
+        })
+    }
+
+    /// Takes the next event.
+    pub fn next_event(&self) -> Event {
+        self.shape.event(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes the next event that carries an id.
+    pub fn next_with_id(&self) -> Event {
+        loop {
+            let event = self.next_event();
+            if event.id.is_some() || !self.shape.ids {
+                return event;
+            }
+        }
+    }
+
+    /// Sends an event once and notes how that ended.
+    pub fn send(&self, connection: &mut Connection, event: &Event) -> (Verdict, Sent) {
+        let begun = Instant::now();
+        let sent = connection.send("POST", &event.target());
+        let (verdict, word) = judge(&sent);
+        if verdict == Verdict::Acknowledged {
+            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            lock(&self.latencies).push(took);
+        }
+        self.oracle.note(event.number, verdict, word);
+        (verdict, sent)
+    }
+
+    /// The 99th percentile of the acknowledged sends since the last call, in ms; and their number.
+    pub fn p99_ms(&self) -> (u64, u64) {
+        let mut all = std::mem::take(&mut *lock(&self.latencies));
+        all.sort_unstable();
+        let at = all.len() * 99 / 100;
+        (all.get(at).copied().unwrap_or_default() / 1_000, all.len() as u64)
+    }
+
+    /// Sends one event to the first service that takes it.
+    ///
+    /// # Errors
+    /// If none does within `within`.
+    pub fn send_one(&self, within: Duration) -> Result<Event, String> {
+        let (event, deadline) = (self.next_event(), Instant::now() + within);
+        let mut last = String::new();
+        for address in self.commands.iter().cycle() {
+            let mut connection = Connection::new(*address, within);
+            let (verdict, sent) = self.send(&mut connection, &event);
+            match verdict {
+                Verdict::Acknowledged => return Ok(event),
+                Verdict::Unknown if event.id.is_none() => return Err(format!("one event: {sent:?}")),
+                Verdict::Refused => return Err(format!("one event was refused: {sent:?}")),
+                Verdict::Later | Verdict::Unknown => last = format!("{sent:?}"),
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+            thread::sleep(PAUSE);
+        }
+        Err(format!("no event was taken within {within:?}: {last}"))
+    }
+}
+
+impl Load {
+    /// Starts to send.
+    pub fn start(run: &Arc<Run>, pace: Pace) -> Self {
+        let shared = Arc::new(Shared {
+            run: Arc::clone(run),
+            pace,
+            due: Mutex::new(Instant::now()),
+            ending: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+        });
+        let threads = (0..pace.connections)
+            .map(|index| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.connection(index))
+            })
+            .collect();
+        Self { shared, threads }
+    }
+
+    /// Sends nothing new, and ends when what is under way is settled; after `within`, what is not stays unknown.
+    pub fn finish(mut self, within: Duration) {
+        self.shared.ending.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + within;
+        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.shared.given_up.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::Relaxed);
+        self.shared.given_up.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn connection(&self, index: usize) {
+        let services = self.run.commands.len();
+        let mut connections: Vec<Connection> =
+            self.run.commands.iter().map(|address| Connection::new(*address, self.pace.timeout)).collect();
+        while !self.ending.load(Ordering::Relaxed) {
+            self.wait_for_turn();
+            let event = self.run.next_event();
+            let mut at = index % services;
+            match self.settle(&mut connections, &mut at, &event) {
+                Verdict::Acknowledged if event.twice => {
+                    at = (at + 1) % services;
+                    self.settle(&mut connections, &mut at, &event);
+                }
+                // Behind a proxy a service that is away looks like this: no reason to burn the events.
+                Verdict::Unknown => thread::sleep(PAUSE),
+                _ => {}
+            }
+        }
+    }
+
+    fn wait_for_turn(&self) {
+        let now = Instant::now();
+        let due = {
+            let mut due = lock(&self.due);
+            *due = (*due).max(now.checked_sub(BEHIND).unwrap_or(now)) + Duration::from_secs(1) / self.rate();
+            *due
+        };
+        thread::sleep(due.saturating_duration_since(now));
+    }
+
+    fn rate(&self) -> u32 {
+        u32::try_from(self.pace.rate.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Sends an event until it is acknowledged or may not be sent again.
+    fn settle(&self, connections: &mut [Connection], at: &mut usize, event: &Event) -> Verdict {
+        loop {
+            let (verdict, sent) = self.run.send(&mut connections[*at], event);
+            let again = match verdict {
+                Verdict::Later => true,
+                Verdict::Unknown => event.id.is_some(),
+                Verdict::Acknowledged | Verdict::Refused => false,
+            };
+            if !again || self.given_up.load(Ordering::Relaxed) {
+                return verdict;
+            }
+            *at = (*at + 1) % connections.len();
+            let asked = match sent {
+                Sent::Answered { retry_after: Some(seconds), .. } => Duration::from_secs(seconds).min(LONGEST),
+                _ => PAUSE,
+            };
+            thread::sleep(asked);
+        }
+    }
+}

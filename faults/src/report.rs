@@ -1,0 +1,109 @@
+//! What a run found, as lines on the terminal and as a page.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::nemesis::Tally;
+use crate::say;
+
+/// One part of a run: a row of the fault table, a random run, a negative control.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// `kafka row 5`, `embedded random, seed 7`, `control skip-dedup`.
+    pub name: String,
+    /// What was done and what had to hold.
+    pub what: String,
+    /// What is not as it must be.
+    pub differences: Vec<String>,
+    /// What should have happened at least once and did not: the part proves nothing.
+    pub unmet: Vec<String>,
+    /// What was counted and measured.
+    pub facts: Vec<String>,
+    /// Faults by kind.
+    pub tally: BTreeMap<String, Tally>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Part {
+    /// An empty one.
+    pub fn new(name: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { name: name.into(), what: what.into(), ..Self::default() }
+    }
+
+    /// Whether everything held and everything happened.
+    pub fn is_green(&self) -> bool {
+        self.differences.is_empty() && self.unmet.is_empty()
+    }
+
+    /// Notes a figure.
+    pub fn fact(&mut self, text: impl Into<String>) {
+        self.facts.push(text.into());
+    }
+
+    /// Notes something that had to happen at least once.
+    pub fn sometimes(&mut self, what: &str, count: u64) {
+        self.fact(format!("{what}: {count}"));
+        if count == 0 {
+            self.unmet.push(format!("never: {what}"));
+        }
+    }
+
+    /// Notes something that has to hold.
+    pub fn must(&mut self, holds: bool, what: impl Into<String>) {
+        let what = what.into();
+        if holds {
+            self.facts.push(what);
+        } else {
+            self.differences.push(format!("not so: {what}"));
+        }
+    }
+
+    /// `ok`, `FAILED` or `INCONCLUSIVE`.
+    pub fn verdict(&self) -> &'static str {
+        match (self.differences.is_empty(), self.unmet.is_empty()) {
+            (true, true) => "ok",
+            (false, _) => "FAILED",
+            (true, false) => "INCONCLUSIVE",
+        }
+    }
+
+    /// Prints it.
+    pub fn print(&self) {
+        say(&format!("{:<12} {} ({:.0} s)", self.verdict(), self.name, self.took.as_secs_f64()));
+        for fact in &self.facts {
+            say(&format!("             {fact}"));
+        }
+        for difference in self.differences.iter().chain(&self.unmet) {
+            say(&format!("           ! {}", difference.replace('\n', "\n             ")));
+        }
+    }
+}
+
+/// The page of a whole run.
+pub fn markdown(heading: &str, parts: &[Part]) -> String {
+    let mut page = format!("# Fault report\n\n{heading}\n\n| part | result | seconds |\n|---|---|---|\n");
+    for part in parts {
+        let _ = writeln!(page, "| {} | {} | {:.0} |", part.name, part.verdict(), part.took.as_secs_f64());
+    }
+    for part in parts {
+        let _ = writeln!(page, "\n## {}: {}\n\n{}\n", part.name, part.verdict(), part.what);
+        for fact in &part.facts {
+            let _ = writeln!(page, "- {fact}");
+        }
+        for difference in &part.differences {
+            let _ = writeln!(page, "- **difference** {}", difference.replace('\n', "\n  "));
+        }
+        for unmet in &part.unmet {
+            let _ = writeln!(page, "- **inconclusive** {unmet}");
+        }
+        if !part.tally.is_empty() {
+            let _ = writeln!(page, "\n| fault | scheduled | fired | felt |\n|---|---|---|---|");
+            for (kind, Tally { scheduled, fired, felt }) in &part.tally {
+                let _ = writeln!(page, "| {kind} | {scheduled} | {fired} | {felt} |");
+            }
+        }
+    }
+    page
+}

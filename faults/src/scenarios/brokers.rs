@@ -1,0 +1,118 @@
+//! Rows 9, 10, 12 and 14: the brokers, and a transaction that nobody ends.
+
+use super::{Ring, Scenario, seconds};
+use crate::fault::Fault;
+use crate::random::USERS;
+use crate::report::Part;
+use crate::system::{Engine, Setup};
+
+pub(super) const ROWS: &[Scenario] = &[
+    Scenario {
+        row: "9",
+        what: "the broker bounced five times under load, killed and stopped by turns: refusals and time-outs, no false \
+               acknowledgement.",
+        fail_points: false,
+        own: None,
+        play: bounces,
+    },
+    Scenario {
+        row: "14",
+        what: "a processor dies with its transaction open and does not come back: readers resume after session and \
+               transaction time-out.",
+        fail_points: true,
+        own: None,
+        play: hanging,
+    },
+    Scenario {
+        row: "10",
+        what: "three brokers with three replicas, each killed in turn (leaders, coordinators and the controller are among \
+               them): writes go on within 10 s.",
+        fail_points: false,
+        own: Some(three),
+        play: killed,
+    },
+    Scenario {
+        row: "12",
+        what: "three brokers, one of them stopped for 30 s: writes go on within 10 s.",
+        fail_points: false,
+        own: Some(three),
+        play: paused,
+    },
+];
+
+fn three() -> (Setup, u64, u64) {
+    (Setup { brokers: 3, instances: 1, ..Setup::new(Engine::Kafka) }, USERS, 0)
+}
+
+fn bounces(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    for round in 0..5 {
+        ring.pass(seconds(3));
+        let fault = if round % 2 == 0 { Fault::BrokerKill(0) } else { Fault::BrokerStop(0) };
+        fault.inject(&mut ring.system)?;
+        ring.pass(seconds(2));
+        fault.mend(&mut ring.system)?;
+        ring.goes_on(part, &fault.kind(), seconds(30));
+    }
+    let refused = ring.run.oracle.answered("503") + ring.run.oracle.answered("no answer");
+    part.sometimes("refused or unknown while the broker was away", refused);
+    Ok(())
+}
+
+/// Acknowledged events of all kinds of users, so that every partition's leader is asked.
+fn writes_go_on(ring: &mut Ring, part: &mut Part, what: &str) {
+    let before = ring.run.oracle.acknowledged();
+    let took = ring.wait_for(seconds(10), |ring| ring.run.oracle.acknowledged() > before + 300);
+    let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
+    part.must(took.is_some(), format!("{what}: 300 more are acknowledged {text} (at most 10 s)"));
+    part.must(ring.run.send_one(seconds(10)).is_ok(), format!("{what}: one of any user is acknowledged"));
+}
+
+fn killed(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(500);
+    ring.pass(seconds(5));
+    for broker in 0..3 {
+        let fault = Fault::BrokerKill(broker);
+        fault.inject(&mut ring.system)?;
+        writes_go_on(ring, part, &format!("broker {} killed", broker + 1));
+        ring.goes_on(part, &format!("broker {} killed", broker + 1), seconds(40));
+        fault.mend(&mut ring.system)?;
+        // Until it is in sync again the next one must not go.
+        ring.pass(seconds(10));
+    }
+    Ok(())
+}
+
+fn paused(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(500);
+    ring.pass(seconds(5));
+    let fault = Fault::BrokerFreeze(1);
+    fault.inject(&mut ring.system)?;
+    writes_go_on(ring, part, "broker 2 stopped");
+    ring.pass(seconds(20));
+    fault.mend(&mut ring.system)?;
+    ring.goes_on(part, "broker 2 woken", seconds(30));
+    Ok(())
+}
+
+fn hanging(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    ring.pass(seconds(2));
+    for (number, point) in ["kafka::stage::drained", "kafka::stage::offsets_sent"].into_iter().enumerate() {
+        let name = format!("processor-{}", number + 1);
+        ring.system.node(&name).kill();
+        let crash = format!("{point}:200");
+        ring.system.node(&name).start_with(&[("MILLRACE_CRASH", &crash), ("MILLRACE_SEED", "3")]);
+        ring.system.node(&name).untended();
+        let died = ring.wait_for(seconds(20), |ring| !ring.system.node(&name).is_running());
+        part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
+        let before = ring.visible();
+        let took = ring.wait_for(seconds(20), |ring| ring.visible() > before + 2_000);
+        let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
+        part.must(took.is_some(), format!("{point}: readers resume {text} (at most 20 s)"));
+        ring.system.node(&name).kill();
+        ring.system.node(&name).start();
+        ring.system.wait_ready()?;
+    }
+    Ok(())
+}

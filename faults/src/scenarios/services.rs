@@ -1,0 +1,203 @@
+//! Rows 1 to 5 and 17: the services themselves.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use super::{Ring, Scenario, seconds};
+use crate::event::mix;
+use crate::fault::{Fault, KAFKA_POINTS, STOP};
+use crate::report::Part;
+use crate::system::{ROLES, Setup};
+
+pub(super) const ROWS: &[Scenario] = &[
+    Scenario {
+        row: "1",
+        what: "kill -9 of command at random instants and at its fail points: the client sees unknown, and a retry with \
+               the same id counts once.",
+        fail_points: true,
+        own: None,
+        play: ingest,
+    },
+    Scenario {
+        row: "2",
+        what: "kill -9 of the processor at every fail point: back to work within 10 s and the session time-out.",
+        fail_points: true,
+        own: None,
+        play: processor,
+    },
+    Scenario {
+        row: "3",
+        what: "kill -9 of the materializer between write and poll, and of query: nothing is projected twice.",
+        fail_points: true,
+        own: None,
+        play: projections,
+    },
+    Scenario {
+        row: "4",
+        what: "SIGTERM of each instance in turn under load: status 0 within 15 s; a second signal ends at once.",
+        fail_points: false,
+        own: None,
+        play: rolling,
+    },
+    Scenario {
+        row: "5",
+        what: "a processor and a materializer stopped past every time-out, replaced, and woken: fenced; readers stall no \
+               longer than the time-outs.",
+        fail_points: false,
+        own: None,
+        play: zombie,
+    },
+    Scenario {
+        row: "17",
+        what: "four processors, one of them leaving and coming back every 2 s: progress in every window of 10 s.",
+        fail_points: false,
+        own: None,
+        play: storm,
+    },
+];
+
+/// Crashes a node at a point once; whether it did.
+fn crash(ring: &mut Ring, part: &mut Part, node: &str, point: &'static str, seed: u64) -> Result<(), String> {
+    let fault = Fault::Crash(node.to_owned(), point, seed);
+    let before = fault.felt(&mut ring.system);
+    fault.inject(&mut ring.system)?;
+    let died = ring.wait_for(seconds(12), |ring| fault.felt(&mut ring.system) > before);
+    part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
+    fault.mend(&mut ring.system)
+}
+
+fn points(role: &str) -> &'static [&'static str] {
+    KAFKA_POINTS.iter().find(|(of, _)| *of == role).map_or(&[], |(_, points)| points)
+}
+
+fn ingest(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_500);
+    for round in 0..10 {
+        let node = format!("command-{}", 1 + round % 2);
+        ring.pass(std::time::Duration::from_millis(300 + mix(ring.run.shape.seed ^ round) % 700));
+        ring.system.node(&node).kill();
+        ring.system.node(&node).start();
+    }
+    for (number, point) in points("command").iter().enumerate() {
+        for round in 0..2 {
+            crash(ring, part, &format!("command-{}", 1 + (number + round) % 2), point, round as u64)?;
+        }
+    }
+    part.sometimes("sends of unknown outcome", ring.run.oracle.answered("no answer"));
+    Ok(())
+}
+
+fn processor(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    for (number, point) in points("processor").iter().enumerate() {
+        crash(ring, part, &format!("processor-{}", 1 + number % 2), point, number as u64)?;
+        ring.goes_on(part, point, seconds(16));
+    }
+    Ok(())
+}
+
+fn projections(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    for (number, point) in points("materializer").iter().enumerate() {
+        for round in 0..2 {
+            crash(ring, part, &format!("materializer-{}", 1 + (number + round) % 2), point, round as u64)?;
+        }
+    }
+    for number in [1, 2, 1] {
+        let node = ring.system.node(&format!("query-{number}"));
+        node.kill();
+        node.start();
+        ring.pass(seconds(2));
+    }
+    Ok(())
+}
+
+fn rolling(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    for role in ROLES {
+        for number in [1, 2] {
+            let name = format!("{role}-{number}");
+            let begun = Instant::now();
+            let status = ring.system.node(&name).terminate(STOP);
+            let took = begun.elapsed();
+            let status_text = status.map_or_else(|| "killed".to_owned(), |status| status.to_string());
+            let clean = status.is_some_and(|status| status.success());
+            part.must(clean, format!("{name}: {status_text} after {:.1} s (at most 15 s)", took.as_secs_f64()));
+            ring.system.node(&name).start();
+            ring.system.wait_ready()?;
+        }
+    }
+    // A request that never ends holds a stop up; a second signal does not wait for it.
+    let node = ring.system.node("command-1");
+    let address = node.listeners.first().ok_or("command does not listen")?.1;
+    let mut held = TcpStream::connect(address).map_err(|error| error.to_string())?;
+    let unfinished =
+        b"POST /analytics HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[";
+    held.write_all(unfinished).map_err(|error| error.to_string())?;
+    ring.pass(seconds(1));
+    let node = ring.system.node("command-1");
+    node.untended();
+    node.signal_terminate();
+    ring.pass(seconds(1));
+    let waited = ring.system.node("command-1").is_running();
+    let begun = Instant::now();
+    ring.system.node("command-1").signal_terminate();
+    let ended = ring.wait_for(seconds(3), |ring| !ring.system.node("command-1").is_running());
+    part.fact(format!("with a request under way the first signal {}", if waited { "waits" } else { "did not wait" }));
+    let took = begun.elapsed().as_secs_f64();
+    part.must(ended.is_some(), format!("the second signal ends it within 3 s ({took:.1} s)"));
+    ring.system.node("command-1").kill();
+    ring.system.node("command-1").start();
+    Ok(())
+}
+
+fn zombie(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    ring.pass(seconds(3));
+    for number in [1, 2] {
+        let (processor, materializer) = (format!("processor-{number}"), format!("materializer-{number}"));
+        ring.system.node(&processor).freeze();
+        ring.system.node(&materializer).freeze();
+        // Session and transaction time-out are 6 s each in a run; a replacement then restores.
+        ring.pass(seconds(6));
+        let before = ring.visible();
+        let took = ring.wait_for(seconds(16), |ring| ring.visible() > before + 2_000);
+        let text = took.map_or_else(|| "never".to_owned(), |took| format!("{:.1} s", 6.0 + took.as_secs_f64()));
+        part.must(took.is_some(), format!("{processor} stopped: reads move again after {text} (at most 22 s)"));
+        ring.system.node(&processor).thaw();
+        ring.system.node(&materializer).thaw();
+        ring.goes_on(part, &format!("{processor} woken"), seconds(16));
+        ring.pass(seconds(3));
+    }
+    Ok(())
+}
+
+fn storm(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    let setup = Setup::new(ring.system.engine);
+    for number in [3, 4] {
+        if !ring.system.nodes.iter().any(|node| node.name == format!("processor-{number}")) {
+            ring.system.add_instance(&setup, "processor", number)?;
+        }
+    }
+    ring.meter.watch(ring.system.admins());
+    ring.system.wait_ready()?;
+    // One is away at any time, long enough to be noticed or not.
+    let mut away: Option<String> = None;
+    for window in 1..=4 {
+        let before = ring.visible();
+        for step in 0..5 {
+            if let Some(name) = away.take() {
+                ring.system.node(&name).start();
+            }
+            let name = format!("processor-{}", 1 + (window + step) % 4);
+            ring.system.node(&name).terminate(seconds(5));
+            away = Some(name);
+            ring.pass(seconds(2));
+        }
+        let shown = ring.visible().saturating_sub(before);
+        part.must(shown > 0, format!("window {window}: {shown} more events shown"));
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Rows 18 to 21: Redis lost, emptied, failed over, and refusing.
+
+use millrace_testkit::{Link, Redis};
+
+use super::{Ring, Scenario, seconds};
+use crate::fault::Fault;
+use crate::report::Part;
+use crate::stores::redis_do;
+use crate::system::address_of;
+
+const LINKS: [&str; 2] = ["redis-materializer", "redis-query"];
+
+pub(super) const ROWS: &[Scenario] = &[
+    Scenario {
+        row: "18",
+        what: "Redis killed with its append-only file, then killed and its data lost: it goes on from its own position, \
+               then is built again.",
+        fail_points: false,
+        own: None,
+        play: killed,
+    },
+    Scenario {
+        row: "19",
+        what: "FLUSHALL under load: built again by itself; reads say `rebuilding` or the numbers, never zeros.",
+        fail_points: false,
+        own: None,
+        play: flushed,
+    },
+    Scenario {
+        row: "20",
+        what: "replication blocked for 5 s, the replica promoted, clients led to it, the old primary back: the lost tail \
+               is written again, and the old primary is left alone.",
+        fail_points: false,
+        own: None,
+        play: failover,
+    },
+    Scenario {
+        row: "21",
+        what: "Redis refuses: OOM, READONLY, NOPERM, NOSCRIPT, WRONGTYPE, paused, stopped for 15 s: retried, never \
+               skipped.",
+        fail_points: false,
+        own: None,
+        play: refusals,
+    },
+];
+
+fn url(ring: &Ring) -> Result<String, String> {
+    ring.system.redis.as_ref().map(Redis::url).ok_or_else(|| "no Redis".to_owned())
+}
+
+fn rebuilds(ring: &Ring) -> u64 {
+    ring.meter.look();
+    ring.meter.total("millrace_materializer_rebuilds_total", "redis")
+}
+
+fn killed(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    ring.pass(seconds(2));
+    Fault::RedisKill.inject(&mut ring.system)?;
+    ring.pass(seconds(2));
+    Fault::RedisKill.mend(&mut ring.system)?;
+    ring.pass(seconds(3));
+    let before = rebuilds(ring);
+    if let Some(redis) = &mut ring.system.redis {
+        redis.lose_everything();
+    }
+    ring.pass(seconds(2));
+    Fault::RedisKill.mend(&mut ring.system)?;
+    let again = ring.wait_for(seconds(30), |ring| rebuilds(ring) > before);
+    part.must(again.is_some(), "Redis is built again after its data was lost");
+    Ok(())
+}
+
+fn flushed(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    for round in 1..=3 {
+        ring.pass(seconds(3));
+        let before = rebuilds(ring);
+        Fault::RedisFlush.inject(&mut ring.system)?;
+        let again = ring.wait_for(seconds(30), |ring| rebuilds(ring) > before);
+        let text = again.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
+        part.must(again.is_some(), format!("FLUSHALL {round}: rebuilt {text}"));
+    }
+    Ok(())
+}
+
+fn failover(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    let replica = Redis::start()?;
+    let (old, new) = (url(ring)?, replica.url());
+    let primary = address_of(&old)?;
+    let link = millrace_testkit::Proxy::start(primary).map_err(|error| error.to_string())?;
+    let through = link.address().port().to_string();
+    redis_do(&new, &["REPLICAOF", "127.0.0.1", &through])?;
+    ring.send(1_000);
+    let linked = ring.wait_for(seconds(20), |_| info(&new, "master_link_status:up"));
+    part.must(linked.is_some(), "the replica follows the primary");
+    ring.pass(seconds(2));
+    link.set(Link::Cut);
+    ring.pass(seconds(5));
+    redis_do(&new, &["REPLICAOF", "NO", "ONE"])?;
+    let server = address_of(&new)?;
+    for name in LINKS {
+        ring.system.set_link(name, Link::Reset);
+        ring.system.redirect(name, server);
+    }
+    ring.pass(seconds(1));
+    ring.watcher.new_incarnation();
+    for name in LINKS {
+        ring.system.set_link(name, Link::Whole);
+    }
+    let before = commands(&old);
+    ring.pass(seconds(6));
+    let after = commands(&old);
+    part.must(
+        after.saturating_sub(before) <= 3,
+        format!("the old primary got {} writes", after.saturating_sub(before)),
+    );
+    if let Some(old) = ring.system.redis.replace(replica) {
+        drop(old);
+    }
+    Ok(())
+}
+
+fn info(url: &str, word: &str) -> bool {
+    matches!(redis_do(url, &["INFO"]), Ok(value) if format!("{value:?}").contains(word))
+}
+
+/// Writing scripts that a server has run.
+fn commands(url: &str) -> u64 {
+    let Ok(value) = redis_do(url, &["INFO", "commandstats"]) else { return 0 };
+    let text = format!("{value:?}");
+    let calls = |name: &str| {
+        let (_, rest) = text.split_once(&format!("cmdstat_{name}:calls="))?;
+        rest.split(',').next()?.parse::<u64>().ok()
+    };
+    ["set", "hset"].iter().filter_map(|name| calls(name)).sum()
+}
+
+fn refusals(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(1_000);
+    for fault in [Fault::RedisFull, Fault::RedisReadOnly, Fault::RedisForbids, Fault::RedisFreeze] {
+        fault.inject(&mut ring.system)?;
+        ring.pass(seconds(if fault == Fault::RedisFreeze { 15 } else { 4 }));
+        fault.mend(&mut ring.system)?;
+        moves(ring, part, &fault.kind());
+    }
+    let url = url(ring)?;
+    redis_do(&url, &["SCRIPT", "FLUSH"])?;
+    moves(ring, part, "NOSCRIPT");
+    redis_do(&url, &["CLIENT", "PAUSE", "4000", "ALL"])?;
+    ring.pass(seconds(4));
+    moves(ring, part, "paused");
+    // A stranger's key where a position was: refused, not overwritten; with it gone the partition is built again.
+    let key = format!("{}:a:{{3}}:pos", ring.system.prefix().trim_end_matches('.'));
+    redis_do(&url, &["SET", &key, "not a hash"])?;
+    ring.pass(seconds(4));
+    let kept = format!("{:?}", redis_do(&url, &["TYPE", &key])?);
+    part.must(kept.contains("string"), format!("WRONGTYPE: the stranger's key is left alone ({kept})"));
+    redis_do(&url, &["DEL", &key])?;
+    moves(ring, part, "WRONGTYPE");
+    Ok(())
+}
+
+/// Redis itself moves on: its script runs again.
+fn moves(ring: &mut Ring, part: &mut Part, what: &str) {
+    let Ok(url) = url(ring) else { return };
+    let before = commands(&url);
+    let took = ring.wait_for(seconds(40), |_| commands(&url) > before + 20);
+    let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
+    part.must(took.is_some(), format!("{what}: Redis is written to again {text}"));
+}

@@ -1,0 +1,114 @@
+//! Whether an answer comes after the sync: by the system calls of one process, one request at a time.
+//!
+//! `kill -9` keeps the page cache, so no kill can show what a power cut would.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use millrace_testkit::{Child, free_port, http, http_get, millrace_bin, scratch_dir, wait_until};
+
+const REQUESTS: u64 = 20;
+const WITHIN: Duration = Duration::from_mins(1);
+
+/// Counting a record syncs, too. It is held up for long enough that its sync cannot be taken for the append's.
+const STALL: &str = "embedded::stage::polled=sleep(300)";
+
+/// Traces an embedded process while it takes single events; how many answers were sent, and how many of them after a
+/// sync that was begun and completed after the request was read.
+///
+/// # Errors
+/// If it cannot be traced, or does not serve.
+pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
+    let folder = scratch_dir("synced");
+    let trace = folder.join("trace");
+    let [public, query, admin] = [(); 3].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let mut command = Command::new("strace");
+    // -D: the traced process is the child, so that a signal to the child, and its end, are the traced process's.
+    command.args(["-D", "-f", "-q", "-s", "48", "-e", "trace=fdatasync,fsync,read,recvfrom,write,writev,sendto", "-o"]);
+    command
+        .arg(&trace)
+        .arg(millrace_bin())
+        .arg("up")
+        .current_dir(&folder)
+        .env("FAILPOINTS", format!("{STALL};{fail_points}"));
+    for setting in [
+        format!("embedded.directory={}", folder.join("data").display()),
+        "embedded.reserve_mib=1".to_owned(),
+        format!("command.listen={public}"),
+        format!("query.listen={query}"),
+        format!("command.admin={admin}"),
+    ] {
+        command.args(["--set", &setting]);
+    }
+    let mut child = Child::spawn(&mut command, &folder.join("log")).map_err(|error| error.to_string())?;
+    let ready = || http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
+    if !wait_until(WITHIN, ready) {
+        return Err(format!("the traced process is not ready:\n{}", child.last_words()));
+    }
+    for number in 1..=REQUESTS {
+        let answer = http(public, "POST", "/analytics?timestamp=123&user=a&click", &[], "");
+        let status = answer.map_err(|error| error.to_string())?.status;
+        if status != 204 {
+            return Err(format!("the traced process answered {status}"));
+        }
+        let counted = || {
+            http_get(query, "/analytics?timestamp=123").is_ok_and(|a| a.body.contains(&format!("clicks,{number}\n")))
+        };
+        if !wait_until(WITHIN, counted) {
+            return Err("the traced process does not count".to_owned());
+        }
+    }
+    child.terminate();
+    child.wait(Duration::from_secs(15));
+    drop(child);
+    let mut text = String::new();
+    // strace writes the end of the last thread once it has written everything else.
+    let whole = wait_until(WITHIN, || {
+        text = fs::read_to_string(&trace).unwrap_or_default();
+        text.trim_end().ends_with("+++")
+    });
+    if whole { Ok(order(&text)) } else { Err(format!("{} has no end", trace.display())) }
+}
+
+/// Counts the 204s, and those with a whole sync since the last POST was read.
+fn order(trace: &str) -> (u64, u64) {
+    let (mut answers, mut after_sync) = (0, 0);
+    let (mut begun, mut synced) = (false, false);
+    for line in trace.lines() {
+        let is_sync = line.contains("fdatasync") || line.contains("fsync");
+        if line.contains("\"POST /analytics") {
+            (begun, synced) = (false, false);
+        } else if is_sync && !line.contains("resumed>") {
+            begun = true;
+            synced |= line.ends_with("= 0");
+        } else if is_sync && begun && line.ends_with("= 0") {
+            synced = true;
+        } else if line.contains("\"HTTP/1.1 204") {
+            answers += 1;
+            after_sync += u64::from(synced);
+            synced = false;
+        }
+    }
+    (answers, after_sync)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sync_in_between_counts() {
+        let trace = "7 read(9, \"POST /analytics\", 8192) = 60\n\
+                     8 fdatasync(5 <unfinished ...>\n\
+                     8 <... fdatasync resumed>) = 0\n\
+                     7 writev(9, [{iov_base=\"HTTP/1.1 204 No Content\"}], 1) = 99\n\
+                     7 read(9, \"POST /analytics\", 8192) = 60\n\
+                     7 writev(9, [{iov_base=\"HTTP/1.1 204 No Content\"}], 1) = 99\n\
+                     8 fdatasync(5) = 0\n\
+                     7 read(9, \"POST /analytics\", 8192) = 60\n\
+                     8 fdatasync(5) = -1 EIO\n\
+                     7 writev(9, [{iov_base=\"HTTP/1.1 204 No Content\"}], 1) = 99\n";
+        assert_eq!(order(trace), (3, 1));
+    }
+}

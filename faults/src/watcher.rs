@@ -1,0 +1,162 @@
+//! Sessions that read hours all the time, and see to it that no number falls and nothing is zero that was not.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use millrace_testkit::{Answer, http_get};
+
+use crate::event::Shape;
+use crate::fold::Counts;
+use crate::lock;
+
+const EVERY: Duration = Duration::from_millis(40);
+/// Most falls that are told one by one.
+const TOLD: usize = 20;
+
+/// What the sessions saw.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Answers with numbers.
+    pub reads: u64,
+    /// Answers that said the numbers are not complete.
+    pub rebuilding: u64,
+    /// Other answers, and none.
+    pub failed: u64,
+    /// Numbers that fell between two answers of the same read model.
+    pub falls: Vec<String>,
+    /// Numbers that fell because another read model answered, which was behind.
+    pub behind: u64,
+    /// The longest time without numbers of any hour, in ms.
+    pub longest_gap_ms: u64,
+}
+
+/// Running sessions, one for each query service.
+#[derive(Debug)]
+pub struct Watcher {
+    seen: Arc<Mutex<Seen>>,
+    incarnation: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Begins to read at these services.
+    pub fn start(queries: &[SocketAddr], shape: &Shape) -> Self {
+        let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+        let incarnation = Arc::new(AtomicU64::new(0));
+        let base = shape.base_hour;
+        let hours = [base, base - 1, base, base - 5, base, base - 23, base, base - 100];
+        let threads = queries
+            .iter()
+            .map(|&address| {
+                let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
+                let incarnation = Arc::clone(&incarnation);
+                thread::spawn(move || {
+                    let mut session = Session { address, last: HashMap::new(), numbers: Instant::now() };
+                    let mut of = 0;
+                    for &hour in hours.iter().cycle() {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let now = incarnation.load(Ordering::Relaxed);
+                        if std::mem::replace(&mut of, now) != now {
+                            session.last.clear();
+                        }
+                        session.read(hour, &seen);
+                        thread::sleep(EVERY);
+                    }
+                })
+            })
+            .collect();
+        Self { seen, incarnation, stop, threads }
+    }
+
+    /// A store went back to older data, and may show it: sessions begin anew.
+    pub fn new_incarnation(&self) {
+        self.incarnation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Seen {
+        lock(&self.seen).clone()
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Session {
+    address: SocketAddr,
+    /// By hour: the numbers, and the read model that gave them.
+    last: HashMap<u64, (Counts, String)>,
+    numbers: Instant,
+}
+
+impl Session {
+    fn read(&mut self, hour: u64, seen: &Mutex<Seen>) {
+        let answer = http_get(self.address, &target(hour));
+        let mut seen = lock(seen);
+        let read = match answer {
+            Ok(answer) if answer.status == 200 => counts(&answer).map(|counts| (counts, answer)),
+            Ok(answer) if answer.body.contains("rebuilding") => {
+                seen.rebuilding += 1;
+                return;
+            }
+            _ => None,
+        };
+        let Some((counts, answer)) = read else {
+            seen.failed += 1;
+            return;
+        };
+        seen.reads += 1;
+        let gap = u64::try_from(self.numbers.elapsed().as_millis()).unwrap_or(u64::MAX);
+        seen.longest_gap_ms = seen.longest_gap_ms.max(gap);
+        self.numbers = Instant::now();
+        let tier = answer.header("millrace-tier").unwrap_or("none").to_owned();
+        if let Some((before, from)) = self.last.get(&hour)
+            && (counts.users < before.users || counts.clicks < before.clicks || counts.impressions < before.impressions)
+        {
+            if *from == tier && seen.falls.len() < TOLD {
+                let fall = format!("{}: hour {hour} fell from {before} to {counts} ({tier})", self.address);
+                seen.falls.push(fall);
+            } else if *from != tier {
+                seen.behind += 1;
+            }
+        }
+        self.last.insert(hour, (counts, tier));
+    }
+}
+
+/// The target that reads an hour.
+pub(crate) fn target(hour: u64) -> String {
+    format!("/analytics?timestamp={}", hour * 3_600_000)
+}
+
+/// The three lines of an answer.
+pub(crate) fn counts(answer: &Answer) -> Option<Counts> {
+    let mut lines = answer.body.lines();
+    let mut number = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(',')?.parse().ok();
+    Some(Counts { users: number("unique_users")?, clicks: number("clicks")?, impressions: number("impressions")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_lines_are_read() {
+        let body = "unique_users,1\nclicks,2\nimpressions,3\n".to_owned();
+        let answer = Answer { status: 200, headers: Vec::new(), body };
+        assert_eq!(counts(&answer), Some(Counts { users: 1, clicks: 2, impressions: 3 }));
+    }
+}
