@@ -1,19 +1,36 @@
-//! Events for the processor: what the command service would have written, without HTTP in between.
+//! Events that lie ready before a service starts: what the command service would have written, without HTTP in between.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::ensure;
+use clap::Args;
 use millrace_contracts::{EventRef, Kind, Topic, UserHash, partition_of};
 use millrace_log::{Log, NewRecord, Outcome};
 
-use crate::kafka::Kafka;
+use crate::clock::{HOUR_MS, now_ms};
 
 const AT_ONCE: u64 = 1_000;
-const UNDER_WAY: usize = 200;
-const HOUR_MS: u64 = 3_600_000;
-/// One event in this many is of an earlier hour, of the last 24.
+const UNDER_WAY: usize = 100;
+/// One event in this many is of an earlier hour.
 const LATE: u64 = 20;
+
+/// Which events.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Shape {
+    /// How many
+    #[arg(long)]
+    events: u64,
+    /// Of how many users, drawn at random
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    users: u64,
+    /// Every event of another user, instead
+    #[arg(long, conflicts_with = "users")]
+    distinct: bool,
+    /// In how many hours: 95 % in the current one, the others spread over those before
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..))]
+    hours: u64,
+}
 
 struct Event {
     partition: u32,
@@ -22,18 +39,17 @@ struct Event {
 }
 
 /// Writes the events, and is done when the log has all of them.
-pub(crate) async fn run(kafka: &Kafka, events: u64, users: u64) -> anyhow::Result<()> {
-    let log = Log::Kafka(kafka.open()?);
+pub(crate) async fn run(log: Log, shape: &Shape) -> anyhow::Result<()> {
     log.create_topics().await?;
-    let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let (now_ms, partitions) = (now_ms(), log.partitions());
+    let mut random = Random::new();
     let mut under_way = VecDeque::new();
-    let mut left = events;
-    while left > 0 || !under_way.is_empty() {
-        if left > 0 && under_way.len() < UNDER_WAY {
-            let count = left.min(AT_ONCE);
-            left -= count;
-            let made: Vec<_> = (0..count).map(|_| event(&mut random, users, now_ms, kafka.partitions)).collect();
+    let mut written = 0;
+    while written < shape.events || !under_way.is_empty() {
+        if written < shape.events && under_way.len() < UNDER_WAY {
+            let end = shape.events.min(written + AT_ONCE);
+            let made: Vec<_> = (written..end).map(|n| event(shape, n, &mut random, now_ms, partitions)).collect();
+            written = end;
             let records: Vec<_> = made
                 .iter()
                 .map(|event| NewRecord {
@@ -54,25 +70,30 @@ pub(crate) async fn run(kafka: &Kafka, events: u64, users: u64) -> anyhow::Resul
     Ok(())
 }
 
-fn event(random: &mut Random, users: u64, now_ms: u64, partitions: u32) -> Event {
-    let key = format!("user-{}", random.next() % users);
-    let back = if random.next().is_multiple_of(LATE) { 1 + random.next() % 23 } else { 0 };
-    let kind = Kind::ALL[usize::from(random.next().is_multiple_of(2))];
+fn event(shape: &Shape, number: u64, random: &mut Random, now_ms: u64, partitions: u32) -> Event {
+    let key = format!("user-{}", if shape.distinct { number } else { random.below(shape.users) });
+    let late = shape.hours > 1 && random.below(LATE) == 0;
+    let back = if late { 1 + random.below(shape.hours - 1) } else { 0 };
+    let kind = Kind::ALL[usize::from(random.below(2) == 0)];
     let received_at_ms = now_ms.cast_signed();
-    let timestamp_ms = (now_ms - back * HOUR_MS).cast_signed();
+    let timestamp_ms = now_ms.saturating_sub(back * HOUR_MS).cast_signed();
     let mut value = Vec::with_capacity(key.len() + 32);
     EventRef { event_id: None, timestamp_ms, user: &key, kind, received_at_ms }.encode(&mut value);
     Event { partition: partition_of(UserHash::of(&key), partitions), key, value }
 }
 
-/// xorshift64*: the same events in every run.
-struct Random(u64);
+/// xorshift64*: the same in every run.
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn new() -> Self {
+        Self(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound
     }
 }

@@ -7,17 +7,14 @@ use anyhow::ensure;
 use millrace_contracts::{HourlyCount, Topic};
 use millrace_log::{Batch, Limits, Log, Polled};
 
-use crate::kafka::Kafka;
-
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Reads the newest count of every hour and partition and adds them up.
-pub(crate) fn run(kafka: &Kafka, events: u64) -> anyhow::Result<()> {
-    let log = Log::Kafka(kafka.open()?);
-    let from: Vec<_> = (0..kafka.partitions).map(|partition| (partition, 0)).collect();
+/// Reads the newest count of every hour and partition and adds them up. Blocking.
+pub(crate) fn run(log: &Log, events: u64, users: Option<u64>) -> anyhow::Result<()> {
+    let from: Vec<_> = (0..log.partitions()).map(|partition| (partition, 0)).collect();
     let mut reader = log.reader(Topic::HOURLY, &from)?;
     let mut newest = BTreeMap::new();
-    let mut unread: BTreeSet<_> = (0..kafka.partitions).collect();
+    let mut unread: BTreeSet<_> = (0..log.partitions()).collect();
     let mut batch = Batch::new(0);
     let deadline = Instant::now() + PATIENCE;
     while !unread.is_empty() {
@@ -26,14 +23,16 @@ pub(crate) fn run(kafka: &Kafka, events: u64) -> anyhow::Result<()> {
             Polled::Records => {
                 for value in batch.iter().filter_map(|record| record.value) {
                     let count = HourlyCount::decode(value)?;
-                    newest.insert((count.hour, count.partition), count.clicks + count.impressions);
+                    newest.insert((count.hour, count.partition), count);
                 }
             }
             Polled::CaughtUp { partition, .. } => drop(unread.remove(&partition)),
             Polled::Nothing => {}
         }
     }
-    let counted: u64 = newest.values().sum();
+    let counted: u64 = newest.values().map(|count| count.clicks + count.impressions).sum();
     ensure!(counted == events, "{events} events were written, {counted} are counted");
+    let seen: u64 = newest.values().map(|count| count.unique_users).sum();
+    ensure!(users.is_none_or(|users| users == seen), "{users:?} users were written, {seen} are counted");
     Ok(())
 }

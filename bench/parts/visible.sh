@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# From POST to visible GET, while BENCH_RATE events a second come in.
+
+measure_visible() {
+  local engine seconds
+  # Of single events a second shows some dozens; a 99th percentile wants a few hundred.
+  seconds=$(( BENCH_SECONDS * 5 ))
+  for engine in kafka embedded; do
+    start_up "visible$engine" "$engine"
+    [ "$engine" = embedded ] || warm_broker "$COMMAND"
+    "$HELPER" visible "127.0.0.1:$COMMAND" "127.0.0.1:$QUERY" --rate "$BENCH_RATE" --seconds "$seconds" \
+      >"$DATA/visible-$engine" || fail "visibility on $engine could not be measured"
+    end "visible$engine"
+    say "    $engine: $(tr '\n' ' ' <"$DATA/visible-$engine")"
+  done
+}
+
+report_visible() {
+  local engine title word hour n p50 p99 held
+  say "From POST to visible GET, ms, with $BENCH_RATE events a second of the current hour; one process, load on the same cores"
+  for engine in kafka embedded; do
+    title="Apache Kafka"; [ "$engine" = kafka ] || title=embedded
+    while read -r word hour n p50 p99; do
+      case $word in
+        HELD)
+          held=$(judge "$hour" '>=' "$(( BENCH_RATE * 99 / 100 ))")
+          row "$title: events a second acknowledged" "$hour" "$held; $n not acknowledged" ;;
+        VISIBLE)
+          row "$title, $hour hour, $n events: median" "$p50" "$(judge "$p50" '<' "$( [ "$engine" = kafka ] && echo 40 || echo 20)")"
+          row "$title, $hour hour: 99th percentile" "$p99" "$(judge "$p99" '<' "$( [ "$engine" = kafka ] && echo 100 || echo 50)")" ;;
+      esac
+    done <"$DATA/visible-$engine"
+  done
+}

@@ -1,0 +1,129 @@
+//! One kept-alive HTTP/1.1 connection, as lean as a load generator must be that shares two cores with what it measures:
+//! requests are bytes made before, an answer is parsed in place.
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Which read model answered, as the server says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    Memory,
+    Redis,
+    Archive,
+    /// It did not say, or something unknown.
+    Untold,
+}
+
+/// An answer, borrowed from its connection until the next exchange.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) tier: Tier,
+    pub(crate) body: &'a [u8],
+}
+
+/// A connection between two exchanges.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    reusable: bool,
+}
+
+impl Connection {
+    pub(crate) async fn open(to: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(1024), reusable: true })
+    }
+
+    /// False once the server said that it closes.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.reusable
+    }
+
+    /// Sends a request and waits for its answer. After an error the connection is of no use.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        let head = loop {
+            self.read_some().await?;
+            if let Some(head) = parse(&self.buffer)? {
+                break head;
+            }
+        };
+        while self.buffer.len() < head.end + head.length {
+            self.read_some().await?;
+        }
+        self.reusable = !head.close;
+        Ok(Answer { status: head.status, tier: head.tier, body: &self.buffer[head.end..head.end + head.length] })
+    }
+
+    async fn read_some(&mut self) -> Result<()> {
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ if self.buffer.len() > 1 << 20 => Err(Error::new(ErrorKind::InvalidData, "an endless answer")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    length: usize,
+    tier: Tier,
+    close: bool,
+    end: usize,
+}
+
+/// `None` while the head is incomplete. A body must say its length.
+fn parse(bytes: &[u8]) -> Result<Option<Head>> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let invalid = |why: &'static str| Error::new(ErrorKind::InvalidData, why);
+    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("a head that is no text"))?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+    let status = status.ok_or_else(|| invalid("no HTTP/1.1"))?;
+    let mut length = matches!(status, 204 | 304).then_some(0);
+    let (mut tier, mut close) = (Tier::Untold, false);
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or_else(|| invalid("a header without a colon"))?;
+        let value = value.trim();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = length.or(value.parse().ok());
+        } else if name.eq_ignore_ascii_case("connection") {
+            close = value.eq_ignore_ascii_case("close");
+        } else if name.eq_ignore_ascii_case("millrace-tier") {
+            tier = match value {
+                "memory" => Tier::Memory,
+                "redis" => Tier::Redis,
+                "archive" => Tier::Archive,
+                _ => Tier::Untold,
+            };
+        }
+    }
+    let length = length.ok_or_else(|| invalid("an answer of unknown length"))?;
+    Ok(Some(Head { status, length, tier, close, end: end + 4 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read() {
+        let head = |text: &str| parse(text.as_bytes());
+        assert!(head("HTTP/1.1 200 OK\r\ncontent-le").unwrap().is_none());
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nMillrace-Tier: redis\r\nConnection: close\r\n\r\nabc";
+        let expected = Head { status: 200, length: 3, tier: Tier::Redis, close: true, end: text.len() - 3 };
+        assert_eq!(head(text).unwrap(), Some(expected));
+        let nothing = head("HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap();
+        assert_eq!((nothing.status, nothing.length, nothing.tier, nothing.close), (204, 0, Tier::Untold, false));
+        for bad in ["HTTP/1.1 200 OK\r\n\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\nx\r\n\r\n"] {
+            assert!(head(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The log that is measured, opened past the services: the settings are Millrace's defaults but for where it is.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use millrace_contracts::Names;
+use millrace_log::{EmbeddedLog, KafkaLog, Log};
+
+const DEFAULTS: &str = include_str!("../../millrace/default.toml");
+
+/// Where it is: brokers or a directory.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Bootstrap brokers of Apache Kafka
+    #[arg(long, required_unless_present = "directory")]
+    brokers: Option<String>,
+    /// The directory of the embedded engine
+    #[arg(long, conflicts_with = "brokers")]
+    directory: Option<PathBuf>,
+    /// The prefix of its topics
+    #[arg(long, default_value = "millrace.")]
+    prefix: String,
+}
+
+impl Place {
+    /// Opens it. Blocking.
+    pub(crate) fn open(self) -> anyhow::Result<Log> {
+        let mut defaults: toml::Table = toml::from_str(DEFAULTS)?;
+        let names = Names::new(&self.prefix)?;
+        let mut section = |name: &str| match defaults.remove(name) {
+            Some(toml::Value::Table(section)) => Ok(section),
+            _ => anyhow::bail!("the defaults have no section {name}"),
+        };
+        if let Some(brokers) = self.brokers {
+            let mut kafka = section("kafka")?;
+            kafka.insert("brokers".into(), brokers.into());
+            // Written as fast as it goes: larger batches, and patience with a broker that shares the cores.
+            kafka.insert("linger_ms".into(), 5.into());
+            kafka.insert("message_timeout_ms".into(), 30_000.into());
+            return Ok(Log::Kafka(KafkaLog::open(kafka.try_into()?, names)?));
+        }
+        let mut embedded = section("embedded")?;
+        let directory = self.directory.context("neither brokers nor a directory")?;
+        let directory = directory.into_os_string().into_string().map_err(|_| anyhow::anyhow!("not a plain path"))?;
+        embedded.insert("directory".into(), directory.into());
+        Ok(Log::Embedded(EmbeddedLog::open(embedded.try_into()?, names)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_defaults_open_a_directory() {
+        let directory = std::env::temp_dir().join(format!("millrace-bench-{}", std::process::id()));
+        let place = Place { brokers: None, directory: Some(directory.clone()), prefix: "test.".into() };
+        let log = place.open().unwrap();
+        assert!(log.partitions() > 0);
+        drop(log);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
