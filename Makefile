@@ -2,11 +2,12 @@
 
 # Ports, the engine and other switches are variables of make or of the environment: make COMMAND_PORT=18081
 VARIABLES = ENGINE COMMAND_PORT QUERY_PORT COMMAND_ADMIN_PORT QUERY_ADMIN_PORT PROCESSOR_ADMIN_PORT \
-  MATERIALIZER_ADMIN_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT REDIS_PORT POSTGRES_PORT NO_INSTALL NO_OPEN EVENTS RATE
+  MATERIALIZER_ADMIN_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT REDIS_PORT POSTGRES_PORT NO_INSTALL NO_OPEN EVENTS RATE \
+  SEED ONLY CONTROLS
 export $(VARIABLES)
 SHELL = /bin/bash
 .DEFAULT_GOAL = up
-.PHONY: up down status logs clean demo build test quick check bench help
+.PHONY: up down status logs clean demo build test quick check bench faults help
 
 up: ; @deploy/stack up
 down: ; @deploy/stack down
@@ -19,6 +20,7 @@ test: ; @deploy/test all
 quick: ; @deploy/test quick
 check: ; @deploy/check
 bench: ; @bench/run
+faults: ; @deploy/faults '$(SECONDS)'
 
 help:
 	@echo 'make             start a local stack: in containers if an engine with its compose plugin answers, else embedded'
@@ -34,3 +36,5 @@ help:
 	@echo 'make quick       the tests that need no server'
 	@echo 'make check       formatting, lints, documentation, licences, spelling'
 	@echo 'make bench       the measurements'
+	@echo 'make faults      everything broken on purpose, every number compared: docs/faults.md'
+	@echo '  SEED= replays; ENGINE=kafka, embedded or both; SECONDS=300; ONLY=5,17,random; CONTROLS=1'

@@ -29,6 +29,8 @@ millrace_settings() {
     echo "MILLRACE_EMBEDDED__DIRECTORY=$DATA/data"
   else
     echo "MILLRACE_ENGINE=kafka"
+    # What the page shows of the others.
+    echo "MILLRACE_QUERY__WATCH=[\"127.0.0.1:$COMMAND_ADMIN_PORT\", \"127.0.0.1:$PROCESSOR_ADMIN_PORT\", \"127.0.0.1:$MATERIALIZER_ADMIN_PORT\"]"
     echo "MILLRACE_KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
     echo "MILLRACE_KAFKA__REPLICATION_FACTOR=1"
     echo "MILLRACE_KAFKA__MIN_INSYNC_REPLICAS=1"

@@ -2,7 +2,8 @@
 # Finds out which programs are missing and installs them where that needs nobody's password. Sourced; needs ../lib.sh,
 # fetch-kafka.sh and servers.sh.
 
-# The words: build (compiler and libraries), java, maven, redis, postgres, compose (what deploy/compose-check needs).
+# The words: build (compiler and libraries), java, maven, redis, postgres, compose (what deploy/compose-check needs),
+# browser (for the page's test).
 have() {
   case $1 in
     build) command -v cc >/dev/null 2>&1 && command -v make >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 \
@@ -12,6 +13,7 @@ have() {
     redis) have_redis ;;
     postgres) have_postgres ;;
     compose) find_python ;;
+    browser) find_browser ;;
     *) fail "have: unknown word $1" ;;
   esac
 }
@@ -24,6 +26,16 @@ find_python() {
   return 1
 }
 
+# find_browser: whether one is where the test looks.
+find_browser() {
+  local name
+  [ -n "${MILLRACE_TEST_BROWSER:-}" ] && return 0
+  for name in chromium chromium-browser google-chrome chrome; do
+    command -v "$name" >/dev/null 2>&1 && return 0
+  done
+  return 1
+}
+
 debian_package() {
   case $1 in
     build) echo "build-essential pkg-config libssl-dev zlib1g-dev" ;;
@@ -32,6 +44,7 @@ debian_package() {
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
     compose) echo "python3-yaml haproxy" ;;
+    browser) echo chromium ;;
   esac
 }
 
@@ -41,6 +54,7 @@ brew_package() {
     java) echo openjdk ;;
     postgres) echo postgresql@17 ;;
     compose) echo "pyyaml haproxy" ;;
+    browser) echo "--cask chromium" ;;
     *) echo "$1" ;;
   esac
 }

@@ -1,14 +1,18 @@
 //! The command line: what can be asked for, and nothing of how it is done.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace_contracts::Hour;
 use millrace_service::config::Span;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
+use crate::bulk::export;
+use crate::bulk::import::Format;
 use crate::inspect::From;
 use crate::load::Target;
 
@@ -59,6 +63,14 @@ pub(crate) enum Command {
     Tail(Tail),
     /// Make load and compare every count with what it must be
     Load(Load),
+    /// Send the events of a file, each once, and go on where a killed import stopped
+    Import(Import),
+    /// Write the counts of hours to a file
+    Export(Export),
+    /// Compare the log with the read models, hour by hour, and name every difference
+    Verify(Verify),
+    /// Empty a read model and build it again from the log, while reads go on
+    Rebuild(Rebuild),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -144,6 +156,15 @@ pub(crate) struct Load {
     /// Events in one request; 1 posts each by itself
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) batch: u64,
+    /// Give every event an id
+    #[arg(long)]
+    pub(crate) ids: bool,
+    /// Send events of unknown outcome again, with the same id, until they are acknowledged; implies `--ids`
+    #[arg(long)]
+    pub(crate) resend_unknown: bool,
+    /// Share of events that are sent twice at the same time, with the same id; implies `--ids`
+    #[arg(long, default_value = "0", value_name = "PERCENT", value_parser = percent)]
+    pub(crate) duplicates: u32,
     /// A command service; may be repeated to share the load out; from the settings if not given
     #[arg(long, value_name = "URL")]
     pub(crate) command: Vec<Target>,
@@ -162,6 +183,134 @@ pub(crate) struct Load {
     /// One line of JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Options of `import`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Lines are {\"timestamp\": MS, \"user\": TEXT, \"event\": \"click\"|\"impression\"} with an \"event_id\" if wanted, or CSV with a
+header line that names these columns in any order.
+
+An event without an id of its own gets one made of the file's content and its line. So what is sent again, after an answer
+that was lost or a kill, counts once, as long as the processor remembers ids: by default for one hour of log time and
+500,000 records of a partition (processor.dedup_window, processor.dedup_records). What a killed import sent last counts
+twice if it goes on only after that; it is at most two batches a connection.
+
+How far everything is settled stands in FILE.millrace-import, lines that came to nothing in FILE.millrace-rejects. The
+standard input has neither: an import of it cannot go on.
+
+Ends with 0 if every line is in the log, 1 if some lines came to nothing, 2 if it could not go on.")]
+pub(crate) struct Import {
+    /// The file; - for the standard input
+    pub(crate) file: PathBuf,
+    /// How it is written; by the extension (.csv, .ndjson, .jsonl) if not given, and NDJSON for the standard input
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    /// Send nothing: say which lines are no events. What only the service knows is not checked, above all which
+    /// timestamps it takes
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Import a file once more that was imported to its end. Its lines get other ids, so every event counts again
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Where checkpoint and rejects are kept; beside the file if not given
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
+    /// A command service; may be repeated to share the work out; from the settings if not given
+    #[arg(long, value_name = "URL")]
+    pub(crate) command: Vec<Target>,
+    /// Connections at the same time
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) connections: u32,
+    /// Most events in one request; no more than the service's `command.batch_items`
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) batch: u32,
+    /// Longest wait for an answer
+    #[arg(long, default_value = "15s", value_parser = span)]
+    pub(crate) timeout: Duration,
+    /// How long a batch is offered while the service is away or cannot take it
+    #[arg(long, default_value = "60s", value_parser = span)]
+    pub(crate) patience: Duration,
+    /// One line of JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `export`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+A time is a number of ms since the epoch or ISO 8601: 2026-11-21, 2026-11-21T08Z, 2026-11-21T08:00:00+01:00; UTC where it
+says nothing else.
+
+The hours that hold --from and the last ms before --to are meant as a whole. Unique users do not add up, so days and totals
+have none.
+
+Ends with 0 if every hour was written, 1 if the service cannot tell all counts now (it is rebuilding an hour, is away, or cut
+its answer short), 2 for anything else. Unless all of it was written, --output leaves the file as it was.")]
+pub(crate) struct Export {
+    /// The first moment
+    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    pub(crate) from: i64,
+    /// The first moment that is no longer meant
+    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    pub(crate) to: i64,
+    /// What one row stands for
+    #[arg(long, default_value = "hour")]
+    pub(crate) step: export::Step,
+    /// How rows are written
+    #[arg(long, default_value = "csv")]
+    pub(crate) format: export::Format,
+    /// Where to; the standard output if not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The query service; from the settings if not given
+    #[arg(long, value_name = "URL")]
+    pub(crate) query: Option<Target>,
+    /// Longest wait for an answer, and between two pieces of it
+    #[arg(long, default_value = "30s", value_parser = span)]
+    pub(crate) timeout: Duration,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Verify {
+    /// The first hour, as in 2026-11-21T08Z; from the beginning if not given
+    #[arg(long, value_name = "HOUR")]
+    pub(crate) from: Option<Hour>,
+    /// The last hour; to the end if not given
+    #[arg(long, value_name = "HOUR")]
+    pub(crate) to: Option<Hour>,
+    /// JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `rebuild`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rebuild {
+    /// Which read model
+    pub(crate) store: Store,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// A read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Store {
+    /// The live hours in Redis
+    Redis,
+    /// Every hour, in PostgreSQL or in the embedded engine's directory
+    Archive,
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "redis",
+            Self::Archive => "archive",
+        })
+    }
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -217,10 +366,11 @@ mod tests {
             })
         };
         let given = load(&["--late", "2.5", "--settle", "2m", "--command", "http://a:1", "--run", "x1"]).unwrap();
-        assert_eq!((given.late, given.settle), (250, Duration::from_mins(2)));
+        assert_eq!((given.late, given.settle, given.duplicates), (250, Duration::from_mins(2), 0));
         for bad in [
             "--late=101",
             "--late=x",
+            "--duplicates=101",
             "--settle=3",
             "--events=0",
             "--batch=1001",

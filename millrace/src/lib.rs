@@ -4,6 +4,7 @@
 //! own crate. Here is only what needs more than one of them: starting, looking into the log, load with an oracle.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod bulk;
 mod cli;
 mod commands;
 mod doctor;
@@ -11,6 +12,7 @@ mod inspect;
 mod load;
 mod settings;
 mod start;
+mod views;
 
 use std::process::ExitCode;
 
@@ -85,10 +87,17 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
         Command::Doctor => commands::doctor::run(&settings).await,
         Command::Topics(options) => ended(commands::topics::run(options, settings).await),
         Command::Tail(options) => ended(commands::tail::run(options, settings).await),
+        Command::Verify(options) => match commands::verify::run(options, &settings).await {
+            Ok(code) => code,
+            Err(e) => ended(Err(e)),
+        },
+        Command::Rebuild(options) => ended(commands::rebuild::run(options, &settings).await),
         Command::Load(options) => match commands::load::run(options, &settings).await {
             Ok(code) => code,
             Err(e) => ended(Err(e)),
         },
+        Command::Import(options) => commands::import::run(options, &settings).await,
+        Command::Export(options) => commands::export::run(options, &settings).await,
         // Both need no settings and ended before these were read.
         Command::Completions { .. } | Command::Man { .. } => ExitCode::SUCCESS,
     }

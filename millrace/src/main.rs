@@ -6,5 +6,13 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _armed = match millrace_log::arm_fail_points() {
+        Ok(armed) => armed,
+        Err(why) => {
+            eprintln!("millrace: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
     millrace::main()
 }

@@ -78,6 +78,17 @@ impl Settings {
         Names::new(&self.prefix).expect("the prefix was checked when the settings were loaded")
     }
 
+    /// The processor's section with what follows from others: events are counted that the command service accepts.
+    pub(crate) fn processor(&self) -> millrace_processor::Config {
+        let mut config = self.processor.clone();
+        let (accept_from_ms, future_tolerance) = (self.command.accept_from_ms, self.command.future_tolerance.0);
+        config.window = millrace_processor::Window { accept_from_ms, future_tolerance };
+        if self.engine == Engine::Embedded && config.scratch.as_os_str().is_empty() {
+            config.scratch = self.embedded.directory.join("scratch");
+        }
+        config
+    }
+
     /// This process's name among the instances of its role: as set, else the host and the port of its admin listener,
     /// which are the same after a restart and no other process's.
     pub(crate) fn instance(&self, admin: SocketAddr) -> String {

@@ -2,11 +2,13 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use millrace_command::Durability;
 use millrace_contracts::{Names, Next};
-use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
+use millrace_log::{AppendAcks, EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_service::health::{Component, Health};
 use millrace_service::http::Reserved;
 use millrace_service::supervisor::Supervisor;
@@ -68,6 +70,23 @@ impl Start {
         component.ready();
         info!(engine = %self.settings.engine, partitions = log.partitions(), "the log is open");
         Ok(Some(log))
+    }
+
+    /// The log once it can be opened, for those who can do without it: nothing waits, and readiness does not hear of it.
+    pub(crate) fn log_in_time(&self) -> Arc<OnceLock<Log>> {
+        let log = Arc::new(OnceLock::new());
+        let (opened, settings, names, stop) =
+            (Arc::clone(&log), self.settings.clone(), self.names.clone(), self.stop.clone());
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            loop {
+                match open_log(&settings, &names).await {
+                    Ok(log) => return opened.set(log).unwrap_or(()),
+                    Err(error) => tracing::debug!(%error, "the log cannot be opened: older hours are not asked for"),
+                }
+                tokio::time::sleep(PAUSE * 5).await;
+            }
+        }));
+        log
     }
 
     /// Connects to Redis, if the engine has one.
@@ -145,7 +164,10 @@ impl Start {
 
 /// Opens the log of the configured engine.
 pub(crate) async fn open_log(settings: &Settings, names: &Names) -> Result<Log, LogError> {
-    let (settings, names) = (settings.clone(), names.clone());
+    let (mut settings, names) = (settings.clone(), names.clone());
+    if settings.command.durability == Durability::Leader {
+        settings.kafka.append_acks = AppendAcks::Leader;
+    }
     let opened = tokio::task::spawn_blocking(move || match settings.engine {
         Engine::Kafka => KafkaLog::open(settings.kafka, names).map(Log::Kafka),
         Engine::Embedded => EmbeddedLog::open(settings.embedded, names).map(Log::Embedded),

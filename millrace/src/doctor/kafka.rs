@@ -53,6 +53,10 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
         Ok(infos) => infos.iter().for_each(|info| report(topic(info, settings.kafka.partitions))),
         Err(why) => report(Finding::fail("topics", why, "see the brokers' logs")),
     }
+    match within(log.check_topics()).await {
+        Ok(()) => report(Finding::ok("topic settings", "the log stamps the events, not their producers")),
+        Err(why) => report(Finding::fail("topic settings", why, "as it says")),
+    }
     log.close(settings.grace.0).await;
 }
 

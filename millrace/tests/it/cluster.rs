@@ -75,6 +75,10 @@ impl Cluster {
         tool(arguments).args(settings).output().unwrap()
     }
 
+    pub(crate) fn setting(&self, key: &str) -> &str {
+        &self.settings.iter().find(|(name, _)| *name == key).unwrap().1
+    }
+
     pub(crate) fn publics(&self, role: &str) -> Vec<SocketAddr> {
         self.nodes.iter().filter(|node| node.role == role).filter_map(|node| node.public).collect()
     }

@@ -1,10 +1,15 @@
 //! The binary from the outside: `up` on the embedded engine, and the tools beside it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bulk;
 mod cluster;
+mod durability;
+mod faults;
 mod kafka;
 mod load;
+mod page;
 mod run;
 mod settings;
 mod tools;
 mod up;
+mod views;

@@ -16,6 +16,7 @@ pub(crate) struct Up {
     pub(crate) service: Service,
     pub(crate) command: SocketAddr,
     pub(crate) query: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) directory: TempDir,
     settings: Vec<(&'static str, String)>,
 }
@@ -23,14 +24,26 @@ pub(crate) struct Up {
 impl Up {
     /// Starts one and waits until it is ready.
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts one with settings of a test's own.
+    pub(crate) fn with(more: &[(&'static str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let settings = settings(directory.path());
+        let mut settings = settings(directory.path());
+        settings.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
         let given: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let mut service = Service::start("up", &given);
         let address = |key| settings.iter().find(|(name, _)| *name == key).unwrap().1.parse().unwrap();
         let (command, query): (SocketAddr, SocketAddr) = (address("command.listen"), address("query.listen"));
+        let admin = address("command.admin");
         service.wait_ready(command);
-        Self { service, command, query, directory, settings }
+        Self { service, command, query, admin, directory, settings }
+    }
+
+    /// Number of events in the log.
+    pub(crate) fn stored(&self) -> u64 {
+        ends(&self.tool(&["topics", "--json"])).iter().sum()
     }
 
     /// Its settings as arguments, for tools that are to meet it.
@@ -64,6 +77,20 @@ pub(crate) fn settings(directory: &Path) -> Vec<(&'static str, String)> {
         ("command.admin", port()),
         ("query.listen", port()),
     ]
+}
+
+/// The end of each partition of the topic of events, from the output of `topics --json`; none if that failed.
+pub(crate) fn ends(output: &Output) -> Vec<u64> {
+    let topics: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let partitions = topics[0]["partitions"].as_array().cloned().unwrap_or_default();
+    partitions.iter().filter_map(|partition| partition["end"].as_u64()).collect()
+}
+
+/// The value of a series, `name` or `name{label="value"}`, at an admin listener; 0 if there is none.
+pub(crate) fn metric(admin: SocketAddr, series: &str) -> u64 {
+    let body = http_get(admin, "/metrics").map(|answer| answer.body).unwrap_or_default();
+    let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_default()
 }
 
 /// `millrace` with arguments, nothing of `MILLRACE_*` inherited.

@@ -1,0 +1,49 @@
+//! The short part of the fault harness (`make faults` has the rest): a random run on each engine, and one control.
+
+use std::time::Duration;
+
+use millrace_faults::controls;
+use millrace_faults::load::Pace;
+use millrace_faults::random::{Random, random};
+use millrace_faults::report::Part;
+use millrace_faults::run::{Options, has_fail_points};
+use millrace_faults::system::{Engine, Setup};
+use millrace_testkit::not_run;
+
+const SEED: u64 = 11;
+const LENGTH: Duration = Duration::from_secs(15);
+
+fn run(engine: Engine, instances: usize) -> Result<Part, String> {
+    let setup = Setup { instances, ..Setup::new(engine) };
+    let pace = Pace { rate: 500, ..Pace::default() };
+    random("a short random run", &Random { setup, seed: SEED, length: LENGTH, pace, fail_points: has_fail_points() })
+}
+
+fn assert_green(part: &Part) {
+    assert!(part.is_green(), "{part:#?}");
+}
+
+#[test]
+fn a_short_random_run_on_the_embedded_engine_changes_no_count() {
+    assert_green(&run(Engine::Embedded, 1).unwrap());
+}
+
+#[test]
+fn a_short_random_run_on_kafka_changes_no_count() {
+    match run(Engine::Kafka, 2) {
+        Ok(part) => assert_green(&part),
+        Err(why) => not_run("a short random run on Kafka", "Apache Kafka, Redis and PostgreSQL", &why),
+    }
+}
+
+#[test]
+fn an_answer_before_the_log_has_it_is_found() {
+    let options = Options {
+        seed: SEED,
+        engines: vec![Engine::Embedded],
+        length: LENGTH,
+        only: Vec::new(),
+        fail_points: has_fail_points(),
+    };
+    assert_green(&controls::named(Engine::Embedded, &options, "answer-early").unwrap());
+}
