@@ -1,4 +1,4 @@
-//! A headless browser, driven by the DevTools protocol: what a page shows, what it asks for, what it complains of.
+//! A headless browser, driven by the `DevTools` protocol: what a page shows, what it asks for, what it complains of.
 
 use std::env;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::place::{program, scratch_dir};
 use crate::shared::servers_wanted;
 use crate::wait::wait_until;
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(30);
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 

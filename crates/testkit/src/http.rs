@@ -54,7 +54,14 @@ pub fn http(
     let _ = write!(request, "content-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
+    let mut part = [0; 16 * 1024];
+    // A server may keep the connection open although it was asked to close it (Chromium's does).
+    while !is_whole(&bytes) {
+        match stream.read(&mut part)? {
+            0 => break,
+            read => bytes.extend_from_slice(&part[..read]),
+        }
+    }
     parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
 }
 
@@ -71,6 +78,13 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let body = if chunked { unchunk(raw)? } else { raw.to_vec() };
     Some(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| bytes.len() >= end + 4 + length)
 }
 
 fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
@@ -103,6 +117,13 @@ mod tests {
         let answer =
             parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n").unwrap();
         assert_eq!(answer.body, "abcd");
+    }
+
+    #[test]
+    fn the_length_says_when_an_answer_is_whole() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        assert!(is_whole(answer));
+        assert!(!is_whole(&answer[..answer.len() - 1]) && !is_whole(b"HTTP/1.1 200 OK\r\n\r\nok"));
     }
 
     #[test]

@@ -72,10 +72,8 @@ mod tests {
             assert_eq!(declared(&names, name), Ok(Topic::EVENTS));
         }
         let unknown = declared(&names, "millrace.analytics.events\n").unwrap_err();
-        assert_eq!(
-            unknown,
-            "no topic millrace.analytics.events\\n; allowed: analytics.events, analytics.state, analytics.hourly"
-        );
+        let allowed = "analytics.events, analytics.state, analytics.hourly, analytics.late, analytics.refresh";
+        assert_eq!(unknown, format!("no topic millrace.analytics.events\\n; allowed: {allowed}"));
     }
 
     #[test]

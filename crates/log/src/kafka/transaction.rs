@@ -167,16 +167,13 @@ impl Transaction<'_> {
 fn requires_new_producer(error: &KafkaError) -> bool {
     match error {
         KafkaError::Transaction(error) => !error.txn_requires_abort(),
-        // Given up without an answer, the last three: sequence numbers are skipped, and librdkafka would need a new epoch
-        // to go on.
+        // Given up without an answer: sequence numbers are skipped, and librdkafka would need a new epoch to go on. (A purge
+        // is the consequence of another error, and of no weight of its own.)
         KafkaError::MessageProduction(
-            RDKafkaErrorCode::Fatal
-            | RDKafkaErrorCode::Fenced
-            | RDKafkaErrorCode::MessageTimedOut
-            | RDKafkaErrorCode::PurgeQueue
-            | RDKafkaErrorCode::PurgeInflight,
-        ) => true,
-        KafkaError::MessageProduction(_) | KafkaError::Flush(_) | KafkaError::Canceled => false,
+            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::MessageTimedOut,
+        )
+        | KafkaError::Flush(_) => true,
+        KafkaError::MessageProduction(_) | KafkaError::Canceled => false,
         _ => true,
     }
 }
