@@ -39,7 +39,8 @@ fn the_page_shows_what_the_api_says_and_moves_by_itself() {
     assert!(wait_until(WITHIN, || up.lines(now_ms) == api), "{}", up.lines(now_ms));
     let drawn = "document.querySelector('#day canvas') !== null && document.getElementById('day-empty').hidden";
     assert!(browser.wait_for(drawn, WITHIN), "the day is drawn");
-    let row = "[...document.querySelectorAll('#day-table tbody tr:first-child td')].map((cell) => cell.textContent).join()";
+    let row =
+        "[...document.querySelectorAll('#day-table tbody tr:first-child td')].map((cell) => cell.textContent).join()";
     assert!(browser.wait_for(&format!("{row} == '2,2,1'"), WITHIN), "the table has the same numbers");
     let lag = "document.querySelectorAll('#lag-rows .row').length >= 2 && document.querySelectorAll('#health .ok').length >= 5";
     assert!(browser.wait_for(lag, WITHIN), "lag and health: {}", text(&mut browser));
