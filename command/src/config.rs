@@ -44,7 +44,8 @@ impl Default for Config {
             body_memory: Size(256 << 20),
             durability: Durability::Replicated,
             respond_async: false,
-            limits: HttpLimits::default(),
+            // Three times what is under way at the peak of a small machine: beyond it waiting gains nothing.
+            limits: HttpLimits { in_flight: 4_096, ..HttpLimits::default() },
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Exchange {
 /// A request under way: until its answer's body is handed over or dropped.
 struct Ticket {
     guard: Arc<Guard>,
-    /// Not while it waits to be looked at.
+    /// Not while it waits to be looked at, and not with a body.
     in_flight: Option<Arc<AtomicUsize>>,
 }
 
@@ -84,13 +84,17 @@ impl Exchange {
         if let Some(left) = ticket.guard.too_soon() {
             tokio::time::sleep(left).await;
         }
-        let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        ticket.in_flight = Some(self.in_flight.clone());
+        // Requests with bodies have bounds of their own, in bytes; counted here, a few slow ones would shut everybody out.
+        let mut room = true;
+        if request.body().is_end_stream() {
+            room = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limits.in_flight;
+            ticket.in_flight = Some(self.in_flight.clone());
+        }
         // Closing with an unread body sends a reset, and the client would lose an answer it must not lose.
         if !request.body().is_end_stream() && version != Version::HTTP_2 {
             ticket.guard.linger();
         }
-        let mut response = match self.admit(&request, others, peer) {
+        let mut response = match self.admit(&request, room, peer) {
             Ok(()) => self.handle(request).await,
             Err(problem) => problem.into_response(),
         };
@@ -114,9 +118,9 @@ impl Exchange {
     }
 
     /// Whether the request keeps to the bounds.
-    fn admit(&self, request: &Request<Incoming>, others: usize, peer: Peer) -> Result<(), Problem> {
+    fn admit(&self, request: &Request<Incoming>, room: bool, peer: Peer) -> Result<(), Problem> {
         let limits = &self.limits;
-        if others >= limits.in_flight {
+        if !room {
             let problem = Problem::new(Code::Overloaded, "too many requests are under way");
             return Err(problem.retry_spread(super::RETRY));
         }

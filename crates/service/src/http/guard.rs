@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::HttpLimits;
 
 /// How long a connection whose last request was answered 503 or 429 is left before its next one is looked at. Clients that
-/// come back at once would otherwise cost more than those that are served.
-const PAUSE: Duration = Duration::from_millis(200);
+/// come back before the least `Retry-After` would otherwise cost more than those that are served.
+const PAUSE: Duration = Duration::from_secs(1);
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 

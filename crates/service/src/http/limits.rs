@@ -38,7 +38,7 @@ pub struct HttpLimits {
     pub connections: usize,
     /// Open connections of one peer address; 0 for no bound (all clients share an address behind a balancer).
     pub connections_per_ip: usize,
-    /// Requests being answered.
+    /// Requests without a body being answered. Those with one are bounded by what their bodies hold.
     pub in_flight: usize,
     /// Requests a second of one peer address; 0 for no bound. Bursts of as many pass.
     pub requests_per_ip: u32,
