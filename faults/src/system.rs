@@ -47,6 +47,8 @@ pub struct Setup {
     pub brokers: usize,
     /// Instances of each service on Kafka.
     pub instances: usize,
+    /// Whether each has its name as `instance`: then a restart keeps its partitions, else it gives them up and joins anew.
+    pub named: bool,
     /// Further settings of every process, which win.
     pub settings: Vec<(String, String)>,
     /// Variables of every process, until it is started with others.
@@ -79,7 +81,15 @@ pub struct System {
 impl Setup {
     /// One node of the embedded engine, or two of each service on one broker.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, brokers: 1, instances: 2, settings: Vec::new(), environment: Vec::new(), ready: READY }
+        Self {
+            engine,
+            brokers: 1,
+            instances: 2,
+            named: true,
+            settings: Vec::new(),
+            environment: Vec::new(),
+            ready: READY,
+        }
     }
 
     /// The same with one more setting.
@@ -210,8 +220,14 @@ impl System {
         own: &[(String, String)],
     ) -> Result<(), String> {
         let name = format!("{role}-{number}");
-        let settings: Vec<(&str, &str)> =
-            self.settings.iter().chain(own).map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let instance = setup.named.then(|| pair("instance", &name));
+        let settings: Vec<(&str, &str)> = self
+            .settings
+            .iter()
+            .chain(own)
+            .chain(&instance)
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
         let variables: Vec<(&str, &str)> =
             setup.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let service = Service::start_with(role, &settings, &variables);

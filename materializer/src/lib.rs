@@ -14,7 +14,6 @@
 
 mod config;
 mod fold;
-mod metric;
 mod projection;
 mod refill;
 mod run;
@@ -22,7 +21,6 @@ mod sink;
 mod standing;
 
 pub use config::Config;
-pub use metric::describe_metrics;
 pub use run::{Views, run};
 pub use sink::HourlySink;
 pub use standing::Standing;

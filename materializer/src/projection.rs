@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use millrace_contracts::metric;
 use millrace_log::{Log, LogError, RunOptions, Status};
 use millrace_service::health::Component;
 use millrace_store::HourlyStore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, HourlySink, Standing, metric};
+use crate::{Config, HourlySink, Standing};
 
 /// How one round of a projection ended.
 enum Ended {
@@ -45,7 +46,7 @@ impl Projection {
             let began = tokio::time::Instant::now();
             match self.round(&writer).await {
                 Ended::Stopped => return Ok(()),
-                Ended::Lost => metrics::counter!(metric::LOST, "store" => self.name).increment(1),
+                Ended::Lost => metrics::counter!(metric::STORE_LOST.name, "store" => self.name).increment(1),
                 Ended::Failed(error @ LogError::Damaged(_)) => return Err(error),
                 Ended::Failed(error @ (LogError::Refused(_) | LogError::Unavailable(_))) => {
                     tracing::error!(store = self.name, %error, "projection ended, starting anew in {pause:?}");

@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use millrace_contracts::{Hour, RefreshAsked, Topic};
+use millrace_contracts::{Hour, RefreshAsked, Topic, metric};
 use millrace_log::{Limits, Log, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Written};
 use millrace_store::{Archive, Clock, Filled, LiveHours, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, metric};
+use crate::Config;
 
 const ROLE: &str = "materializer-refill";
 /// Wishes that are older than this are not those of anyone who still reads.
@@ -44,6 +44,9 @@ pub(crate) async fn run(
     instance: String,
     stop: CancellationToken,
 ) -> Result<(), LogError> {
+    for outcome in ["filled", "early", "incomplete", "failed"] {
+        metrics::counter!(metric::REFILLS.name, "outcome" => outcome).increment(0);
+    }
     loop {
         let (status, _) = watch::channel(Status::Starting);
         let options = RunOptions { role: ROLE.into(), instance: instance.clone(), workers: 1, step: STEP, status };
@@ -79,7 +82,7 @@ impl Sink for Refill {
         let hours: BTreeSet<Hour> = wished.map(|asked| asked.hour).filter(|hour| !self.live.covers(*hour)).collect();
         let all = futures::stream::iter(hours).for_each_concurrent(AT_A_TIME, |hour| self.see_to(hour));
         if tokio::time::timeout(WITHIN, all).await.is_err() {
-            metrics::counter!(metric::REFILLS, "outcome" => "failed").increment(1);
+            metrics::counter!(metric::REFILLS.name, "outcome" => "failed").increment(1);
             tracing::warn!("refills took longer than {WITHIN:?}: the rest is left to later reads");
         }
         Ok(vec![Written::Moved; steps.len()])
@@ -97,7 +100,7 @@ impl Refill {
                 "failed"
             }
         };
-        metrics::counter!(metric::REFILLS, "outcome" => outcome).increment(1);
+        metrics::counter!(metric::REFILLS.name, "outcome" => outcome).increment(1);
     }
 
     async fn fill(&self, hour: Hour) -> Result<Filled, StoreError> {

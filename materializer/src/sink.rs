@@ -1,11 +1,11 @@
 //! The sink: batches in, one write of counts and positions out.
 
-use millrace_contracts::Topic;
+use millrace_contracts::{Topic, metric};
 use millrace_log::{Sink, SinkError, SinkStep, Written};
 use millrace_store::{HourlyStore, HourlyWrite, StoreError};
 
+use crate::Standing;
 use crate::fold::{Fold, fold};
-use crate::{Standing, metric};
 
 /// Projects `analytics.hourly` into one store.
 #[derive(Debug)]
@@ -21,31 +21,29 @@ pub struct HourlySink<S> {
 impl<S: HourlyStore> HourlySink<S> {
     /// A sink into `store`, called `name` in metrics and logs, that notes in `standing` what the store confirms.
     pub fn new(store: S, name: &'static str, standing: Standing) -> Self {
+        // A rate over a series that comes with its first count misses it.
+        for counter in [metric::PROJECTED, metric::SKIPPED, metric::REBUILDS, metric::STORE_LOST] {
+            metrics::counter!(counter.name, "store" => name).increment(0);
+        }
         Self { store, name, standing, told: false }
     }
 
     fn moved(&mut self, step: &SinkStep<'_>, fold: &Fold) {
         let partition = step.batch.partition();
-        self.confirm(partition, Some(step.next));
+        self.standing.confirm(partition, Some(step.next));
         let records = step.batch.len() as u64 - fold.skipped;
-        metrics::counter!(metric::PROJECTED, "store" => self.name).increment(records);
+        metrics::counter!(metric::PROJECTED.name, "store" => self.name).increment(records);
         if step.expected.is_none() {
-            metrics::counter!(metric::REBUILDS, "store" => self.name).increment(1);
+            metrics::counter!(metric::REBUILDS.name, "store" => self.name).increment(1);
         }
         if let Some((offset, error)) = fold.first_skipped {
-            metrics::counter!(metric::SKIPPED, "store" => self.name).increment(fold.skipped);
+            metrics::counter!(metric::SKIPPED.name, "store" => self.name).increment(fold.skipped);
             if !self.told {
                 self.told = true;
                 let store = self.name;
                 tracing::warn!(store, partition, offset, %error, "a record of analytics.hourly is no count: left aside");
             }
         }
-    }
-
-    fn confirm(&self, partition: u32, position: Option<u64>) {
-        self.standing.confirm(partition, position);
-        let gauge = metrics::gauge!(metric::POSITION, "store" => self.name, "partition" => partition.to_string());
-        gauge.set(position.unwrap_or(0) as f64);
     }
 }
 
@@ -56,7 +54,7 @@ impl<S: HourlyStore> Sink for HourlySink<S> {
 
     async fn position(&mut self, partition: u32) -> Result<Option<u64>, SinkError> {
         let position = self.store.position(partition).await.map_err(failed)?;
-        self.confirm(partition, position);
+        self.standing.confirm(partition, position);
         Ok(position)
     }
 
@@ -82,7 +80,7 @@ impl<S: HourlyStore> Sink for HourlySink<S> {
                     Written::Moved
                 }
                 millrace_store::Written::Elsewhere(position) => {
-                    self.confirm(step.batch.partition(), position);
+                    self.standing.confirm(step.batch.partition(), position);
                     Written::Elsewhere(position)
                 }
             });

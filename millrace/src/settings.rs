@@ -30,7 +30,8 @@ pub(crate) struct Settings {
     pub(crate) prefix: String,
     /// Where the log lives.
     pub(crate) engine: Engine,
-    /// This process's name among the instances of its role; empty means host name and admin port.
+    /// This process's name among the instances of its role, which keeps its partitions over a restart; empty means host name
+    /// and admin port, and that nothing is kept.
     pub(crate) instance: String,
     /// Allows listeners off loopback, although anyone who reaches them may write and read.
     pub(crate) insecure_listen: bool,

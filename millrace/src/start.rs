@@ -38,9 +38,6 @@ impl Start {
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
         telemetry::init(&settings.telemetry).context("logs cannot be set up")?;
         telemetry::metrics();
-        millrace_log::describe_metrics();
-        millrace_processor::describe_metrics();
-        millrace_materializer::describe_metrics();
         let stop = shutdown::on_signals();
         let supervisor = Supervisor::new(stop.clone(), settings.grace.0);
         let (names, health) = (settings.names(), Health::new());
@@ -168,6 +165,7 @@ pub(crate) async fn open_log(settings: &Settings, names: &Names) -> Result<Log, 
     if settings.command.durability == Durability::Leader {
         settings.kafka.append_acks = AppendAcks::Leader;
     }
+    settings.kafka.static_members = !settings.instance.is_empty();
     let opened = tokio::task::spawn_blocking(move || match settings.engine {
         Engine::Kafka => KafkaLog::open(settings.kafka, names).map(Log::Kafka),
         Engine::Embedded => EmbeddedLog::open(settings.embedded, names).map(Log::Embedded),

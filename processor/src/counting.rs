@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millrace_contracts::{
     EventRef, Hour, HourTotals, IdWindow, LogTime, ParkedReason, StateKey, Topic, UserHash, UserSketch, UsersSeen,
+    metric,
 };
 use millrace_log::{Batch, Stage, StageError, Step};
 
@@ -13,7 +14,6 @@ use crate::hours::{At, HourState, TouchedHour};
 use crate::ids::Seen;
 use crate::kept::Snapshot;
 use crate::memory::{Holdings, Shared};
-use crate::metric;
 use crate::park::{Rules, park};
 use crate::partition::PartitionState;
 use crate::scratch::Scratch;
@@ -42,6 +42,8 @@ pub struct Undo {
 pub struct Told {
     /// Events counted.
     pub counted: u64,
+    /// Those of them whose hour was over.
+    pub late: u64,
     /// Events that were there before.
     pub duplicates: u64,
     /// Those of them that had another content.
@@ -67,6 +69,9 @@ impl Counting {
     /// A stage for an input of that many partitions. `scratch`: the directory of the files that save memory; empty for the
     /// system's temporary directory.
     pub fn new(partitions: u32, window: Window, bounds: Bounds, scratch: PathBuf) -> Self {
+        // A rate over a series that comes with its first count misses it.
+        Told::default().tell(0);
+        metrics::counter!(metric::SPILLED.name).increment(0);
         Self { rules: Rules::new(partitions, window), bounds, scratch, shared: Arc::default() }
     }
 }
@@ -81,6 +86,10 @@ impl Stage for Counting {
 
     fn changes(&self) -> Topic {
         Topic::STATE
+    }
+
+    fn outputs(&self) -> &[Topic] {
+        &[Topic::HOURLY, Topic::LATE]
     }
 
     fn new_state(&self, partition: u32) -> PartitionState {
@@ -142,6 +151,7 @@ impl Stage for Counting {
                 state.ids.see(user, id, event, record.offset, state.again);
             }
         }
+        state.holdings.tell_ids(state.ids.len());
     }
 
     fn apply(&self, state: &mut PartitionState, batch: &Batch, step: &mut Step) -> Result<Undo, StageError> {
@@ -201,30 +211,29 @@ impl Stage for Counting {
         }
         undo.told.tell(state.partition);
         let spilled = state.spilled();
-        metrics::counter!(metric::SPILLED).increment(spilled - std::mem::replace(&mut state.spilled, spilled));
-        state.holdings.show(state.ids.len());
+        metrics::counter!(metric::SPILLED.name).increment(spilled - std::mem::replace(&mut state.spilled, spilled));
+        state.holdings.tell_ids(state.ids.len());
     }
 }
 
 impl Told {
     fn tell(&self, partition: u32) {
-        metrics::counter!(metric::COUNTED).increment(self.counted);
         let counters = [
+            (metric::COUNTED, self.counted),
+            (metric::LATE, self.late),
             (metric::DUPLICATES, self.duplicates),
             (metric::CONFLICTS, self.conflicts),
             (metric::SNAPSHOTS, self.snapshots),
         ];
-        for (name, number) in counters.into_iter().filter(|&(_, number)| number > 0) {
-            metrics::counter!(name).increment(number);
+        for (counter, number) in counters {
+            metrics::counter!(counter.name).increment(number);
         }
         for (cause, number) in [("bound", self.over_bound), ("age", self.aged)] {
-            if number > 0 {
-                metrics::counter!(metric::SKETCHED, "cause" => cause).increment(number);
-            }
+            metrics::counter!(metric::SKETCHED.name, "cause" => cause).increment(number);
         }
         for (reason, number) in ParkedReason::ALL.into_iter().zip(self.parked) {
+            metrics::counter!(metric::PARKED.name, "reason" => reason.as_str()).increment(number);
             if number > 0 {
-                metrics::counter!(metric::PARKED, "reason" => reason.as_str()).increment(number);
                 tracing::warn!(partition, reason = reason.as_str(), number, "records put aside into analytics.late");
             }
         }
@@ -269,6 +278,7 @@ impl Counter<'_> {
             self.told.aged += 1;
         }
         self.told.counted += 1;
+        self.told.late += u64::from(hour < closing);
         let new = notes.count(state, (event.kind, user), (offset, log_time), scratch)?;
         if new && matches!(&state.users, Users::Set(set) if set.len() > self.bounds.exact_users) {
             notes.sketch(state, hour < closing, scratch)?;

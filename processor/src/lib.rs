@@ -16,7 +16,6 @@ mod hours;
 mod ids;
 mod kept;
 mod memory;
-mod metric;
 mod park;
 mod partition;
 mod run;
@@ -28,6 +27,5 @@ mod users;
 
 pub use config::{Bounds, Config, Window};
 pub use counting::{Counting, Told, Undo};
-pub use metric::describe_metrics;
 pub use partition::PartitionState;
 pub use run::run;

@@ -3,17 +3,44 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::metric;
+use metrics::{Gauge, gauge};
+use millrace_contracts::metric;
+
 use crate::users::{Set, Users};
 
-const FORMS: usize = 3;
+const FORMS: [&str; 3] = ["memory", "disk", "sketch"];
 
-/// What all partitions of the process hold together.
-#[derive(Debug, Default)]
+/// What all partitions of the process hold together. The gauges follow every change, so that they are right while nothing is
+/// counted: after a restore, and when partitions moved away.
+#[derive(Debug)]
 pub(crate) struct Shared {
     bytes: AtomicI64,
-    hours: [AtomicI64; FORMS],
-    ids: AtomicI64,
+    memory: Gauge,
+    hours: [Gauge; FORMS.len()],
+    ids: Gauge,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            bytes: AtomicI64::new(0),
+            memory: gauge!(metric::USERS_MEMORY.name),
+            hours: FORMS.map(|form| gauge!(metric::HOURS.name, "form" => form)),
+            ids: gauge!(metric::EVENT_IDS.name),
+        }
+    }
+}
+
+impl Shared {
+    fn add(&self, form: usize, bytes: i64, hours: i64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if bytes != 0 {
+            self.memory.increment(bytes as f64);
+        }
+        if hours != 0 {
+            self.hours[form].increment(hours as f64);
+        }
+    }
 }
 
 /// What one partition holds of it; given back when it goes.
@@ -21,7 +48,7 @@ pub(crate) struct Shared {
 pub(crate) struct Holdings {
     shared: Arc<Shared>,
     bytes: i64,
-    hours: [i64; FORMS],
+    hours: [i64; FORMS.len()],
     ids: i64,
 }
 
@@ -31,7 +58,7 @@ pub(crate) struct Held(Option<(i64, usize)>);
 
 impl Holdings {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, bytes: 0, hours: [0; FORMS], ids: 0 }
+        Self { shared, bytes: 0, hours: [0; FORMS.len()], ids: 0 }
     }
 
     /// Bytes of memory of the whole process.
@@ -59,28 +86,22 @@ impl Holdings {
     fn add(&mut self, form: usize, bytes: i64, hours: i64) {
         self.bytes += bytes;
         self.hours[form] += hours;
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.shared.hours[form].fetch_add(hours, Ordering::Relaxed);
+        self.shared.add(form, bytes, hours);
     }
 
-    /// Sets the gauges. `ids`: the event ids that are held.
-    pub(crate) fn show(&mut self, ids: usize) {
+    /// Tells how many event ids are held by now.
+    pub(crate) fn tell_ids(&mut self, ids: usize) {
         let ids = i64::try_from(ids).unwrap_or(i64::MAX);
-        self.shared.ids.fetch_add(ids - std::mem::replace(&mut self.ids, ids), Ordering::Relaxed);
-        metrics::gauge!(metric::IDS).set(self.shared.ids.load(Ordering::Relaxed) as f64);
-        metrics::gauge!(metric::MEMORY).set(self.shared.bytes.load(Ordering::Relaxed) as f64);
-        for (form, hours) in metric::FORMS.into_iter().zip(&self.shared.hours) {
-            metrics::gauge!(metric::HOURS, "form" => form).set(hours.load(Ordering::Relaxed) as f64);
-        }
+        self.shared.ids.increment((ids - std::mem::replace(&mut self.ids, ids)) as f64);
     }
 }
 
 impl Drop for Holdings {
     fn drop(&mut self) {
-        self.shared.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.shared.ids.fetch_sub(self.ids, Ordering::Relaxed);
-        for (shared, own) in self.shared.hours.iter().zip(self.hours) {
-            shared.fetch_sub(own, Ordering::Relaxed);
+        self.shared.add(0, -self.bytes, 0);
+        for (form, hours) in self.hours.into_iter().enumerate() {
+            self.shared.add(form, 0, -hours);
         }
+        self.shared.ids.decrement(self.ids as f64);
     }
 }

@@ -1,5 +1,5 @@
 //! What the services of Millrace say to each other, and nothing else: event types and their Avro schemas, the one table
-//! of topics, the map from users to partitions, the outcome codes.
+//! of topics, the map from users to partitions, the outcome codes, the table of metrics.
 //!
 //! A datum comes in as bytes of a log record and goes out as a plain struct, or the other way round. There is no I/O, no
 //! clock and no HTTP here: how a code becomes a status is the edge's business (`millrace-service`), how a record becomes
@@ -12,6 +12,7 @@ mod codec;
 mod count;
 mod event;
 mod hour;
+pub mod metric;
 mod outcome;
 mod parked;
 mod refresh;

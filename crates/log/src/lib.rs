@@ -34,7 +34,6 @@ pub use error::LogError;
 pub use fault::arm_fail_points;
 pub use kafka::{AppendAcks, KafkaConfig, KafkaLog};
 pub use log::{Log, NewRecord, Polled, Reader};
-pub use metric::describe_metrics;
 pub use outcome::{Outcome, Receipts, Refusal};
 pub use runner::{Progress, RunOptions, Status};
 pub use sink::{Sink, SinkError, SinkStep, Written};

@@ -1,46 +1,17 @@
-//! The metrics of this crate: names, help texts, and the handles through which they are told, per batch or once a second.
+//! The handles through which this crate tells its metrics, per batch or once a second. A handle that is there is a series:
+//! those with known labels are there before anything is counted.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use millrace_contracts::metric;
 
 use crate::Outcome;
 
-const APPENDS: &str = "millrace_append_records_total";
-const WAITING_RECORDS: &str = "millrace_append_waiting_records";
-const WAITING_BYTES: &str = "millrace_append_waiting_bytes";
-const STEPS: &str = "millrace_stage_steps_total";
-const ABORTS: &str = "millrace_stage_aborts_total";
-const STEP_SECONDS: &str = "millrace_stage_step_seconds";
-const COMMIT_SECONDS: &str = "millrace_stage_commit_seconds";
-const LAG: &str = "millrace_lag_records";
-const RESTORE_DONE: &str = "millrace_restore_offsets_done";
-const RESTORE_TOTAL: &str = "millrace_restore_offsets";
-const RESTORE_SECONDS: &str = "millrace_restore_seconds";
-
 /// How often a lag is told.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// Gives the recorder every name with its help text. Call once, after a recorder is installed.
-pub fn describe_metrics() {
-    metrics::describe_counter!(APPENDS, "Records appended, by outcome: acknowledged, refused or unknown");
-    metrics::describe_gauge!(WAITING_RECORDS, "Records that wait for the log to take them or to acknowledge them");
-    metrics::describe_gauge!(WAITING_BYTES, "Bytes that wait for the log to take them or to acknowledge them");
-    metrics::describe_counter!(STEPS, "Steps of a stage that were committed");
-    metrics::describe_counter!(ABORTS, "Steps of a stage that were aborted and repeated");
-    metrics::describe_histogram!(STEP_SECONDS, "From the first record's application to the durable step, seconds");
-    metrics::describe_histogram!(COMMIT_SECONDS, "The part of a step that waits for the log, seconds");
-    metrics::describe_gauge!(
-        LAG,
-        "Offsets between what a stage or sink has made durable and the last stable offset of the partition; on Kafka \
-         control records count while they are not read past"
-    );
-    metrics::describe_gauge!(RESTORE_DONE, "Offsets read back of the restores under way; 0 when there is none");
-    metrics::describe_gauge!(RESTORE_TOTAL, "Offsets to be read back by the restores under way; 0 when there is none");
-    metrics::describe_histogram!(RESTORE_SECONDS, "Time of a restore that was completed, seconds");
-}
 
 /// Outcomes of appends, and what waits for one.
 pub(crate) struct Appends {
@@ -53,11 +24,11 @@ pub(crate) struct Appends {
 
 /// Made at the first append, when the recorder is there.
 pub(crate) static APPENDED: LazyLock<Appends> = LazyLock::new(|| Appends {
-    acknowledged: counter!(APPENDS, "outcome" => "acknowledged"),
-    refused: counter!(APPENDS, "outcome" => "refused"),
-    unknown: counter!(APPENDS, "outcome" => "unknown"),
-    records: gauge!(WAITING_RECORDS),
-    bytes: gauge!(WAITING_BYTES),
+    acknowledged: counter!(metric::APPENDS.name, "outcome" => "acknowledged"),
+    refused: counter!(metric::APPENDS.name, "outcome" => "refused"),
+    unknown: counter!(metric::APPENDS.name, "outcome" => "unknown"),
+    records: gauge!(metric::APPEND_WAITING_RECORDS.name),
+    bytes: gauge!(metric::APPEND_WAITING_BYTES.name),
 });
 
 impl Appends {
@@ -86,10 +57,41 @@ impl Appends {
     }
 }
 
+/// What failed when a step did not commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abort {
+    /// A record was not taken, or not delivered.
+    Records,
+    /// The input offsets: most often the group has moved on.
+    Offsets,
+    /// The commit itself.
+    Commit,
+    /// The write of the embedded engine.
+    Write,
+    /// The producer, which cannot go on: whether the step committed is known only to the log.
+    Lost,
+}
+
+impl Abort {
+    const ALL: [Self; 5] = [Self::Records, Self::Offsets, Self::Commit, Self::Write, Self::Lost];
+
+    /// The word of the metric and of messages.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Offsets => "offsets",
+            Self::Commit => "commit",
+            Self::Write => "write",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// The steps of one worker of a stage.
 pub(crate) struct Steps {
     committed: Counter,
-    aborted: Counter,
+    /// In the order of [`Abort::ALL`].
+    aborted: [Counter; Abort::ALL.len()],
     whole: Histogram,
     commit: Histogram,
 }
@@ -98,10 +100,10 @@ impl Steps {
     pub(crate) fn of(role: &str) -> Self {
         let role = || role.to_owned();
         Self {
-            committed: counter!(STEPS, "role" => role()),
-            aborted: counter!(ABORTS, "role" => role()),
-            whole: histogram!(STEP_SECONDS, "role" => role()),
-            commit: histogram!(COMMIT_SECONDS, "role" => role()),
+            committed: counter!(metric::STEPS.name, "role" => role()),
+            aborted: Abort::ALL.map(|why| counter!(metric::ABORTS.name, "role" => role(), "reason" => why.as_str())),
+            whole: histogram!(metric::STEP_SECONDS.name, "role" => role()),
+            commit: histogram!(metric::COMMIT_SECONDS.name, "role" => role()),
         }
     }
 
@@ -111,8 +113,8 @@ impl Steps {
         self.commit.record(applied.elapsed());
     }
 
-    pub(crate) fn aborted(&self) {
-        self.aborted.increment(1);
+    pub(crate) fn aborted(&self, why: Abort) {
+        self.aborted[why as usize].increment(1);
     }
 }
 
@@ -143,10 +145,15 @@ impl Lags {
             held
         });
         for (partition, lag) in lags {
-            let gauge = || gauge!(LAG, "role" => self.role.clone(), "partition" => partition.to_string());
+            let gauge = || gauge!(metric::LAG.name, "role" => self.role.clone(), "partition" => partition.to_string());
             self.gauges.entry(partition).or_insert_with(gauge).set(lag as f64);
         }
     }
+}
+
+/// The restarts of the workers of a role.
+pub(crate) fn restarts(role: &str) -> Counter {
+    counter!(metric::WORKER_RESTARTS.name, "role" => role.to_owned())
 }
 
 /// A worker that ended is behind with nothing: another one holds its partitions.
@@ -167,9 +174,38 @@ impl Restores {
     pub(crate) fn of(role: &str) -> Self {
         let role = || role.to_owned();
         Self {
-            done: gauge!(RESTORE_DONE, "role" => role()),
-            total: gauge!(RESTORE_TOTAL, "role" => role()),
-            seconds: histogram!(RESTORE_SECONDS, "role" => role()),
+            done: gauge!(metric::RESTORE_DONE.name, "role" => role()),
+            total: gauge!(metric::RESTORE_TOTAL.name, "role" => role()),
+            seconds: histogram!(metric::RESTORE_SECONDS.name, "role" => role()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_that_moved_away_is_not_behind() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let lag = |partition: u32| {
+                let series = format!("millrace_lag_records{{role=\"r\",partition=\"{partition}\"}} ");
+                recorder.handle().render().lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok())
+            };
+            let mut lags = Lags::of("r");
+            let mut tell = |held: &[(u32, u64)]| {
+                lags.told = Instant::now().checked_sub(EVERY).unwrap();
+                lags.tell(|| held.iter().copied().collect());
+            };
+            tell(&[(1, 5), (2, 7)]);
+            assert_eq!([1, 2, 3].map(lag), [Some(5), Some(7), None]);
+            tell(&[(2, 8)]);
+            assert_eq!([1, 2].map(lag), [Some(0), Some(8)]);
+            drop(lags);
+            assert_eq!([1, 2].map(lag), [Some(0), Some(0)]);
+        });
     }
 }

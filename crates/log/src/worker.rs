@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{LogError, RunOptions, Status};
+use crate::{LogError, RunOptions, Status, metric};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -88,6 +88,7 @@ fn keep_running(
     work: impl Fn(&RunOptions, usize, &CancellationToken) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
     let mut pauses = Pauses::default();
+    let restarts = metric::restarts(&options.role);
     loop {
         let began = Instant::now();
         let Err(error) = work(options, index, stop) else { return Ok(()) };
@@ -98,6 +99,7 @@ fn keep_running(
         if began.elapsed() > LONGEST_PAUSE {
             pauses = Pauses::default();
         }
+        restarts.increment(1);
         tracing::warn!(role = options.role, worker = index, %error, "starting anew after a pause");
         options.status.send_replace(Status::Retrying { why: error.to_string() });
         if pauses.wait(stop) {

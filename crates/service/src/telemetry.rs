@@ -4,7 +4,8 @@
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use millrace_contracts::metric::{self, Metric, MetricKind};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -66,18 +67,33 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     installed.map_err(|_| TelemetryError::Twice)
 }
 
-/// The recorder of this process, installed at the first call. When another library has installed one before, metrics go
+/// The recorder of this process, installed at the first call and told every metric's help text. When another library has installed one before, metrics go
 /// there and the handle renders none.
 pub fn metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     let install = || {
-        let recorder = PrometheusBuilder::new().build_recorder();
+        let recorder = recorder();
         let handle = recorder.handle();
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("a metrics recorder is installed already; /metrics stays empty");
         }
-        crate::http::describe_metrics();
+        metric::ALL.iter().for_each(describe);
+        crate::http::register_metrics();
         handle
     };
     HANDLE.get_or_init(install).clone()
+}
+
+fn recorder() -> PrometheusRecorder {
+    let builder = PrometheusBuilder::new().set_buckets(&metric::SECONDS_BUCKETS);
+    builder.expect("there are buckets").build_recorder()
+}
+
+/// Gives the recorder a metric's help text.
+fn describe(metric: &Metric) {
+    match metric.kind {
+        MetricKind::Counter => metrics::describe_counter!(metric.name, metric.help),
+        MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+        MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+    }
 }

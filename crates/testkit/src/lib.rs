@@ -17,6 +17,7 @@
 mod brokers;
 mod browser;
 mod child;
+mod documented;
 mod http;
 mod kafka;
 mod place;
@@ -30,6 +31,7 @@ mod wait;
 pub use brokers::Brokers;
 pub use browser::Browser;
 pub use child::Child;
+pub use documented::{Documented, Exchange};
 pub use http::{Answer, http, http_get};
 pub use kafka::Kafka;
 pub use place::{repository, scratch_dir, target_dir};

@@ -97,6 +97,7 @@ impl Stack {
             session_timeout_ms: 10_000,
             properties: BTreeMap::new(),
             append_acks: millrace_log::AppendAcks::All,
+            static_members: false,
         };
         let log = Log::Kafka(KafkaLog::open(kafka, names.clone()).unwrap());
         log.create_topics().await.unwrap();

@@ -87,7 +87,7 @@ impl Layout {
             if !new && !database.keyspace_exists(name) {
                 return Err(LogError::Damaged(format!("{}: keyspace {name} is gone", config.directory.display())));
             }
-            database.keyspace(name, options).map_err(|error| damaged(name, &error))
+            database.keyspace(name, options).map_err(|error| damaged(&config.directory, name, &error))
         };
         let meta = keyspace("meta", new)?;
         let stored = |key: &str| read_number(&meta, key.as_bytes());
@@ -134,7 +134,7 @@ impl Layout {
             batch.insert(&meta, "version", VERSION.to_be_bytes());
             batch.insert(&meta, "partitions", per_topic.to_be_bytes());
             batch.insert(&meta, MADE, known.join("\n"));
-            batch.commit().map_err(|error| damaged("meta", &error))?;
+            batch.commit().map_err(|error| damaged(meta.path(), "meta", &error))?;
         }
         let commits = read_number(&meta, COMMITS)?.unwrap_or(0);
         Ok(Self { meta, partitions, per_topic: config.partitions, commits })
@@ -174,7 +174,7 @@ impl Partition {
         let path = self.log.path().display();
         let last = match self.log.last_key_value() {
             None => None,
-            Some(guard) => Some(guard.key().map_err(|error| damaged(&self.shown(), &error))?),
+            Some(guard) => Some(guard.key().map_err(|error| damaged(self.log.path(), &self.shown(), &error))?),
         };
         let found = last.and_then(|key| codec::number(&key)).map_or(start, |last| (last + 1).max(start));
         if found != end {
@@ -189,11 +189,12 @@ impl Partition {
         // Backwards: a key whose newest record is a tombstone is not in `latest`, and need not be for its older ones.
         let mut deleted = HashSet::new();
         for guard in self.log.range(start.to_be_bytes()..).rev() {
-            let (offset, value) = guard.into_inner().map_err(|error| damaged(&self.shown(), &error))?;
+            let (offset, value) =
+                guard.into_inner().map_err(|error| damaged(self.log.path(), &self.shown(), &error))?;
             let record = codec::number(&offset).and_then(|offset| codec::decode(offset, &value));
             let Some(record) = record else { return Err(self.broken("a record", start)) };
             let key = latest_key(record.key);
-            let newest = latest.get(&key).map_err(|error| damaged(&self.shown(), &error))?;
+            let newest = latest.get(&key).map_err(|error| damaged(latest.path(), &self.shown(), &error))?;
             let newest = newest.map(|value| value.get(..8).and_then(codec::number));
             let whole = match newest {
                 Some(newest) => newest.is_some_and(|newest| (record.offset..end).contains(&newest)),
@@ -223,13 +224,13 @@ pub(super) fn latest_key(key: &[u8]) -> Vec<u8> {
 }
 
 fn read_text(meta: &Keyspace, key: &str) -> Result<Option<String>, LogError> {
-    let value = meta.get(key).map_err(|error| damaged("meta", &error))?;
+    let value = meta.get(key).map_err(|error| damaged(meta.path(), "meta", &error))?;
     let lost = |_| LogError::Damaged(format!("meta: {key} is no text"));
     value.map(|value| String::from_utf8(value.to_vec()).map_err(lost)).transpose()
 }
 
 pub(super) fn read_number(meta: &Keyspace, key: &[u8]) -> Result<Option<u64>, LogError> {
-    let value = meta.get(key).map_err(|error| damaged("meta", &error))?;
+    let value = meta.get(key).map_err(|error| damaged(meta.path(), "meta", &error))?;
     let lost = || LogError::Damaged(format!("meta: {} is no number", String::from_utf8_lossy(key)));
     value.map(|value| codec::number(&value).ok_or_else(lost)).transpose()
 }

@@ -17,9 +17,11 @@ mod restore;
 mod retention;
 mod sink;
 mod stage;
+mod tables;
 mod wait;
 mod writer;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -83,7 +85,12 @@ impl EmbeddedLog {
             let layout = Layout::open(&database, &config, new)?;
             Ok((database, layout))
         }));
-        let panicked = |_| Err(LogError::Damaged(format!("{}: the tables cannot be read", directory.display())));
+        let panicked = |_| {
+            Err(LogError::Damaged(
+                tables::lost(directory)
+                    .unwrap_or_else(|| format!("{}: the tables cannot be read", directory.display())),
+            ))
+        };
         let (database, layout) = opened.unwrap_or_else(panicked)?;
         checked.confirm(layout.commits)?;
         guard::note_keyspaces(directory, layout.keyspaces()).map_err(failed)?;
@@ -243,7 +250,7 @@ fn open_database(config: &EmbeddedConfig) -> Result<Database, LogError> {
         .journal_compression(CompressionType::None)
         .worker_threads(2)
         .open()
-        .map_err(|error| damaged(&config.directory.display().to_string(), &error))
+        .map_err(|error| damaged(&config.directory, "the database", &error))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
@@ -251,10 +258,14 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.map_err(|error| LogError::Unavailable(format!("thread: {error}")))
 }
 
-/// An error of fjall while something of ours is read.
-fn damaged(what: &str, error: &fjall::Error) -> LogError {
-    match error {
-        fjall::Error::Poisoned => LogError::Refused(format!("{what}: a write failed before; only a restart helps")),
-        error => LogError::Damaged(format!("{what}: {error}")),
+/// An error of fjall while something of ours in `folder` is read.
+fn damaged(folder: &Path, what: &str, error: &fjall::Error) -> LogError {
+    let place = folder.display();
+    match (error, tables::lost(folder)) {
+        (fjall::Error::Poisoned, _) => {
+            LogError::Refused(format!("{place}: {what}: a write failed before; only a restart helps"))
+        }
+        (_, Some(lost)) => LogError::Damaged(format!("{what}: {lost}")),
+        (error, None) => LogError::Damaged(format!("{place}: {what}: {error}")),
     }
 }

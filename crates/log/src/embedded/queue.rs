@@ -95,7 +95,11 @@ impl Queue {
     /// Closes, and drops what waits without a word: its outcome is unknown.
     pub(super) fn abandon(&self) {
         self.close();
-        let dropped = std::mem::take(&mut self.lock().writes);
+        let mut waiting = self.lock();
+        let dropped = std::mem::take(&mut waiting.writes);
+        (waiting.records, waiting.bytes) = (0, 0);
+        waiting.tell();
+        drop(waiting);
         drop(dropped);
     }
 

@@ -220,5 +220,5 @@ fn is_full(batch: &Batch, record: &Record<'_>, limits: Limits) -> bool {
 }
 
 fn unreadable(partition: &Partition, offset: u64, error: &fjall::Error) -> LogError {
-    damaged(&format!("{}: {}@{offset}", partition.log.path().display(), partition.shown()), error)
+    damaged(partition.log.path(), &format!("{}@{offset}", partition.shown()), error)
 }

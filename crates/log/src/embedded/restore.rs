@@ -57,8 +57,7 @@ fn load<S: Stage>(
     let (mut position, mut has_changes) = (None, false);
     let (mut records, mut bytes) = (0, 0);
     for guard in latest.iter() {
-        let (_, value) =
-            guard.into_inner().map_err(|error| damaged(&format!("{} ({shown})", latest.path().display()), &error))?;
+        let (_, value) = guard.into_inner().map_err(|error| damaged(latest.path(), &shown, &error))?;
         (records, bytes) = (records + 1, bytes + value.len() as u64);
         if records == TELL_EVERY {
             restoring.took_records(records, bytes, records)?;

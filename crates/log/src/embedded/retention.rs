@@ -36,7 +36,7 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
             .log
             .tree
             .drop_range::<[u8; 8], _>(below)
-            .map_err(|error| damaged(&partition.shown(), &error.into()))?;
+            .map_err(|error| damaged(partition.log.path(), &partition.shown(), &error.into()))?;
         tracing::info!(partition = partition.shown(), start, "records below the new start are dropped");
     }
     Ok(())
@@ -59,7 +59,10 @@ fn first_since(partition: &Partition, oldest: i64) -> Result<u64, LogError> {
     let (mut low, mut high) = (partition.start(), partition.end());
     while low < high {
         let middle = low + (high - low) / 2;
-        let value = partition.log.get(middle.to_be_bytes()).map_err(|error| damaged(&partition.shown(), &error))?;
+        let value = partition
+            .log
+            .get(middle.to_be_bytes())
+            .map_err(|error| damaged(partition.log.path(), &partition.shown(), &error))?;
         let record = value.as_ref().and_then(|value| codec::decode(middle, value));
         let record = record.ok_or_else(|| partition.broken("the record", middle))?;
         if record.timestamp_ms < oldest { low = middle + 1 } else { high = middle }

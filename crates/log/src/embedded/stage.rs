@@ -13,7 +13,7 @@ use super::restore::restore;
 use super::writer::{Entry, Records, now_ms};
 use super::{Shared, codec};
 use crate::fault::sabotaged;
-use crate::metric::{Lags, Steps};
+use crate::metric::{Abort, Lags, Steps};
 use crate::worker::{self, Pauses};
 use crate::{Batch, LogError, Polled, RunOptions, Stage, Status, Step};
 
@@ -75,10 +75,21 @@ impl<'a, S: Stage> Worker<'a, S> {
                 }
                 Polled::CaughtUp { .. } | Polled::Nothing => {}
             }
-            let reader = &self.reader;
-            self.lags.tell(|| reader.lags());
+            self.tell_lags(None);
         }
         Ok(())
+    }
+
+    /// What was handed out but is not counted is behind, too.
+    fn tell_lags(&mut self, uncounted: Option<&Batch>) {
+        let reader = &self.reader;
+        self.lags.tell(|| {
+            let mut lags = reader.lags();
+            if let Some(batch) = uncounted {
+                *lags.entry(batch.partition()).or_default() += batch.len() as u64;
+            }
+            lags
+        });
     }
 
     /// Until the batch is counted: a step that did not happen is taken back and tried again.
@@ -109,7 +120,8 @@ impl<'a, S: Stage> Worker<'a, S> {
                 }
                 Err(LogError::Unavailable(why)) if self.shared.failure().is_none() => {
                     self.stage.undo(&mut self.states[partition as usize], undo);
-                    self.steps.aborted();
+                    self.steps.aborted(Abort::Write);
+                    self.tell_lags(Some(batch));
                     tracing::warn!(role = self.options.role, why, "the step is tried again");
                     self.options.status.send_replace(Status::Retrying { why });
                     held_back = true;

@@ -12,6 +12,10 @@ pub(crate) const MAX_RECORD_BYTES: usize = 1_310_720;
 /// `max.poll.interval.ms` unless set: far longer than the restore of anything that fits a process.
 const MAX_POLL_INTERVAL_MS: u64 = 1_800_000;
 
+/// `heartbeat.interval.ms` unless set. By its heartbeat a member hears of a rebalance, and a partition that moves rests until
+/// all have heard.
+const HEARTBEAT_MS: u64 = 500;
+
 /// Which brokers must have an appended record before it is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AppendAcks {
@@ -51,6 +55,11 @@ pub struct KafkaConfig {
     /// What an acknowledged append means; no setting of this section, but of who appends.
     #[serde(skip)]
     pub append_acks: AppendAcks,
+    /// Members of groups are static (KIP-345), by the instance and the worker: one that ends keeps its partitions until its
+    /// session is over, and has them back before. Otherwise it says goodbye, and others take them at once. No setting of
+    /// this section, but of whether the instance was given a name.
+    #[serde(skip)]
+    pub static_members: bool,
 }
 
 /// Properties that carry a guarantee, with the only value allowed, or none when Millrace sets them itself.
@@ -175,13 +184,16 @@ impl KafkaConfig {
         client
     }
 
-    /// A member of a consumer group; `instance` makes its membership static (KIP-345).
-    pub(super) fn member(&self, group: &str, instance: &str) -> ClientConfig {
+    /// A member of a consumer group: a worker of an instance.
+    pub(super) fn member(&self, group: &str, instance: &str, worker: usize) -> ClientConfig {
         let mut client = self.consumer();
-        client.set("group.id", group).set("group.instance.id", instance);
+        client.set("group.id", group);
+        if self.static_members {
+            client.set("group.instance.id", format!("{instance}-{worker}"));
+        }
         client.set("partition.assignment.strategy", "cooperative-sticky").set("group.protocol", "classic");
         client.set("session.timeout.ms", self.session_timeout_ms.to_string());
-        default_to(&mut client, "heartbeat.interval.ms", &(self.session_timeout_ms / 5).to_string());
+        default_to(&mut client, "heartbeat.interval.ms", &HEARTBEAT_MS.to_string());
         // A restore must be done within it, see `max_poll_interval`. A process that hangs is noticed by its session.
         default_to(&mut client, "max.poll.interval.ms", &MAX_POLL_INTERVAL_MS.to_string());
         client.set("enable.partition.eof", "true");
@@ -228,7 +240,16 @@ pub(crate) mod tests {
             session_timeout_ms: 10_000,
             properties: BTreeMap::new(),
             append_acks: AppendAcks::All,
+            static_members: false,
         }
+    }
+
+    #[test]
+    fn members_are_static_only_when_they_are_to_be() {
+        let mut config = config("localhost:9092");
+        assert_eq!(config.member("processor", "host-9083", 0).get("group.instance.id"), None);
+        config.static_members = true;
+        assert_eq!(config.member("processor", "blue", 1).get("group.instance.id"), Some("blue-1"));
     }
 
     #[test]

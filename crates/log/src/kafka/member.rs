@@ -154,13 +154,12 @@ impl Member {
         std::mem::take(&mut *notes.changes.lock().expect("no holder of this lock panics"))
     }
 
-    /// How far a position is from the last stable offset, as it was told last.
-    pub(super) fn lag(&self, partition: u32, position: u64) -> u64 {
-        match self.consumer.context().ends.lock().expect("no holder of this lock panics").get(&partition) {
-            Some(End { taken: Some(taken), .. }) if position >= *taken => 0,
-            Some(End { stable, .. }) => stable.saturating_sub(position),
-            None => 0,
-        }
+    /// How far a position is from the last stable offset, as it was told last; `None` before that.
+    pub(super) fn lag(&self, partition: u32, position: u64) -> Option<u64> {
+        let ends = self.consumer.context().ends.lock().expect("no holder of this lock panics");
+        let End { stable, taken } = ends.get(&partition)?;
+        let all_taken = taken.is_some_and(|taken| position >= taken);
+        Some(if all_taken { 0 } else { stable.saturating_sub(position) })
     }
 
     /// First and next offset of a partition.

@@ -13,6 +13,7 @@ use super::config::tests::config;
 use super::member::{Event, Member};
 use super::transaction::{Failed, Transactional};
 use super::{KafkaConfig, KafkaLog};
+use crate::metric::Abort;
 use crate::{AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, Polled, Refusal};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -148,10 +149,11 @@ fn transact(producer: &mut Transactional, member: &Member, mock: &Mock) -> Resul
     let prepared = transaction
         .produce(&mock.names.topic(&Topic::STATE), 0, b"k", Some(b"v"))
         .and_then(|()| transaction.drain())
-        .and_then(|()| transaction.offsets(member, &member.offsets([(0, 1)])));
+        .map_err(|error| (Abort::Records, error))
+        .and_then(|()| transaction.offsets(member, &member.offsets([(0, 1)])).map_err(|e| (Abort::Offsets, e)));
     match prepared {
         Ok(()) => transaction.commit(),
-        Err(error) => Err(transaction.failed("transaction", &error)),
+        Err((what, error)) => Err(transaction.failed(what, &error)),
     }
 }
 
@@ -202,7 +204,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
     ];
     let mock = mock();
     let group = mock.names.group("group");
-    let member = Member::join(&mock.config.member(&group, "one"), &mock.names.topic(&Topic::EVENTS)).unwrap();
+    let member = Member::join(&mock.config.member(&group, "one", 0), &mock.names.topic(&Topic::EVENTS)).unwrap();
     until("it is a member", || {
         member.poll(Duration::from_millis(10), |_| {}).unwrap();
         member.changed()
@@ -216,7 +218,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
         let ended = transact(&mut producer, &member, &mock);
         let class = match &ended {
             Ok(()) => Retriable,
-            Err(Failed::Aborted(_)) => Abortable,
+            Err(Failed::Aborted(..)) => Abortable,
             Err(Failed::Lost(LogError::Unavailable(_))) => Fatal,
             Err(Failed::Lost(error)) => panic!("{key:?} {code:?}: {error}"),
         };
@@ -227,7 +229,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
         // As a stage does: an aborted one is tried again. librdkafka may fail the next one too, while it takes a new epoch.
         let deadline = Instant::now() + PATIENCE;
         let mut then = transact(&mut producer, &member, &mock);
-        while matches!(then, Err(Failed::Aborted(_))) && Instant::now() < deadline {
+        while matches!(then, Err(Failed::Aborted(..))) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
             then = transact(&mut producer, &member, &mock);
         }
@@ -271,7 +273,7 @@ async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
     refused(error, "reader");
     mock.cluster.clear_request_errors(Key::Fetch);
     let group = mock.names.group("gone");
-    let member = Member::join(&mock.config.member(&group, "one"), &mock.names.topic(&Topic::EVENTS)).unwrap();
+    let member = Member::join(&mock.config.member(&group, "one", 0), &mock.names.topic(&Topic::EVENTS)).unwrap();
     let poll = |seen: &mut u64| {
         member.poll(Duration::from_millis(50), |event| *seen += u64::from(matches!(event, Event::Record(..))))
     };

@@ -1,6 +1,6 @@
 //! Restoring a stage's state when partitions are newly held.
 //!
-//! The order is what makes it safe. The assignment is ours, so no earlier owner can commit offsets any more, except in a
+//! The order is what makes it safe. What a producer of our id left open is aborted. The assignment is ours, so no earlier owner can commit offsets any more, except in a
 //! transaction that already has them: `committed` waits for those. Then a marker is committed into each partition of the
 //! changes; a `read_committed` reader sees it only when every transaction before it is settled. What is read up to the
 //! marker is therefore the whole state, and must stand exactly at the committed offset.
@@ -19,7 +19,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::KafkaLog;
 use super::member::Member;
 use super::transaction::{Failed, Transactional};
+use super::unavailable;
 use crate::fault::sabotaged;
+use crate::metric::Abort;
 use crate::progress::Restoring;
 use crate::restore::{Range, Restored, look_again, read_ranges};
 use crate::{Batch, Limits, LogError, Polled, Reader, RunOptions, Stage, StageError};
@@ -51,6 +53,7 @@ impl KafkaLog {
     ) -> Result<Vec<Restored<S>>, LogError> {
         let patience = PATIENCE + Duration::from_millis(self.0.config.transaction_timeout_ms.into());
         let mut restoring = Restoring::begin(options, partitions, self.0.config.max_poll_interval());
+        self.end_earlier(stage, member, producer, partitions)?;
         let committed = member.committed(partitions, patience)?;
         let nonce = uuid::Uuid::new_v4().to_string();
         self.mark(stage, producer, partitions, &nonce)?;
@@ -70,6 +73,36 @@ impl KafkaLog {
         Ok(restored)
     }
 
+    /// Ends what a producer before ours may have left open. A broker that comes back after a kill can take a transaction for
+    /// ended whose markers it never wrote (KAFKA-20734); our first commit would then make visible what was aborted. Markers
+    /// end everything of a producer id in a partition, and ours has the id of its predecessor: so the first is an abort.
+    fn end_earlier<S: Stage>(
+        &self,
+        stage: &S,
+        member: &Member,
+        producer: &mut Transactional,
+        partitions: &[u32],
+    ) -> Result<(), LogError> {
+        let transaction = producer.begin().map_err(lost)?;
+        let topics = || stage.outputs().iter().copied().chain([stage.changes()]);
+        let sent = partitions.iter().try_for_each(|&partition| {
+            let key = StateKey::Marker(partition).to_string();
+            topics().try_for_each(|topic| transaction.produce(self.full_name(topic), partition, key.as_bytes(), None))
+        });
+        if let Err(error) = sent.and_then(|()| transaction.drain()) {
+            return Err(lost(transaction.failed(Abort::Records, &error)));
+        }
+        let none = member.offsets(partitions.iter().map(|&partition| (partition, 0)));
+        match transaction.offsets(member, &none) {
+            Ok(()) => transaction.abort().map_err(unavailable("abort")),
+            // A rebalance is under way: aborted all the same, and what is left of offsets `committed` will not pass.
+            Err(error) => match transaction.failed(Abort::Offsets, &error) {
+                Failed::Aborted(..) => Ok(()),
+                failed @ Failed::Lost(_) => Err(lost(failed)),
+            },
+        }
+    }
+
     fn mark<S: Stage>(
         &self,
         stage: &S,
@@ -77,10 +110,6 @@ impl KafkaLog {
         partitions: &[u32],
         nonce: &str,
     ) -> Result<(), LogError> {
-        let lost = |failed| match failed {
-            Failed::Aborted(why) => LogError::Unavailable(format!("marker: {why}")),
-            Failed::Lost(error) => error,
-        };
         let mut value = Vec::new();
         Marker { nonce: nonce.to_owned() }.encode(&mut value);
         let transaction = producer.begin().map_err(lost)?;
@@ -90,7 +119,7 @@ impl KafkaLog {
         });
         match sent.and_then(|()| transaction.drain()) {
             Ok(()) => transaction.commit().map_err(lost),
-            Err(error) => Err(lost(transaction.failed("marker", &error))),
+            Err(error) => Err(lost(transaction.failed(Abort::Records, &error))),
         }
     }
 
@@ -186,6 +215,13 @@ impl KafkaLog {
                 self.full_name(stage.changes())
             ))),
         }
+    }
+}
+
+fn lost(failed: Failed) -> LogError {
+    match failed {
+        Failed::Aborted(_, why) => LogError::Unavailable(format!("restore: {why}")),
+        Failed::Lost(error) => error,
     }
 }
 

@@ -84,7 +84,7 @@ impl Held {
 impl<'a, S: Sink> Worker<'a, S> {
     fn start(log: &'a KafkaLog, sink: S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
         let group = log.0.names.group(&options.role);
-        let member = log.0.config.member(&group, &format!("{}-{index}", options.instance));
+        let member = log.0.config.member(&group, &options.instance, index);
         let topic = sink.topic();
         let member = Member::join(&member, log.full_name(topic))?;
         Ok(Self {
@@ -118,8 +118,8 @@ impl<'a, S: Sink> Worker<'a, S> {
                 Err(Failure::Log(error)) => return Err(error),
             }
             let (held, member) = (&self.held, &self.member);
-            self.lags
-                .tell(|| held.iter().map(|(&partition, held)| (partition, member.lag(partition, held.from))).collect());
+            let lag = |(&partition, held): (&u32, &Held)| Some((partition, member.lag(partition, held.from)?));
+            self.lags.tell(|| held.iter().filter_map(lag).collect());
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::KafkaLog;
 use super::member::{Change, Event, Member};
 use super::transaction::{Failed, Transactional};
 use crate::fault::sabotaged;
-use crate::metric::{Lags, Steps};
+use crate::metric::{Abort, Lags, Steps};
 use crate::restore::Restored;
 use crate::step::StepRecord;
 use crate::worker::{self, Pauses};
@@ -69,7 +69,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let config = &log.0.config;
         let id = log.0.names.transactional_id(&options.role, &options.instance, index);
         let producer = Transactional::open(&config.transactional(&id))?;
-        let member = config.member(&log.0.names.group(&options.role), &format!("{}-{index}", options.instance));
+        let member = config.member(&log.0.names.group(&options.role), &options.instance, index);
         let member = Member::join(&member, log.full_name(stage.input()))?;
         Ok(Self {
             log,
@@ -94,9 +94,8 @@ impl<'a, S: Stage> Worker<'a, S> {
                 self.commit(stop)?;
             }
             let (held, member) = (&self.held, &self.member);
-            self.lags.tell(|| {
-                held.iter().map(|(&partition, held)| (partition, member.lag(partition, held.counted))).collect()
-            });
+            let lag = |(&partition, held): (&u32, &Held<S>)| Some((partition, member.lag(partition, held.counted)?));
+            self.lags.tell(|| held.iter().filter_map(lag).collect());
         }
         Ok(())
     }
@@ -209,9 +208,9 @@ impl<'a, S: Stage> Worker<'a, S> {
                 }
                 Ok(())
             }
-            Err(Failed::Aborted(why)) => {
+            Err(Failed::Aborted(what, why)) => {
                 tracing::warn!(role = self.options.role, why, "transaction aborted: its records are counted again");
-                self.steps.aborted();
+                self.steps.aborted(what);
                 for (partition, undo) in undo {
                     self.stage.undo(&mut self.held.get_mut(&partition).expect("held a moment ago").state, undo);
                 }
@@ -219,7 +218,10 @@ impl<'a, S: Stage> Worker<'a, S> {
                 self.aborted.get_or_insert_default().wait(stop);
                 Ok(())
             }
-            Err(Failed::Lost(error)) => Err(error),
+            Err(Failed::Lost(error)) => {
+                self.steps.aborted(Abort::Lost);
+                Err(error)
+            }
         }
     }
 
@@ -231,7 +233,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             let transaction = self.producer.begin()?;
             match transaction.offsets(member, &offsets) {
                 Ok(()) => transaction.commit()?,
-                Err(error) => return Err(transaction.failed("offsets", &error)),
+                Err(error) => return Err(transaction.failed(Abort::Offsets, &error)),
             }
         }
         let transaction = self.producer.begin()?;
@@ -249,20 +251,22 @@ impl<'a, S: Stage> Worker<'a, S> {
                 fail_point!("kafka::stage::produced");
                 transaction.drain()
             })
+            .map_err(|error| (Abort::Records, error))
             .and_then(|()| {
                 fail_point!("kafka::stage::drained");
-                if offsets_first { Ok(()) } else { transaction.offsets(member, &offsets) }
+                let sent = if offsets_first { Ok(()) } else { transaction.offsets(member, &offsets) };
+                sent.map_err(|error| (Abort::Offsets, error))
             });
         match prepared {
             Ok(()) => {
                 fail_point!("kafka::stage::offsets_sent");
                 let late = self.step.records().take(held_back).try_for_each(produce);
-                late.map_err(|error| Failed::Aborted(error.to_string()))?;
+                late.map_err(|error| Failed::Aborted(Abort::Records, error.to_string()))?;
                 let committed = transaction.commit();
                 fail_point!("kafka::stage::committed");
                 committed
             }
-            Err(error) => Err(transaction.failed("transaction", &error)),
+            Err((what, error)) => Err(transaction.failed(what, &error)),
         }
     }
 }

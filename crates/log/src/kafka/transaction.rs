@@ -16,6 +16,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use super::member::Member;
 use super::unavailable;
 use crate::LogError;
+use crate::metric::Abort;
 
 /// How long a request of the transaction protocol may take before the producer is given up.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -47,7 +48,7 @@ impl ProducerContext for Deliveries {
 #[derive(Debug)]
 pub(super) enum Failed {
     /// It was aborted: nothing of it is visible, and the producer can go on.
-    Aborted(String),
+    Aborted(Abort, String),
     /// The producer cannot go on. librdkafka has no KIP-890: whether the transaction committed is known only to the
     /// log, so a new producer (new epoch) and a restore decide.
     Lost(LogError),
@@ -131,24 +132,29 @@ impl Transaction<'_> {
         // No time-out of ours: librdkafka gives up after the transaction's.
         match retrying(|| self.producer.commit_transaction(Timeout::Never)) {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.failed("commit", &error)),
+            Err(error) => Err(self.failed(Abort::Commit, &error)),
         }
     }
 
     /// Ends the transaction after a failed operation, by what the error asks for.
-    pub(super) fn failed(self, doing: &str, error: &KafkaError) -> Failed {
+    pub(super) fn failed(self, what: Abort, error: &KafkaError) -> Failed {
+        let doing = what.as_str();
         if requires_new_producer(error) {
             return Failed::Lost(LogError::Unavailable(format!("{doing}: {error}")));
         }
-        // Records of ours may still be queued; an aborted transaction waits for them. Not for ever: while librdkafka takes a
-        // new epoch of itself, an abort was seen to hang with every broker well.
-        match retrying(|| self.producer.abort_transaction(ANSWER)) {
-            Ok(()) => {
-                self.forget();
-                Failed::Aborted(format!("{doing}: {error}"))
-            }
+        match self.abort() {
+            Ok(()) => Failed::Aborted(what, format!("{doing}: {error}")),
             Err(abort) => Failed::Lost(LogError::Unavailable(format!("{doing}: {error}; abort: {abort}"))),
         }
+    }
+
+    /// Ends the transaction without a trace.
+    pub(super) fn abort(self) -> Result<(), KafkaError> {
+        // Records of ours may still be queued; an aborted transaction waits for them. Not for ever: while librdkafka takes a
+        // new epoch of itself, an abort was seen to hang with every broker well.
+        retrying(|| self.producer.abort_transaction(ANSWER))?;
+        self.forget();
+        Ok(())
     }
 }
 

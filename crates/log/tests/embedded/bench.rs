@@ -50,6 +50,10 @@ impl Stage for Summing {
         Topic::STATE
     }
 
+    fn outputs(&self) -> &[Topic] {
+        &[Topic::HOURLY]
+    }
+
     fn new_state(&self, _: u32) -> u64 {
         0
     }

@@ -39,7 +39,10 @@ impl Engine {
              transaction_timeout_ms = 6000\nsession_timeout_ms = 6000\nproperties = {{}}\n"
         );
         let prefix = format!("{}.", millrace_testkit::unique("log"));
-        Self::Kafka { config: toml::from_str(&config).unwrap(), prefix }
+        let mut config: KafkaConfig = toml::from_str(&config).unwrap();
+        // What was killed is back at once under its name.
+        config.static_members = true;
+        Self::Kafka { config, prefix }
     }
 
     pub(crate) fn embedded() -> Self {

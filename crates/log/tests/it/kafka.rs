@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_contracts::Topic;
-use millrace_log::{LogError, NewRecord, Outcome, Refusal};
+use millrace_log::{LogError, NewRecord, Outcome, Refusal, Status};
 use millrace_testkit::Kafka;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -11,7 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::child::{self, Then};
-use crate::harness::{Engine, PARTITIONS, append, read_all, run_stage, until};
+use crate::harness::{Engine, PARTITIONS, PATIENCE, append, read_all, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 
 fn brokers(engine: &Engine) -> &str {
@@ -160,6 +160,30 @@ async fn rebalances_in_the_middle_of_batches_change_nothing() {
     appending.await.unwrap();
     until("all are numbered", || async { check_numbers(&log).await == 36_000 }).await;
     first.end().await.unwrap();
+    second.end().await.unwrap();
+}
+
+/// Far sooner than the session of the one that leaves would be over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_a_name_of_its_own_leaves_its_partitions_to_others() {
+    let Some(mut engine) = Engine::kafka("leaving a group") else { return };
+    let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
+    (config.static_members, config.session_timeout_ms) = (false, 300_000);
+    let log = engine.open().await;
+    let first = run_stage(&log, Numbering, "numbering", "a");
+    let mut second = run_stage(&log, Numbering, "numbering", "b");
+    let held = |status: &Status| matches!(status, Status::Running { partitions } if !partitions.is_empty());
+    for runner in [&first, &second] {
+        let waited =
+            tokio::time::timeout(PATIENCE, runner.status.clone().wait_for(held)).await.map(|held| held.is_ok());
+        assert_eq!(waited, Ok(true), "each gets some");
+    }
+    first.end().await.unwrap();
+    let all = Status::Running { partitions: (0..PARTITIONS).collect() };
+    tokio::time::timeout(PATIENCE, second.status.wait_for(|status| *status == all))
+        .await
+        .expect("all are its")
+        .unwrap();
     second.end().await.unwrap();
 }
 

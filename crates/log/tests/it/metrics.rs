@@ -15,11 +15,8 @@ use crate::sink::Shared;
 on_both_engines!(a_lag_is_told_while_a_sink_is_away, steps_and_outcomes_are_counted);
 
 /// The recorder is the process's, there before any log: names of roles keep the tests apart.
-pub(crate) static RECORDER: LazyLock<PrometheusHandle> = LazyLock::new(|| {
-    let recorder = PrometheusBuilder::new().install_recorder().unwrap();
-    millrace_log::describe_metrics();
-    recorder
-});
+pub(crate) static RECORDER: LazyLock<PrometheusHandle> =
+    LazyLock::new(|| PrometheusBuilder::new().install_recorder().unwrap());
 
 /// The value of a metric with these labels.
 fn value(name: &str, labels: &[&str]) -> Option<f64> {

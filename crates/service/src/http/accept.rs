@@ -9,7 +9,7 @@ use axum::Router;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use metrics::counter;
-use millrace_contracts::Code;
+use millrace_contracts::{Code, metric};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,6 @@ use super::connection::{builder, drive};
 use super::connections::{Connections, Refused};
 use super::exchange::Exchange;
 use super::guard::{Guard, Order};
-use super::metrics::REFUSED;
 use super::rate::{FORGET_EVERY, PerIp};
 use super::{HttpLimits, files};
 use crate::Problem;
@@ -78,7 +77,7 @@ async fn rest_after(error: &io::Error) {
     if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
         return;
     }
-    counter!(REFUSED, "reason" => "accept").increment(1);
+    counter!(metric::HTTP_REFUSED.name, "reason" => "accept").increment(1);
     tracing::warn!(%error, "cannot accept connections; trying again");
     tokio::time::sleep(REST).await;
 }
@@ -118,6 +117,6 @@ fn refuse(stream: &TcpStream, why: Refused) {
         Refused::Total => ("total", "too many connections"),
         Refused::PerIp => ("per-ip", "too many connections from this address"),
     };
-    counter!(REFUSED, "reason" => reason).increment(1);
+    counter!(metric::HTTP_REFUSED.name, "reason" => reason).increment(1);
     let _ = stream.try_write(&Problem::new(Code::Overloaded, detail).retry_spread(super::RETRY).into_http1());
 }

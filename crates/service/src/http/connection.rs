@@ -9,13 +9,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use metrics::counter;
+use millrace_contracts::metric;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use super::HttpLimits;
 use super::exchange::{Exchange, Peer};
 use super::guard::{Fault, Guard, Order, Verdict};
 use super::io::Io;
-use super::{HttpLimits, metrics::CUT};
 
 /// hyper's builder with our bounds. Its own head time-out stays off: the guard has one that also covers the bytes before
 /// the protocol is known, and answers 408.
@@ -80,11 +81,11 @@ pub(super) async fn drive(
             match guard.verdict(&limits) {
                 Verdict::Fine(until) => tick.as_mut().reset(until),
                 Verdict::Close(reason) => {
-                    counter!(CUT, "reason" => reason).increment(1);
+                    counter!(metric::HTTP_CUT.name, "reason" => reason).increment(1);
                     return Poll::Ready(());
                 }
                 Verdict::SlowHead => {
-                    counter!(CUT, "reason" => "head").increment(1);
+                    counter!(metric::HTTP_CUT.name, "reason" => "head").increment(1);
                     // hyper reads the end we make up, answers, and is done; whether the client takes the answer or not.
                     guard.set_fault(Fault::Slow);
                     let _ = connection.as_mut().poll(cx);

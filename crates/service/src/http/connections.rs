@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
+use millrace_contracts::metric;
 use tokio::time::Instant;
 
 use super::guard::{Guard, Order};
-use super::metrics::CONNECTIONS;
 
 /// A connection that was quiet for less is never closed to make room.
 const QUIET_MS: u64 = 1_000;
@@ -69,7 +69,7 @@ impl Connections {
         let id = open.next;
         open.next += 1;
         open.guards.insert(id, guard);
-        gauge!(CONNECTIONS).increment(1);
+        gauge!(metric::HTTP_CONNECTIONS.name).increment(1);
         Ok(Seat { connections: self.clone(), id, ip })
     }
 
@@ -107,6 +107,6 @@ impl Drop for Seat {
                 open.per_ip.remove(&self.ip);
             }
         }
-        gauge!(CONNECTIONS).decrement(1);
+        gauge!(metric::HTTP_CONNECTIONS.name).decrement(1);
     }
 }

@@ -1,18 +1,18 @@
-//! Names of the HTTP server's metrics, and what they mean.
+//! The HTTP server's series that are there from the start: a rate over one that comes with its first count misses it.
 
-use metrics::{describe_counter, describe_gauge};
+use metrics::{counter, gauge};
+use millrace_contracts::{Code, metric};
 
-/// Open connections.
-pub(super) const CONNECTIONS: &str = "millrace_http_connections";
-/// Connections that were not served, by reason.
-pub(super) const REFUSED: &str = "millrace_http_connections_refused_total";
-/// Connections that were cut, by reason.
-pub(super) const CUT: &str = "millrace_http_connections_cut_total";
-
-/// Registers the help texts.
-pub(crate) fn describe() {
-    describe_gauge!(CONNECTIONS, "Open HTTP connections");
-    describe_counter!(REFUSED, "HTTP connections that were not served, by reason");
-    describe_counter!(CUT, "HTTP connections that were cut for being slow or idle, by reason");
-    describe_counter!("millrace_http_problems_total", "Problems answered, by code");
+/// Puts every series at 0.
+pub(crate) fn register() {
+    gauge!(metric::HTTP_CONNECTIONS.name).increment(0.0);
+    for reason in ["total", "per-ip", "accept"] {
+        counter!(metric::HTTP_REFUSED.name, "reason" => reason).increment(0);
+    }
+    for reason in ["head", "idle", "write"] {
+        counter!(metric::HTTP_CUT.name, "reason" => reason).increment(0);
+    }
+    for code in Code::ALL.iter().filter(|&&code| code != Code::Accepted) {
+        counter!(metric::HTTP_PROBLEMS.name, "code" => code.as_str()).increment(0);
+    }
 }

@@ -6,6 +6,7 @@
 mod accept;
 mod bind;
 mod body;
+mod coding;
 mod connection;
 mod connections;
 mod exchange;
@@ -19,8 +20,9 @@ mod rate;
 pub use accept::serve;
 pub use bind::{BindError, Reserved, reserve};
 pub use body::{BodyMemory, HeldBody, read_body};
+pub use coding::takes;
 pub use limits::HttpLimits;
-pub(crate) use metrics::describe as describe_metrics;
+pub(crate) use metrics::register as register_metrics;
 
 /// When those come back who are refused because too much is under way: then, or a little later.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
