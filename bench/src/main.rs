@@ -11,6 +11,7 @@ mod live;
 mod numbers;
 mod offer;
 mod open_loop;
+mod pauses;
 mod place;
 mod plot;
 mod preload;
@@ -67,6 +68,14 @@ enum Command {
         /// Of how many users, where each came in one hour only
         #[arg(long)]
         users: Option<u64>,
+    },
+    /// Look how long the counts of a partition stand still
+    Pauses {
+        #[command(flatten)]
+        place: Place,
+        /// For how many seconds, once every partition has shown something
+        #[arg(long)]
+        seconds: f64,
     },
     /// Post events of the current hour at a rate, whatever the answers
     Offer {
@@ -165,6 +174,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Bare { listen, body } => bare::serve(listen, body).await,
         Command::Preload { place, shape } => preload::run(place.open()?, &shape).await,
         Command::Totals { place, events, users } => totals::run(&place.open()?, events, users),
+        Command::Pauses { place, seconds } => pauses::run(place.open()?, Duration::from_secs_f64(seconds)).await,
         Command::Offer { command, pace } => offer::posts(command, pace).await,
         Command::Reads { query, pace, live_hours, hours } => offer::reads(query, pace, live_hours, hours).await,
         Command::Visible { command, query, pace } => visible::run(command, query, pace).await,
