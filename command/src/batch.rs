@@ -18,6 +18,7 @@ use millrace_service::{Problem, shown};
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::append::{Encoded, Placed};
 use crate::durability::Terms;
@@ -32,15 +33,25 @@ enum Form {
     Array,
 }
 
-#[derive(Serialize)]
-struct Reply<'a> {
+/// What became of an item of a batch.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Result)]
+pub(crate) struct Reply<'a> {
+    /// What this item alone would have been answered.
     status: u16,
+    /// `accepted`, or the code of a problem.
     code: &'static str,
+    /// What is at fault, where something is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     field: Option<&'a str>,
+    /// What is wrong, where something is; for people, and may change.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     detail: Option<&'a str>,
+    /// Where an accepted event stands in the log, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     position: Option<String>,
 }
 

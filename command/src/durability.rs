@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use crate::Config;
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
-const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const ASYNC: &str = "respond-async";
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(crate) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(crate) const ASYNC: &str = "respond-async";
 
 /// What an answer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -6,7 +6,7 @@ use millrace_service::{Problem, shown};
 use crate::query::Parameters;
 use crate::{Config, ids};
 
-const MOST_USER_BYTES: usize = 256;
+pub(crate) const MOST_USER_BYTES: usize = 256;
 
 /// The timestamps that are accepted at one moment. All in ms since the epoch.
 #[derive(Debug, Clone, Copy)]

@@ -11,12 +11,12 @@ use millrace_service::Problem;
 
 use crate::event::invalid;
 
-const MOST_BYTES: usize = 128;
+pub(crate) const MOST_BYTES: usize = 128;
 /// A batch's key leaves room for a slash and the position of the last item there can be.
-const MOST_BYTES_OF_BATCH: usize = MOST_BYTES - "/99999".len();
+pub(crate) const MOST_BYTES_OF_BATCH: usize = MOST_BYTES - "/99999".len();
 
 const NAME: &str = "idempotency-key";
-const HEADER: HeaderName = HeaderName::from_static(NAME);
+pub(crate) const HEADER: HeaderName = HeaderName::from_static(NAME);
 
 /// The id in the header, if there is one: in double quotes as the draft wants it (a string of RFC 9651), or bare.
 pub(crate) fn of_header(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Problem> {

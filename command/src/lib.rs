@@ -14,6 +14,7 @@ mod event;
 mod ids;
 mod item;
 mod metrics;
+mod openapi;
 mod pixel;
 mod query;
 mod router;

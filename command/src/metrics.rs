@@ -1,13 +1,9 @@
-//! The write side's metrics: names, help and handles. Every handle is looked up once, so that every series is there from
+//! The write side's metrics: their handles. Every handle is looked up once, so that every series is there from
 //! the start and none costs a look-up in the middle of an overload.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
-use millrace_contracts::Code;
+use metrics::{Counter, Gauge, counter, gauge};
+use millrace_contracts::{Code, metric};
 use millrace_log::Outcome;
-
-const EVENTS: &str = "millrace_command_events_total";
-const EARLY: &str = "millrace_command_answered_early_total";
-const PENDING: &str = "millrace_command_answered_early_pending";
 
 pub(crate) struct Metrics {
     /// By code, in the order of [`Code::ALL`], which is that of its numbers.
@@ -20,23 +16,16 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        describe_counter!(
-            EVENTS,
-            "Events by how they were answered: accepted (204 or 202), a reason of refusal, or outcome-unknown; those whose \
-             client was gone before the outcome count as outcome-unknown"
-        );
-        describe_counter!(
-            EARLY,
-            "Events answered 202 before the log's report, by that report: stored, lost or unknown"
-        );
-        describe_gauge!(PENDING, "Events answered 202 whose report of the log is still to come");
-        let early = |outcome: &'static str| counter!(EARLY, "outcome" => outcome);
+        let early = |outcome: &'static str| counter!(metric::COMMAND_EARLY.name, "outcome" => outcome);
         Self {
-            events: Code::ALL.iter().map(|code| counter!(EVENTS, "outcome" => code.as_str())).collect(),
+            events: Code::ALL
+                .iter()
+                .map(|code| counter!(metric::COMMAND_EVENTS.name, "outcome" => code.as_str()))
+                .collect(),
             stored: early("stored"),
             lost: early("lost"),
             unknown: early("unknown"),
-            pending: gauge!(PENDING),
+            pending: gauge!(metric::COMMAND_EARLY_PENDING.name),
         }
     }
 

@@ -24,7 +24,7 @@ const GIF: &[u8; 43] =
     b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
 pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Response {
-    // The framework sends HEAD here, too, and a HEAD shows nobody anything.
+    // The framework would send HEAD to a route of GET, and a HEAD shows nobody anything.
     if request.method() != Method::GET {
         let mut refusal = Problem::new(Code::MethodNotAllowed, "the route has GET only").into_response();
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));

@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{any, post};
 use millrace_contracts::{Names, Topic};
 use millrace_log::Log;
 use millrace_service::health::{Component, Health};
 use millrace_service::http::{BodyMemory, serve};
+use millrace_service::openapi::{self, route};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::append::Appender;
 use crate::clock::{Clock, system_clock};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::{batch, pixel, single};
+use crate::{batch, openapi as said, pixel, single};
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,7 @@ pub enum Error {
 
 /// The routes that take events.
 pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router {
-    routes(App::new(config, log, names, clock))
+    routes(App::new(config, log, names, clock), &Health::new())
 }
 
 impl App {
@@ -57,12 +59,13 @@ impl App {
     }
 }
 
-fn routes(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/analytics", post(single::post))
-        .route("/analytics/batch", post(batch::post))
-        .route("/pixel.gif", get(pixel::get))
-        .with_state(app)
+fn routes(app: Arc<App>, health: &Health) -> Router {
+    let config = &app.config;
+    let api = OpenApiRouter::with_openapi(said::about())
+        .routes(route("/analytics", said::single(config), post(single::post)))
+        .routes(route("/analytics/batch", said::batch(config), post(batch::post)))
+        .routes(route("/pixel.gif", said::pixel(config), any(pixel::get)));
+    openapi::serve(api.with_state(app), health.router())
 }
 
 /// Serves the write side on `listener` until `stop` is cancelled, the requests under way are answered, and the log has
@@ -79,7 +82,7 @@ pub fn run(
     let component = health.component("command");
     async move {
         let app = App::new(&config, log.clone(), &names, system_clock());
-        let routes = routes(app.clone()).merge(health.router());
+        let routes = routes(app.clone(), &health);
         // Whatever way this ends, the watch ends with it.
         let watching = stop.child_token();
         let _end = watching.clone().drop_guard();

@@ -16,7 +16,7 @@ use crate::ids;
 use crate::query::Parameters;
 use crate::router::App;
 
-const POSITION: HeaderName = HeaderName::from_static("millrace-position");
+pub(crate) const POSITION: HeaderName = HeaderName::from_static("millrace-position");
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     let (head, _body) = request.into_parts();

@@ -12,9 +12,11 @@ use axum::routing::get;
 use millrace_contracts::{Code, Hour, Names};
 use millrace_service::Problem;
 use millrace_service::health::Health;
+use millrace_service::openapi::{route, serve};
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::accept::Format;
 use crate::current::{Checked, Current, Outcome};
@@ -23,7 +25,7 @@ use crate::live::{self, Live};
 use crate::metrics::{self, Metrics};
 use crate::page::{Keep, Page};
 use crate::readiness::Readiness;
-use crate::{Config, Hours, Missed, params, range, registry};
+use crate::{Config, Hours, Missed, openapi, params, range, registry};
 
 /// Tells the time in ms since the epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -51,22 +53,24 @@ pub fn router(
     clock: Clock,
     stop: CancellationToken,
 ) -> Router {
-    routes(&App::new(config, hours, health, clock, stop), names, health)
+    routes(&App::new(config, hours, health, clock, stop), names, health, OpenApiRouter::default())
 }
 
-pub(crate) fn routes(app: &Arc<App>, names: &Names, health: &Health) -> Router {
+/// All routes, those of the `page` among them.
+pub(crate) fn routes(app: &Arc<App>, names: &Names, health: &Health, page: OpenApiRouter) -> Router {
     let health = health.router().route_layer(middleware::from_fn_with_state(Arc::clone(app), probe));
-    let compressed = Router::new()
-        .route("/analytics/range", get(range::range))
+    let compressed = OpenApiRouter::default()
+        .routes(route("/analytics/range", openapi::range(app.range_hours), get(range::range)))
         .with_state(Arc::clone(app))
         .merge(registry::router(names))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM)));
-    Router::new()
-        .route("/analytics", get(analytics))
-        .route("/analytics/live", get(live::live))
+    let api = OpenApiRouter::with_openapi(openapi::about())
+        .routes(route("/analytics", openapi::hour(), get(analytics)))
+        .routes(route("/analytics/live", openapi::live(), get(live::live)))
         .with_state(Arc::clone(app))
         .merge(compressed)
-        .merge(health)
+        .merge(page);
+    serve(api, health)
         .fallback(async || Problem::new(Code::NotFound, "no such route"))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "the route has no such method"))
 }

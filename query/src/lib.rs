@@ -23,6 +23,7 @@ mod hours;
 mod http;
 mod live;
 mod metrics;
+mod openapi;
 mod page;
 mod params;
 mod range;
@@ -75,7 +76,7 @@ pub fn run(
     let hours = Arc::new(Tiers::new(reads, &config, system_clock()));
     let app = http::App::new(&config, hours, &health, system_clock(), stop.clone());
     let status = dashboard::Status::new(config.watch.clone(), health.clone(), system_clock());
-    let router = http::routes(&app, &names, &health).merge(dashboard::router(status));
+    let router = http::routes(&app, &names, &health, dashboard::router(status));
     async move {
         let looking = tokio::spawn(async move {
             loop {

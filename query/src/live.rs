@@ -35,7 +35,8 @@ use crate::page::Page;
 use crate::{Config, Missed, accept, metrics};
 
 static AVAILABLE: [MediaType<'static>; 1] = [MediaType::new(TEXT, EVENT_STREAM)];
-const LAST_EVENT_ID: &str = "last-event-id";
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(crate) const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// How soon a client takes up a stream that broke, at the least, and the room over which those that broke together spread.
 const RETRY_MS: u16 = 1_000;
@@ -145,7 +146,7 @@ pub(crate) async fn live(State(app): State<Arc<App>>, request: Request) -> Respo
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         // Asks proxies not to collect what is to go on at once.
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        (BUFFERING, HeaderValue::from_static("no")),
     ]);
     response
 }

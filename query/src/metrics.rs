@@ -1,20 +1,9 @@
-//! The metrics of the query service: their names, labels and descriptions.
+//! Where the query service tells its metrics.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
-use millrace_contracts::Code;
+use metrics::{Counter, Gauge, counter, gauge};
+use millrace_contracts::{Code, metric};
 
 use crate::Tier;
-
-const READS: &str = "millrace_query_reads_total";
-const STALE: &str = "millrace_query_stale_reads_total";
-const UNANSWERED: &str = "millrace_query_unanswered_total";
-const REFRESHES: &str = "millrace_query_refreshes_total";
-const STORE_ERRORS: &str = "millrace_query_store_errors_total";
-const BREAKER: &str = "millrace_query_breaker_open";
-const REFILLS: &str = "millrace_query_refills_asked_total";
-const RANGE_ROWS: &str = "millrace_query_range_hours_total";
-const STREAMS: &str = "millrace_query_live_streams";
-const EVENTS: &str = "millrace_query_live_events_total";
 
 /// Counters of the hot path, looked up once.
 pub(crate) struct Metrics {
@@ -26,21 +15,12 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        describe_counter!(READS, "Reads answered with numbers, by the tier that answered");
-        describe_counter!(STALE, "Reads answered with numbers that are marked stale");
-        describe_counter!(UNANSWERED, "Reads answered with 503, by outcome code");
-        describe_counter!(REFRESHES, "Reads of the current hour from its store");
-        describe_counter!(STORE_ERRORS, "Failed reads of a read model");
-        describe_gauge!(BREAKER, "1 while a read model is left alone because it keeps failing");
-        describe_counter!(REFILLS, "Requests that an older hour be put into Redis again");
-        describe_counter!(RANGE_ROWS, "Hours answered in ranges");
-        describe_gauge!(STREAMS, "Live streams");
-        describe_counter!(EVENTS, "Events of the live stream, each made once for all who listen");
+        register();
         Self {
-            memory: counter!(READS, "tier" => Tier::Memory.as_str()),
-            redis: counter!(READS, "tier" => Tier::Redis.as_str()),
-            archive: counter!(READS, "tier" => Tier::Archive.as_str()),
-            stale: counter!(STALE),
+            memory: counter!(metric::READS.name, "tier" => Tier::Memory.as_str()),
+            redis: counter!(metric::READS.name, "tier" => Tier::Redis.as_str()),
+            archive: counter!(metric::READS.name, "tier" => Tier::Archive.as_str()),
+            stale: counter!(metric::STALE_READS.name),
         }
     }
 
@@ -56,34 +36,48 @@ impl Metrics {
     }
 }
 
+/// Puts the series at 0 that are told where they happen: a rate over one that comes with its first count misses it.
+fn register() {
+    for code in [Code::Overloaded, Code::Unavailable, Code::Rebuilding] {
+        counter!(metric::UNANSWERED.name, "code" => code.as_str()).increment(0);
+    }
+    for tier in [Tier::Redis, Tier::Archive] {
+        counter!(metric::STORE_ERRORS.name, "store" => tier.as_str()).increment(0);
+    }
+    for counted in [metric::REFRESHES, metric::REFILLS_ASKED, metric::RANGE_HOURS, metric::LIVE_EVENTS] {
+        counter!(counted.name).increment(0);
+    }
+    streams().increment(0.0);
+}
+
 pub(crate) fn unanswered(code: Code) {
-    counter!(UNANSWERED, "code" => code.as_str()).increment(1);
+    counter!(metric::UNANSWERED.name, "code" => code.as_str()).increment(1);
 }
 
 pub(crate) fn refreshed() {
-    counter!(REFRESHES).increment(1);
+    counter!(metric::REFRESHES.name).increment(1);
 }
 
 pub(crate) fn store_error(tier: Tier) {
-    counter!(STORE_ERRORS, "store" => tier.as_str()).increment(1);
+    counter!(metric::STORE_ERRORS.name, "store" => tier.as_str()).increment(1);
 }
 
 pub(crate) fn breaker(tier: Tier, open: bool) {
-    gauge!(BREAKER, "store" => tier.as_str()).set(if open { 1.0 } else { 0.0 });
+    gauge!(metric::BREAKER_OPEN.name, "store" => tier.as_str()).set(if open { 1.0 } else { 0.0 });
 }
 
 pub(crate) fn refill_asked() {
-    counter!(REFILLS).increment(1);
+    counter!(metric::REFILLS_ASKED.name).increment(1);
 }
 
 pub(crate) fn range_hours(hours: usize) {
-    counter!(RANGE_ROWS).increment(hours as u64);
+    counter!(metric::RANGE_HOURS.name).increment(hours as u64);
 }
 
 pub(crate) fn streams() -> Gauge {
-    gauge!(STREAMS)
+    gauge!(metric::LIVE_STREAMS.name)
 }
 
 pub(crate) fn event() {
-    counter!(EVENTS).increment(1);
+    counter!(metric::LIVE_EVENTS.name).increment(1);
 }

@@ -17,10 +17,10 @@ use crate::accept::Format;
 use crate::conditional::{self, Tag};
 
 pub(crate) const AS_OF: HeaderName = HeaderName::from_static("millrace-as-of");
-const TIER: HeaderName = HeaderName::from_static("millrace-tier");
-const EXACTNESS: HeaderName = HeaderName::from_static("millrace-exactness");
-const USERS_ERROR: HeaderName = HeaderName::from_static("millrace-unique-users-error");
-const STALE: HeaderName = HeaderName::from_static("millrace-stale");
+pub(crate) const TIER: HeaderName = HeaderName::from_static("millrace-tier");
+pub(crate) const EXACTNESS: HeaderName = HeaderName::from_static("millrace-exactness");
+pub(crate) const USERS_ERROR: HeaderName = HeaderName::from_static("millrace-unique-users-error");
+pub(crate) const STALE: HeaderName = HeaderName::from_static("millrace-stale");
 
 /// The relative standard error of approximate users: that of a sketch of 2^14 registers, 1.04 / sqrt(2^14). An hour is
 /// exact in part, so it is no more.

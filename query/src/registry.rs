@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, StatusCode};
@@ -13,12 +12,15 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use millrace_contracts::{Names, Topic, schemas};
 use millrace_service::http::OwnForm;
+use millrace_service::openapi::route;
 use millrace_service::shown;
 use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
 
+use crate::openapi::registry as openapi;
 use crate::params::{Plus, decoded};
 
-const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+pub(crate) const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// No released schema changes, so nothing is ever compared; this is the level the fixed ids amount to.
 const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 
@@ -60,13 +62,12 @@ impl Refusal {
     }
 }
 
-pub(crate) fn router(names: &Names) -> Router {
+pub(crate) fn router(names: &Names) -> OpenApiRouter {
     let registry = Arc::new(Registry::new(names));
-    Router::new()
-        .route("/registry", any(answer))
-        .route("/registry/", any(answer))
-        .route("/registry/{*path}", any(answer))
-        .with_state(registry)
+    // What is below and not among the paths is the registry's own 404, and so are other spellings of a path.
+    let other = OpenApiRouter::default().route("/registry/{*path}", any(answer));
+    let add = |api: OpenApiRouter<_>, (path, said)| api.routes(route(path, said, any(answer)));
+    openapi::paths().into_iter().fold(other, add).with_state(registry)
 }
 
 async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Response {

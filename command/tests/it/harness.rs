@@ -1,6 +1,7 @@
 //! A write side on a free port, and a client that sends exactly the bytes it is told to.
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -9,6 +10,7 @@ use millrace_contracts::Names;
 use millrace_log::{EmbeddedConfig, EmbeddedLog, Log};
 use millrace_service::config::{Size, Span};
 use millrace_service::http::{HttpLimits, serve};
+use millrace_testkit::{Documented, Exchange};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,6 +41,16 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// Whatever a test asks for, the answer is one that the OpenAPI document has.
+    fn check(&self, request: &[u8]) {
+        static DOCUMENT: LazyLock<Documented> = LazyLock::new(|| Documented::of("command"));
+        let line = String::from_utf8_lossy(request.split(|&byte| byte == b'\r').next().unwrap_or_default());
+        let mut words = line.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (status, content_type, body) = (self.status, self.header("content-type"), &*self.body);
+        DOCUMENT.check(&Exchange { method, target, status, content_type, body });
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -132,7 +144,9 @@ impl Server {
         let mut stream = self.connect().await;
         // A server may answer and close before it has taken everything.
         let _ = stream.write_all(bytes.as_ref()).await;
-        read_answer(&mut stream, &mut Vec::new()).await
+        let answer = read_answer(&mut stream, &mut Vec::new()).await;
+        answer.check(bytes.as_ref());
+        answer
     }
 
     pub(crate) async fn post(&self, query: &str) -> Answer {

@@ -1,4 +1,4 @@
-//! What every service of Millrace shares: the HTTP server with its limits, problem documents, health, the admin
+//! What every service of Millrace shares: the HTTP server with its limits, problem documents, OpenAPI, health, the admin
 //! listener, configuration, telemetry, shutdown and the supervisor.
 //!
 //! A request comes in through [`http::serve`] and goes to the service's own router; what ends badly goes out as a
@@ -10,6 +10,7 @@ mod codes;
 pub mod config;
 pub mod health;
 pub mod http;
+pub mod openapi;
 mod problem;
 pub mod shutdown;
 pub mod supervisor;

@@ -9,14 +9,15 @@ use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderName, HeaderValue, StatusCode};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use millrace_contracts::Code;
+use millrace_contracts::{Code, metric};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::status_of;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const MEDIA_TYPE: &str = "application/problem+json";
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// How far the times are spread at which those refused together are asked back, in seconds.
 const RETRY_SPREAD: u64 = 4;
@@ -34,15 +35,24 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// A problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Document<'a> {
+    /// `urn:millrace:problem:` and the code.
     r#type: String,
+    /// The code in words.
     title: String,
     status: u16,
+    /// For people; may change.
     detail: &'a str,
+    /// Stable, made to be matched on.
     code: &'static str,
+    /// The parameter, field or header that is at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     field: Option<&'a str>,
+    /// Also in the header `X-Request-Id`.
     request_id: &'a str,
 }
 
@@ -104,7 +114,7 @@ impl Problem {
         let says_when = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let after = self.retry_after.or(says_when.then_some(DEFAULT_RETRY));
         let retry_after = after.map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
-        metrics::counter!("millrace_http_problems_total", "code" => self.code.as_str()).increment(1);
+        metrics::counter!(metric::HTTP_PROBLEMS.name, "code" => self.code.as_str()).increment(1);
         tracing::debug!(code = %self.code, field = self.field.as_deref(), request_id, "problem answered");
         Rendered { status, request_id, retry_after, body }
     }

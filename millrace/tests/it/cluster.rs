@@ -30,8 +30,13 @@ impl Cluster {
 
     /// On a broker of the test's own.
     pub(crate) fn start(brokers: &str, suite: &str, instances: usize) -> Option<Self> {
+        Self::with(brokers, suite, instances, &[])
+    }
+
+    /// With further settings. Every process has a name, which they may take from it.
+    pub(crate) fn with(brokers: &str, suite: &str, instances: usize, more: &[(&'static str, &str)]) -> Option<Self> {
         let own = unique("e2e");
-        let settings = vec![
+        let mut settings = vec![
             ("engine", "kafka".to_owned()),
             ("prefix", format!("{own}.")),
             ("kafka.brokers", brokers.to_owned()),
@@ -42,6 +47,7 @@ impl Cluster {
             ("postgres.schema", own.replace('-', "_")),
             ("postgres.connections", "4".to_owned()),
         ];
+        settings.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
         let mut cluster = Self { settings, nodes: Vec::new() };
         for role in ROLES {
             for _ in 0..instances {
@@ -52,21 +58,39 @@ impl Cluster {
         Some(cluster)
     }
 
-    fn add(&mut self, role: &'static str) {
+    /// Starts one more instance of a role.
+    pub(crate) fn add(&mut self, role: &'static str) -> &mut Node {
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = port();
         let public = ["command", "query"].contains(&role).then(port);
         let mut own = vec![(format!("{role}.admin"), admin.to_string())];
         own.extend(public.map(|public| (format!("{role}.listen"), public.to_string())));
         let shared = self.settings.iter().map(|(key, value)| (*key, value.as_str()));
-        let settings: Vec<(&str, &str)> =
-            shared.chain(own.iter().map(|(key, value)| (key.as_str(), value.as_str()))).collect();
+        // A name keeps a process that was killed its partitions.
+        let name = format!("{role}-{}", admin.port());
+        let settings: Vec<(&str, &str)> = std::iter::once(("instance", name.as_str()))
+            .chain(shared)
+            .chain(own.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+            .collect();
         let service = Service::start(role, &settings);
         self.nodes.push(Node { role, service, admin, public });
+        self.nodes.last_mut().expect("pushed a moment ago")
+    }
+
+    /// Has the first instance of a role end in order, for good.
+    pub(crate) fn remove(&mut self, role: &str) {
+        let first = self.nodes.iter().position(|node| node.role == role).unwrap();
+        let status = self.nodes.remove(first).service.shut_down(WITHIN);
+        assert!(status.is_some_and(|status| status.success()), "{role}: {status:?}");
     }
 
     pub(crate) fn node(&mut self, role: &str) -> &mut Node {
         self.nodes.iter_mut().find(|node| node.role == role).unwrap()
+    }
+
+    /// All instances of a role.
+    pub(crate) fn all(&self, role: &str) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.role == role)
     }
 
     /// A tool with the cluster's settings.
@@ -80,7 +104,7 @@ impl Cluster {
     }
 
     pub(crate) fn publics(&self, role: &str) -> Vec<SocketAddr> {
-        self.nodes.iter().filter(|node| node.role == role).filter_map(|node| node.public).collect()
+        self.all(role).filter_map(|node| node.public).collect()
     }
 
     /// Starts a load on every command service; its counts are read from the last query service.
@@ -102,13 +126,15 @@ impl Node {
 
     /// Waits until a counter or gauge of this process grows past where it is now: it is in the middle of its work.
     pub(crate) fn wait_busy(&self, metric: &str) {
-        let read = || {
-            let body = http_get(self.admin, "/metrics").map(|answer| answer.body).unwrap_or_default();
-            let values = body.lines().filter(|line| line.starts_with(metric));
-            values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
-        };
-        let before = read();
-        assert!(wait_until(WITHIN, || read() > before), "{metric} of {} never grows", self.role);
+        let before = self.total(metric);
+        assert!(wait_until(WITHIN, || self.total(metric) > before), "{metric} of {} never grows", self.role);
+    }
+
+    /// The sum of all series of a counter or gauge.
+    pub(crate) fn total(&self, metric: &str) -> u64 {
+        let body = http_get(self.admin, "/metrics").map(|answer| answer.body).unwrap_or_default();
+        let values = body.lines().filter(|line| line.starts_with(metric));
+        values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
     }
 }
 

@@ -73,6 +73,10 @@ fn a_processor_killed_while_idle_counts_nothing_again() {
     processor.service.restart();
     processor.wait_ready();
     load(&cluster, 2_000, "19");
+    let processor = cluster.node("processor");
+    let told = || processor.total("millrace_processor_counted_total");
+    assert!(wait_until(WITHIN, || told() == 2_000), "{}: its metrics begin anew and are exact", told());
+    assert!(wait_until(WITHIN, || processor.total("millrace_lag_records") == 0));
 }
 
 #[test]

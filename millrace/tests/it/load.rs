@@ -1,11 +1,12 @@
 //! `millrace load` against a running process: equality, with and without a kill.
 
 use std::process::{Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use millrace_testkit::wait_until;
 use serde_json::Value;
 
-use crate::run::{Up, WITHIN, metric, stderr, stdout, tool};
+use crate::run::{Up, WITHIN, stderr, stdout, tool};
 
 pub(crate) fn report(output: &Output) -> Value {
     serde_json::from_str(&stdout(output)).unwrap_or_else(|e| panic!("{e}: {}{}", stdout(output), stderr(output)))
@@ -73,19 +74,81 @@ fn with_ids_the_counts_are_exact_across_a_kill() {
     assert!(up.stored() > 21_000, "the copies are in the log, and were not counted");
 }
 
+/// Of every event that was sent, whatever became of it, and across a kill: a counter begins at 0, and what it says is exact.
 #[test]
 fn metrics_say_what_the_oracle_says() {
-    let up = Up::start();
-    let mut acknowledged = 0;
-    for batch in ["1", "50"] {
-        let output = up.tool(&["load", "--json", "--events", "3000", "--users", "50", "--batch", batch]);
-        acknowledged += report(&output)["acknowledged"].as_u64().unwrap();
+    let mut up = Up::start();
+    let (mut acknowledged, mut copies) = (0, 0);
+    for more in [&["--batch", "1"][..], &["--batch", "50"], &["--batch", "20", "--duplicates", "10"]] {
+        let shape = ["load", "--json", "--events", "3000", "--users", "50"];
+        let report = report(&up.tool(&[&shape[..], more].concat()));
+        acknowledged += report["acknowledged"].as_u64().unwrap();
+        copies += report["duplicated"].as_u64().unwrap();
     }
-    for query in ["user=&timestamp=1&click", "user=a&timestamp=x&click", "user=a&timestamp=1&event=view"] {
-        assert_eq!(up.post(&format!("/analytics?{query}")).status, 400);
+    let refused = |up: &Up| {
+        for query in ["user=&timestamp=1&click", "user=a&timestamp=x&click", "user=a&timestamp=1&event=view"] {
+            assert_eq!(up.post(&format!("/analytics?{query}")).status, 400);
+        }
+        assert_eq!(up.post(&format!("/analytics?user=a&timestamp={}&click", i64::MAX)).status, 422);
+    };
+    refused(&up);
+    assert!(acknowledged == 9_000 && copies > 100, "{acknowledged} and {copies} copies");
+    let answered = |up: &Up, code| up.metric(&format!("millrace_command_events_total{{outcome=\"{code}\"}}"));
+    let other = ["invalid-field", "outside-window", "outcome-unknown", "overloaded"];
+    assert_eq!((answered(&up, "accepted"), up.stored()), (9_000 + copies, 9_000 + copies));
+    assert_eq!(other.map(|code| answered(&up, code)), [3, 1, 0, 0]);
+    let told = |up: &Up| ["counted", "duplicates", "id_conflicts", "late"].map(|what| up.processed(what));
+    let (counted, late) = (|up: &Up| up.processed("counted"), up.processed("late"));
+    assert!(wait_until(WITHIN, || counted(&up) + up.processed("duplicates") == up.stored()), "{:?}", told(&up));
+    assert_eq!(told(&up), [9_000, copies, 0, late]);
+    caught_up(&up);
+    let held = |up: &Up| {
+        let forms = ["memory", "disk", "sketch"];
+        let hours = forms.map(|form| up.metric(&format!("millrace_processor_hours{{form=\"{form}\"}}")));
+        (hours.iter().sum::<u64>(), up.metric("millrace_processor_event_ids"))
+    };
+    let before = held(&up);
+    assert!(before.0 == 24 && before.1 >= 3_000, "{before:?}");
+
+    up.service.restart();
+    up.service.wait_ready(up.command);
+    assert_eq!((told(&up), answered(&up, "accepted")), ([0; 4], 0));
+    assert_eq!(held(&up), before, "what is held is told before anything is counted");
+    let event = |up: &Up, hours_ago: u64, rest: &str| {
+        let timestamp = now_ms() - hours_ago * 3_600_000;
+        assert_eq!(up.post(&format!("/analytics?user=a&timestamp={timestamp}&{rest}")).status, 204);
+    };
+    refused(&up);
+    event(&up, 0, "click");
+    event(&up, 50, "impression");
+    event(&up, 5, "event=click&event_id=x");
+    let at = now_ms();
+    for kind in ["click", "click", "impression"] {
+        let same = format!("/analytics?user=b&timestamp={at}&event={kind}&event_id=y");
+        assert_eq!(up.post(&same).status, 204);
     }
-    assert_eq!(up.post(&format!("/analytics?user=a&timestamp={}&click", i64::MAX)).status, 422);
-    let answered = |code| metric(up.admin, &format!("millrace_command_events_total{{outcome=\"{code}\"}}"));
-    assert_eq!((acknowledged, answered("accepted"), up.stored()), (6_000, 6_000, 6_000));
-    assert_eq!(["invalid-field", "outside-window", "outcome-unknown", "overloaded"].map(answered), [3, 1, 0, 0]);
+    assert_eq!((answered(&up, "accepted"), up.stored()), (6, 9_006 + copies));
+    assert_eq!(other.map(|code| answered(&up, code)), [3, 1, 0, 0]);
+    assert!(wait_until(WITHIN, || told(&up) == [4, 2, 1, 2]), "{:?}", told(&up));
+    caught_up(&up);
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    u64::try_from(now).unwrap()
+}
+
+/// The stage and the sink are at the end, and nothing waits or is restored.
+fn caught_up(up: &Up) {
+    let lag = |role| up.metric_if_any(&format!("millrace_lag_records{{role=\"{role}\",partition=\"0\"}}"));
+    let lags = || ["processor", "materializer-archive"].map(lag);
+    assert!(wait_until(WITHIN, || lags() == [Some(0), Some(0)]), "{:?}", lags());
+    for at_rest in [
+        "millrace_append_waiting_records",
+        "millrace_append_waiting_bytes",
+        "millrace_restore_offsets{role=\"processor\"}",
+        "millrace_restore_offsets_done{role=\"processor\"}",
+    ] {
+        assert_eq!(up.metric_if_any(at_rest), Some(0), "{at_rest}");
+    }
 }

@@ -60,6 +60,20 @@ impl Up {
         http(self.command, "POST", target, &[], "").unwrap()
     }
 
+    /// The value of a series; 0 if there is none.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        metric(self.admin, series)
+    }
+
+    pub(crate) fn metric_if_any(&self, series: &str) -> Option<u64> {
+        metric_if_any(self.admin, series)
+    }
+
+    /// The value of a counter of the processor.
+    pub(crate) fn processed(&self, what: &str) -> u64 {
+        self.metric(&format!("millrace_processor_{what}_total"))
+    }
+
     /// The three lines of an hour.
     pub(crate) fn lines(&self, timestamp: u64) -> String {
         http_get(self.query, &format!("/analytics?timestamp={timestamp}")).unwrap().body
@@ -88,9 +102,12 @@ pub(crate) fn ends(output: &Output) -> Vec<u64> {
 
 /// The value of a series, `name` or `name{label="value"}`, at an admin listener; 0 if there is none.
 pub(crate) fn metric(admin: SocketAddr, series: &str) -> u64 {
-    let body = http_get(admin, "/metrics").map(|answer| answer.body).unwrap_or_default();
-    let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
-    value.unwrap_or_default()
+    metric_if_any(admin, series).unwrap_or_default()
+}
+
+fn metric_if_any(admin: SocketAddr, series: &str) -> Option<u64> {
+    let body = http_get(admin, "/metrics").ok()?.body;
+    body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// `millrace` with arguments, nothing of `MILLRACE_*` inherited.

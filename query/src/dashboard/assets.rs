@@ -1,33 +1,38 @@
 //! The files of the page.
 
-use axum::Router;
+use axum::extract::Path;
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use millrace_contracts::Code;
+use millrace_service::Problem;
+use millrace_service::http::takes;
+use millrace_service::openapi::route;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::conditional::{Tag, held};
+use crate::openapi::page as openapi;
 
 /// Nothing but this service's own files, and no way to frame the page or to send a form from it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-#[derive(Clone, Copy)]
-struct File {
-    path: &'static str,
-    kind: &'static str,
+pub(crate) struct File {
+    pub(crate) name: &'static str,
+    pub(crate) kind: &'static str,
     plain: &'static [u8],
     gzip: &'static [u8],
     brotli: &'static [u8],
 }
 
 macro_rules! file {
-    ($path:literal, $name:literal, $kind:literal) => {
+    ($name:literal, $kind:literal) => {
         File {
-            path: $path,
+            name: $name,
             kind: $kind,
             plain: include_bytes!(concat!(env!("OUT_DIR"), "/", $name)),
             gzip: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz")),
@@ -36,22 +41,29 @@ macro_rules! file {
     };
 }
 
-const FILES: [File; 6] = [
-    file!("/", "index.html", "text/html; charset=utf-8"),
-    file!("/assets/app.js", "app.js", "text/javascript; charset=utf-8"),
-    file!("/assets/style.css", "style.css", "text/css; charset=utf-8"),
-    file!("/assets/icon.svg", "icon.svg", "image/svg+xml"),
-    file!("/assets/uPlot.iife.min.js", "uPlot.iife.min.js", "text/javascript; charset=utf-8"),
-    file!("/assets/uPlot.min.css", "uPlot.min.css", "text/css; charset=utf-8"),
+static PAGE: File = file!("index.html", "text/html; charset=utf-8");
+
+/// What the page needs.
+pub(crate) static FILES: [File; 5] = [
+    file!("app.js", "text/javascript; charset=utf-8"),
+    file!("style.css", "text/css; charset=utf-8"),
+    file!("icon.svg", "image/svg+xml"),
+    file!("uPlot.iife.min.js", "text/javascript; charset=utf-8"),
+    file!("uPlot.min.css", "text/css; charset=utf-8"),
 ];
 
-pub(super) fn router() -> Router {
-    FILES.into_iter().fold(Router::new(), |router, file| {
-        router.route(file.path, get(move |headers: HeaderMap| std::future::ready(serve(file, &headers))))
-    })
+pub(super) fn router() -> OpenApiRouter {
+    let asset = |Path(name): Path<String>, headers: HeaderMap| {
+        let found = FILES.iter().find(|file| file.name == name);
+        let missing = || Problem::new(Code::NotFound, "no such file").into_response();
+        std::future::ready(found.map_or_else(missing, |file| serve(file, &headers)))
+    };
+    OpenApiRouter::default()
+        .routes(route("/", openapi::page(), get(async |headers: HeaderMap| serve(&PAGE, &headers))))
+        .routes(route("/assets/{file}", openapi::asset(), get(asset)))
 }
 
-fn serve(file: File, asked: &HeaderMap) -> Response {
+fn serve(file: &File, asked: &HeaderMap) -> Response {
     let (body, coding) = match () {
         () if takes(asked, "br") => (file.brotli, Some("br")),
         () if takes(asked, "gzip") => (file.gzip, Some("gzip")),
@@ -78,19 +90,4 @@ fn serve(file: File, asked: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     (headers, body).into_response()
-}
-
-/// Whether a coding is accepted: named, and not with a weight of zero.
-fn takes(asked: &HeaderMap, coding: &str) -> bool {
-    asked
-        .get_all(ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|part| {
-            let mut words = part.split(';').map(str::trim);
-            let named = words.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
-            let refused = words.filter_map(|word| word.strip_prefix("q=")).any(|q| q.parse() == Ok(0.0_f32));
-            named && !refused
-        })
 }

@@ -10,15 +10,21 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use millrace_contracts::Code;
+use millrace_contracts::{Code, metric};
 use millrace_service::health::Health;
 use millrace_service::telemetry;
 use serde::Serialize;
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 use super::peek;
 use super::samples::samples;
 use crate::http::Clock;
+
+const COMMAND_EVENTS: &str = metric::COMMAND_EVENTS.name;
+const LAG: &str = metric::LAG.name;
+const READS: &str = metric::READS.name;
+const BREAKER_OPEN: &str = metric::BREAKER_OPEN.name;
 
 /// However many pages are open, the pipeline is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,8 +37,10 @@ pub(crate) struct Status {
     last: Mutex<Option<(Instant, Bytes)>>,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Report {
+/// How the pipeline does.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = Status)]
+pub(crate) struct Report {
     /// When it was looked, ms since the epoch.
     at: i64,
     /// Events accepted since the processes started; none when no process looked at takes events.
@@ -40,14 +48,17 @@ struct Report {
     /// Events refused, by code.
     refused: BTreeMap<String, u64>,
     /// Records behind the log's last stable offset, by role and partition.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     lag: BTreeMap<String, BTreeMap<u32, u64>>,
     /// Reads answered, by tier.
     reads: BTreeMap<String, u64>,
     health: Vec<Line>,
 }
 
-#[derive(Debug, Serialize)]
-struct Line {
+/// A part of the pipeline, and whether it does its work.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Part)]
+pub(crate) struct Line {
     name: String,
     ready: bool,
 }
@@ -100,24 +111,24 @@ impl Report {
             let value = sample.value as u64;
             let label = |name| sample.label(name).map(str::to_owned);
             match sample.name {
-                "millrace_command_events_total" => match label("outcome") {
+                COMMAND_EVENTS => match label("outcome") {
                     Some(outcome) if outcome == Code::Accepted.as_str() => {
                         *self.accepted.get_or_insert_default() += value;
                     }
                     Some(outcome) if value > 0 => *self.refused.entry(outcome).or_default() += value,
                     _ => {}
                 },
-                "millrace_lag_records" => {
+                LAG => {
                     if let (Some(role), Some(Ok(partition))) = (label("role"), label("partition").map(|p| p.parse())) {
                         *self.lag.entry(role).or_default().entry(partition).or_default() += value;
                     }
                 }
-                "millrace_query_reads_total" => {
+                READS => {
                     if let Some(tier) = label("tier") {
                         *self.reads.entry(tier).or_default() += value;
                     }
                 }
-                "millrace_query_breaker_open" => {
+                BREAKER_OPEN => {
                     if let Some(store) = label("store").filter(|_| value > 0) {
                         self.health.push(Line { name: format!("reads of {store}"), ready: false });
                     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,6 +16,7 @@ use millrace_service::config::Span;
 use millrace_service::health::Health;
 use millrace_service::http::HttpLimits;
 use millrace_store::Totals;
+use millrace_testkit::{Documented, Exchange};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -199,6 +200,9 @@ impl Drop for Server {
     }
 }
 
+/// Whatever a test asks for, the answer is one that the OpenAPI document has.
+static DOCUMENT: LazyLock<Documented> = LazyLock::new(|| Documented::of("query"));
+
 /// Sends one request on a connection of its own.
 pub(crate) struct Client(pub(crate) SocketAddr);
 
@@ -216,7 +220,11 @@ impl Client {
             connection.read_to_end(&mut bytes).await.unwrap();
             Reply::parse(&bytes)
         };
-        tokio::time::timeout(Duration::from_secs(30), exchange).await.expect("an answer in time")
+        let reply = tokio::time::timeout(Duration::from_secs(30), exchange).await.expect("an answer in time");
+        let coded = reply.header("content-encoding").is_some();
+        let (content_type, body) = (reply.header("content-type").filter(|_| !coded), &*reply.body);
+        DOCUMENT.check(&Exchange { method, target, status: reply.status, content_type, body });
+        reply
     }
 }
 

@@ -1,0 +1,206 @@
+//! What the OpenAPI document says of the write side.
+
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING};
+use millrace_contracts::{Code, Kind};
+use millrace_service::openapi::{
+    EVERY_REQUEST, answer, document, fixed, get, header, maybe_header, number, object, operation, problems, query,
+    request_header, some, text, words,
+};
+use millrace_service::status_of;
+use utoipa::openapi::content::Content;
+use utoipa::openapi::path::{OperationBuilder, Parameter, PathItem};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder};
+use utoipa::openapi::{HttpMethod, OpenApi, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::{PartialSchema as _, ToSchema as _};
+
+use crate::Config;
+use crate::batch::Reply;
+use crate::durability::{APPLIED, ASYNC, PREFER};
+use crate::event::MOST_USER_BYTES;
+use crate::ids;
+use crate::single::POSITION;
+
+const EVENTS: &str = "Events";
+
+/// What every event may be refused with: its parameters or fields, and the log.
+const EVENT: &[Code] = &[
+    Code::MissingField,
+    Code::DuplicateField,
+    Code::InvalidField,
+    Code::InvalidEncoding,
+    Code::OutsideWindow,
+    Code::TooLarge,
+    Code::Unavailable,
+    Code::DiskFull,
+    Code::ShuttingDown,
+    Code::OutcomeUnknown,
+];
+
+/// What a body may be refused with as a whole.
+const BODY: &[Code] = &[Code::MalformedBody, Code::TooManyItems, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
+
+pub(crate) fn about() -> OpenApi {
+    let mut document = document("Millrace, write side", "Takes events, and answers when they are durable.");
+    let components = document.components.get_or_insert_default();
+    components.schemas.insert(Reply::name().into_owned(), Reply::schema());
+    document
+}
+
+/// `POST /analytics`
+pub(crate) fn single(config: &Config) -> PathItem {
+    let said = operation("postEvent", EVENTS, "Records one event, which is in the query string.")
+        .description(Some("The kind is `click` or `impression` without a value, or `event`: exactly one of the three."))
+        .parameter(timestamp(config, Required::True, ""))
+        .parameter(user())
+        .parameter(kind("click"))
+        .parameter(kind("impression"))
+        .parameter(query("event", Required::False, "The kind by its word.", kinds()))
+        .parameter(event_id())
+        .parameter(idempotency_key(ids::MOST_BYTES))
+        .parameter(prefer())
+        .response("204", position(true, ResponseBuilder::new().description("The event is in the log, at that place.")))
+        .response("202", applied(position(false, answer(WEAKER))));
+    PathItem::new(HttpMethod::Post, problems(said, &[EVERY_REQUEST, EVENT, &[Code::UnknownField]].concat()))
+}
+
+/// `POST /analytics/batch`
+pub(crate) fn batch(config: &Config) -> PathItem {
+    let results = some(ArrayBuilder::new().items(Ref::from_schema_name(Reply::name())));
+    let result = |description: &str| answer(description).content("application/json", results.clone());
+    let limits = &config.limits;
+    let about = format!(
+        "At most {} items, {} bytes on the wire and {} inflated. The answer has a result for each item, in order. The \
+         status is that of all of them: 4xx that of the first item when none was accepted, 503 when for one of them the \
+         fault was ours. A body that is no batch is refused as a whole, with a problem document.",
+        config.batch_items, limits.body_bytes.0, limits.inflated_bytes.0
+    );
+    let body = RequestBodyBuilder::new()
+        .required(Some(Required::True))
+        .content("application/json", some(ArrayBuilder::new().items(item(config)).max_items(Some(config.batch_items))))
+        .content("application/x-ndjson", some(text().description(Some("An item a line; blank lines are ignored."))))
+        .build();
+    let mut said = operation("postBatch", EVENTS, "Records many events.")
+        .description(Some(about))
+        .parameter(request_header(&CONTENT_ENCODING, "Of the body.", words(["identity", "gzip", "br", "zstd"])))
+        .parameter(idempotency_key(ids::MOST_BYTES_OF_BATCH))
+        .parameter(prefer())
+        .request_body(Some(body))
+        .response("200", result("Every item was accepted."))
+        .response("202", applied(result(WEAKER)))
+        .response("207", applied(result("Some items were accepted.")));
+    said = problems(said, &[EVERY_REQUEST, EVENT, BODY, &[Code::UnknownField]].concat());
+    PathItem::new(HttpMethod::Post, with_results(said, &results))
+}
+
+/// `GET /pixel.gif`
+pub(crate) fn pixel(config: &Config) -> PathItem {
+    let said = operation("pixel", EVENTS, "Records an impression from a web page.")
+        .description(Some("Parameters that are not known are ignored. HEAD is refused: it shows nobody anything."))
+        .parameter(user())
+        .parameter(timestamp(config, Required::False, " Now, unless given."))
+        .parameter(event_id())
+        .parameter(idempotency_key(ids::MOST_BYTES))
+        .parameter(prefer())
+        .response(
+            "200",
+            applied(position(false, answer("A transparent pixel, at every level of durability.")))
+                .header(CACHE_CONTROL.as_str(), fixed("no-store"))
+                .content("image/gif", some(text().content_media_type("image/gif"))),
+        );
+    let mut item = get(problems(said, &[EVERY_REQUEST, EVENT].concat()));
+    item.head = None;
+    item
+}
+
+const WEAKER: &str = "Accepted, at a weaker level of durability than all replicas: where the operator set one, or allows \
+                      the request to ask for it.";
+
+fn timestamp(config: &Config, required: Required, more: &str) -> Parameter {
+    let ahead = config.future_tolerance.0.as_secs();
+    let about = format!("Milliseconds since the epoch, at most {ahead} seconds ahead.{more}");
+    query("timestamp", required, &about, earliest(config))
+}
+
+fn earliest(config: &Config) -> ObjectBuilder {
+    let earliest = usize::try_from(config.accept_from_ms).unwrap_or(usize::MAX);
+    number().minimum(Some(earliest)).maximum(Some(isize::MAX)).examples([1_795_248_000_000_i64])
+}
+
+fn user() -> Parameter {
+    query("user", Required::True, "1 to 256 bytes of UTF-8.", name(MOST_USER_BYTES, "ann"))
+}
+
+fn event_id() -> Parameter {
+    let about = "The client's own id of the event: within the window, those of a user with the same id count once.";
+    query("event_id", Required::False, about, name(ids::MOST_BYTES, "order-17"))
+}
+
+/// Text without control characters. The bound is of bytes, of which a character has one or more.
+fn name(most: usize, example: &str) -> ObjectBuilder {
+    text()
+        .examples([example])
+        .min_length(Some(1))
+        .max_length(Some(most))
+        .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]+$"))
+}
+
+fn kind(name: &str) -> Parameter {
+    query(name, Required::False, "Without a value.", words([""]))
+}
+
+fn kinds() -> ObjectBuilder {
+    words([Kind::Click, Kind::Impression].map(Kind::as_str))
+}
+
+fn idempotency_key(most: usize) -> Parameter {
+    let about = "`event_id` as a header: a string in double quotes, or a bare word. Of a batch: what the ids of its items \
+                 begin with, before a slash and their position.";
+    let bare = r"[!#-+\--:<-\[\]-~]";
+    let quoted = r#""([ !#-\[\]-~]|\\["\\])"#;
+    let pattern = format!(r#"^({bare}{{1,{most}}}|{quoted}{{1,{most}}}")$"#);
+    request_header(&ids::HEADER, about, text().pattern(Some(pattern)))
+}
+
+fn prefer() -> Parameter {
+    let about =
+        format!("`{ASYNC}` asks for an answer before the log's report (RFC 7240), where the operator allows it.");
+    request_header(&PREFER, &about, text())
+}
+
+/// An item of a batch.
+fn item(config: &Config) -> ObjectBuilder {
+    let always = [
+        ("timestamp", earliest(config).into()),
+        ("user", name(MOST_USER_BYTES, "ann").into()),
+        ("event", kinds().into()),
+    ];
+    object(&always, &[("event_id", name(ids::MOST_BYTES, "order-17").into())])
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+fn position(always: bool, response: ResponseBuilder) -> ResponseBuilder {
+    let about = "Where the event stands in the log: `{topic}/{partition}@{offset}`.";
+    let pattern = text().pattern(Some(r"^.+/\d+@\d+$"));
+    let position = if always { header(about, pattern) } else { maybe_header(about, pattern) };
+    response.header(POSITION.as_str(), position)
+}
+
+fn applied(response: ResponseBuilder) -> ResponseBuilder {
+    let about = "Where the request asked for it, and got it.";
+    response.header(APPLIED.as_str(), maybe_header(about, words([ASYNC])))
+}
+
+/// What is answered for an event may be answered for all items of a batch: their results, and no problem document.
+fn with_results(said: OperationBuilder, results: &Content) -> OperationBuilder {
+    let mut said = said.build();
+    for code in EVENT {
+        let response = said.responses.responses.get_mut(status_of(*code).as_str());
+        if let Some(RefOr::T(response)) = response {
+            response.content.insert("application/json".into(), results.clone().into());
+            // Only problem documents have it.
+            response.headers.insert(CACHE_CONTROL.as_str().into(), maybe_header("", words(["no-store"])).into());
+        }
+    }
+    said.into()
+}

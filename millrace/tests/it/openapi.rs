@@ -1,0 +1,114 @@
+//! The OpenAPI documents: what is served is what `docs/api/` has, it has every route, method and code, and its viewer
+//! works in a browser without anything from outside.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use millrace_contracts::Code;
+use millrace_testkit::{Browser, Documented, http, http_get, not_run, repository, target_dir};
+use serde_json::Value;
+
+use crate::run::{Up, WITHIN};
+
+const HOW: &str = "UPDATE=1 cargo test -p millrace --test it openapi";
+
+#[test]
+fn what_is_served_is_what_the_repository_has() {
+    let up = Up::start();
+    for (name, address) in [("command", up.command), ("query", up.query)] {
+        let served = http_get(address, "/openapi.json").unwrap();
+        assert_eq!(served.header("content-type"), Some("application/json"));
+        let file = repository().join(format!("docs/api/{name}.json"));
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&file, &served.body).unwrap();
+        }
+        let kept = fs::read_to_string(&file).unwrap_or_default();
+        assert!(kept == served.body, "{} is not what {name} serves; {HOW} writes it", file.display());
+        let document = Documented::of(name);
+        let mut ids = BTreeSet::new();
+        for (path, method, said) in document.operations() {
+            let id = said["operationId"].as_str().unwrap();
+            assert!(ids.insert(id), "{method} {path}: {id} is taken");
+        }
+        // A path has the methods of the document, and no other.
+        for (path, item) in document.json()["paths"].as_object().unwrap() {
+            let named: BTreeSet<String> = item.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
+            let answer = http(address, "BREW", &filled(path), &[], "").unwrap();
+            assert_eq!(answer.status, 405, "{name} {path}");
+            let allowed = answer.header("allow").unwrap_or_default().split(',').map(|word| word.trim().to_owned());
+            assert_eq!(allowed.collect::<BTreeSet<_>>(), named, "{name} {path}");
+        }
+    }
+}
+
+/// A path of a template.
+fn filled(template: &str) -> String {
+    template.split('/').map(|part| if part.starts_with('{') { "1" } else { part }).collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn every_code_is_in_a_document() {
+    let mut codes: BTreeSet<String> = [Code::Accepted, Code::NotFound, Code::MethodNotAllowed].map(word).into();
+    for name in ["command", "query"] {
+        let document = Documented::of(name);
+        for (path, method, said) in document.operations() {
+            for (status, response) in said["responses"].as_object().unwrap() {
+                let listed = document.codes(response);
+                codes.extend(listed.iter().map(|&code| code.to_owned()));
+                for code in Code::ALL.iter().filter(|code| listed.contains(&code.as_str())) {
+                    let of_code = millrace_service::status_of(*code).as_u16().to_string();
+                    assert_eq!(*status, of_code, "{name} {method} {path}: {code}");
+                }
+            }
+        }
+        for code in [Code::NotFound, Code::MethodNotAllowed] {
+            assert!(document.json()["components"]["responses"][code.as_str()].is_object(), "{name}: {code}");
+            assert!(document.json()["info"]["description"].as_str().unwrap().contains(code.as_str()), "{name}: {code}");
+        }
+    }
+    let every: BTreeSet<String> = Code::ALL.iter().copied().map(word).collect();
+    assert_eq!(codes, every);
+}
+
+fn word(code: Code) -> String {
+    code.as_str().to_owned()
+}
+
+#[test]
+fn the_viewer_works_without_anything_from_outside() {
+    let mut browser = match Browser::start() {
+        Ok(browser) => browser,
+        Err(why) => return not_run("the viewer", "a browser", &why),
+    };
+    let up = Up::start();
+    let shots = target_dir().join("page");
+    fs::create_dir_all(&shots).unwrap();
+    for (name, address) in [("command", up.command), ("query", up.query)] {
+        let origin = format!("http://{address}");
+        let before = browser.requests().len();
+        browser.look(1280, 900, false);
+        browser.open(&format!("{origin}/docs"));
+        let operations = Documented::of(name).operations().count();
+        let drawn = format!("document.querySelectorAll('.opblock').length == {operations}");
+        assert!(browser.wait_for(&drawn, WITHIN), "{name}: {}", browser.value("document.body.innerText"));
+        browser.screenshot(&shots.join(format!("docs-{name}.png")));
+        // An operation opens, its schemas and markdown are drawn, and it can be tried.
+        let id = if name == "command" { "Events-postBatch" } else { "Page-status" };
+        browser.value(&format!("document.querySelector('#operations-{id} button').click()"));
+        let trying = format!("document.querySelector('#operations-{id} .try-out__btn') !== null");
+        assert!(browser.wait_for(&trying, WITHIN), "{name}: {id} opens");
+        browser.value(&format!("document.querySelector('#operations-{id} .try-out__btn').click()"));
+        let ready = format!("document.querySelector('#operations-{id} .execute') !== null");
+        assert!(browser.wait_for(&ready, WITHIN), "{name}: {id} can be tried");
+        browser.value(&format!("document.querySelector('#operations-{id} .execute').click()"));
+        let answered = format!("document.querySelector('#operations-{id} .live-responses-table') !== null");
+        assert!(browser.wait_for(&answered, WITHIN), "{name}: {id} is answered");
+        let strangers: Vec<&String> = browser.requests()[before..]
+            .iter()
+            .filter(|url| !url.starts_with(&origin) && !url.starts_with("data:"))
+            .collect();
+        assert!(strangers.is_empty(), "{strangers:?}");
+    }
+    assert_eq!(browser.complaints(), [] as [String; 0]);
+    assert_ne!(browser.value("document.title"), Value::Null);
+}
