@@ -44,8 +44,13 @@ impl Default for Config {
             body_memory: Size(256 << 20),
             durability: Durability::Replicated,
             respond_async: false,
-            // Three times what is under way at the peak of a small machine: beyond it waiting gains nothing.
-            limits: HttpLimits { in_flight: 4_096, ..HttpLimits::default() },
+            limits: HttpLimits {
+                // Longer than the log takes to say that it does not know.
+                handler_timeout: Span(Duration::from_secs(20)),
+                // Three times what is under way at the peak of a small machine: beyond it waiting gains nothing.
+                in_flight: 4_096,
+                ..HttpLimits::default()
+            },
         }
     }
 }

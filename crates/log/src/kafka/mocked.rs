@@ -212,7 +212,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
     let mut wrong = Vec::new();
     for (number, &(key, code, expected)) in table.iter().enumerate() {
         let id = format!("mocked-{number}");
-        let mut producer = Transactional::open(&mock.config.transactional(&id)).unwrap();
+        let mut producer = Transactional::open(&mock.config, &id).unwrap();
         transact(&mut producer, &member, &mock).unwrap();
         mock.cluster.request_errors(key, &[code]);
         let ended = transact(&mut producer, &member, &mock);
@@ -224,7 +224,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
         };
         mock.cluster.clear_request_errors(key);
         if class == Fatal {
-            producer = Transactional::open(&mock.config.transactional(&id)).unwrap();
+            producer = Transactional::open(&mock.config, &id).unwrap();
         }
         // As a stage does: an aborted one is tried again. librdkafka may fail the next one too, while it takes a new epoch.
         let deadline = Instant::now() + PATIENCE;

@@ -1,9 +1,14 @@
 //! Restoring a stage's state when partitions are newly held.
 //!
-//! The order is what makes it safe. What a producer of our id left open is aborted. The assignment is ours, so no earlier owner can commit offsets any more, except in a
+//! The order is what makes it safe. The assignment is ours, so no earlier owner can commit offsets any more, except in a
 //! transaction that already has them: `committed` waits for those. Then a marker is committed into each partition of the
 //! changes; a `read_committed` reader sees it only when every transaction before it is settled. What is read up to the
 //! marker is therefore the whole state, and must stand exactly at the committed offset.
+//!
+//! A broker that comes back after a kill can take a transaction for ended whose markers it wrote to some partitions only
+//! (KAFKA-20734). What it left open, our first commit would make visible, since markers count per producer id and ours is
+//! our predecessor's. So where the state that can be read stands at the committed offset, what is open is first aborted.
+//! Where the offset is ahead, the transaction was committed, and our commit completes it.
 //!
 //! The changes are read twice: compaction comes late, so that a change can stand long before the tombstone that deletes
 //! it. The first reading finds position, marker and tombstones, the second loads what is left. So the memory needed is
@@ -29,6 +34,19 @@ use crate::{Batch, Limits, LogError, Polled, Reader, RunOptions, Stage, StageErr
 /// Restoring gives up when nothing arrives for this long beyond the transaction time-out.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long after the transaction time-out the brokers may take to end a transaction.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// The first reading.
+struct Search<'a> {
+    reader: super::reader::Reader,
+    topic: &'a str,
+    nonce: &'a str,
+    patience: Duration,
+    found: BTreeMap<u32, Found>,
+    passed: BTreeMap<u32, u64>,
+}
+
 /// What the first reading found in a partition of the changes.
 #[derive(Default)]
 struct Found {
@@ -36,6 +54,8 @@ struct Found {
     start: u64,
     /// What the newest `pos/{p}` says.
     position: Option<u64>,
+    /// Whether everything that was settled when we began has been read.
+    caught_up: bool,
     /// The offset of our marker.
     marker: Option<u64>,
     /// The newest tombstone of each key that has one, by the key's hash.
@@ -53,12 +73,17 @@ impl KafkaLog {
     ) -> Result<Vec<Restored<S>>, LogError> {
         let patience = PATIENCE + Duration::from_millis(self.0.config.transaction_timeout_ms.into());
         let mut restoring = Restoring::begin(options, partitions, self.0.config.max_poll_interval());
-        self.end_earlier(stage, member, producer, partitions)?;
-        let committed = member.committed(partitions, patience)?;
+        let committed = self.committed(member, producer, partitions, patience)?;
         let nonce = uuid::Uuid::new_v4().to_string();
+        let mut search = Search::begin(self, stage, partitions, &nonce, patience, &mut restoring)?;
+        search.read(&mut restoring, |found| found.caught_up)?;
+        let both = partitions.iter().copied().zip(&committed);
+        let settled = both.filter(|(partition, committed)| search.found[partition].position == **committed);
+        self.abort_records(stage, producer, &settled.map(|(partition, _)| partition).collect::<Vec<_>>())?;
         self.mark(stage, producer, partitions, &nonce)?;
         fail_point!("kafka::restore::marked");
-        let found = self.find(stage, partitions, &nonce, patience, &mut restoring)?;
+        search.read(&mut restoring, |found| found.marker.is_some())?;
+        let found = search.found;
         let mut restored = Vec::with_capacity(partitions.len());
         for (&partition, committed) in partitions.iter().zip(committed) {
             let next_offset = self.agree(stage, member, partition, committed, found[&partition].position)?;
@@ -73,33 +98,44 @@ impl KafkaLog {
         Ok(restored)
     }
 
-    /// Ends what a producer before ours may have left open. A broker that comes back after a kill can take a transaction for
-    /// ended whose markers it never wrote (KAFKA-20734); our first commit would then make visible what was aborted. Markers
-    /// end everything of a producer id in a partition, and ours has the id of its predecessor: so the first is an abort.
-    fn end_earlier<S: Stage>(
+    /// The committed offsets, once they are settled. Those of a transaction whose marker was never written never are: after
+    /// its time-out they are aborted.
+    fn committed(
+        &self,
+        member: &Member,
+        producer: &mut Transactional,
+        partitions: &[u32],
+        patience: Duration,
+    ) -> Result<Vec<Option<u64>>, LogError> {
+        let time_out = Duration::from_millis(self.0.config.transaction_timeout_ms.into());
+        if let Ok(committed) = member.committed(partitions, time_out + SETTLING) {
+            return Ok(committed);
+        }
+        let none = member.offsets(partitions.iter().map(|&partition| (partition, 0)));
+        let transaction = producer.begin().map_err(lost)?;
+        match transaction.offsets(member, &none) {
+            Ok(()) => transaction.abort().map_err(unavailable("abort"))?,
+            Err(error) => return Err(lost(transaction.failed(Abort::Offsets, &error))),
+        }
+        member.committed(partitions, patience)
+    }
+
+    /// Aborts what a producer before ours left open in these partitions.
+    fn abort_records<S: Stage>(
         &self,
         stage: &S,
-        member: &Member,
         producer: &mut Transactional,
         partitions: &[u32],
     ) -> Result<(), LogError> {
         let transaction = producer.begin().map_err(lost)?;
-        let topics = || stage.outputs().iter().copied().chain([stage.changes()]);
         let sent = partitions.iter().try_for_each(|&partition| {
             let key = StateKey::Marker(partition).to_string();
-            topics().try_for_each(|topic| transaction.produce(self.full_name(topic), partition, key.as_bytes(), None))
+            let mut topics = stage.outputs().iter().copied().chain([stage.changes()]);
+            topics.try_for_each(|topic| transaction.produce(self.full_name(topic), partition, key.as_bytes(), None))
         });
-        if let Err(error) = sent.and_then(|()| transaction.drain()) {
-            return Err(lost(transaction.failed(Abort::Records, &error)));
-        }
-        let none = member.offsets(partitions.iter().map(|&partition| (partition, 0)));
-        match transaction.offsets(member, &none) {
+        match sent.and_then(|()| transaction.drain()) {
             Ok(()) => transaction.abort().map_err(unavailable("abort")),
-            // A rebalance is under way: aborted all the same, and what is left of offsets `committed` will not pass.
-            Err(error) => match transaction.failed(Abort::Offsets, &error) {
-                Failed::Aborted(..) => Ok(()),
-                failed @ Failed::Lost(_) => Err(lost(failed)),
-            },
+            Err(error) => Err(lost(transaction.failed(Abort::Records, &error))),
         }
     }
 
@@ -121,48 +157,6 @@ impl KafkaLog {
             Ok(()) => transaction.commit().map_err(lost),
             Err(error) => Err(lost(transaction.failed(Abort::Records, &error))),
         }
-    }
-
-    /// The first reading, up to our marker.
-    fn find<S: Stage>(
-        &self,
-        stage: &S,
-        partitions: &[u32],
-        nonce: &str,
-        patience: Duration,
-        restoring: &mut Restoring<'_>,
-    ) -> Result<BTreeMap<u32, Found>, LogError> {
-        let topic = self.full_name(stage.changes());
-        let mut reader = self.reader(stage.changes(), &[])?;
-        let (mut found, mut from) = (BTreeMap::new(), Vec::new());
-        for &partition in partitions {
-            let (start, end) = reader.bounds(partition)?;
-            restoring.expect(end.saturating_sub(start));
-            found.insert(partition, Found { start, ..Found::default() });
-            from.push((partition, start));
-        }
-        reader.assign(&from)?;
-        let (mut batch, mut last) = (Batch::default(), Instant::now());
-        let mut passed: BTreeMap<u32, u64> = from.into_iter().collect();
-        while found.values().any(|partition| partition.marker.is_none()) {
-            match reader.poll(&mut batch, Limits::default())? {
-                Polled::Records => {}
-                // The end is the last stable offset: short of the marker while an older transaction is open.
-                Polled::CaughtUp { .. } | Polled::Nothing if last.elapsed() < patience => continue,
-                Polled::CaughtUp { .. } | Polled::Nothing => {
-                    return Err(LogError::Unavailable(format!(
-                        "restore: nothing readable in {topic} for {patience:?}"
-                    )));
-                }
-            }
-            last = Instant::now();
-            let one = found.get_mut(&batch.partition()).expect("only what was asked for is read");
-            one.take(&batch, nonce)?;
-            let next = batch.next_offset().expect("the batch is not empty");
-            let before = passed.insert(batch.partition(), next).expect("only what was asked for is read");
-            restoring.took(&batch, next - before)?;
-        }
-        Ok(found)
     }
 
     /// The second reading: loads what is not deleted.
@@ -222,6 +216,57 @@ fn lost(failed: Failed) -> LogError {
     match failed {
         Failed::Aborted(_, why) => LogError::Unavailable(format!("restore: {why}")),
         Failed::Lost(error) => error,
+    }
+}
+
+impl<'a> Search<'a> {
+    fn begin<S: Stage>(
+        log: &'a KafkaLog,
+        stage: &S,
+        partitions: &[u32],
+        nonce: &'a str,
+        patience: Duration,
+        restoring: &mut Restoring<'_>,
+    ) -> Result<Self, LogError> {
+        let mut reader = log.reader(stage.changes(), &[])?;
+        let (mut found, mut passed) = (BTreeMap::new(), BTreeMap::new());
+        for &partition in partitions {
+            let (start, end) = reader.bounds(partition)?;
+            restoring.expect(end.saturating_sub(start));
+            found.insert(partition, Found { start, ..Found::default() });
+            passed.insert(partition, start);
+        }
+        let from: Vec<_> = passed.iter().map(|(&partition, &start)| (partition, start)).collect();
+        reader.assign(&from)?;
+        Ok(Self { reader, topic: log.full_name(stage.changes()), nonce, patience, found, passed })
+    }
+
+    /// Reads on until all partitions are `done`.
+    fn read(&mut self, restoring: &mut Restoring<'_>, done: impl Fn(&Found) -> bool) -> Result<(), LogError> {
+        let (mut batch, mut last) = (Batch::default(), Instant::now());
+        while !self.found.values().all(&done) {
+            let polled = self.reader.poll(&mut batch, Limits::default())?;
+            if let Polled::CaughtUp { partition, .. } = polled {
+                self.found.get_mut(&partition).expect("only what was asked for is read").caught_up = true;
+            }
+            if polled != Polled::Records {
+                // The end is the last stable offset: short of the marker while an older transaction is open.
+                if last.elapsed() >= self.patience {
+                    let (topic, patience) = (self.topic, self.patience);
+                    return Err(LogError::Unavailable(format!(
+                        "restore: nothing readable in {topic} for {patience:?}"
+                    )));
+                }
+                continue;
+            }
+            last = Instant::now();
+            let one = self.found.get_mut(&batch.partition()).expect("only what was asked for is read");
+            one.take(&batch, self.nonce)?;
+            let next = batch.next_offset().expect("the batch is not empty");
+            let before = self.passed.insert(batch.partition(), next).expect("only what was asked for is read");
+            restoring.took(&batch, next - before)?;
+        }
+        Ok(())
     }
 }
 

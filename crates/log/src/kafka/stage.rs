@@ -68,7 +68,7 @@ impl<'a, S: Stage> Worker<'a, S> {
     fn start(log: &'a KafkaLog, stage: &'a S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
         let config = &log.0.config;
         let id = log.0.names.transactional_id(&options.role, &options.instance, index);
-        let producer = Transactional::open(&config.transactional(&id))?;
+        let producer = Transactional::open(config, &id)?;
         let member = config.member(&log.0.names.group(&options.role), &options.instance, index);
         let member = Member::join(&member, log.full_name(stage.input()))?;
         Ok(Self {

@@ -11,19 +11,22 @@ use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::util::Timeout;
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::TopicPartitionList;
 
 use super::member::Member;
-use super::unavailable;
+use super::{KafkaConfig, unavailable};
 use crate::LogError;
 use crate::metric::Abort;
 
-/// How long a request of the transaction protocol may take before the producer is given up.
+/// How long a coordinator may take to come up, and the most that any step of a transaction may take before the producer is
+/// given up.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The one transactional producer of a worker.
 pub(super) struct Transactional {
     producer: BaseProducer<Deliveries>,
+    /// What a step of a transaction may take: after its time-out the brokers abort it in any case.
+    patience: Duration,
 }
 
 /// Keeps the first delivery that failed.
@@ -56,17 +59,18 @@ pub(super) enum Failed {
 
 impl Transactional {
     /// Makes the producer and fences every earlier one of the same id, whose open transaction is aborted.
-    pub(super) fn open(config: &ClientConfig) -> Result<Self, LogError> {
-        let producer = BaseProducer::from_config_and_context(config, Deliveries::default())
+    pub(super) fn open(config: &KafkaConfig, id: &str) -> Result<Self, LogError> {
+        let producer = BaseProducer::from_config_and_context(&config.transactional(id), Deliveries::default())
             .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
         producer.init_transactions(ANSWER).map_err(unavailable("init transactions"))?;
-        Ok(Self { producer })
+        let patience = Duration::from_millis(config.transaction_timeout_ms.into()).min(ANSWER);
+        Ok(Self { producer, patience })
     }
 
     pub(super) fn begin(&mut self) -> Result<Transaction<'_>, Failed> {
         self.producer.context().failed.lock().expect("no holder of this lock panics").take();
         self.producer.begin_transaction().map_err(|error| Failed::Lost(unavailable("begin transaction")(error)))?;
-        Ok(Transaction { producer: &self.producer })
+        Ok(Transaction { producer: &self.producer, patience: self.patience })
     }
 }
 
@@ -74,6 +78,7 @@ impl Transactional {
 /// record still queued then can land behind a new owner's restore.
 pub(super) struct Transaction<'p> {
     producer: &'p BaseProducer<Deliveries>,
+    patience: Duration,
 }
 
 impl Transaction<'_> {
@@ -85,7 +90,7 @@ impl Transaction<'_> {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + self.patience;
         let mut record = BaseRecord::to(topic).partition(partition.cast_signed()).key(key);
         record.payload = value;
         loop {
@@ -106,7 +111,7 @@ impl Transaction<'_> {
     /// Waits until every record is delivered and nothing is in flight. Besides the order this saves time: librdkafka's own
     /// flush inside the commit comes in grains of 100 ms.
     pub(super) fn drain(&self) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + self.patience;
         while self.producer.in_flight_count() > 0 {
             if Instant::now() > deadline {
                 return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
@@ -124,13 +129,13 @@ impl Transaction<'_> {
         let metadata: Option<ConsumerGroupMetadata> = member.consumer().group_metadata();
         // Taken afresh every time: it holds the generation.
         let metadata = metadata.ok_or(KafkaError::Canceled)?;
-        retrying(|| self.producer.send_offsets_to_transaction(offsets, &metadata, ANSWER))
+        retrying(self.patience, || self.producer.send_offsets_to_transaction(offsets, &metadata, self.patience))
     }
 
     pub(super) fn commit(self) -> Result<(), Failed> {
         fail_point!("kafka::stage::committing");
         // No time-out of ours: librdkafka gives up after the transaction's.
-        match retrying(|| self.producer.commit_transaction(Timeout::Never)) {
+        match retrying(ANSWER, || self.producer.commit_transaction(Timeout::Never)) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.failed(Abort::Commit, &error)),
         }
@@ -152,7 +157,7 @@ impl Transaction<'_> {
     pub(super) fn abort(self) -> Result<(), KafkaError> {
         // Records of ours may still be queued; an aborted transaction waits for them. Not for ever: while librdkafka takes a
         // new epoch of itself, an abort was seen to hang with every broker well.
-        retrying(|| self.producer.abort_transaction(ANSWER))?;
+        retrying(self.patience, || self.producer.abort_transaction(self.patience))?;
         self.forget();
         Ok(())
     }
@@ -161,7 +166,7 @@ impl Transaction<'_> {
 impl Transaction<'_> {
     /// Takes the reports of what was aborted, so that they are not the next transaction's.
     fn forget(&self) {
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + self.patience;
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
             self.producer.poll(Duration::from_millis(1));
         }
@@ -185,8 +190,8 @@ fn requires_new_producer(error: &KafkaError) -> bool {
 }
 
 /// Repeats a request while librdkafka says that repeating it is safe.
-fn retrying(mut request: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-    let deadline = Instant::now() + ANSWER;
+fn retrying(within: Duration, mut request: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + within;
     let retriable = |error: &RDKafkaError| error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort();
     loop {
         match request() {
