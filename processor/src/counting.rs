@@ -88,10 +88,6 @@ impl Stage for Counting {
         Topic::STATE
     }
 
-    fn outputs(&self) -> &[Topic] {
-        &[Topic::HOURLY, Topic::LATE]
-    }
-
     fn new_state(&self, partition: u32) -> PartitionState {
         let holdings = Holdings::new(self.shared.clone());
         PartitionState::new(partition, Scratch::new(self.scratch.clone()), holdings, &self.bounds)

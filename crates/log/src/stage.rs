@@ -46,9 +46,6 @@ pub trait Stage: Send + Sync + 'static {
     /// The topic of state changes; it has as many partitions as the input.
     fn changes(&self) -> Topic;
 
-    /// The other topics written, in the partition that was read.
-    fn outputs(&self) -> &[Topic];
-
     /// The state of a partition that nothing was counted in.
     fn new_state(&self, partition: u32) -> Self::State;
 

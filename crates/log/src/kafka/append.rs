@@ -26,6 +26,8 @@ use crate::{LogError, NewRecord, Outcome, Receipts, Refusal};
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often brokers that are gone are asked for, and how long each time.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// After so long without a broker a new producer asks: one that had lost its only broker was seen never to find it again.
+const ASK_ANEW: Duration = Duration::from_secs(30);
 
 pub(super) struct Appender(Arc<Shared>);
 
@@ -46,6 +48,9 @@ impl ClientContext for Reports {
     /// Comes once a second.
     fn stats(&self, statistics: Statistics) {
         APPENDED.waiting(statistics.msg_cnt, statistics.msg_size);
+        if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
+            self.is_back();
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -53,6 +58,14 @@ impl ClientContext for Reports {
             && !self.down.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(reason, "no Kafka broker can be reached: appends are refused");
+        }
+    }
+}
+
+impl Reports {
+    fn is_back(&self) {
+        if self.down.swap(false, Ordering::Relaxed) {
+            tracing::info!("a Kafka broker is back: appends are taken again");
         }
     }
 }
@@ -76,7 +89,7 @@ impl ProducerContext for Reports {
 impl Appender {
     pub(super) fn open(config: &KafkaConfig) -> Result<Self, LogError> {
         let client = config.appender();
-        let producer = producer(&client)?;
+        let producer = producer(&client, Reports::default())?;
         let doing = format!("no answer from Kafka at {}", config.brokers);
         producer.client().fetch_metadata(None, CONNECT).map_err(unavailable(&doing))?;
         let (producer, closing) = (ArcSwap::from_pointee(producer), AtomicBool::new(false));
@@ -154,20 +167,26 @@ impl Appender {
     }
 }
 
-fn producer(config: &ClientConfig) -> Result<ThreadedProducer<Reports>, LogError> {
-    ThreadedProducer::from_config_and_context(config, Reports::default())
+fn producer(config: &ClientConfig, reports: Reports) -> Result<ThreadedProducer<Reports>, LogError> {
+    ThreadedProducer::from_config_and_context(config, reports)
         .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
 }
 
 /// Notices that a broker is back, and replaces a producer that cannot go on. Nobody else would: appends are refused
 /// meanwhile, and librdkafka connects only when something is asked of it.
 fn look_after(shared: &Weak<Shared>) {
+    let mut down_since = None;
     while let Some(shared) = shared.upgrade() {
         let held = shared.producer.load_full();
-        let down = &held.context().down;
-        if down.load(Ordering::Relaxed) && held.client().fetch_metadata(None, ASK_EVERY).is_ok() {
-            down.store(false, Ordering::Relaxed);
-            tracing::info!("a Kafka broker is back: appends are taken again");
+        let reports = held.context();
+        if reports.down.load(Ordering::Relaxed) && held.client().fetch_metadata(None, ASK_EVERY).is_ok() {
+            reports.is_back();
+        }
+        if !reports.down.load(Ordering::Relaxed) {
+            down_since = None;
+        } else if down_since.get_or_insert_with(Instant::now).elapsed() > ASK_ANEW {
+            down_since = None;
+            replace(&shared, &held);
         }
         if let Some((code, why)) = held.client().fatal_error() {
             tracing::error!(?code, why, "the producer cannot go on: appends are refused until there is a new one");
@@ -181,11 +200,13 @@ fn look_after(shared: &Weak<Shared>) {
 
 /// What the old producer still holds ends as unknown.
 fn replace(shared: &Shared, old: &Arc<ThreadedProducer<Reports>>) {
-    match producer(&shared.config) {
+    // One that replaces another for want of a broker has none either, until one answers.
+    let reports = Reports { down: AtomicBool::new(old.context().down.load(Ordering::Relaxed)) };
+    match producer(&shared.config, reports) {
         Ok(new) => {
             let swapped = shared.producer.swap(Arc::new(new));
             drop(swapped);
-            tracing::info!("a new producer: appends are taken again");
+            tracing::info!("a new producer takes the appends");
             // Ending it takes a moment, which no caller of `append` should wait.
             while Arc::strong_count(old) > 1 {
                 std::thread::sleep(Duration::from_millis(1));

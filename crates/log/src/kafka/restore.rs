@@ -120,7 +120,8 @@ impl KafkaLog {
         member.committed(partitions, patience)
     }
 
-    /// Aborts what a producer before ours left open in these partitions.
+    /// Aborts what a producer before ours left open in these partitions of the changes. Outputs are left to the next step: if
+    /// their transaction was aborted, its records are now written again and stand behind; if not, they must not be lost.
     fn abort_records<S: Stage>(
         &self,
         stage: &S,
@@ -130,8 +131,7 @@ impl KafkaLog {
         let transaction = producer.begin().map_err(lost)?;
         let sent = partitions.iter().try_for_each(|&partition| {
             let key = StateKey::Marker(partition).to_string();
-            let mut topics = stage.outputs().iter().copied().chain([stage.changes()]);
-            topics.try_for_each(|topic| transaction.produce(self.full_name(topic), partition, key.as_bytes(), None))
+            transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), None)
         });
         match sent.and_then(|()| transaction.drain()) {
             Ok(()) => transaction.abort().map_err(unavailable("abort")),

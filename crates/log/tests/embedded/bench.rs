@@ -50,10 +50,6 @@ impl Stage for Summing {
         Topic::STATE
     }
 
-    fn outputs(&self) -> &[Topic] {
-        &[Topic::HOURLY]
-    }
-
     fn new_state(&self, _: u32) -> u64 {
         0
     }

@@ -33,10 +33,6 @@ impl Stage for Numbering {
         Topic::STATE
     }
 
-    fn outputs(&self) -> &[Topic] {
-        &[Topic::HOURLY]
-    }
-
     fn new_state(&self, partition: u32) -> Numbered {
         Numbered { partition, number: 0, next: 0, again: None }
     }

@@ -49,10 +49,6 @@ impl Stage for Diary {
         Topic::STATE
     }
 
-    fn outputs(&self) -> &[Topic] {
-        &[Topic::HOURLY]
-    }
-
     fn new_state(&self, _: u32) -> u64 {
         0
     }
@@ -231,10 +227,6 @@ impl Stage for Bulk {
 
     fn changes(&self) -> Topic {
         Topic::STATE
-    }
-
-    fn outputs(&self) -> &[Topic] {
-        &[Topic::HOURLY]
     }
 
     fn new_state(&self, _: u32) {}
