@@ -158,7 +158,7 @@ function bars(id, rows, nothing) {
 
 function drawRates() {
   if (page.rates.length > 1) {
-    chart("ingest-chart", [page.rates.map(([at]) => at / 1000), page.rates.map(([, rate]) => rate)], ["accepted"], 80, false);
+    chart("ingest-chart", [page.rates.map(([at]) => at / 1000), page.rates.map(([, rate]) => rate)], ["accepted"], 130, false);
   }
 }
 
