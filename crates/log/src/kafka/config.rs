@@ -156,6 +156,7 @@ impl KafkaConfig {
         // How much waits.
         client.set("statistics.interval.ms", "1000");
         default_to(&mut client, "compression.type", "lz4");
+        stay_connected(&mut client);
         client
     }
 
@@ -168,6 +169,7 @@ impl KafkaConfig {
         client.set("message.timeout.ms", (self.transaction_timeout_ms / 10 * 9).to_string());
         client.set("linger.ms", "0");
         default_to(&mut client, "compression.type", "lz4");
+        stay_connected(&mut client);
         client
     }
 
@@ -214,6 +216,12 @@ impl KafkaConfig {
         client.set("group.id", group).set("enable.partition.eof", "true");
         client
     }
+}
+
+/// Connections to all brokers, not only to those that something is asked of: a request for a coordinator that died otherwise
+/// waits, past every time-out, until some broker's state changes, which on a quiet connection is never.
+fn stay_connected(client: &mut ClientConfig) {
+    default_to(client, "enable.sparse.connections", "false");
 }
 
 fn default_to(client: &mut ClientConfig, key: &str, value: &str) {
