@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use millrace_log::EmbeddedConfig;
-use millrace_service::http::HttpLimits;
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
 
@@ -23,7 +22,7 @@ fn the_default_file_says_what_the_code_does() {
     assert_eq!(settings.redis, RedisConfig::default());
     assert_eq!(settings.postgres, PostgresConfig::default());
     assert_eq!(settings.telemetry.format, TelemetryConfig::default().format);
-    assert_eq!(settings.command.limits, HttpLimits::default());
+    assert_eq!(settings.command.limits, millrace_command::Config::default().limits);
     let ports = [settings.command.listen, settings.query.listen, settings.command.admin, settings.query.admin];
     assert_eq!(ports.map(|address| address.port()), [8081, 8082, 9081, 9082]);
     assert_eq!((settings.processor.admin.port(), settings.materializer.admin.port()), (9083, 9084));

@@ -1,6 +1,6 @@
 //! Measurements, not run by themselves: `cargo test --release -p millrace-processor --test it measure -- --ignored --nocapture`
 
-#![allow(clippy::print_stdout, reason = "a measurement is read by a person")]
+#![expect(clippy::print_stdout, reason = "a measurement is read by a person")]
 
 use std::path::PathBuf;
 use std::time::Instant;
