@@ -100,6 +100,7 @@ async fn a_promoted_replica_that_lagged_never_lets_a_number_fall() {
     assert_eq!(store.hour(now()).await, Ok(known([10, 10, 10])));
 
     proxy.set(Link::Reset);
+    until("disconnected", async || store.hour(now()).await.is_err()).await;
     proxy.redirect(address(&new));
     proxy.set(Link::Whole);
     until("connected", async || store.hour(now()).await.is_ok()).await;
