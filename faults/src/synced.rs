@@ -2,6 +2,7 @@
 //!
 //! `kill -9` keeps the page cache, so no kill can show what a power cut would.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -25,7 +26,17 @@ pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
     let [public, query, admin] = [(); 3].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
     let mut command = Command::new("strace");
     // -D: the traced process is the child, so that a signal to the child, and its end, are the traced process's.
-    command.args(["-D", "-f", "-q", "-s", "48", "-e", "trace=fdatasync,fsync,read,recvfrom,write,writev,sendto", "-o"]);
+    command.args([
+        "-D",
+        "-f",
+        "-q",
+        "-y",
+        "-s",
+        "48",
+        "-e",
+        "trace=fdatasync,fsync,read,recvfrom,write,writev,sendto",
+        "-o",
+    ]);
     command
         .arg(&trace)
         .arg(millrace_bin())
@@ -74,16 +85,19 @@ pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
 /// Counts the 204s, and those with a whole sync since the last POST was read.
 fn order(trace: &str) -> (u64, u64) {
     let (mut answers, mut after_sync) = (0, 0);
-    let (mut begun, mut synced) = (false, false);
+    // Of the journal: that of another file makes no record durable.
+    let (mut begun, mut synced) = (BTreeSet::new(), false);
     for line in trace.lines() {
+        let thread = line.split_whitespace().next().unwrap_or_default();
         let is_sync = line.contains("fdatasync") || line.contains("fsync");
         if line.contains("\"POST /analytics") {
-            (begun, synced) = (false, false);
-        } else if is_sync && !line.contains("resumed>") {
-            begun = true;
+            begun.clear();
+            synced = false;
+        } else if is_sync && line.contains(".jnl>") {
+            begun.insert(thread);
             synced |= line.ends_with("= 0");
-        } else if is_sync && begun && line.ends_with("= 0") {
-            synced = true;
+        } else if is_sync && line.contains("resumed>") && begun.remove(thread) {
+            synced |= line.ends_with("= 0");
         } else if line.contains("\"HTTP/1.1 204") {
             answers += 1;
             after_sync += u64::from(synced);
@@ -100,14 +114,15 @@ mod tests {
     #[test]
     fn only_a_sync_in_between_counts() {
         let trace = "7 read(9, \"POST /analytics\", 8192) = 60\n\
-                     8 fdatasync(5 <unfinished ...>\n\
+                     8 fdatasync(5</d/0.jnl> <unfinished ...>\n\
                      8 <... fdatasync resumed>) = 0\n\
                      7 writev(9, [{iov_base=\"HTTP/1.1 204 No Content\"}], 1) = 99\n\
                      7 read(9, \"POST /analytics\", 8192) = 60\n\
                      7 writev(9, [{iov_base=\"HTTP/1.1 204 No Content\"}], 1) = 99\n\
-                     8 fdatasync(5) = 0\n\
+                     8 fdatasync(5</d/0.jnl>) = 0\n\
                      7 read(9, \"POST /analytics\", 8192) = 60\n\
-                     8 fdatasync(5) = -1 EIO\n\
+                     8 fdatasync(5</d/0.jnl>) = -1 EIO\n\
+                     8 fdatasync(6</d/synced>) = 0\n\
                      7 writev(9, [{iov_base=\"HTTP/1.1 204 No Content\"}], 1) = 99\n";
         assert_eq!(order(trace), (3, 1));
     }

@@ -7,7 +7,7 @@ use millrace_contracts::{
     EventRef, Hour, HourTotals, IdWindow, LogTime, ParkedReason, StateKey, Topic, UserHash, UserSketch, UsersSeen,
     metric,
 };
-use millrace_log::{Batch, Stage, StageError, Step};
+use millrace_log::{Batch, Stage, StageError, Step, sabotaged};
 
 use crate::config::{Bounds, Window};
 use crate::hours::{At, HourState, TouchedHour};
@@ -254,7 +254,7 @@ impl Counter<'_> {
         let seen = self.state.ids.see(user, id, event, offset, self.state.log_time);
         self.told.duplicates += u64::from(seen != Seen::Never);
         self.told.conflicts += u64::from(seen == Seen::Other);
-        seen == Seen::Never
+        seen == Seen::Never || sabotaged("sabotage::skip-dedup")
     }
 
     #[inline]

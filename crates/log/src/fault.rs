@@ -6,7 +6,7 @@
 use fail::fail_point;
 
 /// Whether a test took the guard of this name away, to prove that its loss would be noticed. Never without the feature.
-pub(crate) fn sabotaged(guard: &str) -> bool {
+pub fn sabotaged(guard: &str) -> bool {
     fail_point!(guard, |_| true);
     let _ = guard;
     false

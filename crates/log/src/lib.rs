@@ -32,6 +32,8 @@ pub use embedded::{EmbeddedConfig, EmbeddedLog};
 pub use error::LogError;
 #[cfg(feature = "failpoints")]
 pub use fault::arm_fail_points;
+#[doc(hidden)]
+pub use fault::sabotaged;
 pub use kafka::{AppendAcks, KafkaConfig, KafkaLog};
 pub use log::{Log, NewRecord, Polled, Reader};
 pub use outcome::{Outcome, Receipts, Refusal};
