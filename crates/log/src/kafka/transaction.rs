@@ -1,6 +1,6 @@
 //! A transaction as a value: open, it borrows the producer for itself; committing or aborting consumes it.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
@@ -22,9 +22,12 @@ use crate::metric::Abort;
 /// given up.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// How much longer than it should the sending of offsets may take.
+const LATE: Duration = Duration::from_secs(1);
+
 /// The one transactional producer of a worker.
 pub(super) struct Transactional {
-    producer: BaseProducer<Deliveries>,
+    producer: Arc<BaseProducer<Deliveries>>,
     /// What a step of a transaction may take: after its time-out the brokers abort it in any case.
     patience: Duration,
 }
@@ -64,7 +67,7 @@ impl Transactional {
             .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
         producer.init_transactions(ANSWER).map_err(unavailable("init transactions"))?;
         let patience = Duration::from_millis(config.transaction_timeout_ms.into()).min(ANSWER);
-        Ok(Self { producer, patience })
+        Ok(Self { producer: Arc::new(producer), patience })
     }
 
     pub(super) fn begin(&mut self) -> Result<Transaction<'_>, Failed> {
@@ -77,7 +80,7 @@ impl Transactional {
 /// An open transaction. Its order is fixed: produce, drain, offsets, commit. Nothing is produced after the offsets: a
 /// record still queued then can land behind a new owner's restore.
 pub(super) struct Transaction<'p> {
-    producer: &'p BaseProducer<Deliveries>,
+    producer: &'p Arc<BaseProducer<Deliveries>>,
     patience: Duration,
 }
 
@@ -129,7 +132,18 @@ impl Transaction<'_> {
         let metadata: Option<ConsumerGroupMetadata> = member.consumer().group_metadata();
         // Taken afresh every time: it holds the generation.
         let metadata = metadata.ok_or(KafkaError::Canceled)?;
-        retrying(self.patience, || self.producer.send_offsets_to_transaction(offsets, &metadata, self.patience))
+        // librdkafka does not keep to its time-out here: with the group's coordinator dead it was seen to wait for minutes, until
+        // some broker's state changed. So it waits elsewhere, and what comes too late is left to its fate with the producer.
+        let (done, answer) = mpsc::sync_channel(1);
+        let (producer, offsets, patience) = (self.producer.clone(), offsets.clone(), self.patience);
+        let send = move || {
+            let sent = retrying(patience, || producer.send_offsets_to_transaction(&offsets, &metadata, patience));
+            drop(producer);
+            let _ = done.send(sent);
+        };
+        let thread = std::thread::Builder::new().name("kafka-offsets".into()).spawn(send);
+        let late = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
+        if thread.is_err() { Err(late) } else { answer.recv_timeout(patience + LATE).unwrap_or(Err(late)) }
     }
 
     pub(super) fn commit(self) -> Result<(), Failed> {
