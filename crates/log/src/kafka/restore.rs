@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::KafkaLog;
 use super::member::Member;
-use super::transaction::{Failed, Transactional};
+use super::transaction::{Failed, Transaction, Transactional};
 use super::unavailable;
 use crate::fault::sabotaged;
 use crate::metric::Abort;
@@ -77,10 +77,15 @@ impl KafkaLog {
         let nonce = uuid::Uuid::new_v4().to_string();
         let mut search = Search::begin(self, stage, partitions, &nonce, patience, &mut restoring)?;
         search.read(&mut restoring, |found| found.caught_up)?;
+        // Outputs left open are the next step's to end: if their transaction was aborted, its records are now written again and
+        // stand behind; if not, they must not be lost.
         let both = partitions.iter().copied().zip(&committed);
         let settled = both.filter(|(partition, committed)| search.found[partition].position == **committed);
-        self.abort_records(stage, producer, &settled.map(|(partition, _)| partition).collect::<Vec<_>>())?;
-        self.mark(stage, producer, partitions, &nonce)?;
+        let settled: Vec<u32> = settled.map(|(partition, _)| partition).collect();
+        self.marked(stage, producer, &settled, None)?.abort().map_err(unavailable("abort"))?;
+        let mut marker = Vec::new();
+        Marker { nonce: nonce.clone() }.encode(&mut marker);
+        self.marked(stage, producer, partitions, Some(&marker))?.commit().map_err(lost)?;
         fail_point!("kafka::restore::marked");
         search.read(&mut restoring, |found| found.marker.is_some())?;
         let found = search.found;
@@ -120,41 +125,21 @@ impl KafkaLog {
         member.committed(partitions, patience)
     }
 
-    /// Aborts what a producer before ours left open in these partitions of the changes. Outputs are left to the next step: if
-    /// their transaction was aborted, its records are now written again and stand behind; if not, they must not be lost.
-    fn abort_records<S: Stage>(
+    /// A transaction with a marker in each of these partitions of the changes, delivered; without a value it is a tombstone.
+    fn marked<'p, S: Stage>(
         &self,
         stage: &S,
-        producer: &mut Transactional,
+        producer: &'p mut Transactional,
         partitions: &[u32],
-    ) -> Result<(), LogError> {
+        value: Option<&[u8]>,
+    ) -> Result<Transaction<'p>, LogError> {
         let transaction = producer.begin().map_err(lost)?;
         let sent = partitions.iter().try_for_each(|&partition| {
             let key = StateKey::Marker(partition).to_string();
-            transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), None)
+            transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), value)
         });
         match sent.and_then(|()| transaction.drain()) {
-            Ok(()) => transaction.abort().map_err(unavailable("abort")),
-            Err(error) => Err(lost(transaction.failed(Abort::Records, &error))),
-        }
-    }
-
-    fn mark<S: Stage>(
-        &self,
-        stage: &S,
-        producer: &mut Transactional,
-        partitions: &[u32],
-        nonce: &str,
-    ) -> Result<(), LogError> {
-        let mut value = Vec::new();
-        Marker { nonce: nonce.to_owned() }.encode(&mut value);
-        let transaction = producer.begin().map_err(lost)?;
-        let sent = partitions.iter().try_for_each(|&partition| {
-            let key = StateKey::Marker(partition).to_string();
-            transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), Some(&value))
-        });
-        match sent.and_then(|()| transaction.drain()) {
-            Ok(()) => transaction.commit().map_err(lost),
+            Ok(()) => Ok(transaction),
             Err(error) => Err(lost(transaction.failed(Abort::Records, &error))),
         }
     }

@@ -175,9 +175,7 @@ impl Transaction<'_> {
         self.forget();
         Ok(())
     }
-}
 
-impl Transaction<'_> {
     /// Takes the reports of what was aborted, so that they are not the next transaction's.
     fn forget(&self) {
         let deadline = Instant::now() + self.patience;
