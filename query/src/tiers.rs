@@ -134,6 +134,11 @@ impl Tiers {
         }
     }
 
+    /// Whether an hour would be live, were there a Redis; without one it is read anew as it is from Redis.
+    fn recent(&self, hour: Hour, current: Hour) -> bool {
+        self.reads.live.is_none() && (current.plus(-i64::from(self.reads.live_hours))..current).contains(&hour)
+    }
+
     /// Whether an hour is outside those that have counts, and as of when that is known. Looked up once in a while, so that
     /// hours nobody has ever counted cost the archive nothing.
     async fn outside(&self, hour: Hour) -> Option<i64> {
@@ -164,7 +169,7 @@ impl Hours for Tiers {
                 Some(live) if (self.first_live(current)..=current).contains(&hour) && live.covers(hour) => {
                     self.live(live, hour, current).await
                 }
-                _ if hour == current => self.archived(hour, current).await,
+                _ if hour == current || self.recent(hour, current) => self.archived(hour, current).await,
                 _ => self.older(hour, current).await,
             }
         }

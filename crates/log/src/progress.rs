@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::metric::Restores;
 use crate::{Batch, LogError, Progress, RunOptions, Status};
 
@@ -11,6 +13,7 @@ const LOG_EVERY: Duration = Duration::from_secs(2);
 /// A restore under way.
 pub(crate) struct Restoring<'a> {
     options: &'a RunOptions,
+    stop: &'a CancellationToken,
     partitions: Vec<u32>,
     progress: Progress,
     records: u64,
@@ -24,10 +27,16 @@ pub(crate) struct Restoring<'a> {
 }
 
 impl<'a> Restoring<'a> {
-    pub(crate) fn begin(options: &'a RunOptions, partitions: &[u32], longest: Duration) -> Self {
+    pub(crate) fn begin(
+        options: &'a RunOptions,
+        stop: &'a CancellationToken,
+        partitions: &[u32],
+        longest: Duration,
+    ) -> Self {
         let now = Instant::now();
         let restoring = Self {
             options,
+            stop,
             partitions: partitions.to_vec(),
             progress: Progress::default(),
             records: 0,
@@ -59,13 +68,7 @@ impl<'a> Restoring<'a> {
         self.bytes += bytes;
         self.progress.done += offsets;
         self.metrics.done.increment(offsets as f64);
-        if self.began.elapsed() > self.longest {
-            return Err(LogError::Unavailable(format!(
-                "the restore of {:?} was not done within {:?}, and the group goes on without this member: \
-                 kafka.properties.\"max.poll.interval.ms\" must be longer",
-                self.partitions, self.longest
-            )));
-        }
+        self.going_on()?;
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             self.tell();
@@ -82,6 +85,21 @@ impl<'a> Restoring<'a> {
                 bytes = self.bytes,
                 "restoring"
             );
+        }
+        Ok(())
+    }
+
+    /// An error when it is to end, or took too long.
+    pub(crate) fn going_on(&self) -> Result<(), LogError> {
+        if self.stop.is_cancelled() {
+            return Err(LogError::Unavailable("told to stop while restoring".into()));
+        }
+        if self.began.elapsed() > self.longest {
+            return Err(LogError::Unavailable(format!(
+                "the restore of {:?} was not done within {:?}, and the group goes on without this member: \
+                 kafka.properties.\"max.poll.interval.ms\" must be longer",
+                self.partitions, self.longest
+            )));
         }
         Ok(())
     }

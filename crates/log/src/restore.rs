@@ -38,6 +38,7 @@ pub(crate) fn read_ranges(
     let mut reader = open(&from)?;
     let (mut batch, mut last) = (Batch::default(), Instant::now());
     while !open_ranges.is_empty() {
+        restoring.going_on()?;
         match reader.poll(&mut batch, BATCH)? {
             Polled::Records => {}
             // The end says nothing: the log is known to reach farther, and every record before `until` is awaited.

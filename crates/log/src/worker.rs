@@ -94,6 +94,7 @@ fn keep_running(
         let Err(error) = work(options, index, stop) else { return Ok(()) };
         match error.next() {
             Next::Stop => return Err(error),
+            Next::Retry | Next::Skip if stop.is_cancelled() => return Ok(()),
             Next::Retry | Next::Skip => {}
         }
         if began.elapsed() > LONGEST_PAUSE {

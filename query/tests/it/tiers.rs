@@ -107,6 +107,13 @@ async fn an_answer_is_used_again_for_a_moment_and_says_how_old_it_is() {
     for (hour, n) in [(past, 1), (empty, 0), (ancient, 0), (CURRENT, 2)] {
         assert_eq!(clicks(shop.read(hour).await), n, "{hour}: the current hour has a body of its own");
     }
+    for (back, second) in [(-24, 2), (-25, 1)] {
+        let hour = CURRENT.plus(back);
+        for (n, said) in [(1, 1), (2, second)] {
+            shop.count(hour, n).await;
+            assert_eq!(clicks(shop.read(hour).await), said, "{back}: without a Redis the last 24 are read anew");
+        }
+    }
     assert_eq!(shop.read(ancient).await.unwrap().as_of_ms, NOW_MS, "known then, when it was outside");
     shop.pass(1);
     for hour in [past, empty, ancient] {
@@ -153,15 +160,15 @@ async fn a_range_is_the_same_hours() {
 #[tokio::test]
 async fn hours_nobody_has_counted_do_not_touch_the_archive() {
     let mut shop = Shop::new(&config_with(60_000));
-    shop.count(CURRENT.plus(-1), 1).await;
-    assert_eq!(shop.read(CURRENT.plus(-2)).await.unwrap().totals, Totals::default());
+    shop.count(CURRENT.plus(-25), 1).await;
+    assert_eq!(shop.read(CURRENT.plus(-26)).await.unwrap().totals, Totals::default());
     // Whoever asked it now would find nothing that it knows.
     shop.database
         .keyspace("view.position", KeyspaceCreateOptions::default)
         .unwrap()
         .remove(0_u32.to_be_bytes())
         .unwrap();
-    assert_eq!(shop.read(CURRENT.plus(-1)).await, Err(Missed::Rebuilding));
+    assert_eq!(shop.read(CURRENT.plus(-25)).await, Err(Missed::Rebuilding));
     for i in 0..10_000 {
         for hour in [Hour::from_index(i), CURRENT.plus(i + 1)] {
             assert_eq!(shop.read(hour).await.unwrap().totals, Totals::default());

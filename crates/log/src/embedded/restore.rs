@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contracts::{Position, StateKey};
+use tokio_util::sync::CancellationToken;
 
 use super::layout::{Partition, input_key, read_number};
 use super::reader::Reader;
@@ -24,9 +25,10 @@ pub(super) fn restore<S: Stage>(
     shared: &Arc<Shared>,
     stage: &S,
     options: &RunOptions,
+    stop: &CancellationToken,
 ) -> Result<Vec<Restored<S>>, LogError> {
     let partitions: Vec<u32> = (0..shared.config.partitions).collect();
-    let mut restoring = Restoring::begin(options, &partitions, LONGEST);
+    let mut restoring = Restoring::begin(options, stop, &partitions, LONGEST);
     for &partition in &partitions {
         let latest = shared.layout.get(stage.changes(), partition)?.latest.as_ref();
         restoring.expect(latest.map_or(0, |latest| latest.approximate_len() as u64));

@@ -27,7 +27,7 @@ pub(super) async fn run<S: Stage>(
     stop: CancellationToken,
 ) -> Result<(), LogError> {
     worker::run(options, 1, stop, move |options, _, stop| {
-        let ended = Worker::start(&shared, &*stage, options).and_then(|worker| worker.run(stop));
+        let ended = Worker::start(&shared, &*stage, options, stop).and_then(|worker| worker.run(stop));
         ended.map_err(|error| shared.or_failure(error))
     })
     .await
@@ -46,8 +46,13 @@ struct Worker<'a, S: Stage> {
 }
 
 impl<'a, S: Stage> Worker<'a, S> {
-    fn start(shared: &'a Arc<Shared>, stage: &'a S, options: &'a RunOptions) -> Result<Self, LogError> {
-        let restored = restore(shared, stage, options)?;
+    fn start(
+        shared: &'a Arc<Shared>,
+        stage: &'a S,
+        options: &'a RunOptions,
+        stop: &CancellationToken,
+    ) -> Result<Self, LogError> {
+        let restored = restore(shared, stage, options, stop)?;
         let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
         let states = restored.into_iter().map(|one| one.state).collect();
         let reader = Reader::open(shared, stage.input(), &from)?;

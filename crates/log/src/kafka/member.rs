@@ -1,8 +1,9 @@
 //! A member of a consumer group: what it holds is ours to position, Kafka only deals it out.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -18,6 +19,8 @@ use crate::{LogError, Record};
 
 /// How long a seek or a look at offsets may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long a goodbye to the group may take.
+const LEAVE: Duration = Duration::from_secs(5);
 /// Between two tries of a request that answered with an error.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -109,8 +112,35 @@ fn partitions(list: &TopicPartitionList) -> Vec<u32> {
 
 /// The member. Not `Sync`: one worker thread owns it.
 pub(super) struct Member {
-    consumer: BaseConsumer<Notes>,
+    consumer: Leaving,
     topic: String,
+}
+
+/// A consumer that takes its time to leave the group, and no more than that. librdkafka waits for an answer to whatever is
+/// under way, as long as nobody gives one; what is left is then left to a thread of its own, and to the group's time-outs.
+struct Leaving(Option<BaseConsumer<Notes>>);
+
+impl Deref for Leaving {
+    type Target = BaseConsumer<Notes>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let consumer = self.0.take();
+        let (gone, left) = mpsc::sync_channel(1);
+        let leave = move || {
+            drop(consumer);
+            let _ = gone.send(());
+        };
+        let thread = std::thread::Builder::new().name("kafka-leave".into()).spawn(leave);
+        if thread.is_err() || left.recv_timeout(LEAVE).is_err() {
+            tracing::warn!("the group did not hear that this member left: it notices when the session is over");
+        }
+    }
 }
 
 impl Member {
@@ -118,7 +148,7 @@ impl Member {
         let consumer = BaseConsumer::from_config_and_context(config, Notes::default())
             .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
         consumer.subscribe(&[topic]).map_err(unavailable("subscribe"))?;
-        Ok(Self { consumer, topic: topic.to_owned() })
+        Ok(Self { consumer: Leaving(Some(consumer)), topic: topic.to_owned() })
     }
 
     /// Waits for the next event, at most `wait`, and hands it to `take`. False when there was none.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{Names, Topic};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaApiKey as Key;
@@ -288,4 +289,27 @@ async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
     });
     refused(error, "member");
     assert_eq!(seen, 0, "never another position by itself");
+}
+
+#[test]
+fn a_member_that_nobody_hears_leaves_all_the_same() {
+    let mock = mock();
+    let group = mock.names.group("leaving");
+    let member = Member::join(&mock.config.member(&group, "one", 0), &mock.names.topic(&Topic::EVENTS)).unwrap();
+    until("it is a member", || {
+        member.poll(Duration::from_millis(10), |_| {}).unwrap();
+        member.changed()
+    });
+    member.take_up(&[(0, 0)]).unwrap();
+    // Brokers that take every request and answer none.
+    for broker in 1..=3 {
+        mock.cluster.broker_round_trip_time(broker, Duration::from_mins(10)).unwrap();
+    }
+    member.consumer().commit(&member.offsets([(0, 0)]), CommitMode::Async).unwrap();
+    let (gone, left) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(member);
+        let _ = gone.send(());
+    });
+    assert_eq!(left.recv_timeout(PATIENCE), Ok(()));
 }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use millrace_contracts::{Marker, Position, StateKey};
+use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::KafkaLog;
@@ -67,12 +68,13 @@ impl KafkaLog {
         &self,
         stage: &S,
         options: &RunOptions,
+        stop: &CancellationToken,
         member: &Member,
         producer: &mut Transactional,
         partitions: &[u32],
     ) -> Result<Vec<Restored<S>>, LogError> {
         let patience = PATIENCE + Duration::from_millis(self.0.config.transaction_timeout_ms.into());
-        let mut restoring = Restoring::begin(options, partitions, self.0.config.max_poll_interval());
+        let mut restoring = Restoring::begin(options, stop, partitions, self.0.config.max_poll_interval());
         let committed = self.committed(member, producer, partitions, patience)?;
         let nonce = uuid::Uuid::new_v4().to_string();
         let mut search = Search::begin(self, stage, partitions, &nonce, patience, &mut restoring)?;
@@ -230,6 +232,7 @@ impl<'a> Search<'a> {
     fn read(&mut self, restoring: &mut Restoring<'_>, done: impl Fn(&Found) -> bool) -> Result<(), LogError> {
         let (mut batch, mut last) = (Batch::default(), Instant::now());
         while !self.found.values().all(&done) {
+            restoring.going_on()?;
             let polled = self.reader.poll(&mut batch, Limits::default())?;
             if let Polled::CaughtUp { partition, .. } = polled {
                 self.found.get_mut(&partition).expect("only what was asked for is read").caught_up = true;

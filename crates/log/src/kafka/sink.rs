@@ -18,6 +18,8 @@ use crate::{Batch, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Writ
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
 const IDLE: Duration = Duration::from_millis(200);
+/// Between two commits of the group's offsets. They are for people and lag tools only: the sink's own position decides.
+const COMMITS: Duration = Duration::from_secs(1);
 
 impl KafkaLog {
     pub(crate) async fn run_sink<S: Sink>(
@@ -42,6 +44,9 @@ struct Worker<'a, S> {
     options: &'a RunOptions,
     member: Member,
     held: BTreeMap<u32, Held>,
+    /// Written, but the group was not told so yet.
+    untold: BTreeMap<u32, u64>,
+    told_group: Instant,
     /// Dealt to us by the group, not taken up yet.
     arriving: Option<Vec<u32>>,
     /// The last write failed.
@@ -94,6 +99,8 @@ impl<'a, S: Sink> Worker<'a, S> {
             options,
             member,
             held: BTreeMap::new(),
+            untold: BTreeMap::new(),
+            told_group: Instant::now(),
             arriving: None,
             retrying: false,
             pauses: Pauses::default(),
@@ -117,11 +124,23 @@ impl<'a, S: Sink> Worker<'a, S> {
                 Err(Failure::Sink(error)) => self.hold_back(&error, stop)?,
                 Err(Failure::Log(error)) => return Err(error),
             }
+            if self.told_group.elapsed() >= COMMITS {
+                self.tell_group();
+            }
             let (held, member) = (&self.held, &self.member);
             let lag = |(&partition, held): (&u32, &Held)| Some((partition, member.lag(partition, held.from)?));
             self.lags.tell(|| held.iter().filter_map(lag).collect());
         }
+        self.tell_group();
         Ok(())
+    }
+
+    fn tell_group(&mut self) {
+        self.told_group = Instant::now();
+        let written = std::mem::take(&mut self.untold);
+        if !written.is_empty() {
+            let _ = self.member.consumer().commit(&self.member.offsets(written), CommitMode::Async);
+        }
     }
 
     fn collect(&mut self) -> Result<(), LogError> {
@@ -164,7 +183,10 @@ impl<'a, S: Sink> Worker<'a, S> {
         for change in self.member.changes() {
             match change {
                 Change::Assigned(partitions) => self.arriving = Some(partitions),
-                Change::Revoked(partitions) => self.held.retain(|partition, _| !partitions.contains(partition)),
+                Change::Revoked(partitions) => {
+                    self.held.retain(|partition, _| !partitions.contains(partition));
+                    self.untold.retain(|partition, _| !partitions.contains(partition));
+                }
             }
         }
         // Stays until the sink has said where each partition goes on; the group waits.
@@ -210,14 +232,13 @@ impl<'a, S: Sink> Worker<'a, S> {
         let nexts: Vec<(u64, bool)> = steps.iter().map(|step| (step.next, step.caught_up)).collect();
         let written = Handle::current().block_on(self.sink.write(&steps)).map_err(Failure::Sink)?;
         fail_point!("kafka::sink::written");
-        let mut moved = Vec::new();
         for ((partition, (next, caught_up)), written) in partitions.into_iter().zip(nexts).zip(written) {
             match written {
                 Written::Moved => {
                     let held = self.held.get_mut(&partition).expect("held a moment ago");
                     (held.stands, held.from, held.told) = (Some(next), next, caught_up);
                     held.batch.clear();
-                    moved.push((partition, next));
+                    self.untold.insert(partition, next);
                 }
                 Written::Elsewhere(stands) => {
                     tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
@@ -226,10 +247,6 @@ impl<'a, S: Sink> Worker<'a, S> {
                     self.held.insert(partition, held);
                 }
             }
-        }
-        // For people and lag tools only: the sink's own position decides.
-        if !moved.is_empty() {
-            let _ = self.member.consumer().commit(&self.member.offsets(moved), CommitMode::Async);
         }
         Ok(())
     }

@@ -20,9 +20,9 @@ use crate::{Batch, LogError, RunOptions, Stage, Status, Step};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
 const IDLE: Duration = Duration::from_millis(200);
-/// A step collects for this long, then ends when no record waits: a transaction costs the brokers as much as 2,000
-/// records, and a reader sees nothing before its end.
-const AT_LEAST: Duration = Duration::from_millis(10);
+/// From the end of a step to that of collecting the next, while no record waits: a transaction costs the brokers as much as
+/// 2,000 records, and one that begins before the markers of the last are written is sent away for 20 ms by the coordinator.
+const APART: Duration = Duration::from_millis(10);
 
 impl KafkaLog {
     pub(crate) async fn run_stage<S: Stage>(
@@ -48,6 +48,8 @@ struct Worker<'a, S: Stage> {
     producer: Transactional,
     held: BTreeMap<u32, Held<S>>,
     step: Step,
+    /// When the last step ended.
+    step_ended: Instant,
     /// Pauses since the last step that committed, when one was aborted.
     aborted: Option<Pauses>,
     steps: Steps,
@@ -79,6 +81,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             producer,
             held: BTreeMap::new(),
             step: Step::default(),
+            step_ended: Instant::now(),
             aborted: None,
             steps: Steps::of(&options.role),
             lags: Lags::of(&options.role),
@@ -88,7 +91,7 @@ impl<'a, S: Stage> Worker<'a, S> {
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
         while !stop.is_cancelled() {
             self.collect()?;
-            self.follow_changes()?;
+            self.follow_changes(stop)?;
             if self.held.values().any(|held| !held.batch.is_empty()) {
                 fail_point!("kafka::stage::polled");
                 self.commit(stop)?;
@@ -103,10 +106,10 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Fills the batches until a limit is met, the input pauses or the assignment changes.
     fn collect(&mut self) -> Result<(), LogError> {
         let limits = self.options.step;
-        let at_least = AT_LEAST.min(limits.wait);
+        let apart = APART.min(limits.wait);
         let mut records: usize = self.held.values().map(|held| held.batch.len()).sum();
         let mut bytes: usize = self.held.values().map(|held| held.batch.bytes()).sum();
-        let mut wait = if records == 0 { IDLE } else { at_least };
+        let mut wait = if records == 0 { IDLE } else { Duration::ZERO };
         let mut began = Instant::now();
         // Rebalances are served inside poll: after an aborted step that fills the limits there is one poll all the same.
         let mut first = true;
@@ -135,23 +138,26 @@ impl<'a, S: Stage> Worker<'a, S> {
                 wait = Duration::ZERO;
                 continue;
             }
-            let elapsed = began.elapsed();
-            let enough = if polled { limits.wait } else { at_least };
-            if records == 0 && !polled || elapsed >= enough {
+            let left = if polled {
+                limits.wait.saturating_sub(began.elapsed())
+            } else {
+                whole_ms(apart.saturating_sub(self.step_ended.elapsed()))
+            };
+            if records == 0 && !polled || left.is_zero() {
                 break;
             }
-            wait = if polled { Duration::ZERO } else { at_least.saturating_sub(elapsed) };
+            wait = if polled { Duration::ZERO } else { left };
         }
         Ok(())
     }
 
-    fn follow_changes(&mut self) -> Result<(), LogError> {
+    fn follow_changes(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
         if !self.member.changed() {
             return Ok(());
         }
         for change in self.member.changes() {
             match change {
-                Change::Assigned(partitions) => self.take_up(&partitions)?,
+                Change::Assigned(partitions) => self.take_up(&partitions, stop)?,
                 Change::Revoked(partitions) => self.held.retain(|partition, _| !partitions.contains(partition)),
             }
         }
@@ -159,12 +165,13 @@ impl<'a, S: Stage> Worker<'a, S> {
         Ok(())
     }
 
-    fn take_up(&mut self, partitions: &[u32]) -> Result<(), LogError> {
+    fn take_up(&mut self, partitions: &[u32], stop: &CancellationToken) -> Result<(), LogError> {
         let mut restored = Vec::new();
         if !partitions.is_empty() {
             self.log.check_assigned(self.stage.input(), partitions)?;
             fail_point!("kafka::stage::assigned");
-            restored = self.log.restore(self.stage, self.options, &self.member, &mut self.producer, partitions)?;
+            let (member, producer) = (&self.member, &mut self.producer);
+            restored = self.log.restore(self.stage, self.options, stop, member, producer, partitions)?;
         }
         let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
         self.member.take_up(&positions)?;
@@ -194,7 +201,9 @@ impl<'a, S: Stage> Worker<'a, S> {
         }
         fail_point!("kafka::stage::applied");
         let applied = Instant::now();
-        match self.transact(&next) {
+        let transacted = self.transact(&next);
+        self.step_ended = Instant::now();
+        match transacted {
             Ok(()) => {
                 self.steps.committed(began, applied);
                 if self.aborted.take().is_some() {
@@ -269,4 +278,9 @@ impl<'a, S: Stage> Worker<'a, S> {
             Err((what, error)) => Err(transaction.failed(what, &error)),
         }
     }
+}
+
+/// rdkafka waits out a fraction of a millisecond by asking again and again, and takes a core for it.
+fn whole_ms(wait: Duration) -> Duration {
+    Duration::new(wait.as_secs(), wait.subsec_millis() * 1_000_000)
 }

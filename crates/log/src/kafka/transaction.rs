@@ -22,6 +22,9 @@ use crate::metric::Abort;
 /// given up.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// Between two looks for reports of deliveries.
+const GRAIN: Duration = Duration::from_millis(1);
+
 /// How much longer than it should the sending of offsets may take.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -105,7 +108,7 @@ impl Transaction<'_> {
                         return Err(error);
                     }
                     record = back;
-                    self.producer.poll(Duration::from_millis(1));
+                    self.take_reports();
                 }
             }
         }
@@ -114,12 +117,8 @@ impl Transaction<'_> {
     /// Waits until every record is delivered and nothing is in flight. Besides the order this saves time: librdkafka's own
     /// flush inside the commit comes in grains of 100 ms.
     pub(super) fn drain(&self) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + self.patience;
-        while self.producer.in_flight_count() > 0 {
-            if Instant::now() > deadline {
-                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
-            }
-            self.producer.poll(Duration::from_millis(10));
+        if !self.reported() {
+            return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
         }
         match self.producer.context().failed.lock().expect("no holder of this lock panics").take() {
             None => Ok(()),
@@ -178,11 +177,30 @@ impl Transaction<'_> {
 
     /// Takes the reports of what was aborted, so that they are not the next transaction's.
     fn forget(&self) {
-        let deadline = Instant::now() + self.patience;
-        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
-            self.producer.poll(Duration::from_millis(1));
-        }
+        self.reported();
         self.producer.poll(Duration::ZERO);
+    }
+
+    /// Takes reports until every record has its own; false when that takes too long.
+    fn reported(&self) -> bool {
+        let deadline = Instant::now() + self.patience;
+        while self.producer.in_flight_count() > 0 {
+            if Instant::now() > deadline {
+                return false;
+            }
+            self.take_reports();
+        }
+        true
+    }
+
+    /// Takes some reports, or rests for a moment when there is none. Not within `poll`: that waits for all of its time though
+    /// a report came, and for the last millisecond of it with a busy core.
+    fn take_reports(&self) {
+        let before = self.producer.in_flight_count();
+        self.producer.poll(Duration::ZERO);
+        if self.producer.in_flight_count() == before {
+            std::thread::sleep(GRAIN);
+        }
     }
 }
 

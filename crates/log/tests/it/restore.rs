@@ -16,6 +16,7 @@ on_both_engines!(
     the_input_is_shown_again_in_bounded_batches_up_to_the_position,
     input_that_the_log_no_longer_has_is_not_waited_for,
     a_restore_says_how_far_it_is,
+    a_restore_that_is_told_to_stop_ends_at_once,
 );
 
 /// Keeps the value of each key, forgets it when the value is `-`, and tells what it is given back.
@@ -209,6 +210,23 @@ async fn a_restore_says_how_far_it_is(engine: Engine) {
     let at_work = |status: &Status| matches!(status, Status::Running { partitions } if partitions.contains(&0));
     tokio::time::timeout(PATIENCE, running.status.wait_for(at_work)).await.unwrap().unwrap();
     running.end().await.unwrap();
+}
+
+async fn a_restore_that_is_told_to_stop_ends_at_once(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 0, (0..20_000).map(|n| n.to_string())).await;
+    run(&log, 0, 20_000).await;
+    let (open, gate) = channel();
+    let diary = Diary { back: 20_000, gate: Some(Arc::new(Mutex::new(gate))), ..Diary::default() };
+    let mut running = run_stage(&log, diary.clone(), "diary", "a");
+    // Held up before the first of three batches or more is shown again.
+    let begun = |status: &Status| matches!(status, Status::Restoring { progress, .. } if progress.total >= 20_000);
+    tokio::time::timeout(PATIENCE, running.status.wait_for(begun)).await.unwrap().unwrap();
+    running.stop.cancel();
+    drop(open);
+    running.end().await.unwrap();
+    let again = diary.told.lock().unwrap().again.len();
+    assert!(again <= 8_192, "{again} records");
 }
 
 /// Writes 250 KiB of change for each record, and counts what is loaded.
