@@ -22,7 +22,7 @@ use crate::{Batch, LogError, RunOptions, Stage, Status, Step};
 const IDLE: Duration = Duration::from_millis(200);
 /// From the end of a step to that of collecting the next, while no record waits: a transaction costs the brokers as much as
 /// 2,000 records, and one that begins before the markers of the last are written is sent away for 20 ms by the coordinator.
-const APART: Duration = Duration::from_millis(10);
+const APART: Duration = Duration::from_millis(15);
 
 impl KafkaLog {
     pub(crate) async fn run_stage<S: Stage>(
