@@ -123,7 +123,7 @@ fn cold_start(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
         ring.system.node(name).kill();
     }
     ring.send(UNPACED);
-    let filled = ring.wait_for(seconds(90), |ring| ring.run.oracle.acknowledged() >= BACKLOG);
+    let filled = ring.wait_for(seconds(240), |ring| ring.run.oracle.acknowledged() >= BACKLOG);
     part.sometimes("the backlog stands", u64::from(filled.is_some()));
     ring.send(200);
     ring.pass(seconds(1));

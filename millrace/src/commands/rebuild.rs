@@ -27,12 +27,12 @@ pub(crate) async fn run(options: cli::Rebuild, settings: &Settings) -> anyhow::R
     let source = Source::find(settings, &settings.names()).await?;
     anyhow::ensure!(options.yes || confirmed(store)?, "nothing was done");
     let began = Instant::now();
-    let records = match (source, settings.engine) {
+    let offsets = match (source, settings.engine) {
         (Source::Running(remote), _) => through(&remote, store).await?,
         (Source::Log(log), Engine::Kafka) => by_others(&log, store, settings).await?,
         (Source::Log(log), Engine::Embedded) => by_ourselves(log, settings).await?,
     };
-    say(&format!("{store}: built again from {records} records in {:.1} s", began.elapsed().as_secs_f64()));
+    say(&format!("{store}: built again from {offsets} offsets of the log in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::View;
 
-const BAR: &str = "{elapsed_precise} [{bar:40}] {pos}/{len} records, {per_sec}";
+const BAR: &str = "{elapsed_precise} [{bar:40}] {pos}/{len} offsets, {per_sec}";
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Longer than a projection pauses after a failure, and than a partition takes to go from one process to another.
@@ -49,7 +49,7 @@ pub(crate) async fn standing(log: &Log, view: &View) -> anyhow::Result<Vec<Stand
     Ok(stands.collect())
 }
 
-/// Shows progress until every partition is complete; answers how many records were read. Gives up when nothing has moved
+/// Shows progress until every partition is complete; answers how many offsets were passed. Gives up when nothing has moved
 /// for a minute.
 pub(crate) async fn follow<E>(look: impl AsyncFn() -> Result<Vec<Stands>, E>) -> anyhow::Result<u64>
 where
@@ -70,7 +70,7 @@ where
         }
         if bar.is_hidden() && line.elapsed() >= LINE_EVERY {
             line = Instant::now();
-            eprintln!("{done} of {all} records");
+            eprintln!("{done} of {all} offsets");
         }
         let positions: Vec<Option<u64>> = now.iter().map(|stands| stands.position).collect();
         if positions != before {

@@ -20,6 +20,9 @@ pub(crate) struct Report {
 pub(crate) struct StoreReport {
     /// `redis` or `archive`.
     pub(crate) store: String,
+    /// The first hour that was compared, where the store keeps but the last ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) live_from: Option<String>,
     /// Counts that are as the log has them: one for each hour and partition.
     pub(crate) equal: u64,
     /// Counts that changed whenever they were looked at: nothing can be said of them.
@@ -100,7 +103,8 @@ impl fmt::Display for Report {
 impl fmt::Display for StoreReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { store, equal, moving, different, .. } = self;
-        write!(f, "{store}: {equal} counts are as the log has them, {different} are not")?;
+        let live = self.live_from.as_ref().map(|from| format!(", live hours from {from} on")).unwrap_or_default();
+        write!(f, "{store}{live}: {equal} counts are as the log has them, {different} are not")?;
         if *moving > 0 {
             write!(f, ", {moving} kept changing and were not compared")?;
         }

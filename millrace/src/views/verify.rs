@@ -34,7 +34,9 @@ pub(crate) async fn verify(
     let mut report = Report::default();
     let mut done = 0;
     for view in views {
-        let mut store = StoreReport { store: view.name().into(), ..StoreReport::default() };
+        let first = view.hours(&hours).start;
+        let live_from = (first > hours.start).then(|| first.to_string());
+        let mut store = StoreReport { store: view.name().into(), live_from, ..StoreReport::default() };
         for (partition, &start) in (0..).zip(&starts) {
             // A store that is away is a finding like any other: the next one is compared all the same.
             if let Err(error) = one(log, view, (partition, start), &hours, &mut store).await {
