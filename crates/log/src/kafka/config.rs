@@ -182,7 +182,6 @@ impl KafkaConfig {
         default_to(&mut client, "fetch.wait.max.ms", "100");
         default_to(&mut client, "fetch.error.backoff.ms", "100");
         default_to(&mut client, "queued.max.messages.kbytes", "65536");
-        default_to(&mut client, "queued.min.messages", "100000");
         client
     }
 
@@ -196,6 +195,9 @@ impl KafkaConfig {
         client.set("partition.assignment.strategy", "cooperative-sticky").set("group.protocol", "classic");
         client.set("session.timeout.ms", self.session_timeout_ms.to_string());
         default_to(&mut client, "heartbeat.interval.ms", &HEARTBEAT_MS.to_string());
+        // Of each partition. More is fetched once these are taken, not whenever a record comes in while a step commits: that
+        // costs brokers more than the records do. A fetch brings as many as there are, so that a backlog is read as fast.
+        default_to(&mut client, "queued.min.messages", "10");
         // A restore must be done within it, see `max_poll_interval`. A process that hangs is noticed by its session.
         default_to(&mut client, "max.poll.interval.ms", &MAX_POLL_INTERVAL_MS.to_string());
         client.set("enable.partition.eof", "true");
