@@ -55,17 +55,37 @@ pub(crate) struct Ring {
     load: Option<Load>,
 }
 
-/// Runs the rows of an engine that are asked for.
-pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
-    let rows: Vec<&Scenario> = match engine {
+fn rows(engine: Engine) -> Vec<&'static Scenario> {
+    match engine {
         Engine::Embedded => embedded::ROWS.iter().collect(),
         Engine::Kafka => [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS]
             .iter()
             .flat_map(|rows| rows.iter())
             .collect(),
-    };
+    }
+}
+
+/// One row on a system of its own.
+///
+/// # Errors
+/// Why it could not be begun.
+pub fn row(engine: Engine, row: &str, options: &Options) -> Result<Part, String> {
+    let found = rows(engine).into_iter().find(|scenario| scenario.row == row);
+    let scenario = found.ok_or_else(|| format!("there is no row {row} of {engine}"))?;
+    Ok(scenario.start(engine, options)?.play(&format!("{engine} row {row}"), scenario.what, scenario.play))
+}
+
+impl Scenario {
+    fn start(&self, engine: Engine, options: &Options) -> Result<Ring, String> {
+        let (setup, users, hot) = self.own.map_or_else(|| (Setup::new(engine), USERS, 0), |own| own());
+        Ring::start(&setup, options, users, hot)
+    }
+}
+
+/// Runs the rows of an engine that are asked for.
+pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
     let mut shared: Option<Ring> = None;
-    for scenario in rows.into_iter().filter(|scenario| options.wants(scenario.row)) {
+    for scenario in rows(engine).into_iter().filter(|scenario| options.wants(scenario.row)) {
         let name = format!("{engine} row {}", scenario.row);
         if scenario.fail_points && !options.fail_points {
             let mut part = Part::new(&name, scenario.what);
@@ -73,14 +93,8 @@ pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
             take(part);
             continue;
         }
-        let ring = match scenario.own {
-            Some(own) => {
-                let (setup, users, hot) = own();
-                Ring::start(&setup, options, users, hot)
-            }
-            None => shared.take().map_or_else(|| Ring::start(&Setup::new(engine), options, USERS, 0), Ok),
-        };
-        let mut ring = match ring {
+        let kept = if scenario.own.is_none() { shared.take() } else { None };
+        let mut ring = match kept.map_or_else(|| scenario.start(engine, options), Ok) {
             Ok(ring) => ring,
             Err(why) => {
                 take(failed(&name, why));

@@ -1,5 +1,7 @@
 //! Rows 18 to 21: Redis lost, emptied, failed over, and refusing.
 
+use std::collections::BTreeMap;
+
 use millrace_testkit::{Link, Redis};
 
 use super::{Ring, Scenario, seconds};
@@ -41,6 +43,14 @@ pub(super) const ROWS: &[Scenario] = &[
         fail_points: false,
         own: None,
         play: refusals,
+    },
+    Scenario {
+        row: "reads",
+        what: "Redis, then PostgreSQL killed for 4 s under reads of live hours: every answer has numbers. Both killed: numbers \
+               from memory or 503 with Retry-After, and no waiting.",
+        fail_points: false,
+        own: None,
+        play: killed_in_turn,
     },
 ];
 
@@ -159,6 +169,74 @@ fn refusals(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
     redis_do(&url, &["DEL", &key])?;
     moves(ring, part, "WRONGTYPE");
     Ok(())
+}
+
+fn killed_in_turn(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+    ring.send(500);
+    // Something to lose in each hour that is read.
+    let hours = [ring.run.shape.base_hour, ring.run.shape.base_hour - 1, ring.run.shape.base_hour - 5];
+    let shown = ring.wait_for(seconds(30), |ring| hours.iter().all(|&hour| read(ring, hour) == Read::Numbers));
+    part.must(shown.is_some(), "every live hour is shown");
+    for (store, kill) in [("Redis", Fault::RedisKill), ("PostgreSQL", Fault::PostgresKill)] {
+        kill.inject(&mut ring.system)?;
+        let reads = reads(ring, &hours);
+        part.must(
+            reads.keys().eq([&Read::Numbers]),
+            format!("{store} away: every answer has numbers; it was {reads:?}"),
+        );
+        kill.mend(&mut ring.system)?;
+        // Its breaker has closed, and what it missed is written.
+        ring.pass(seconds(3));
+    }
+    for kill in [Fault::RedisKill, Fault::PostgresKill] {
+        kill.inject(&mut ring.system)?;
+    }
+    let both = reads(ring, &hours);
+    let others = both.keys().filter(|read| !matches!(read, Read::Numbers | Read::Later)).count();
+    part.must(others == 0, format!("both away: numbers or 503 with Retry-After; it was {both:?}"));
+    part.sometimes("503 with Retry-After while both are away", both.get(&Read::Later).copied().unwrap_or(0));
+    for kill in [Fault::RedisKill, Fault::PostgresKill] {
+        kill.mend(&mut ring.system)?;
+    }
+    let back = ring.wait_for(seconds(30), |ring| hours.iter().all(|&hour| read(ring, hour) == Read::Numbers));
+    part.must(back.is_some(), "numbers again once both are back");
+    Ok(())
+}
+
+/// An answer to a read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Read {
+    /// 200 with the three numbers, none of them of an empty hour.
+    Numbers,
+    /// 503 with Retry-After.
+    Later,
+    /// Anything else.
+    Other(String),
+}
+
+fn read(ring: &Ring, hour: u64) -> Read {
+    let Some(&address) = ring.system.queries().first() else { return Read::Other("no query service".to_owned()) };
+    match millrace_testkit::http_get(address, &crate::watcher::target(hour)) {
+        Ok(answer) if answer.status == 200 => match crate::watcher::counts(&answer) {
+            Some(counts) if counts.users > 0 => Read::Numbers,
+            _ => Read::Other(answer.body),
+        },
+        Ok(answer) if answer.status == 503 && answer.header("retry-after").is_some() => Read::Later,
+        Ok(answer) => Read::Other(answer.status.to_string()),
+        Err(error) => Read::Other(error.to_string()),
+    }
+}
+
+/// Reads these hours for 4 s; how often each answer came.
+fn reads(ring: &mut Ring, hours: &[u64]) -> BTreeMap<Read, u64> {
+    let mut reads = BTreeMap::new();
+    ring.wait_for(seconds(4), |ring| {
+        for &hour in hours {
+            *reads.entry(read(ring, hour)).or_default() += 1;
+        }
+        false
+    });
+    reads
 }
 
 /// Redis itself moves on: its script runs again.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use millrace_faults::controls;
 use millrace_faults::load::Pace;
 use millrace_faults::random::{Random, random};
 use millrace_faults::report::Part;
 use millrace_faults::run::{Options, has_fail_points};
 use millrace_faults::system::{Engine, Setup};
+use millrace_faults::{controls, scenarios};
 use millrace_testkit::not_run;
 
 const SEED: u64 = 11;
@@ -17,6 +17,10 @@ fn run(engine: Engine, instances: usize) -> Result<Part, String> {
     let setup = Setup { instances, ..Setup::new(engine) };
     let pace = Pace { rate: 500, ..Pace::default() };
     random("a short random run", &Random { setup, seed: SEED, length: LENGTH, pace, fail_points: has_fail_points() })
+}
+
+fn options(engine: Engine) -> Options {
+    Options { seed: SEED, engines: vec![engine], length: LENGTH, only: Vec::new(), fail_points: has_fail_points() }
 }
 
 fn assert_green(part: &Part) {
@@ -36,14 +40,18 @@ fn a_short_random_run_on_kafka_changes_no_count() {
     }
 }
 
+/// FLUSHALL under load, then each store killed in turn and both: what readers see.
+#[test]
+fn readers_see_no_number_fall_and_get_answers_as_long_as_one_store_is_there() {
+    for row in ["19", "reads"] {
+        match scenarios::row(Engine::Kafka, row, &options(Engine::Kafka)) {
+            Ok(part) => assert_green(&part),
+            Err(why) => return not_run("reads without stores", "Apache Kafka, Redis and PostgreSQL", &why),
+        }
+    }
+}
+
 #[test]
 fn an_answer_before_the_log_has_it_is_found() {
-    let options = Options {
-        seed: SEED,
-        engines: vec![Engine::Embedded],
-        length: LENGTH,
-        only: Vec::new(),
-        fail_points: has_fail_points(),
-    };
-    assert_green(&controls::named(Engine::Embedded, &options, "answer-early").unwrap());
+    assert_green(&controls::named(Engine::Embedded, &options(Engine::Embedded), "answer-early").unwrap());
 }
