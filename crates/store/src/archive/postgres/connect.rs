@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgPool};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -15,6 +15,8 @@ use crate::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
+/// After this long without use a connection is tried before it is used.
+const RESTED: Duration = Duration::from_secs(1);
 /// Longest wait for another process that migrates, and longest migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -26,7 +28,16 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<PgPool, StoreError> {
     let limits = [("statement_timeout", config.statement_timeout_ms), ("lock_timeout", config.lock_timeout_ms)];
     // A worker that stopped in the middle of a transaction must not hold its locks for ever.
     let limits = limits.into_iter().chain([("idle_in_transaction_session_timeout", config.statement_timeout_ms)]);
+    // A connection that rested may be to a server that is gone; asking one in use whether it is would double the round trips.
     let pool = PgPoolOptions::new().max_connections(config.connections).acquire_timeout(config.acquire_timeout());
+    let pool = pool.test_before_acquire(false).before_acquire(|connection, meta| {
+        Box::pin(async move {
+            if meta.idle_for >= RESTED {
+                connection.ping().await?;
+            }
+            Ok(true)
+        })
+    });
     Ok(pool.connect_lazy_with(options(config)?.options(limits)))
 }
 
