@@ -1,6 +1,11 @@
 # shellcheck shell=bash
 # From POST to visible GET, while BENCH_RATE events a second come in.
 
+visible_for() {
+  "$HELPER" visible "127.0.0.1:$COMMAND" "127.0.0.1:$QUERY" --rate "$BENCH_RATE" --seconds "$1" ||
+    fail "visibility could not be measured"
+}
+
 measure_visible() {
   local engine seconds
   # Of single events a second shows some dozens; a 99th percentile wants a few hundred.
@@ -10,11 +15,9 @@ measure_visible() {
     if [ "$engine" = kafka ]; then
       # A broker is compiled for what it does: here for transactions of a load like this one.
       say "    warming broker and services up: 20 s"
-      "$HELPER" visible "127.0.0.1:$COMMAND" "127.0.0.1:$QUERY" --rate "$BENCH_RATE" --seconds 20 >/dev/null ||
-        fail "visibility on $engine could not be measured"
+      visible_for 20 >/dev/null
     fi
-    "$HELPER" visible "127.0.0.1:$COMMAND" "127.0.0.1:$QUERY" --rate "$BENCH_RATE" --seconds "$seconds" \
-      >"$DATA/visible-$engine" || fail "visibility on $engine could not be measured"
+    visible_for "$seconds" >"$DATA/visible-$engine"
     end "visible$engine"
     say "    $engine: $(tr '\n' ' ' <"$DATA/visible-$engine")"
   done

@@ -134,11 +134,6 @@ impl Tiers {
         }
     }
 
-    /// Whether an hour would be live, were there a Redis; without one it is read anew as it is from Redis.
-    fn recent(&self, hour: Hour, current: Hour) -> bool {
-        self.reads.live.is_none() && (current.plus(-i64::from(self.reads.live_hours))..current).contains(&hour)
-    }
-
     /// Whether an hour is outside those that have counts, and as of when that is known. Looked up once in a while, so that
     /// hours nobody has ever counted cost the archive nothing.
     async fn outside(&self, hour: Hour) -> Option<i64> {
@@ -165,11 +160,12 @@ impl Tiers {
 impl Hours for Tiers {
     fn read(&self, hour: Hour, current: Hour) -> BoxFuture<'_, Result<Known, Missed>> {
         async move {
+            let recent = (current.plus(-i64::from(self.reads.live_hours))..=current).contains(&hour);
             match &self.reads.live {
-                Some(live) if (self.first_live(current)..=current).contains(&hour) && live.covers(hour) => {
-                    self.live(live, hour, current).await
-                }
-                _ if hour == current || self.recent(hour, current) => self.archived(hour, current).await,
+                Some(live) if recent && live.covers(hour) => self.live(live, hour, current).await,
+                // Without a Redis they are read anew as they are from one.
+                None if recent => self.archived(hour, current).await,
+                _ if hour == current => self.archived(hour, current).await,
                 _ => self.older(hour, current).await,
             }
         }

@@ -80,6 +80,10 @@ fn stores_are_compared_while_they_move_and_every_difference_is_named() {
     let (fine, _) = report(&cluster);
     assert!(fine["stores"].as_array().unwrap().iter().all(|store| store["equal"].as_u64().unwrap() > 24), "{fine}");
 
+    // Redis has the live hours only, and the report says so.
+    let from = |store: usize| &fine["stores"][store]["live_from"];
+    assert!(from(0).is_string() && from(1).is_null(), "{fine}");
+
     // A count that was tampered with.
     tamper(&cluster);
     let (found, right) = report(&cluster);

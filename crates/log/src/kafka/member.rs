@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -14,6 +14,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
+use super::bounded::bounded;
 use super::unavailable;
 use crate::{LogError, Record};
 
@@ -116,8 +117,8 @@ pub(super) struct Member {
     topic: String,
 }
 
-/// A consumer that takes its time to leave the group, and no more than that. librdkafka waits for an answer to whatever is
-/// under way, as long as nobody gives one; what is left is then left to a thread of its own, and to the group's time-outs.
+/// A consumer that takes its time to leave the group, and no more than that: librdkafka waits for an answer to whatever is
+/// under way. What is not said by then is left to the group's time-outs.
 struct Leaving(Option<BaseConsumer<Notes>>);
 
 impl Deref for Leaving {
@@ -131,13 +132,7 @@ impl Deref for Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         let consumer = self.0.take();
-        let (gone, left) = mpsc::sync_channel(1);
-        let leave = move || {
-            drop(consumer);
-            let _ = gone.send(());
-        };
-        let thread = std::thread::Builder::new().name("kafka-leave".into()).spawn(leave);
-        if thread.is_err() || left.recv_timeout(LEAVE).is_err() {
+        if bounded("kafka-leave", LEAVE, || drop(consumer)).is_none() {
             tracing::warn!("the group did not hear that this member left: it notices when the session is over");
         }
     }

@@ -40,6 +40,17 @@ impl Mock {
     fn open(&self) -> KafkaLog {
         KafkaLog::open(self.config.clone(), self.names.clone()).unwrap()
     }
+
+    /// The one member of this group, to which everything is dealt.
+    fn member(&self, group: &str) -> Member {
+        let config = self.config.member(&self.names.group(group), "one", 0);
+        let member = Member::join(&config, &self.names.topic(&Topic::EVENTS)).unwrap();
+        until("it is a member", || {
+            member.poll(Duration::from_millis(10), |_| {}).unwrap();
+            member.changed()
+        });
+        member
+    }
 }
 
 async fn append(log: &KafkaLog) -> Outcome {
@@ -204,12 +215,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
         (Key::EndTxn, RD_KAFKA_RESP_ERR_UNKNOWN, Abortable),
     ];
     let mock = mock();
-    let group = mock.names.group("group");
-    let member = Member::join(&mock.config.member(&group, "one", 0), &mock.names.topic(&Topic::EVENTS)).unwrap();
-    until("it is a member", || {
-        member.poll(Duration::from_millis(10), |_| {}).unwrap();
-        member.changed()
-    });
+    let member = mock.member("group");
     let mut wrong = Vec::new();
     for (number, &(key, code, expected)) in table.iter().enumerate() {
         let id = format!("mocked-{number}");
@@ -273,13 +279,11 @@ async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
     });
     refused(error, "reader");
     mock.cluster.clear_request_errors(Key::Fetch);
-    let group = mock.names.group("gone");
-    let member = Member::join(&mock.config.member(&group, "one", 0), &mock.names.topic(&Topic::EVENTS)).unwrap();
+    let member = mock.member("gone");
     let poll = |seen: &mut u64| {
         member.poll(Duration::from_millis(50), |event| *seen += u64::from(matches!(event, Event::Record(..))))
     };
     let mut seen = 0;
-    until("it is a member", || poll(&mut seen).is_ok() && member.changed());
     mock.cluster.request_errors(Key::Fetch, &[RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE]);
     member.take_up(&[(0, 1)]).unwrap();
     let mut error = None;
@@ -294,12 +298,7 @@ async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
 #[test]
 fn a_member_that_nobody_hears_leaves_all_the_same() {
     let mock = mock();
-    let group = mock.names.group("leaving");
-    let member = Member::join(&mock.config.member(&group, "one", 0), &mock.names.topic(&Topic::EVENTS)).unwrap();
-    until("it is a member", || {
-        member.poll(Duration::from_millis(10), |_| {}).unwrap();
-        member.changed()
-    });
+    let member = mock.member("leaving");
     member.take_up(&[(0, 0)]).unwrap();
     // Brokers that take every request and answer none.
     for broker in 1..=3 {

@@ -5,6 +5,7 @@
 
 mod admin;
 mod append;
+mod bounded;
 mod config;
 mod member;
 #[cfg(test)]

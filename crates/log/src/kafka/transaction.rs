@@ -1,6 +1,6 @@
 //! A transaction as a value: open, it borrows the producer for itself; committing or aborting consumes it.
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
@@ -13,6 +13,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::util::Timeout;
 
+use super::bounded::bounded;
 use super::member::Member;
 use super::{KafkaConfig, unavailable};
 use crate::LogError;
@@ -133,16 +134,10 @@ impl Transaction<'_> {
         let metadata = metadata.ok_or(KafkaError::Canceled)?;
         // librdkafka does not keep to its time-out here: with the group's coordinator dead it was seen to wait for minutes, until
         // some broker's state changed. So it waits elsewhere, and what comes too late is left to its fate with the producer.
-        let (done, answer) = mpsc::sync_channel(1);
         let (producer, offsets, patience) = (self.producer.clone(), offsets.clone(), self.patience);
-        let send = move || {
-            let sent = retrying(patience, || producer.send_offsets_to_transaction(&offsets, &metadata, patience));
-            drop(producer);
-            let _ = done.send(sent);
-        };
-        let thread = std::thread::Builder::new().name("kafka-offsets".into()).spawn(send);
+        let send = move || retrying(patience, || producer.send_offsets_to_transaction(&offsets, &metadata, patience));
         let late = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
-        if thread.is_err() { Err(late) } else { answer.recv_timeout(patience + LATE).unwrap_or(Err(late)) }
+        bounded("kafka-offsets", patience + LATE, send).unwrap_or(Err(late))
     }
 
     pub(super) fn commit(self) -> Result<(), Failed> {
