@@ -13,9 +13,8 @@ use millrace_testkit::not_run;
 const SEED: u64 = 11;
 const LENGTH: Duration = Duration::from_secs(15);
 
-fn run(engine: Engine, instances: usize) -> Result<Part, String> {
-    // Without names, as by default; docs/faults.md, "Not mended", says what one with a name can meet.
-    let setup = Setup { instances, named: false, ..Setup::new(engine) };
+fn run(engine: Engine, instances: usize, named: bool) -> Result<Part, String> {
+    let setup = Setup { instances, named, ..Setup::new(engine) };
     let pace = Pace { rate: 500, ..Pace::default() };
     random("a short random run", &Random { setup, seed: SEED, length: LENGTH, pace, fail_points: has_fail_points() })
 }
@@ -30,14 +29,16 @@ fn assert_green(part: &Part) {
 
 #[test]
 fn a_short_random_run_on_the_embedded_engine_changes_no_count() {
-    assert_green(&run(Engine::Embedded, 1).unwrap());
+    assert_green(&run(Engine::Embedded, 1, false).unwrap());
 }
 
 #[test]
 fn a_short_random_run_on_kafka_changes_no_count() {
-    match run(Engine::Kafka, 2) {
-        Ok(part) => assert_green(&part),
-        Err(why) => not_run("a short random run on Kafka", "Apache Kafka, Redis and PostgreSQL", &why),
+    for named in [false, true] {
+        match run(Engine::Kafka, 2, named) {
+            Ok(part) => assert_green(&part),
+            Err(why) => return not_run("a short random run on Kafka", "Apache Kafka, Redis and PostgreSQL", &why),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::bounded::bounded;
+use super::hole::Watch;
 use super::unavailable;
 use crate::{LogError, Record};
 
@@ -115,6 +116,7 @@ fn partitions(list: &TopicPartitionList) -> Vec<u32> {
 pub(super) struct Member {
     consumer: Leaving,
     topic: String,
+    watch: Option<Watch>,
 }
 
 /// A consumer that takes its time to leave the group, and no more than that: librdkafka waits for an answer to whatever is
@@ -143,11 +145,20 @@ impl Member {
         let consumer = BaseConsumer::from_config_and_context(config, Notes::default())
             .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
         consumer.subscribe(&[topic]).map_err(unavailable("subscribe"))?;
-        Ok(Self { consumer: Leaving(Some(consumer)), topic: topic.to_owned() })
+        Ok(Self { consumer: Leaving(Some(consumer)), topic: topic.to_owned(), watch: Watch::start(config, topic)? })
+    }
+
+    /// Leaves the group, also when it has a name, and joins it again: what it held is revoked first.
+    fn join_again(&self) -> Result<(), LogError> {
+        self.consumer.unsubscribe();
+        self.consumer.subscribe(&[&self.topic]).map_err(unavailable("subscribe"))
     }
 
     /// Waits for the next event, at most `wait`, and hands it to `take`. False when there was none.
     pub(super) fn poll(&self, wait: Duration, take: impl FnOnce(Event<'_>)) -> Result<bool, LogError> {
+        if self.watch.as_ref().is_some_and(Watch::found) {
+            self.join_again()?;
+        }
         match self.consumer.poll(wait) {
             None => Ok(false),
             Some(Ok(message)) => {

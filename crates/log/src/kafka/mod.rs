@@ -7,6 +7,7 @@ mod admin;
 mod append;
 mod bounded;
 mod config;
+mod hole;
 mod member;
 #[cfg(test)]
 mod mocked;

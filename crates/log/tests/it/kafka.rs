@@ -1,17 +1,20 @@
 //! What only Kafka has: transactions of others, zombies, rebalances, brokers that go away.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millrace_contracts::Topic;
 use millrace_log::{LogError, NewRecord, Outcome, Refusal, Status};
 use millrace_testkit::Kafka;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::child::{self, Then};
-use crate::harness::{Engine, PARTITIONS, PATIENCE, append, read_all, run_stage, until};
+use crate::harness::{Engine, PARTITIONS, PATIENCE, Running, append, read_all, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 
 fn brokers(engine: &Engine) -> &str {
@@ -187,12 +190,67 @@ async fn a_member_without_a_name_of_its_own_leaves_its_partitions_to_others() {
     second.end().await.unwrap();
 }
 
+/// Another client's member, stalled in giving partitions up: it lets go of nothing and does not join again.
+#[derive(Default)]
+struct StalledInGivingUp(AtomicBool);
+
+impl ClientContext for StalledInGivingUp {}
+
+impl ConsumerContext for StalledInGivingUp {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            consumer.incremental_assign(list).unwrap();
+        } else {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The group hands it what its predecessor was to keep, without a rebalance.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_back_under_its_name_leaves_no_partition_to_nobody() {
+    let Some(engine) = Engine::kafka("holes") else { return };
+    let mut unnamed = engine.clone();
+    let Engine::Kafka { config, .. } = &mut unnamed else { unreachable!() };
+    config.static_members = false;
+    let log = engine.open().await;
+    let dying: BaseConsumer<StalledInGivingUp> = ClientConfig::new()
+        .set("bootstrap.servers", brokers(&engine))
+        .set("group.id", engine.names().group("numbering"))
+        .set("group.instance.id", "a-0")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .create_with_context(StalledInGivingUp::default())
+        .unwrap();
+    dying.subscribe(&[&engine.names().topic(&Topic::EVENTS)]).unwrap();
+    let polled = || _ = dying.poll(Duration::from_millis(10));
+    let holds_all = || dying.assignment().unwrap().count() == PARTITIONS as usize;
+    until("it holds all", || async {
+        polled();
+        holds_all()
+    })
+    .await;
+    let other = run_stage(&unnamed.open().await, Numbering, "numbering", "b");
+    until("it is to give some up", || async {
+        polled();
+        dying.context().0.load(Ordering::Acquire)
+    })
+    .await;
+    let back = run_stage(&log, Numbering, "numbering", "a");
+    let held = |running: &Running| match &*running.status.borrow() {
+        Status::Running { partitions } => partitions.len(),
+        _ => 0,
+    };
+    until("all are held", || async { held(&other) + held(&back) == PARTITIONS as usize }).await;
+    other.end().await.unwrap();
+    back.end().await.unwrap();
+}
+
 /// Has the brokers drop the first records of partition 0 of the events; the embedded engine drops by itself.
 pub(crate) async fn drop_below(engine: &Engine, offset: i64) {
     let Engine::Kafka { config, .. } = engine else { return };
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &config.brokers).create().unwrap();
-    let mut before = rdkafka::TopicPartitionList::new();
+    let mut before = TopicPartitionList::new();
     let topic = engine.names().topic(&Topic::EVENTS);
     before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(offset)).unwrap();
     admin.delete_records(&before, &AdminOptions::new()).await.unwrap();
