@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use millrace_contracts::{Next, Topic};
 use millrace_log::{LogError, Sink, SinkError, SinkStep, Status, Written};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Engine, append, options, until};
+use crate::harness::{Engine, PATIENCE, append, options, until};
 use crate::on_both_engines;
 
 on_both_engines!(
@@ -104,6 +106,34 @@ async fn a_sink_gets_everything_once_and_hears_that_it_is_caught_up(engine: Engi
     until("it goes on", || async { sink.0.lock().unwrap().keys[&0].len() == 1_700 }).await;
     end(running).await.unwrap();
     assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(0..1_700));
+}
+
+/// They decide nothing, but are what Kafka's tools show as lag.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_group_is_told_how_far_its_sink_is() {
+    let Some(engine) = Engine::kafka("offsets of a sink") else { return };
+    let Engine::Kafka { config, .. } = &engine else { unreachable!() };
+    let log = engine.open().await;
+    let group: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &config.brokers)
+        .set("group.id", engine.names().group("sinking"))
+        .create()
+        .unwrap();
+    let topic = engine.names().topic(&Topic::EVENTS);
+    let told = || {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&topic, 0);
+        let list = group.committed_offsets(list, PATIENCE).unwrap();
+        list.find_partition(&topic, 0).unwrap().offset()
+    };
+    append(&log, 0, numbers(0..10)).await;
+    let sink = Shared::default();
+    let running = start(&log, &sink);
+    until("it is told under way", || async { told() == Offset::Offset(10) }).await;
+    append(&log, 0, numbers(10..15)).await;
+    until("the rest is written", || async { sink.0.lock().unwrap().positions[&0] == 15 }).await;
+    end(running).await.unwrap();
+    assert_eq!(told(), Offset::Offset(15), "told at the end");
 }
 
 async fn a_sink_that_stands_elsewhere_is_followed(engine: Engine) {
