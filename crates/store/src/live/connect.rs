@@ -11,14 +11,14 @@ use crate::StoreError;
 /// The oldest version that knows `SET .. PXAT`.
 const OLDEST: (u32, u32) = (6, 2);
 
-/// One multiplexed connection that connects, and connects again, by itself. While the server is away, commands fail soon.
+/// One multiplexed connection that connects, and connects again, by itself. While the server is away, commands fail at once:
+/// whoever reads has another store to ask, and whoever writes pauses by itself.
 pub(super) fn open(config: &RedisConfig) -> Result<ConnectionManager, StoreError> {
     let client = Client::open(config.url.expose()).map_err(|error| classify(&error))?;
     let manager = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(config.connect_timeout()))
         .set_response_timeout(Some(config.response_timeout()))
-        .set_number_of_retries(1)
-        .set_max_delay(config.connect_timeout());
+        .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(client, manager).map_err(|error| classify(&error))
 }
 
