@@ -14,8 +14,8 @@ measure_visible() {
     start_up "visible$engine" "$engine"
     if [ "$engine" = kafka ]; then
       # A broker is compiled for what it does: here for transactions of a load like this one.
-      say "    warming broker and services up: 20 s"
-      visible_for 20 >/dev/null
+      say "    warming broker and services up: 40 s"
+      visible_for 40 >/dev/null
     fi
     visible_for "$seconds" >"$DATA/visible-$engine"
     end "visible$engine"

@@ -12,6 +12,7 @@ mod inspect;
 mod load;
 mod settings;
 mod start;
+mod threads;
 mod views;
 
 use std::process::ExitCode;

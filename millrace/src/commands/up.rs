@@ -10,6 +10,7 @@ use millrace_service::http::reserve;
 
 use crate::inspect;
 use crate::start::Start;
+use crate::threads::Threads;
 use crate::views::{self, View};
 
 /// Runs everything until a signal comes.
@@ -42,15 +43,11 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let instance = settings.instance(settings.command.admin);
     let names = start.names.clone();
     let processor = settings.processor();
-    let run = millrace_command::run(
-        settings.command,
-        command_listener.listen()?,
-        log.clone(),
-        names.clone(),
-        health.clone(),
-        stop.clone(),
-    );
-    start.supervisor.spawn("command", run);
+    let intake = Threads::new("command")?;
+    let listener = intake.enter(|| command_listener.listen())?;
+    let run =
+        millrace_command::run(settings.command, listener, log.clone(), names.clone(), health.clone(), stop.clone());
+    start.supervisor.spawn("command", intake.run(run));
     let run = millrace_processor::run(processor, log.clone(), instance.clone(), health.clone(), stop.clone());
     start.supervisor.spawn("processor", run);
     let views = Views { live: live.clone(), archive: archive.clone() };
