@@ -244,32 +244,13 @@ impl Member {
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = u32>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, partition.cast_signed());
-        }
-        list
+        list(&self.topic, partitions)
     }
 
     /// The group's committed offsets, once no transaction that could still change them is open: `None` where there is
     /// none. (KIP-447; librdkafka asks for stable offsets when the isolation level is `read_committed`.)
     pub(super) fn committed(&self, partitions: &[u32], within: Duration) -> Result<Vec<Option<u64>>, LogError> {
-        let deadline = Instant::now() + within;
-        loop {
-            match self.consumer.committed_offsets(self.list(partitions.iter().copied()), ANSWER) {
-                // The call succeeds as a whole while a partition could not be looked up.
-                Ok(list) if list.elements().iter().all(|element| element.error().is_ok()) => {
-                    let offset_of = |&partition: &u32| {
-                        let element = list.find_partition(&self.topic, partition.cast_signed())?;
-                        element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok())
-                    };
-                    return Ok(partitions.iter().map(offset_of).collect());
-                }
-                Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(AGAIN),
-                Ok(_) => return Err(LogError::Unavailable("committed offsets: not known for every partition".into())),
-                Err(error) => return Err(unavailable("committed offsets")(error)),
-            }
-        }
+        committed(&self.consumer, &self.topic, partitions, within)
     }
 
     /// Offsets as a list, for a transaction or a commit.
@@ -286,6 +267,40 @@ impl Member {
     pub(super) fn consumer(&self) -> &BaseConsumer<Notes> {
         &self.consumer
     }
+}
+
+/// The offsets that the consumer's group committed, where it committed any: as its isolation level says, all of them settled,
+/// or those before a transaction that is open.
+pub(super) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[u32],
+    within: Duration,
+) -> Result<Vec<Option<u64>>, LogError> {
+    let deadline = Instant::now() + within;
+    loop {
+        match consumer.committed_offsets(list(topic, partitions.iter().copied()), ANSWER) {
+            // The call succeeds as a whole while a partition could not be looked up.
+            Ok(list) if list.elements().iter().all(|element| element.error().is_ok()) => {
+                let offset_of = |&partition: &u32| {
+                    let element = list.find_partition(topic, partition.cast_signed())?;
+                    element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok())
+                };
+                return Ok(partitions.iter().map(offset_of).collect());
+            }
+            Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(AGAIN),
+            Ok(_) => return Err(LogError::Unavailable("committed offsets: not known for every partition".into())),
+            Err(error) => return Err(unavailable("committed offsets")(error)),
+        }
+    }
+}
+
+fn list(topic: &str, partitions: impl IntoIterator<Item = u32>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition.cast_signed());
+    }
+    list
 }
 
 /// What an error of polling means: nothing to do (librdkafka is at it already), or a new start.

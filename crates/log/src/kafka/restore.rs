@@ -19,11 +19,13 @@ use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use millrace_contracts::{Marker, Position, StateKey};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::BaseConsumer;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::KafkaLog;
-use super::member::Member;
+use super::member::{Member, Notes, committed};
 use super::transaction::{Failed, Transaction, Transactional};
 use super::unavailable;
 use crate::fault::sabotaged;
@@ -75,10 +77,17 @@ impl KafkaLog {
     ) -> Result<Vec<Restored<S>>, LogError> {
         let patience = PATIENCE + Duration::from_millis(self.0.config.transaction_timeout_ms.into());
         let mut restoring = Restoring::begin(options, stop, partitions, self.0.config.max_poll_interval());
-        let committed = self.committed(member, producer, partitions, patience)?;
+        let time_out = Duration::from_millis(self.0.config.transaction_timeout_ms.into());
+        let committed = member.committed(partitions, time_out + SETTLING);
         let nonce = uuid::Uuid::new_v4().to_string();
         let mut search = Search::begin(self, stage, partitions, &nonce, patience, &mut restoring)?;
         search.read(&mut restoring, |found| found.caught_up)?;
+        let committed = if let Ok(committed) = committed {
+            committed
+        } else {
+            let positions: Vec<_> = partitions.iter().map(|one| (*one, search.found[one].position)).collect();
+            self.settle(options, member, producer, self.full_name(stage.input()), &positions, patience)?
+        };
         // Outputs left open are the next step's to end: if their transaction was aborted, its records are now written again and
         // stand behind; if not, they must not be lost.
         let both = partitions.iter().copied().zip(&committed);
@@ -105,26 +114,41 @@ impl KafkaLog {
         Ok(restored)
     }
 
-    /// The committed offsets, once they are settled. Those of a transaction whose marker was never written never are: after
-    /// its time-out they are aborted.
-    fn committed(
+    /// Ends the transaction whose marker was never written to the group's offsets: they stay open past its time-out. If the
+    /// state contains more than the offsets before it, it was committed, else it is aborted. The offsets as they are then.
+    fn settle(
         &self,
+        options: &RunOptions,
         member: &Member,
         producer: &mut Transactional,
-        partitions: &[u32],
+        input: &str,
+        positions: &[(u32, Option<u64>)],
         patience: Duration,
     ) -> Result<Vec<Option<u64>>, LogError> {
-        let time_out = Duration::from_millis(self.0.config.transaction_timeout_ms.into());
-        if let Ok(committed) = member.committed(partitions, time_out + SETTLING) {
-            return Ok(committed);
-        }
-        let none = member.offsets(partitions.iter().map(|&partition| (partition, 0)));
+        let partitions: Vec<u32> = positions.iter().map(|&(partition, _)| partition).collect();
+        let before = self.committed_before(&self.0.names.group(&options.role), input, &partitions)?;
+        let contained = positions.iter().zip(before).filter(|((_, position), before)| position > before);
+        let contained: Vec<(u32, u64)> =
+            contained.filter_map(|(&(partition, position), _)| Some((partition, position?))).collect();
+        let commit = !contained.is_empty();
+        tracing::warn!(role = options.role, ?partitions, commit, "offsets were left open by a broker: ending them");
+        let offsets = if commit { contained } else { partitions.iter().map(|&partition| (partition, 0)).collect() };
         let transaction = producer.begin().map_err(lost)?;
-        match transaction.offsets(member, &none) {
+        match transaction.offsets(member, &member.offsets(offsets)) {
+            Ok(()) if commit => transaction.commit().map_err(lost)?,
             Ok(()) => transaction.abort().map_err(unavailable("abort"))?,
             Err(error) => return Err(lost(transaction.failed(Abort::Offsets, &error))),
         }
-        member.committed(partitions, patience)
+        member.committed(&partitions, patience)
+    }
+
+    /// The group's offsets before any transaction that is open.
+    fn committed_before(&self, group: &str, topic: &str, partitions: &[u32]) -> Result<Vec<Option<u64>>, LogError> {
+        let mut config = self.0.config.reader(group);
+        config.set("isolation.level", "read_uncommitted");
+        let consumer: BaseConsumer<Notes> = BaseConsumer::from_config_and_context(&config, Notes::default())
+            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
+        committed(&consumer, topic, partitions, SETTLING)
     }
 
     /// A transaction with a marker in each of these partitions of the changes, delivered; without a value it is a tombstone.

@@ -8,6 +8,7 @@ mod child;
 mod crash;
 mod harness;
 mod kafka;
+mod left_open;
 mod metrics;
 mod numbering;
 mod positions;

@@ -1,0 +1,116 @@
+//! Offsets that a broker left open in the group when it should have ended them (KAFKA-20734), and what a restore makes of
+//! them. A broker that takes offsets without asking whether their transaction is open leaves them so to order.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use millrace_contracts::{Position, StateKey, Topic};
+use millrace_testkit::{Kafka, not_run};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::harness::{Engine, append, run_stage, until};
+use crate::numbering::{Numbering, check_numbers};
+
+const INIT_PRODUCER_ID: i16 = 22;
+const TXN_OFFSET_COMMIT: i16 = 28;
+
+/// Kafka's wire format of old versions: numbers big-endian, a length before strings and arrays.
+#[derive(Default)]
+struct Request(Vec<u8>);
+
+impl Request {
+    fn string(mut self, text: &str) -> Self {
+        self.0.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
+        self.0.extend(text.as_bytes());
+        self
+    }
+
+    fn bytes<const N: usize>(mut self, bytes: [u8; N]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    /// Sends it, and gives the answer after the header.
+    fn ask(self, brokers: &str, api: i16, version: i16) -> Vec<u8> {
+        let header = Self::default().bytes(api.to_be_bytes()).bytes(version.to_be_bytes()).bytes([0; 4]).string("test");
+        let mut broker = TcpStream::connect(brokers).unwrap();
+        broker.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let length = u32::try_from(header.0.len() + self.0.len()).unwrap();
+        broker.write_all(&[&length.to_be_bytes()[..], &header.0, &self.0].concat()).unwrap();
+        let mut length = [0; 4];
+        broker.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        broker.read_exact(&mut answer).unwrap();
+        answer.split_off(4)
+    }
+}
+
+/// Puts the offset 3 of partition 0 into a transaction that nothing knows of but the group.
+async fn leave_open(brokers: &str, id: &str, group: &str, topic: &str) {
+    let mut producer = [0; 10];
+    // As long as the last transaction is being ended there is none.
+    until("there is a producer id", || {
+        let request = Request::default().string(id).bytes(60_000_i32.to_be_bytes());
+        let answer = request.ask(brokers, INIT_PRODUCER_ID, 1);
+        producer.copy_from_slice(&answer[6..]);
+        async move { answer[4..6] == [0, 0] }
+    })
+    .await;
+    let request = Request::default().string(id).string(group).bytes(producer);
+    let request = request.bytes(1_i32.to_be_bytes()).string(topic).bytes(1_i32.to_be_bytes());
+    let request = request.bytes(0_i32.to_be_bytes()).bytes(3_i64.to_be_bytes()).string("");
+    let answer = request.ask(brokers, TXN_OFFSET_COMMIT, 0);
+    assert!(answer.ends_with(&[0, 0]), "{answer:?}");
+}
+
+/// What the step that brought the offset 3 wrote, committed.
+async fn commit_step(engine: &Engine, brokers: String, id: String) {
+    let (state, hourly) = (engine.names().topic(&Topic::STATE), engine.names().topic(&Topic::HOURLY));
+    let write = move || {
+        let wait = Duration::from_secs(20);
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", brokers).set("transactional.id", id).create().unwrap();
+        producer.init_transactions(wait).unwrap();
+        producer.begin_transaction().unwrap();
+        let mut position = Vec::new();
+        Position { next_offset: 3 }.encode(&mut position);
+        let key = StateKey::Position(0).to_string();
+        for (topic, key, value) in
+            [(&hourly, "3 2", &b"3 2"[..]), (&state, "number", b"3 3"), (&state, &key, &position)]
+        {
+            producer.send(BaseRecord::to(topic).partition(0).key(key).payload(value)).map_err(|(e, _)| e).unwrap();
+        }
+        producer.flush(wait).unwrap();
+        producer.commit_transaction(wait).unwrap();
+    };
+    tokio::task::spawn_blocking(write).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_left_open_are_committed_if_the_state_contains_them_and_aborted_if_not() {
+    let kafka = match Kafka::start_with(&[("transaction.partition.verification.enable", "false")]) {
+        Ok(kafka) => kafka,
+        Err(why) => return not_run("offsets left open", "Apache Kafka", &why),
+    };
+    for committed in [true, false] {
+        let engine = Engine::kafka_at(&kafka.brokers());
+        let names = engine.names();
+        let log = engine.open().await;
+        append(&log, 0, ["0", "1"].map(String::from)).await;
+        let running = run_stage(&log, Numbering, "numbering", "a");
+        until("two are numbered", || async { check_numbers(&log).await == 2 }).await;
+        running.end().await.unwrap();
+        append(&log, 0, ["2".to_owned()]).await;
+        let id = names.transactional_id("numbering", "a", 0);
+        if committed {
+            commit_step(&engine, kafka.brokers(), id.clone()).await;
+        }
+        leave_open(&kafka.brokers(), &id, &names.group("numbering"), &names.topic(&Topic::EVENTS)).await;
+        append(&log, 0, ["3".to_owned()]).await;
+        let running = run_stage(&log, Numbering, "numbering", "a");
+        until("each is numbered once", || async { check_numbers(&log).await == 4 }).await;
+        running.end().await.unwrap();
+    }
+}
