@@ -69,21 +69,22 @@ impl Tiers {
     async fn live(&self, live: &LiveHours, hour: Hour, current: Hour) -> Result<Known, Missed> {
         let as_of_ms = (self.clock)();
         let found = self.redis.ask(live.hour(hour)).await;
-        let missed = match found {
+        let otherwise = match found {
             Some(Answer::Known(totals)) => {
                 let known = Known { totals, tier: Tier::Redis, as_of_ms, stale: false };
                 match self.said.weigh(hour, current, known) {
                     Ok(known) => return Ok(known),
-                    Err(_) => Missed::Rebuilding,
+                    // Redis is behind it, so no answer of Redis is newer.
+                    Err(before) => Ok(before),
                 }
             }
-            Some(Answer::Rebuilding) => Missed::Rebuilding,
-            None => Missed::Unavailable,
+            Some(Answer::Rebuilding) => Err(Missed::Rebuilding),
+            None => Err(Missed::Unavailable),
         };
         // What Redis does not know says nothing about the archive, which has every hour; but not as soon.
         match self.archived(hour, current).await {
             Ok(known) => Ok(Known { stale: known.stale || hour == current, ..known }),
-            Err(Missed::Unavailable) => Err(missed),
+            Err(Missed::Unavailable) => otherwise,
             Err(other) => Err(other),
         }
     }

@@ -166,6 +166,20 @@ async fn each_store_goes_on_without_the_other() {
     servers.soon(older, Ok((3, Tier::Archive, false))).await;
 }
 
+#[tokio::test]
+async fn redis_behind_what_was_said_needs_no_archive_for_an_answer() {
+    let Some(mut servers) = Servers::start().await else { return };
+    let past = CURRENT.plus(-1);
+    write(&mut servers.archive.writer(), (None, 2), &[(past, 6)]).await;
+    assert_eq!(servers.read(past).await, Ok((6, Tier::Archive, false)));
+    write(&mut servers.live.writer(), (None, 1), &[(past, 4)]).await;
+    assert_eq!(servers.read(past).await, Ok((6, Tier::Archive, false)), "Redis has 4");
+    servers.postgres.kill();
+    servers.soon(past, Ok((6, Tier::Memory, true))).await;
+    write(&mut servers.live.writer(), (Some(1), 2), &[(past, 6)]).await;
+    assert_eq!(servers.read(past).await, Ok((6, Tier::Redis, false)));
+}
+
 /// What a restart left in Redis: nothing, unless it saved in time.
 async fn writer_position(servers: &Servers) -> Option<u64> {
     servers.live.writer().position(0).await.unwrap()
