@@ -30,6 +30,9 @@ pub struct Config {
     pub archive_for: Span,
     /// The least time between two requests that Redis be filled with the same hour again.
     pub refill_every: Span,
+    /// Most requests a second that Redis be filled, of all hours: each costs the archive a read, Redis a write and the log a
+    /// record, so a scan of old hours must not bring as many as it has hours.
+    pub refill_rate: u32,
     /// Most hours of a range.
     pub range_hours: u32,
     /// Most live streams at the same time.
@@ -59,6 +62,7 @@ impl Config {
         check((1..=10_000).contains(&self.archive_reads), "archive_reads", "1 to 10000");
         check(self.archive_for.0 <= minute, "archive_for", "at most 1m");
         check(self.refill_every.0 >= second, "refill_every", "at least 1s");
+        check((1..=10_000).contains(&self.refill_rate), "refill_rate", "1 to 10000");
         check((1..=100_000).contains(&self.range_hours), "range_hours", "1 to 100000");
         // Streams hold their place among the requests under way; the others need some, too.
         check(self.live_streams < self.limits.in_flight, "live_streams", "less than query.limits.in_flight");

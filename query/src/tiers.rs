@@ -46,6 +46,7 @@ pub struct Tiers {
     wait: Duration,
     archive_for_ms: i64,
     refill_every_ms: i64,
+    refill_rate: u32,
 }
 
 impl Tiers {
@@ -63,6 +64,7 @@ impl Tiers {
             wait: config.store_timeout.0,
             archive_for_ms: ms(config.archive_for.0),
             refill_every_ms: ms(config.refill_every.0),
+            refill_rate: config.refill_rate,
         }
     }
 
@@ -111,7 +113,7 @@ impl Tiers {
         if let Some(refresh) = &self.reads.refresh
             && hour < current
             && known.totals != Totals::default()
-            && self.said.refill(hour, now_ms, self.refill_every_ms)
+            && self.said.refill(hour, now_ms, self.refill_every_ms, self.refill_rate)
         {
             metrics::refill_asked();
             refresh(hour);

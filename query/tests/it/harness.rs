@@ -41,6 +41,7 @@ pub(crate) fn config() -> Config {
         archive_reads: 16,
         archive_for: Span(Duration::from_millis(1)),
         refill_every: Span(Duration::from_secs(10)),
+        refill_rate: 100,
         range_hours: 744,
         live_streams: 1_000,
         live_every: Span(Duration::from_millis(1)),
