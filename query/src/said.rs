@@ -20,14 +20,7 @@ const HOURS: usize = 4_096;
 const HOLDS_MS: i64 = 600_000;
 
 #[derive(Default)]
-pub(crate) struct Said(Mutex<Book>);
-
-#[derive(Default)]
-struct Book {
-    hours: BTreeMap<Hour, Entry>,
-    /// How many refills were asked for in this second of the clock.
-    refills: (i64, u32),
-}
+pub(crate) struct Said(Mutex<BTreeMap<Hour, Entry>>);
 
 struct Entry {
     known: Known,
@@ -38,7 +31,7 @@ struct Entry {
 impl Said {
     /// What was said of an hour, if it was read less than `age_ms` ago.
     pub(crate) fn fresh(&self, hour: Hour, now_ms: i64, age_ms: i64) -> Option<Known> {
-        let known = self.lock().hours.get(&hour)?.known;
+        let known = self.lock().get(&hour)?.known;
         (0..age_ms).contains(&(now_ms - known.as_of_ms)).then_some(known)
     }
 
@@ -48,7 +41,7 @@ impl Said {
         if hour > current.plus(1) {
             return Ok(known);
         }
-        let hours = &mut self.lock().hours;
+        let mut hours = self.lock();
         let refill_ms = match hours.get(&hour) {
             Some(Entry { known: before, .. })
                 if is_less(&known.totals, &before.totals) && holds(before, known.as_of_ms) =>
@@ -69,27 +62,20 @@ impl Said {
         Ok(known)
     }
 
-    /// Whether a refill of an hour that was just weighed is due, of this one and of all that are asked for in a second; if so,
-    /// it counts as asked for.
-    pub(crate) fn refill(&self, hour: Hour, now_ms: i64, every_ms: i64, most: u32) -> bool {
-        let mut book = self.lock();
-        let Book { hours, refills } = &mut *book;
+    /// Whether a refill of an hour that was just weighed is due and `allowed`, which is asked if it is due; if so, it counts
+    /// as asked for.
+    pub(crate) fn refill(&self, hour: Hour, now_ms: i64, every_ms: i64, allowed: impl FnOnce() -> bool) -> bool {
+        let mut hours = self.lock();
         let Some(entry) = hours.get_mut(&hour) else { return false };
-        let second = now_ms.div_euclid(1_000);
-        if refills.0 != second {
-            *refills = (second, 0);
-        }
-        let due =
-            refills.1 < most && entry.refill_ms.is_none_or(|asked_ms| !(0..every_ms).contains(&(now_ms - asked_ms)));
+        let due = entry.refill_ms.is_none_or(|asked_ms| !(0..every_ms).contains(&(now_ms - asked_ms))) && allowed();
         if due {
             entry.refill_ms = Some(now_ms);
-            refills.1 += 1;
         }
         due
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        // The book is whole between any two of its calls.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Hour, Entry>> {
+        // The map is whole between any two of its calls.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,24 +128,13 @@ mod tests {
     #[test]
     fn a_refill_is_asked_for_once_in_a_while() {
         let said = Said::default();
-        assert!(!said.refill(NOW, 0, 10, 100), "nothing was said of it");
+        assert!(!said.refill(NOW, 0, 10, || true), "nothing was said of it");
         said.weigh(NOW, NOW, known(1, 0)).unwrap();
-        assert!(said.refill(NOW, 0, 10, 100));
+        assert!(!said.refill(NOW, 0, 10, || false));
+        assert!(said.refill(NOW, 0, 10, || true), "what was not allowed was not asked for");
         said.weigh(NOW, NOW, known(2, 5)).unwrap();
-        assert!(!said.refill(NOW, 9, 10, 100));
-        assert!(said.refill(NOW, 10, 10, 100));
-    }
-
-    #[test]
-    fn a_scan_asks_for_few_refills_a_second() {
-        let said = Said::default();
-        let scan = |now_ms| {
-            let hours = (0..100).map(|i| NOW.plus(-i));
-            hours
-                .filter(|&hour| said.weigh(hour, NOW, known(1, now_ms)).is_ok() && said.refill(hour, now_ms, 10, 3))
-                .count()
-        };
-        assert_eq!([0, 500, 999, 1_000, 1_999, 2_000].map(scan), [3, 0, 0, 3, 0, 3]);
+        assert!(!said.refill(NOW, 9, 10, || unreachable!("it is not due")));
+        assert!(said.refill(NOW, 10, 10, || true));
     }
 
     #[test]
@@ -170,7 +145,7 @@ mod tests {
             said.weigh(NOW.plus(-i - 1), NOW, known(1, 0)).unwrap();
             said.weigh(NOW.plus(i + 2), NOW, known(0, 0)).unwrap();
         }
-        assert_eq!(said.lock().hours.len(), HOURS);
+        assert_eq!(said.lock().len(), HOURS);
         assert!(said.fresh(NOW, 0, 1).is_some());
     }
 }

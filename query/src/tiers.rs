@@ -1,10 +1,12 @@
 //! Which read model answers for which hour.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use millrace_contracts::Hour;
 use millrace_store::{Answer, Archive, Edges, LiveHours, Totals};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
@@ -46,7 +48,8 @@ pub struct Tiers {
     wait: Duration,
     archive_for_ms: i64,
     refill_every_ms: i64,
-    refill_rate: u32,
+    /// Of all hours: a scan of old ones must not ask for as many refills.
+    refills: DefaultDirectRateLimiter,
 }
 
 impl Tiers {
@@ -64,7 +67,9 @@ impl Tiers {
             wait: config.store_timeout.0,
             archive_for_ms: ms(config.archive_for.0),
             refill_every_ms: ms(config.refill_every.0),
-            refill_rate: config.refill_rate,
+            refills: RateLimiter::direct(Quota::per_second(
+                NonZeroU32::new(config.refill_rate).unwrap_or(NonZeroU32::MIN),
+            )),
         }
     }
 
@@ -113,7 +118,7 @@ impl Tiers {
         if let Some(refresh) = &self.reads.refresh
             && hour < current
             && known.totals != Totals::default()
-            && self.said.refill(hour, now_ms, self.refill_every_ms, self.refill_rate)
+            && self.said.refill(hour, now_ms, self.refill_every_ms, || self.refills.check().is_ok())
         {
             metrics::refill_asked();
             refresh(hour);

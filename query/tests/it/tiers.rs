@@ -1,7 +1,7 @@
 //! Which read model is asked for which hour, over the embedded engine's archive: what it costs, and what is never said.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
@@ -21,6 +21,7 @@ struct Shop {
     writer: ArchiveWriter,
     database: Database,
     at: Option<u64>,
+    refills: Arc<AtomicUsize>,
     _directory: TempDir,
 }
 
@@ -32,9 +33,12 @@ impl Shop {
         let writer = archive.writer();
         let now_ms = Arc::new(AtomicI64::new(NOW_MS));
         let clock = Arc::clone(&now_ms);
-        let reads = Reads { live: None, archive, live_hours: 24, refresh: None };
+        let refills = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&refills);
+        let refresh = Arc::new(move |_| _ = asked.fetch_add(1, Ordering::SeqCst));
+        let reads = Reads { live: None, archive, live_hours: 24, refresh: Some(refresh) };
         let tiers = Tiers::new(reads, config, Arc::new(move || clock.load(Ordering::SeqCst)));
-        Self { tiers, now_ms, writer, database, at: None, _directory: directory }
+        Self { tiers, now_ms, writer, database, at: None, refills, _directory: directory }
     }
 
     /// Writes an hour's count as the log's next record has it.
@@ -141,6 +145,19 @@ async fn less_than_was_said_is_not_said() {
     assert_eq!((range[0].totals.clicks, range[0].stale), (5, true));
     shop.count(hour, 6).await;
     assert_eq!(clicks(shop.read(hour).await), 6);
+}
+
+#[tokio::test]
+async fn a_scan_of_old_hours_asks_for_few_refills() {
+    let mut shop = Shop::new(&Config { refill_rate: 3, ..config() });
+    for back in 30..130 {
+        shop.count(CURRENT.plus(-back), 1).await;
+    }
+    for back in 30..130 {
+        assert_eq!(clicks(shop.read(CURRENT.plus(-back)).await), 1);
+    }
+    let asked = shop.refills.load(Ordering::SeqCst);
+    assert!((3..100).contains(&asked), "{asked}: three, and as many again in each second that this took");
 }
 
 #[tokio::test]
