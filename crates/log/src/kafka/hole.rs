@@ -12,13 +12,11 @@ use std::time::Duration;
 
 use bytes::Buf;
 use rdkafka::ClientConfig;
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 
-use super::member::Notes;
-use super::unavailable;
+use super::reader::{Quiet, consumer};
 use crate::LogError;
 
 /// Between two looks.
@@ -58,32 +56,30 @@ impl Watch {
 }
 
 fn look_until_whole(client: &ClientConfig, group: &str, topic: &str, found: &Weak<AtomicBool>) -> Result<(), LogError> {
-    let client = BaseConsumer::from_config_and_context(client, Notes::default()).map_err(unavailable("group"))?;
+    let client = consumer(client)?;
     let mut holes = 0;
     loop {
         std::thread::sleep(EVERY);
         let Some(found) = found.upgrade() else { return Ok(()) };
-        match unheld(&client, group, topic) {
-            Ok(Some(partitions)) if partitions.is_empty() => return Ok(()),
-            Ok(Some(partitions)) => {
-                holes += 1;
-                if holes == LOOKS {
-                    tracing::warn!(group, ?partitions, "held by nobody: leaving the group and joining it again");
-                    found.store(true, Ordering::Relaxed);
-                    holes = 0;
-                }
-            }
-            Ok(None) => holes = 0,
-            Err(error) => {
-                tracing::debug!(%error, group, "the group's assignment");
+        let unheld = unheld(&client, group, topic).unwrap_or_else(|error| {
+            tracing::debug!(%error, group, "the group's assignment");
+            None
+        });
+        match unheld {
+            Some(partitions) if partitions.is_empty() => return Ok(()),
+            Some(partitions) if holes + 1 == LOOKS => {
+                tracing::warn!(group, ?partitions, "held by nobody: leaving the group and joining it again");
+                found.store(true, Ordering::Relaxed);
                 holes = 0;
             }
+            Some(_) => holes += 1,
+            None => holes = 0,
         }
     }
 }
 
 /// Partitions of `topic` that no member of the group holds; `None` when that is not known, as in a rebalance.
-fn unheld(client: &BaseConsumer<Notes>, group: &str, topic: &str) -> KafkaResult<Option<Vec<i32>>> {
+fn unheld(client: &BaseConsumer<Quiet>, group: &str, topic: &str) -> KafkaResult<Option<Vec<i32>>> {
     let groups = client.client().fetch_group_list(Some(group), ANSWER)?;
     let Some(group) = groups.groups().iter().find(|one| one.name() == group && one.state() == "Stable") else {
         return Ok(None);

@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::member::{classify, log_error};
 use super::{KafkaLog, unavailable};
@@ -26,7 +26,7 @@ pub struct Reader {
 }
 
 /// Keeps the end of a partition, which librdkafka reports as an error, out of the logs.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -35,6 +35,12 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// A consumer that is no member of a group.
+pub(super) fn consumer(config: &ClientConfig) -> Result<BaseConsumer<Quiet>, LogError> {
+    BaseConsumer::from_config_and_context(config, Quiet)
+        .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
+}
 
 enum Ready {
     Records(Batch),
@@ -49,9 +55,7 @@ impl std::fmt::Debug for Reader {
 
 impl KafkaLog {
     pub(crate) fn reader(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Reader, LogError> {
-        let config = self.0.config.reader(&self.0.names.group("reader"));
-        let consumer = BaseConsumer::from_config_and_context(&config, Quiet)
-            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
+        let consumer = consumer(&self.0.config.reader(&self.0.names.group("reader")))?;
         let topic = self.full_name(topic).to_owned();
         let mut reader = Reader { consumer, topic, positions: BTreeMap::new(), ready: VecDeque::new() };
         reader.assign(from)?;

@@ -19,13 +19,12 @@ use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use millrace_contracts::{Marker, Position, StateKey};
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::BaseConsumer;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::KafkaLog;
-use super::member::{Member, Notes, committed};
+use super::member::{Member, committed};
+use super::reader::consumer;
 use super::transaction::{Failed, Transaction, Transactional};
 use super::unavailable;
 use crate::fault::sabotaged;
@@ -75,9 +74,9 @@ impl KafkaLog {
         producer: &mut Transactional,
         partitions: &[u32],
     ) -> Result<Vec<Restored<S>>, LogError> {
-        let patience = PATIENCE + Duration::from_millis(self.0.config.transaction_timeout_ms.into());
-        let mut restoring = Restoring::begin(options, stop, partitions, self.0.config.max_poll_interval());
         let time_out = Duration::from_millis(self.0.config.transaction_timeout_ms.into());
+        let patience = PATIENCE + time_out;
+        let mut restoring = Restoring::begin(options, stop, partitions, self.0.config.max_poll_interval());
         let committed = member.committed(partitions, time_out + SETTLING);
         let nonce = uuid::Uuid::new_v4().to_string();
         let mut search = Search::begin(self, stage, partitions, &nonce, patience, &mut restoring)?;
@@ -146,9 +145,7 @@ impl KafkaLog {
     fn committed_before(&self, group: &str, topic: &str, partitions: &[u32]) -> Result<Vec<Option<u64>>, LogError> {
         let mut config = self.0.config.reader(group);
         config.set("isolation.level", "read_uncommitted");
-        let consumer: BaseConsumer<Notes> = BaseConsumer::from_config_and_context(&config, Notes::default())
-            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
-        committed(&consumer, topic, partitions, SETTLING)
+        committed(&consumer(&config)?, topic, partitions, SETTLING)
     }
 
     /// A transaction with a marker in each of these partitions of the changes, delivered; without a value it is a tombstone.
