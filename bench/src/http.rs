@@ -39,9 +39,10 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(1024), reusable: true })
     }
 
-    /// False once the server said that it closes.
+    /// False once the server said that it closes, or did: it does not keep one for ever that nothing is asked of.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.reusable
+        let resting = || matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        self.reusable && resting()
     }
 
     /// Sends a request and waits for its answer. After an error the connection is of no use.
@@ -112,6 +113,17 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_the_server_closed_is_not_used_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connection = Connection::open(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(connection.is_reusable());
+        drop(stream);
+        connection.stream.readable().await.unwrap();
+        assert!(!connection.is_reusable());
+    }
 
     #[test]
     fn heads_are_read() {

@@ -86,6 +86,14 @@ struct Shared {
     sent: RefCell<Sent>,
 }
 
+impl Shared {
+    /// A connection that is free and still open.
+    fn rested(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        std::iter::from_fn(|| idle.pop()).find(Connection::is_reusable)
+    }
+}
+
 /// Connects, tells when the first request is due, sends everything and waits for the answers. Blocking.
 pub(crate) fn run(plan: Plan, begins: impl FnOnce(Instant)) -> anyhow::Result<Sent> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -126,7 +134,7 @@ async fn pace(plan: Plan, idle: Vec<Connection>, begin: Instant, ticks: &Notify)
         ticks.notified().await;
         let due_now = due_by(begin.elapsed(), rate).min(total);
         while next < due_now {
-            let connection = shared.idle.borrow_mut().pop();
+            let connection = shared.rested();
             // Every task under way holds the shared part, and a connection.
             if connection.is_some() || Rc::strong_count(&shared) <= connections {
                 let due = Duration::from_secs_f64(next as f64 / rate);
@@ -165,9 +173,7 @@ async fn exchange(shared: &Shared, connection: Option<Connection>, number: u64) 
     let which = usize::try_from(number).unwrap_or(usize::MAX) % plan.requests.len();
     let answer = connection.exchange(&plan.requests[which]).await?;
     let answer = (answer.status, answer.tier);
-    if connection.is_reusable() {
-        shared.idle.borrow_mut().push(connection);
-    }
+    shared.idle.borrow_mut().push(connection);
     Ok(answer)
 }
 
