@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use super::bounded::bounded;
 use super::hole::Watch;
 use super::unavailable;
-use crate::{LogError, Record};
+use crate::{Batch, LogError, Record};
 
 /// How long a seek or a look at offsets may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ impl ClientContext for Notes {
         let mut ends = self.ends.lock().expect("no holder of this lock panics");
         for (&partition, told) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
             if let (Ok(partition), Ok(stable)) = (u32::try_from(partition), u64::try_from(told.ls_offset)) {
-                let taken = u64::try_from(told.app_offset).ok().filter(|_| told.eof_offset == told.ls_offset);
+                let taken = told.eof_offset == told.ls_offset && told.app_offset == told.ls_offset;
                 ends.insert(partition, End { stable, taken });
             }
         }
@@ -73,9 +73,8 @@ impl ClientContext for Notes {
 struct End {
     /// The last stable offset.
     stable: u64,
-    /// After the last record that came to us, when there is no further one before the end: what is left is control
-    /// records.
-    taken: Option<u64>,
+    /// All that is before it came to us: what is left to a position are control records, which librdkafka takes itself.
+    taken: bool,
 }
 
 /// Errors of a client come with what failed, too; here they are for diagnosis. The end of a partition is none.
@@ -190,12 +189,12 @@ impl Member {
         std::mem::take(&mut *notes.changes.lock().expect("no holder of this lock panics"))
     }
 
-    /// How far a position is from the last stable offset, as it was told last; `None` before that.
-    pub(super) fn lag(&self, partition: u32, position: u64) -> Option<u64> {
+    /// How far a position is from the last stable offset, as it was told last; `None` before that. At the position is what
+    /// waits in `batch`.
+    pub(super) fn lag(&self, partition: u32, position: u64, batch: &Batch) -> Option<u64> {
         let ends = self.consumer.context().ends.lock().expect("no holder of this lock panics");
         let End { stable, taken } = ends.get(&partition)?;
-        let all_taken = taken.is_some_and(|taken| position >= taken);
-        Some(if all_taken { 0 } else { stable.saturating_sub(position) })
+        Some(if *taken && batch.is_empty() { 0 } else { stable.saturating_sub(position) })
     }
 
     /// First and next offset of a partition.
@@ -211,6 +210,7 @@ impl Member {
     pub(super) fn take_up(&self, positions: &[(u32, u64)]) -> Result<(), LogError> {
         for &(partition, offset) in positions {
             self.check(partition, offset)?;
+            self.read_on(partition);
         }
         let list = self.offsets(positions.iter().copied());
         self.consumer.incremental_assign(&list).map_err(unavailable("assign"))
@@ -219,8 +219,17 @@ impl Member {
     /// Goes on reading a held partition elsewhere.
     pub(super) fn seek(&self, partition: u32, offset: u64) -> Result<(), LogError> {
         self.check(partition, offset)?;
+        self.read_on(partition);
         let position = Offset::Offset(offset.cast_signed());
         self.consumer.seek(&self.topic, partition.cast_signed(), position, ANSWER).map_err(unavailable("seek"))
+    }
+
+    /// What was told of a partition's records is not of those that come now.
+    fn read_on(&self, partition: u32) {
+        let mut ends = self.consumer.context().ends.lock().expect("no holder of this lock panics");
+        if let Some(end) = ends.get_mut(&partition) {
+            end.taken = false;
+        }
     }
 
     /// Refuses a position that the log does not hold.

@@ -128,7 +128,8 @@ impl<'a, S: Sink> Worker<'a, S> {
                 self.tell_group();
             }
             let (held, member) = (&self.held, &self.member);
-            let lag = |(&partition, held): (&u32, &Held)| Some((partition, member.lag(partition, held.from)?));
+            let lag =
+                |(&partition, held): (&u32, &Held)| Some((partition, member.lag(partition, held.from, &held.batch)?));
             self.lags.tell(|| held.iter().filter_map(lag).collect());
         }
         self.tell_group();

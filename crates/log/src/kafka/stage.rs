@@ -97,7 +97,9 @@ impl<'a, S: Stage> Worker<'a, S> {
                 self.commit(stop)?;
             }
             let (held, member) = (&self.held, &self.member);
-            let lag = |(&partition, held): (&u32, &Held<S>)| Some((partition, member.lag(partition, held.counted)?));
+            let lag = |(&partition, held): (&u32, &Held<S>)| {
+                Some((partition, member.lag(partition, held.counted, &held.batch)?))
+            };
             self.lags.tell(|| held.iter().filter_map(lag).collect());
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use millrace_contracts::Next;
+use millrace_contracts::{Next, Topic};
 use millrace_log::SinkError;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use crate::numbering::{Numbering, check_numbers};
 use crate::on_both_engines;
 use crate::sink::Shared;
 
-on_both_engines!(a_lag_is_told_while_a_sink_is_away, steps_and_outcomes_are_counted);
+on_both_engines!(a_lag_is_told_while_a_sink_is_away, what_ends_with_a_marker_is_no_lag, steps_and_outcomes_are_counted,);
 
 /// The recorder is the process's, there before any log: names of roles keep the tests apart.
 pub(crate) static RECORDER: LazyLock<PrometheusHandle> =
@@ -42,6 +42,29 @@ async fn a_lag_is_told_while_a_sink_is_away(engine: Engine) {
     until("the lag is the backlog", || async { lag() == Some(400.0) }).await;
     sink.0.lock().unwrap().errors.clear();
     until("the lag is gone", || async { lag() == Some(0.0) }).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// After the last record of a transaction comes its marker, which has an offset and is nobody's to write.
+async fn what_ends_with_a_marker_is_no_lag(engine: Engine) {
+    let log = engine.open().await;
+    let counting = run_stage(&log, Numbering, &millrace_testkit::unique("marking"), "a");
+    append(&log, 1, (0..10).map(|n| n.to_string())).await;
+    until("all are numbered", || async { check_numbers(&log).await == 10 }).await;
+    counting.end().await.unwrap();
+    // What is told first is told of all of them.
+    let (role, sink) = (millrace_testkit::unique("marked"), Shared::default());
+    sink.0.lock().unwrap().topic = Some(Topic::HOURLY);
+    let (options, _) = options(&role, "a");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (log, sink, stop) = (log.clone(), sink.clone(), stop.clone());
+        async move { log.run_sink(move || sink.clone(), options, stop).await }
+    });
+    let role = format!("role=\"{role}\"");
+    let lag = || value("millrace_lag_records", &[&role, "partition=\"1\""]);
+    until("nothing is left", || async { lag() == Some(0.0) }).await;
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -29,6 +29,8 @@ pub(crate) struct Model {
     pub(crate) errors: Vec<SinkError>,
     /// Partitions whose state was thrown away behind the runner's back.
     emptied: u32,
+    /// What it reads; events, unless set.
+    pub(crate) topic: Option<Topic>,
 }
 
 #[derive(Clone, Default)]
@@ -36,7 +38,7 @@ pub(crate) struct Shared(pub(crate) Arc<Mutex<Model>>);
 
 impl Sink for Shared {
     fn topic(&self) -> Topic {
-        Topic::EVENTS
+        self.0.lock().unwrap().topic.unwrap_or(Topic::EVENTS)
     }
 
     async fn position(&mut self, partition: u32) -> Result<Option<u64>, SinkError> {
