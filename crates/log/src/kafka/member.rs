@@ -11,6 +11,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
@@ -271,6 +272,16 @@ impl Member {
             added.expect("an offset below 2^63 is a valid offset");
         }
         list
+    }
+
+    /// After all that came to us of each partition, and control records that followed.
+    pub(super) fn positions(&self) -> BTreeMap<u32, u64> {
+        let Ok(list) = self.consumer.position() else { return BTreeMap::new() };
+        let position = |one: &TopicPartitionListElem<'_>| {
+            let Offset::Offset(offset) = one.offset() else { return None };
+            Some((one.partition().cast_unsigned(), offset.cast_unsigned()))
+        };
+        list.elements().iter().filter_map(position).collect()
     }
 
     pub(super) fn consumer(&self) -> &BaseConsumer<Notes> {

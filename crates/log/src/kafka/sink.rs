@@ -44,8 +44,8 @@ struct Worker<'a, S> {
     options: &'a RunOptions,
     member: Member,
     held: BTreeMap<u32, Held>,
-    /// Written, but the group was not told so yet.
-    untold: BTreeMap<u32, u64>,
+    /// What the group was told, and when.
+    told: BTreeMap<u32, u64>,
     told_group: Instant,
     /// Dealt to us by the group, not taken up yet.
     arriving: Option<Vec<u32>>,
@@ -99,7 +99,7 @@ impl<'a, S: Sink> Worker<'a, S> {
             options,
             member,
             held: BTreeMap::new(),
-            untold: BTreeMap::new(),
+            told: BTreeMap::new(),
             told_group: Instant::now(),
             arriving: None,
             retrying: false,
@@ -138,10 +138,21 @@ impl<'a, S: Sink> Worker<'a, S> {
 
     fn tell_group(&mut self) {
         self.told_group = Instant::now();
-        let written = std::mem::take(&mut self.untold);
-        if !written.is_empty() {
-            let _ = self.member.consumer().commit(&self.member.offsets(written), CommitMode::Async);
+        let taken = self.member.positions();
+        let mut stands: BTreeMap<u32, u64> =
+            self.held.iter().map(|(&partition, held)| (partition, held.from)).collect();
+        for (partition, stands) in &mut stands {
+            // Further by the marker of a transaction, which is nobody's to write: tools would show it as lag for good.
+            if self.held[partition].batch.is_empty() {
+                *stands = taken.get(partition).map_or(*stands, |&taken| taken.max(*stands));
+            }
         }
+        let news = stands.iter().filter(|&(partition, at)| self.told.get(partition) != Some(at));
+        let news = self.member.offsets(news.map(|(&partition, &at)| (partition, at)));
+        if news.count() > 0 {
+            let _ = self.member.consumer().commit(&news, CommitMode::Async);
+        }
+        self.told = stands;
     }
 
     fn collect(&mut self) -> Result<(), LogError> {
@@ -186,7 +197,7 @@ impl<'a, S: Sink> Worker<'a, S> {
                 Change::Assigned(partitions) => self.arriving = Some(partitions),
                 Change::Revoked(partitions) => {
                     self.held.retain(|partition, _| !partitions.contains(partition));
-                    self.untold.retain(|partition, _| !partitions.contains(partition));
+                    self.told.retain(|partition, _| !partitions.contains(partition));
                 }
             }
         }
@@ -239,7 +250,6 @@ impl<'a, S: Sink> Worker<'a, S> {
                     let held = self.held.get_mut(&partition).expect("held a moment ago");
                     (held.stands, held.from, held.told) = (Some(next), next, caught_up);
                     held.batch.clear();
-                    self.untold.insert(partition, next);
                 }
                 Written::Elsewhere(stands) => {
                     tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
