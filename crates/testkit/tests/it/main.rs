@@ -59,7 +59,7 @@ fn postgres_serves_again_after_a_kill() {
 }
 
 #[test]
-fn a_file_below_the_scratch_folder_is_the_childs_log() {
+fn a_file_below_the_scratch_folder_is_the_log_of_the_child() {
     let folder = scratch_dir("log");
     let mut child = Child::spawn(Command::new("sh").args(["-c", "echo hello"]), &folder.join("log")).expect("sh runs");
     assert!(wait_until(Duration::from_secs(10), || child.ended().is_some()));
