@@ -5,12 +5,11 @@ use std::sync::LazyLock;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use millrace_contracts::{Next, Topic};
 use millrace_log::SinkError;
-use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Engine, append, options, run_stage, until};
+use crate::harness::{Engine, append, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 use crate::on_both_engines;
-use crate::sink::Shared;
+use crate::sink::{Shared, end, start_as};
 
 on_both_engines!(a_lag_is_told_while_a_sink_is_away, what_ends_with_a_marker_is_no_lag, steps_and_outcomes_are_counted,);
 
@@ -31,19 +30,13 @@ async fn a_lag_is_told_while_a_sink_is_away(engine: Engine) {
     let sink = Shared::default();
     sink.0.lock().unwrap().errors = vec![SinkError { next: Next::Retry, why: "away".into() }; 10_000];
     let role = millrace_testkit::unique("lagging");
-    let (options, _) = options(&role, "a");
-    let stop = CancellationToken::new();
-    let running = tokio::spawn({
-        let (log, sink, stop) = (log.clone(), sink.clone(), stop.clone());
-        async move { log.run_sink(move || sink.clone(), options, stop).await }
-    });
+    let running = start_as(&role, &log, &sink);
     let role = format!("role=\"{role}\"");
     let lag = || value("millrace_lag_records", &[&role, "partition=\"1\""]);
     until("the lag is the backlog", || async { lag() == Some(400.0) }).await;
     sink.0.lock().unwrap().errors.clear();
     until("the lag is gone", || async { lag() == Some(0.0) }).await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    end(running).await.unwrap();
 }
 
 /// After the last record of a transaction comes its marker, which has an offset and is nobody's to write.
@@ -56,17 +49,11 @@ async fn what_ends_with_a_marker_is_no_lag(engine: Engine) {
     // What is told first is told of all of them.
     let (role, sink) = (millrace_testkit::unique("marked"), Shared::default());
     sink.0.lock().unwrap().topic = Some(Topic::HOURLY);
-    let (options, _) = options(&role, "a");
-    let stop = CancellationToken::new();
-    let running = tokio::spawn({
-        let (log, sink, stop) = (log.clone(), sink.clone(), stop.clone());
-        async move { log.run_sink(move || sink.clone(), options, stop).await }
-    });
+    let running = start_as(&role, &log, &sink);
     let role = format!("role=\"{role}\"");
     let lag = || value("millrace_lag_records", &[&role, "partition=\"1\""]);
     until("nothing is left", || async { lag() == Some(0.0) }).await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    end(running).await.unwrap();
 }
 
 async fn steps_and_outcomes_are_counted(engine: Engine) {

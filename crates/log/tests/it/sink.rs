@@ -74,21 +74,25 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
-struct Sinking {
+pub(crate) struct Sinking {
     status: tokio::sync::watch::Receiver<Status>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), LogError>>,
 }
 
 fn start(log: &millrace_log::Log, sink: &Shared) -> Sinking {
-    let (options, status) = options("sinking", "a");
+    start_as("sinking", log, sink)
+}
+
+pub(crate) fn start_as(role: &str, log: &millrace_log::Log, sink: &Shared) -> Sinking {
+    let (options, status) = options(role, "a");
     let (log, sink, stop) = (log.clone(), sink.clone(), CancellationToken::new());
     let stopped = stop.clone();
     let task = tokio::spawn(async move { log.run_sink(move || sink.clone(), options, stopped).await });
     Sinking { status, stop, task }
 }
 
-async fn end(sinking: Sinking) -> Result<(), LogError> {
+pub(crate) async fn end(sinking: Sinking) -> Result<(), LogError> {
     sinking.stop.cancel();
     sinking.task.await.unwrap()
 }
