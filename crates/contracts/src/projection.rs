@@ -1,0 +1,63 @@
+//! The contract between whoever reads the log for a read model and the store that keeps it: one shape of write, result
+//! and error, whatever the store is.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use crate::Next;
+
+/// One partition's part of a write to a read model. State and position move in one atomic unit.
+#[derive(Debug)]
+pub struct ProjectionWrite<'a, T: ?Sized> {
+    /// The partition that everything in `items` belongs to.
+    pub partition: u32,
+    /// The position that the store is expected to have; `None` begins a rebuild.
+    pub expected: Option<u64>,
+    /// The position of the store once this is written.
+    pub next: u64,
+    /// Whether the store then contains everything that was readable when reading reached this point.
+    pub caught_up: bool,
+    /// What to write; empty when only the position or `caught_up` changes.
+    pub items: &'a T,
+}
+
+/// The result of one [`ProjectionWrite`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// State and position moved, together.
+    Applied,
+    /// Nothing was written: the store has another position than expected (`None`: it is empty). Reading resumes there.
+    PositionMismatch(Option<u64>),
+}
+
+/// A failed operation on a read model. Nothing of the write that failed counts as applied: the stored position decides at
+/// the next try.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail}")]
+pub struct StoreError {
+    /// [`Next::Retry`] with a pause, or [`Next::Stop`] until a person has looked. A read model never skips.
+    pub next: Next,
+    /// What happened and what it means, without secrets.
+    pub detail: String,
+    /// The client library's error, if one caused this.
+    #[source]
+    pub source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl StoreError {
+    /// A failure that a later try may overcome.
+    pub fn retry(detail: impl Into<String>) -> Self {
+        Self { next: Next::Retry, detail: detail.into(), source: None }
+    }
+
+    /// A failure that needs a person.
+    pub fn stop(detail: impl Into<String>) -> Self {
+        Self { next: Next::Stop, detail: detail.into(), source: None }
+    }
+
+    /// Keeps the error that caused this one.
+    #[must_use]
+    pub fn because(self, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(source)), ..self }
+    }
+}
