@@ -165,7 +165,7 @@ fn compare_answers(system: &System, run: &Run, truth: &Hours) -> Vec<String> {
                 Ok(answer) if answer.status == 200 => match counts(&answer) {
                     Some(found) if found == expected => {}
                     found => {
-                        let found = found.map_or_else(|| answer.body.clone(), |found| found.to_string());
+                        let found = found.map_or_else(|| answer.text().to_owned(), |found| found.to_string());
                         let tier = answer.header("millrace-tier").unwrap_or("none");
                         differences.push(format!("hour {hour} at {address} ({tier}): {found}, not {expected}"));
                     }

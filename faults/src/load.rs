@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::{Connection, Sent};
+use crate::client::{Attempt, Client};
 use crate::event::{Event, Shape};
 use crate::lock;
 use crate::oracle::{Oracle, Verdict, judge};
@@ -95,9 +95,9 @@ impl Run {
     }
 
     /// Sends an event once and notes how that ended.
-    pub fn send(&self, connection: &mut Connection, event: &Event) -> (Verdict, Sent) {
+    pub fn send(&self, client: &mut Client, event: &Event) -> (Verdict, Attempt) {
         let begun = Instant::now();
-        let sent = connection.send("POST", &event.target());
+        let sent = client.send("POST", &event.target());
         let (verdict, word) = judge(&sent);
         if verdict == Verdict::Acknowledged {
             let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -123,8 +123,8 @@ impl Run {
         let (event, deadline) = (self.next_event(), Instant::now() + within);
         let mut last = String::new();
         for address in self.commands.iter().cycle() {
-            let mut connection = Connection::new(*address, within);
-            let (verdict, sent) = self.send(&mut connection, &event);
+            let mut client = Client::new(*address, within);
+            let (verdict, sent) = self.send(&mut client, &event);
             match verdict {
                 Verdict::Acknowledged => return Ok(event),
                 Verdict::Unknown if event.id.is_none() => return Err(format!("one event: {sent:?}")),
@@ -183,16 +183,16 @@ impl Drop for Load {
 impl Shared {
     fn connection(&self, index: usize) {
         let services = self.run.commands.len();
-        let mut connections: Vec<Connection> =
-            self.run.commands.iter().map(|address| Connection::new(*address, self.pace.timeout)).collect();
+        let mut clients: Vec<Client> =
+            self.run.commands.iter().map(|address| Client::new(*address, self.pace.timeout)).collect();
         while !self.ending.load(Ordering::Relaxed) {
             self.wait_for_turn();
             let event = self.run.next_event();
             let mut at = index % services;
-            match self.settle(&mut connections, &mut at, &event) {
+            match self.settle(&mut clients, &mut at, &event) {
                 Verdict::Acknowledged if event.twice => {
                     at = (at + 1) % services;
-                    self.settle(&mut connections, &mut at, &event);
+                    self.settle(&mut clients, &mut at, &event);
                 }
                 // Behind a proxy a service that is away looks like this: no reason to burn the events.
                 Verdict::Unknown => thread::sleep(PAUSE),
@@ -216,9 +216,9 @@ impl Shared {
     }
 
     /// Sends an event until it is acknowledged or may not be sent again.
-    fn settle(&self, connections: &mut [Connection], at: &mut usize, event: &Event) -> Verdict {
+    fn settle(&self, clients: &mut [Client], at: &mut usize, event: &Event) -> Verdict {
         loop {
-            let (verdict, sent) = self.run.send(&mut connections[*at], event);
+            let (verdict, sent) = self.run.send(&mut clients[*at], event);
             let again = match verdict {
                 Verdict::Later => true,
                 Verdict::Unknown => event.id.is_some(),
@@ -227,9 +227,9 @@ impl Shared {
             if !again || self.given_up.load(Ordering::Relaxed) {
                 return verdict;
             }
-            *at = (*at + 1) % connections.len();
+            *at = (*at + 1) % clients.len();
             let asked = match sent {
-                Sent::Answered { retry_after: Some(seconds), .. } => Duration::from_secs(seconds).min(LONGEST),
+                Attempt::Response { retry_after: Some(seconds), .. } => Duration::from_secs(seconds).min(LONGEST),
                 _ => PAUSE,
             };
             thread::sleep(asked);

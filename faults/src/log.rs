@@ -189,8 +189,8 @@ fn decode(system: &System, schemas: &mut HashMap<u32, Schema>, value: &[u8]) -> 
 fn schema(system: &System, id: u32) -> Result<Schema, String> {
     let address = *system.queries().first().ok_or("no query service")?;
     let answer = http_get(address, &format!("/registry/schemas/ids/{id}")).map_err(|error| error.to_string())?;
-    let json: serde_json::Value = serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
-    let text = json["schema"].as_str().ok_or_else(|| format!("schema {id}: {}", answer.body))?;
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    let text = json["schema"].as_str().ok_or_else(|| format!("schema {id}: {}", answer.text()))?;
     Schema::parse_str(text).map_err(|error| error.to_string())
 }
 

@@ -97,7 +97,7 @@ impl Shared {
         for (node, address) in nodes {
             let Ok(answer) = http_get(address, "/metrics") else { continue };
             let mut all = lock(&self.series);
-            for line in answer.body.lines().filter(|line| !line.starts_with('#')) {
+            for line in answer.text().lines().filter(|line| !line.starts_with('#')) {
                 let Some((key, value)) = line.rsplit_once(' ') else { continue };
                 let Ok(value) = value.parse::<f64>() else { continue };
                 let series = all.entry(format!("{node} {key}")).or_default();

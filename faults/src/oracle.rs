@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::client::Sent;
+use crate::client::Attempt;
 use crate::lock;
 
 /// What an answer says about an event.
@@ -36,12 +36,12 @@ pub struct Oracle {
 }
 
 /// The verdict on a request, and the word under which it is tallied.
-pub fn judge(sent: &Sent) -> (Verdict, String) {
+pub fn judge(sent: &Attempt) -> (Verdict, String) {
     match sent {
-        Sent::NotSent => (Verdict::Later, "no connection".to_owned()),
-        Sent::Unknown => (Verdict::Unknown, "no answer".to_owned()),
-        Sent::Answered { status: 200..=299, .. } => (Verdict::Acknowledged, "acknowledged".to_owned()),
-        Sent::Answered { status, body, .. } => {
+        Attempt::NotSent => (Verdict::Later, "no connection".to_owned()),
+        Attempt::Unknown => (Verdict::Unknown, "no answer".to_owned()),
+        Attempt::Response { status: 200..=299, .. } => (Verdict::Acknowledged, "acknowledged".to_owned()),
+        Attempt::Response { status, body, .. } => {
             let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
             let code = problem["code"].as_str().unwrap_or("no code").to_owned();
             let verdict = match (*status, code.as_str()) {
@@ -97,7 +97,7 @@ mod tests {
 
     fn verdict(status: u16, code: &str) -> Verdict {
         let body = format!("{{\"code\":\"{code}\"}}");
-        judge(&Sent::Answered { status, retry_after: None, body }).0
+        judge(&Attempt::Response { status, retry_after: None, body }).0
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(verdict(503, "anything else"), Verdict::Unknown);
         assert_eq!(verdict(500, "internal"), Verdict::Unknown);
         assert_eq!(verdict(422, "outside-window"), Verdict::Refused);
-        assert_eq!(judge(&Sent::Unknown).0, Verdict::Unknown);
-        assert_eq!(judge(&Sent::NotSent).0, Verdict::Later);
+        assert_eq!(judge(&Attempt::Unknown).0, Verdict::Unknown);
+        assert_eq!(judge(&Attempt::NotSent).0, Verdict::Later);
     }
 }

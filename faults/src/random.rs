@@ -46,7 +46,7 @@ pub fn new_run(system: &System, seed: u64, users: u64, hot: u64) -> Arc<Run> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     // Without a timestamp no event comes of it; which fault is named tells whether the parameter is known.
     let asked = system.commands().first().map(|address| http(*address, "POST", "/analytics?event_id=x", &[], ""));
-    let ids = !asked.is_some_and(|answer| answer.is_ok_and(|answer| answer.body.contains("event_id")));
+    let ids = !asked.is_some_and(|answer| answer.is_ok_and(|answer| answer.text().contains("event_id")));
     let shape = Shape { seed, base_hour: now / 3_600, ids, users, hot };
     Run::new(shape, system.commands())
 }

@@ -64,7 +64,7 @@ pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
             return Err(format!("the traced process answered {status}"));
         }
         let counted = || {
-            http_get(query, "/analytics?timestamp=123").is_ok_and(|a| a.body.contains(&format!("clicks,{number}\n")))
+            http_get(query, "/analytics?timestamp=123").is_ok_and(|a| a.text().contains(&format!("clicks,{number}\n")))
         };
         if !wait_until(WITHIN, counted) {
             return Err("the traced process does not count".to_owned());

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use millrace_testkit::{
-    Brokers, Link, Postgres, Proxy, Redis, Service, free_port, http_get, millrace_bin, scratch_dir, unique, wait_until,
+    Brokers, Link, Postgres, Proxy, Redis, Response, Service, free_port, http_get, millrace_bin, scratch_dir, unique,
+    wait_until,
 };
 
 use crate::node::Node;
@@ -256,7 +257,7 @@ impl System {
                 self.tend();
                 is_ready()
             }) {
-                let reasons = http_get(admin, "/readyz").map(|answer| answer.body).unwrap_or_default();
+                let reasons = http_get(admin, "/readyz").map(Response::into_text).unwrap_or_default();
                 let node = &mut self.nodes[index];
                 let words = node.last_words();
                 return Err(format!("{} is not ready: {reasons}\n{words}", node.name));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use millrace_testkit::{Answer, http_get};
+use millrace_testkit::{Response, http_get};
 
 use crate::event::Shape;
 use crate::fold::Counts;
@@ -108,7 +108,7 @@ impl Session {
         let mut seen = lock(seen);
         let read = match answer {
             Ok(answer) if answer.status == 200 => counts(&answer).map(|counts| (counts, answer)),
-            Ok(answer) if answer.body.contains("rebuilding") => {
+            Ok(answer) if answer.text().contains("rebuilding") => {
                 seen.rebuilding += 1;
                 return;
             }
@@ -143,8 +143,8 @@ pub(crate) fn target(hour: u64) -> String {
 }
 
 /// The three lines of an answer.
-pub(crate) fn counts(answer: &Answer) -> Option<Counts> {
-    let mut lines = answer.body.lines();
+pub(crate) fn counts(answer: &Response) -> Option<Counts> {
+    let mut lines = answer.text().lines();
     let mut number = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(',')?.parse().ok();
     Some(Counts { users: number("unique_users")?, clicks: number("clicks")?, impressions: number("impressions")? })
 }
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn the_three_lines_are_read() {
-        let body = "unique_users,1\nclicks,2\nimpressions,3\n".to_owned();
-        let answer = Answer { status: 200, headers: Vec::new(), body };
+        let body = b"unique_users,1\nclicks,2\nimpressions,3\n".to_vec();
+        let answer = Response { status: 200, headers: Vec::new(), body };
         assert_eq!(counts(&answer), Some(Counts { users: 1, clicks: 2, impressions: 3 }));
     }
 }

@@ -7,9 +7,9 @@
 use std::fmt::Write as _;
 
 use millrace_command::Config;
-use tokio::io::AsyncWriteExt;
+use millrace_testkit::Response;
 
-use crate::harness::{Answer, NOW, Server, batch_request, closes, read_answer};
+use crate::harness::{NOW, Server, batch_request};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 const ITEM: &str = r#"{"timestamp":1,"user":"a","event":"click"}"#;
@@ -204,7 +204,7 @@ fn id_rows() -> Vec<Row> {
     ]
 }
 
-fn check(number: u32, answer: &Answer, status: u16, code: &str, field: &str) -> Result<(), String> {
+fn check(number: u32, answer: &Response, status: u16, code: &str, field: &str) -> Result<(), String> {
     let document = answer.json();
     // A batch that failed as a whole answers with a problem, one whose items failed with their results.
     let said = document.get(0).unwrap_or(&document);
@@ -244,8 +244,8 @@ async fn served_with_care() {
         body.len()
     );
     stream.write_all(both.as_bytes()).await.unwrap();
-    assert_eq!(read_answer(&mut stream, &mut Vec::new()).await.status, 200);
-    assert!(closes(&mut stream).await);
+    assert_eq!(stream.response().await.status, 200);
+    assert!(stream.closes().await);
     // 48: no Host, and bare line feeds.
     assert_eq!(server.send("POST /analytics?timestamp=1&user=a&click HTTP/1.1\r\n\r\n").await.status, 204);
     assert_eq!(server.send("POST /analytics?timestamp=1&user=a&click HTTP/1.1\nHost: x\n\n").await.status, 204);
@@ -253,16 +253,14 @@ async fn served_with_care() {
     let expecting = batch_request(&format!("{JSON}Expect: 100-continue\r\n"), &body);
     let mut stream = server.connect().await;
     stream.write_all(&expecting[..expecting.len() - body.len()]).await.unwrap();
-    let mut interim = [0; 25];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut interim).await.unwrap();
-    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(stream.received_until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(body.as_bytes()).await.unwrap();
-    assert_eq!(read_answer(&mut stream, &mut Vec::new()).await.status, 200);
+    assert_eq!(stream.response().await.status, 200);
     // A client that closes its side after asking still gets its answer.
     let mut stream = server.connect().await;
     stream.write_all(b"POST /analytics?timestamp=1&user=a&click HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     stream.shutdown().await.unwrap();
-    assert_eq!(read_answer(&mut stream, &mut Vec::new()).await.status, 204);
+    assert_eq!(stream.response().await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! What answers wait for, and that the metrics tell what became of events that were answered before.
 
 use millrace_command::{Config, Durability};
+use millrace_testkit::Response;
 
-use crate::harness::{Answer, Server, batch_request};
+use crate::harness::{Server, batch_request};
 
 const EVENT: &str = "timestamp=1&user=a&click";
 const ITEM: &str = r#"{"timestamp":1,"user":"a","event":"click"}"#;
@@ -13,11 +14,11 @@ fn config(durability: Durability, respond_async: bool) -> Config {
     Config { durability, respond_async, ..Config::default() }
 }
 
-async fn post(server: &Server, fields: &str) -> Answer {
+async fn post(server: &Server, fields: &str) -> Response {
     server.send(format!("POST /analytics?{EVENT} HTTP/1.1\r\nHost: x\r\n{fields}\r\n")).await
 }
 
-async fn batch(server: &Server, fields: &str, items: &[&str]) -> Answer {
+async fn batch(server: &Server, fields: &str, items: &[&str]) -> Response {
     server.send(batch_request(&format!("Content-Type: application/x-ndjson\r\n{fields}"), items.join("\n"))).await
 }
 
@@ -34,7 +35,7 @@ async fn the_status_says_the_level() {
         (Durability::Cached, true, ASK, 202, false, Some("respond-async")),
     ] {
         let server = Server::with(config(level, respond_async)).await;
-        let says = |answer: &Answer| {
+        let says = |answer: &Response| {
             (answer.header("millrace-position").is_some(), answer.header("preference-applied").map(str::to_owned))
         };
         let wanted = (has_position, applied.map(str::to_owned));

@@ -1,4 +1,4 @@
-//! A write side on a free port, and a client that sends exactly the bytes it is told to.
+//! The command service on a free port, and requests to it whose responses the OpenAPI document must have.
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -10,10 +10,8 @@ use millrace_contracts::Names;
 use millrace_log::{EmbeddedConfig, EmbeddedLog, Log};
 use millrace_service::config::{Size, Span};
 use millrace_service::http::{HttpLimits, serve};
-use millrace_testkit::{Documented, Exchange};
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use millrace_testkit::{ApiDocument, AsyncConnection, Exchange, Response, request};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes; what hangs fails by it.
@@ -31,32 +29,14 @@ pub(crate) struct Server {
     _directory: tempfile::TempDir,
 }
 
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
-    }
-
-    /// Whatever a test asks for, the answer is one that the OpenAPI document has.
-    fn check(&self, request: &[u8]) {
-        static DOCUMENT: LazyLock<Documented> = LazyLock::new(|| Documented::of("command"));
-        let line = String::from_utf8_lossy(request.split(|&byte| byte == b'\r').next().unwrap_or_default());
-        let mut words = line.split(' ');
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let (status, content_type, body) = (self.status, self.header("content-type"), &*self.body);
-        DOCUMENT.check(&Exchange { method, target, status, content_type, body });
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
+/// Every response of a test, whatever it requests, is one that the OpenAPI document has.
+fn check(request: &[u8], response: &Response) {
+    static DOCUMENT: LazyLock<ApiDocument> = LazyLock::new(|| ApiDocument::load("command"));
+    let line = String::from_utf8_lossy(request.split(|&byte| byte == b'\r').next().unwrap_or_default());
+    let mut words = line.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (status, content_type, body) = (response.status, response.header("content-type"), &*response.body);
+    DOCUMENT.check(&Exchange { method, target, status, content_type, body });
 }
 
 pub(crate) fn short_limits() -> HttpLimits {
@@ -135,70 +115,27 @@ impl Server {
         }
     }
 
-    pub(crate) async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
+    pub(crate) async fn connect(&self) -> AsyncConnection {
+        AsyncConnection::open(self.address).await
     }
 
-    /// Sends bytes on a connection of their own and reads the first final answer.
-    pub(crate) async fn send(&self, bytes: impl AsRef<[u8]>) -> Answer {
-        let mut stream = self.connect().await;
-        // A server may answer and close before it has taken everything.
-        let _ = stream.write_all(bytes.as_ref()).await;
-        let answer = read_answer(&mut stream, &mut Vec::new()).await;
-        answer.check(bytes.as_ref());
-        answer
+    /// Sends bytes on a connection of their own and reads the first final response.
+    pub(crate) async fn send(&self, bytes: impl AsRef<[u8]>) -> Response {
+        let response = self.connect().await.exchange(bytes.as_ref()).await;
+        check(bytes.as_ref(), &response);
+        response
     }
 
-    pub(crate) async fn post(&self, query: &str) -> Answer {
-        self.send(format!("POST /analytics?{query} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+    pub(crate) async fn post(&self, query: &str) -> Response {
+        self.send(request("POST", &format!("/analytics?{query}"), &[], "")).await
     }
 
-    pub(crate) async fn batch(&self, media: &str, body: impl AsRef<[u8]>) -> Answer {
+    pub(crate) async fn batch(&self, media: &str, body: impl AsRef<[u8]>) -> Response {
         self.send(batch_request(&format!("Content-Type: {media}\r\n"), body)).await
     }
 }
 
 pub(crate) fn batch_request(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
-    let length = body.as_ref().len();
-    let head = format!("POST /analytics/batch HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n");
-    [head.as_bytes(), body.as_ref()].concat()
-}
-
-/// Reads one answer; what came after it stays in `rest`.
-pub(crate) async fn read_answer(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Answer {
-    tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(answer) = take_answer(rest) {
-                if answer.status != 100 {
-                    return answer;
-                }
-                continue;
-            }
-            let read = stream.read_buf(rest).await.unwrap();
-            assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(rest));
-        }
-    })
-    .await
-    .expect("an answer in time")
-}
-
-fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
-    let end = bytes.windows(4).position(|at| at == b"\r\n\r\n")? + 4;
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let status = head[9..12].parse().unwrap();
-    let mut answer = Answer { status, head, body: Vec::new() };
-    let length = answer.header("content-length").map_or(0, |length| length.parse::<usize>().unwrap());
-    if bytes.len() < end + length {
-        return None;
-    }
-    answer.body = bytes[end..end + length].to_vec();
-    bytes.drain(..end + length);
-    Some(answer)
-}
-
-/// Whether the server closes the connection, by end or reset, and sends nothing more.
-pub(crate) async fn closes(stream: &mut TcpStream) -> bool {
-    let mut rest = Vec::new();
-    let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("a close in time");
-    end.is_err() || rest.is_empty()
+    let headers: Vec<_> = headers.lines().filter_map(|line| line.split_once(": ")).collect();
+    request("POST", "/analytics/batch", &headers, body)
 }

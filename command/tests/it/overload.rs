@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use millrace_command::Config;
 use millrace_service::config::Size;
-use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Server, batch_request, read_answer};
+use crate::harness::{Server, batch_request};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -40,7 +39,7 @@ async fn bodies_under_way_are_bounded_together() {
     assert_eq!(server.post("timestamp=1&user=a&click").await.status, 204);
     for mut stream in held {
         stream.write_all(b"]").await.unwrap();
-        assert_eq!(read_answer(&mut stream, &mut Vec::new()).await.status, 200);
+        assert_eq!(stream.response().await.status, 200);
     }
     assert_eq!(server.send(&request).await.status, 200);
 }
@@ -64,9 +63,8 @@ async fn requests_above_the_cap_are_refused_at_once_with_different_times() {
     let mut stream = server.connect().await;
     let begin = std::time::Instant::now();
     stream.write_all("GET /pixel.gif?user=a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2).as_bytes()).await.unwrap();
-    let mut rest = Vec::new();
     for _ in 0..2 {
-        assert_eq!(read_answer(&mut stream, &mut rest).await.status, 503);
+        assert_eq!(stream.response().await.status, 503);
     }
     assert!(begin.elapsed() >= std::time::Duration::from_millis(990), "{:?}", begin.elapsed());
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use millrace_contracts::{AnalyticsEvent, EventRef, Kind, Topic, UserHash, partition_of};
 use millrace_log::{Batch, Limits, Log};
 
-use crate::harness::{NOW, Server, read_answer};
-use tokio::io::AsyncWriteExt;
+use crate::harness::{NOW, Server};
 
 pub(crate) fn event_at(log: &Log, position: &str) -> AnalyticsEvent {
     let (topic, at) = position.split_once('/').unwrap();
@@ -88,12 +87,11 @@ async fn the_pixel_is_an_impression_of_now() {
             (400, Some(code), Some(field))
         );
     }
-    // The answer to HEAD has a length and no body: only its head is read.
+    // The response to HEAD has a length and no body.
     let mut stream = server.connect().await;
-    stream.write_all(b"HEAD /pixel.gif?user=kek HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text).await.unwrap();
-    assert!(text.starts_with("HTTP/1.1 405 ") && text.to_lowercase().contains("allow: get\r\n"), "{text}");
+    let response = stream.exchange("HEAD /pixel.gif?user=kek HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((response.status, response.header("allow")), (405, Some("GET")));
+    assert!(stream.closes().await, "no body follows");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,9 +102,9 @@ async fn pipelined_requests_are_all_answered_and_in_order() {
     let request = |i| format!("POST /analytics?timestamp={i}&user=same&click HTTP/1.1\r\nHost: x\r\n\r\n");
     let requests = (0..100).map(request).collect::<Vec<_>>().concat();
     stream.write_all(requests.as_bytes()).await.unwrap();
-    let (mut rest, mut offsets) = (Vec::new(), Vec::new());
+    let mut offsets = Vec::new();
     for _ in 0..100 {
-        let answer = read_answer(&mut stream, &mut rest).await;
+        let answer = stream.response().await;
         assert_eq!(answer.status, 204);
         let position = answer.header("millrace-position").unwrap();
         offsets.push(position.split_once('@').unwrap().1.parse::<u64>().unwrap());
@@ -125,10 +123,10 @@ async fn stopping_answers_what_is_under_way_and_closes() {
     )
     .await
     .unwrap();
-    let answer = read_answer(&mut half, &mut Vec::new()).await;
+    let answer = half.response().await;
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"[]"[..]));
     server.stop.cancel();
-    assert!(crate::harness::closes(&mut idle).await && crate::harness::closes(&mut half).await);
+    assert!(idle.closes().await && half.closes().await);
     tokio::time::timeout(Duration::from_secs(30), server.task).await.unwrap().unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
 }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use millrace_command::Config;
-use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Server, closes, read_answer, short_limits};
+use crate::harness::{Server, short_limits};
 
 const GOOD: &str = "timestamp=1&user=a&click";
 
@@ -22,11 +21,10 @@ async fn slow_heads_and_bodies_are_answered_408_and_closed() {
     for start in starts {
         let mut stream = server.connect().await;
         stream.write_all(start.as_bytes()).await.unwrap();
-        let mut rest = Vec::new();
-        let answer = read_answer(&mut stream, &mut rest).await;
+        let answer = stream.response().await;
         assert_eq!((answer.status, answer.json()["code"].as_str()), (408, Some("request-timeout")), "{start:?}");
         assert_eq!(answer.header("connection"), Some("close"));
-        assert!(rest.is_empty() && closes(&mut stream).await);
+        assert!(stream.closes().await);
     }
 }
 
@@ -37,9 +35,9 @@ async fn a_body_that_trickles_ends_at_its_total_time() {
     let head =
         "POST /analytics/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n[";
     stream.write_all(head.as_bytes()).await.unwrap();
-    let (mut reading, mut writing) = stream.into_split();
+    let (mut reading, mut writing) = stream.into_stream().into_split();
     let trickle = tokio::spawn(async move {
-        while writing.write_all(b" ").await.is_ok() {
+        while tokio::io::AsyncWriteExt::write_all(&mut writing, b" ").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
@@ -56,8 +54,8 @@ async fn silent_and_idle_connections_are_closed() {
     let mut silent = server.connect().await;
     let mut idle = server.connect().await;
     idle.write_all(format!("POST /analytics?{GOOD} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
-    assert_eq!(read_answer(&mut idle, &mut Vec::new()).await.status, 204);
-    assert!(closes(&mut silent).await && closes(&mut idle).await);
+    assert_eq!(idle.response().await.status, 204);
+    assert!(silent.closes().await && idle.closes().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,8 @@ use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
 use crate::child::Child;
+use crate::directories::{program, scratch_dir};
 use crate::http::http;
-use crate::place::{program, scratch_dir};
 use crate::shared::servers_wanted;
 use crate::wait::wait_until;
 
@@ -52,7 +52,7 @@ impl Browser {
         }
         let at = ([127, 0, 0, 1], port().ok_or("the browser's port is gone")?).into();
         let page = http(at, "PUT", "/json/new?about:blank", &[], "").map_err(|error| error.to_string())?;
-        let page: Value = serde_json::from_str(&page.body).map_err(|error| error.to_string())?;
+        let page: Value = serde_json::from_slice(&page.body).map_err(|error| error.to_string())?;
         let url = page["webSocketDebuggerUrl"].as_str().ok_or("the browser has no page")?;
         let (socket, _) = tungstenite::connect(url).map_err(|error| error.to_string())?;
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {

@@ -131,7 +131,7 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place::scratch_dir;
+    use crate::directories::scratch_dir;
 
     fn shell(script: &str) -> Child {
         Child::spawn(Command::new("sh").args(["-c", script]), &scratch_dir("child").join("log")).unwrap()

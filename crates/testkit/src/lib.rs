@@ -14,13 +14,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod api_document;
 mod brokers;
 mod browser;
 mod child;
-mod documented;
+mod directories;
 mod http;
 mod kafka;
-mod place;
 mod postgres;
 mod proxy;
 mod redis;
@@ -28,13 +28,13 @@ mod service;
 mod shared;
 mod wait;
 
+pub use api_document::{ApiDocument, Exchange};
 pub use brokers::Brokers;
 pub use browser::Browser;
 pub use child::Child;
-pub use documented::{Documented, Exchange};
-pub use http::{Answer, http, http_get};
+pub use directories::{repository, scratch_dir, target_dir};
+pub use http::{AsyncConnection, Connection, Response, http, http_get, request};
 pub use kafka::Kafka;
-pub use place::{repository, scratch_dir, target_dir};
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};
 pub use redis::Redis;

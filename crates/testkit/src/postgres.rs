@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::child::Child;
-use crate::place::{program, scratch_dir};
+use crate::directories::{program, scratch_dir};
 use crate::shared::servers_wanted;
 use crate::wait::{free_port, unique, wait_until};
 

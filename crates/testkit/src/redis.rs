@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::child::Child;
-use crate::place::{program, repository, scratch_dir};
+use crate::directories::{program, repository, scratch_dir};
 use crate::shared::servers_wanted;
 use crate::wait::{free_port, wait_until};
 

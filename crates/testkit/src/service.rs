@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::child::Child;
+use crate::directories::{profile_dir, repository, scratch_dir, target_dir};
 use crate::http::http_get;
-use crate::place::{profile_dir, repository, scratch_dir, target_dir};
 use crate::wait::wait_until;
 
 const READY: Duration = Duration::from_mins(1);
@@ -109,14 +109,17 @@ impl Service {
     /// If the process ends, or is not ready within a minute; with the end of its log.
     pub fn wait_ready(&mut self, address: SocketAddr) {
         let Some(process) = &mut self.process else { panic!("millrace {} is not running", self.arguments[0]) };
-        let ready = || http_get(address, "/readyz").is_ok_and(|answer| answer.status == 200);
+        let ready = || http_get(address, "/readyz").is_ok_and(|response| response.status == 200);
         let _ = wait_until(READY, || ready() || process.ended().is_some());
         if let Some(status) = process.ended() {
             panic!("millrace {} ended, {status}:\n{}", self.arguments[0], process.last_words());
         }
-        let answer = http_get(address, "/readyz");
+        let response = http_get(address, "/readyz");
         let (name, log) = (&self.arguments[0], process.last_words());
-        assert!(answer.as_ref().is_ok_and(|a| a.status == 200), "{name} is not ready at {address}: {answer:?}\n{log}");
+        assert!(
+            response.as_ref().is_ok_and(|r| r.status == 200),
+            "{name} is not ready at {address}: {response:?}\n{log}"
+        );
     }
 
     /// The process id, while one runs.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::{Ring, Scenario, seconds};
-use crate::client::Connection;
+use crate::client::Client;
 use crate::load::{Load, Pace};
 use crate::random::USERS;
 use crate::report::Part;
@@ -75,9 +75,9 @@ pub(super) fn duplicates(ring: &mut Ring, part: &mut Part) -> Result<(), String>
             let (run, events) = (Arc::clone(&ring.run), Arc::clone(&events));
             thread::spawn(move || {
                 let address = run.commands[number % run.commands.len()];
-                let mut connection = Connection::new(address, seconds(8));
+                let mut client = Client::new(address, seconds(8));
                 for event in events.iter().flat_map(|event| std::iter::repeat_n(event, 5)) {
-                    run.send(&mut connection, event);
+                    run.send(&mut client, event);
                 }
             })
         })

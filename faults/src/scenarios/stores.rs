@@ -221,7 +221,7 @@ fn read(ring: &Ring, hour: u64) -> Read {
     match millrace_testkit::http_get(address, &crate::watcher::target(hour)) {
         Ok(answer) if answer.status == 200 => match crate::watcher::counts(&answer) {
             Some(counts) if counts.users > 0 => Read::Numbers,
-            _ => Read::Other(answer.body),
+            _ => Read::Other(answer.into_text()),
         },
         Ok(answer) if answer.status == 503 && answer.header("retry-after").is_some() => Read::Later,
         Ok(answer) => Read::Other(answer.status.to_string()),

@@ -129,7 +129,7 @@ fn what_was_imported_is_what_is_exported() {
 
     let target = format!("/analytics/range?from={DAY}&to={}", DAY + 24 * HOUR);
     for (format, media) in [("csv", "text/csv"), ("json", "application/json"), ("ndjson", "application/x-ndjson")] {
-        let served = http(up.query, "GET", &target, &[("accept", media)], "").unwrap().body;
+        let served = http(up.query, "GET", &target, &[("accept", media)], "").unwrap().into_text();
         assert_eq!(exported(&|arguments| up.tool(arguments), format), served, "an export is what the service says");
     }
     let by_day = |more: &[&str]| {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Child, Output, Stdio};
 
-use millrace_testkit::{Service, free_port, http_get, unique, wait_until};
+use millrace_testkit::{Response, Service, free_port, http_get, unique, wait_until};
 
 use crate::run::{WITHIN, tool};
 
@@ -132,7 +132,7 @@ impl Node {
 
     /// The sum of all series of a counter or gauge.
     pub(crate) fn total(&self, metric: &str) -> u64 {
-        let body = http_get(self.admin, "/metrics").map(|answer| answer.body).unwrap_or_default();
+        let body = http_get(self.admin, "/metrics").map(Response::into_text).unwrap_or_default();
         let values = body.lines().filter(|line| line.starts_with(metric));
         values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
     }

@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 
-use millrace_testkit::{Answer, Brokers, Kafka, Service, free_port, http, not_run, unique, wait_until};
+use millrace_testkit::{Brokers, Kafka, Response, Service, free_port, http, not_run, unique, wait_until};
 
 use crate::run::{Up, WITHIN, ends, metric, tool};
 
 const ITEM: &str = "{\"timestamp\":123,\"user\":\"kek\",\"event\":\"click\"}\n";
 
-fn batch(command: SocketAddr, events: usize) -> Answer {
+fn batch(command: SocketAddr, events: usize) -> Response {
     let media = [("content-type", "application/x-ndjson")];
     http(command, "POST", "/analytics/batch", &media, &ITEM.repeat(events)).unwrap()
 }
@@ -53,7 +53,7 @@ impl Edge {
         Self { service, public, admin, settings }
     }
 
-    fn post(&self, user: &str) -> Answer {
+    fn post(&self, user: &str) -> Response {
         http(self.public, "POST", &format!("/analytics?timestamp=123&user={user}&click"), &[], "").unwrap()
     }
 
@@ -110,7 +110,7 @@ fn cached_on_kafka_loses_with_its_broker_and_counts_it_while_replicated_promised
         assert_eq!((answer.status, answer.header("millrace-position")), (202, None), "{answer:?}");
     }
     let answer = replicated.post("a");
-    assert!(answer.status == 503 && answer.body.contains("outcome-unknown"), "{answer:?}");
+    assert!(answer.status == 503 && answer.text().contains("outcome-unknown"), "{answer:?}");
     // What was sent lies in the frozen broker's socket, and goes with it.
     kafka.kill();
     assert!(wait_until(WITHIN, || early(cached.admin, "unknown") == 10), "{}", early(cached.admin, "unknown"));
@@ -151,7 +151,7 @@ fn leader_loses_what_only_the_leader_had_while_replicated_promised_nothing() {
         last = (partition.parse::<usize>().unwrap(), offset.parse::<u64>().unwrap());
     }
     let answer = replicated.post(&user);
-    assert!(answer.status == 503 && answer.body.contains("outcome-unknown"), "{answer:?}");
+    assert!(answer.status == 503 && answer.text().contains("outcome-unknown"), "{answer:?}");
 
     first.kill();
     others.iter_mut().for_each(Kafka::thaw);

@@ -32,10 +32,10 @@ fn an_event_of_any_hour_is_read_where_it_belongs() {
     {
         let posted =
             http(command, "POST", &format!("/analytics?timestamp={timestamp}&user=kek&click"), &[], "").unwrap();
-        assert_eq!(posted.status, 204, "{}", posted.body);
+        assert_eq!(posted.status, 204, "{}", posted.text());
         assert!(posted.header("millrace-position").unwrap().contains("analytics.events/"));
         let read = || http_get(query, &format!("/analytics?timestamp={timestamp}")).unwrap();
-        assert!(wait_until(WITHIN, || read().body == "unique_users,1\nclicks,1\nimpressions,0\n"), "{:?}", read());
+        assert!(wait_until(WITHIN, || read().text() == "unique_users,1\nclicks,1\nimpressions,0\n"), "{:?}", read());
         // A read of an older hour asks that Redis be filled with it, so the next one may come from there.
         let refilled = tier == "archive" && read().header("millrace-tier") == Some("redis");
         assert!(refilled || read().header("millrace-tier") == Some(tier), "{timestamp}: {:?}", read());

@@ -29,7 +29,7 @@ fn named(series: &str) -> Option<&'static Metric> {
 }
 
 fn scrape(up: &Up) -> BTreeMap<String, Scraped> {
-    let text = http_get(up.admin, "/metrics").unwrap().body;
+    let text = http_get(up.admin, "/metrics").unwrap().into_text();
     let mut scraped: BTreeMap<String, Scraped> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
         let words: Vec<&str> = line.splitn(4, ' ').collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use millrace_contracts::Code;
-use millrace_testkit::{Browser, Documented, http, http_get, not_run, repository, target_dir};
+use millrace_testkit::{ApiDocument, Browser, http, http_get, not_run, repository, target_dir};
 use serde_json::Value;
 
 use crate::run::{Up, WITHIN};
@@ -23,8 +23,8 @@ fn what_is_served_is_what_the_repository_has() {
             fs::write(&file, &served.body).unwrap();
         }
         let kept = fs::read_to_string(&file).unwrap_or_default();
-        assert!(kept == served.body, "{} is not what {name} serves; {HOW} writes it", file.display());
-        let document = Documented::of(name);
+        assert!(kept.as_bytes() == served.body, "{} is not what {name} serves; {HOW} writes it", file.display());
+        let document = ApiDocument::load(name);
         let mut ids = BTreeSet::new();
         for (path, method, said) in document.operations() {
             let id = said["operationId"].as_str().unwrap();
@@ -50,7 +50,7 @@ fn filled(template: &str) -> String {
 fn every_code_is_in_a_document() {
     let mut codes: BTreeSet<String> = [Code::Accepted, Code::NotFound, Code::MethodNotAllowed].map(word).into();
     for name in ["command", "query"] {
-        let document = Documented::of(name);
+        let document = ApiDocument::load(name);
         for (path, method, said) in document.operations() {
             for (status, response) in said["responses"].as_object().unwrap() {
                 let listed = document.codes(response);
@@ -88,7 +88,7 @@ fn the_viewer_works_without_anything_from_outside() {
         let before = browser.requests().len();
         browser.look(1280, 900, false);
         browser.open(&format!("{origin}/docs"));
-        let operations = Documented::of(name).operations().count();
+        let operations = ApiDocument::load(name).operations().count();
         let drawn = format!("document.querySelectorAll('.opblock').length == {operations}");
         assert!(browser.wait_for(&drawn, WITHIN), "{name}: {}", browser.value("document.body.innerText"));
         browser.screenshot(&shots.join(format!("docs-{name}.png")));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use millrace_testkit::{Answer, Service, free_port, http, http_get, millrace_bin};
+use millrace_testkit::{Response, Service, free_port, http, http_get, millrace_bin};
 use tempfile::TempDir;
 
 /// For everything that is waited for.
@@ -56,7 +56,7 @@ impl Up {
         tool(arguments).args(self.arguments()).output().unwrap()
     }
 
-    pub(crate) fn post(&self, target: &str) -> Answer {
+    pub(crate) fn post(&self, target: &str) -> Response {
         http(self.command, "POST", target, &[], "").unwrap()
     }
 
@@ -76,7 +76,7 @@ impl Up {
 
     /// The three lines of an hour.
     pub(crate) fn lines(&self, timestamp: u64) -> String {
-        http_get(self.query, &format!("/analytics?timestamp={timestamp}")).unwrap().body
+        http_get(self.query, &format!("/analytics?timestamp={timestamp}")).unwrap().into_text()
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn metric(admin: SocketAddr, series: &str) -> u64 {
 }
 
 fn metric_if_any(admin: SocketAddr, series: &str) -> Option<u64> {
-    let body = http_get(admin, "/metrics").ok()?.body;
+    let body = http_get(admin, "/metrics").ok()?.into_text();
     body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 

@@ -9,7 +9,7 @@ fn an_event_that_was_acknowledged_is_counted() {
     let up = Up::start();
     assert_eq!(up.lines(123), "unique_users,0\nclicks,0\nimpressions,0\n");
     let answer = up.post("/analytics?timestamp=123&user=kek&click");
-    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    assert_eq!((answer.status, answer.text()), (204, ""));
     assert_eq!(answer.header("millrace-position"), Some("millrace.analytics.events/0@0"));
     let counted = || up.lines(123) == "unique_users,1\nclicks,1\nimpressions,0\n";
     assert!(wait_until(WITHIN, counted), "{}", up.lines(123));

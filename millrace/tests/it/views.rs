@@ -13,7 +13,7 @@ fn the_archive_is_compared_and_built_again_with_and_without_the_process() {
     for timestamp in [123, 4_000_000, 4_000_001] {
         assert_eq!(up.post(&format!("/analytics?timestamp={timestamp}&user=kek&click")).status, 204);
     }
-    let read = || http_get(up.query, "/analytics?timestamp=4000000").unwrap().body;
+    let read = || http_get(up.query, "/analytics?timestamp=4000000").unwrap().into_text();
     assert!(wait_until(WITHIN, || read() == "unique_users,1\nclicks,2\nimpressions,0\n"), "{}", read());
 
     let fine = "archive: 2 counts are as the log has them, 0 are not\n";
@@ -105,8 +105,8 @@ fn an_older_hour_is_read_from_redis_once_somebody_read_it() {
     };
     let read = || http_get(query, "/analytics?timestamp=123").unwrap();
     post("kek");
-    assert!(wait_until(WITHIN, || read().body == "unique_users,1\nclicks,1\nimpressions,0\n"), "{:?}", read());
+    assert!(wait_until(WITHIN, || read().text() == "unique_users,1\nclicks,1\nimpressions,0\n"), "{:?}", read());
     assert!(wait_until(WITHIN, || read().header("millrace-tier") == Some("redis")), "{:?}", read());
     post("lol");
-    assert!(wait_until(WITHIN, || read().body == "unique_users,2\nclicks,2\nimpressions,0\n"), "{:?}", read());
+    assert!(wait_until(WITHIN, || read().text() == "unique_users,2\nclicks,2\nimpressions,0\n"), "{:?}", read());
 }

@@ -1,7 +1,6 @@
-//! A query service on a port of its own, its clock and its read models in the test's hands, and a client that sends
-//! exactly what it is told.
+//! The query service on a free port over a clock and read models that the test controls, and requests to it whose
+//! responses the OpenAPI document must have.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -16,9 +15,8 @@ use millrace_service::config::Span;
 use millrace_service::health::Health;
 use millrace_service::http::HttpLimits;
 use millrace_store::Totals;
-use millrace_testkit::{Documented, Exchange};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use millrace_testkit::{ApiDocument, AsyncConnection, Exchange, Response};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -186,11 +184,11 @@ impl Server {
         (&mut self.served).await.unwrap().unwrap();
     }
 
-    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Response {
         self.client.send("GET", target, headers).await
     }
 
-    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
         self.client.send(method, target, headers).await
     }
 }
@@ -201,86 +199,28 @@ impl Drop for Server {
     }
 }
 
-/// Whatever a test asks for, the answer is one that the OpenAPI document has.
-static DOCUMENT: LazyLock<Documented> = LazyLock::new(|| Documented::of("query"));
+/// Every response of a test, whatever it requests, is one that the OpenAPI document has.
+static DOCUMENT: LazyLock<ApiDocument> = LazyLock::new(|| ApiDocument::load("query"));
 
-/// Sends one request on a connection of its own.
+/// Sends each request on a connection of its own.
 pub(crate) struct Client(pub(crate) SocketAddr);
 
 impl Client {
-    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Reply {
-        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
-        for (name, value) in headers {
-            write!(request, "{name}: {value}\r\n").unwrap();
-        }
-        request.push_str("\r\n");
-        let exchange = async {
-            let mut connection = TcpStream::connect(self.0).await.unwrap();
-            connection.write_all(request.as_bytes()).await.unwrap();
-            let mut bytes = Vec::new();
-            connection.read_to_end(&mut bytes).await.unwrap();
-            Reply::parse(&bytes)
-        };
-        let reply = tokio::time::timeout(Duration::from_secs(30), exchange).await.expect("an answer in time");
-        let coded = reply.header("content-encoding").is_some();
-        let (content_type, body) = (reply.header("content-type").filter(|_| !coded), &*reply.body);
-        DOCUMENT.check(&Exchange { method, target, status: reply.status, content_type, body });
-        reply
+    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+        let headers = [&[("connection", "close")], headers].concat();
+        let request = millrace_testkit::request(method, target, &headers, "");
+        let response = AsyncConnection::open(self.0).await.exchange(request).await;
+        let encoded = response.header("content-encoding").is_some();
+        let (content_type, body) = (response.header("content-type").filter(|_| !encoded), &*response.body);
+        DOCUMENT.check(&Exchange { method, target, status: response.status, content_type, body });
+        response
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Reply {
-    fn parse(bytes: &[u8]) -> Self {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
-        let head = std::str::from_utf8(&bytes[..end]).unwrap();
-        let mut lines = head.split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers = lines
-            .map(|line| line.split_once(": ").unwrap())
-            .map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-        Self { status, headers: headers.collect(), body: bytes[end + 4..].to_vec() }
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| &**value)
-    }
-
-    /// Every value of a header that may stand there more than once.
-    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| &**value).collect()
-    }
-
-    /// All but those that differ from one answer to the next.
-    pub(crate) fn sorted_headers(&self) -> Vec<&(String, String)> {
-        let mut headers: Vec<_> =
-            self.headers.iter().filter(|(name, _)| !matches!(&**name, "date" | "x-request-id")).collect();
-        headers.sort();
-        headers
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-
-    /// The code of a problem document.
-    pub(crate) fn code(&self) -> String {
-        self.member("code")
-    }
-
-    /// The field a problem document names.
-    pub(crate) fn field(&self) -> String {
-        self.member("field")
-    }
-
-    fn member(&self, name: &str) -> String {
-        let document: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
-        document[name].as_str().unwrap_or_default().to_owned()
-    }
+/// All headers but those that differ from one response to the next.
+pub(crate) fn sorted_headers(response: &Response) -> Vec<&(String, String)> {
+    let mut headers: Vec<_> =
+        response.headers.iter().filter(|(name, _)| !matches!(&**name, "date" | "x-request-id")).collect();
+    headers.sort();
+    headers
 }

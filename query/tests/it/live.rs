@@ -10,9 +10,8 @@ use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
 use millrace_query::{Config, Tier};
 use millrace_service::config::Span;
+use millrace_testkit::{AsyncConnection, request};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
 use crate::harness::{HOUR_MS, REFRESH_MS, Said, Server, config, totals};
@@ -244,29 +243,16 @@ async fn a_stream_outlives_the_time_outs_and_ends_with_the_service() {
     }))
     .await;
     say(&server, 1);
-    let mut connection = TcpStream::connect(server.address).await.unwrap();
-    connection.write_all(b"GET /analytics/live HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
-    let mut received = String::new();
-    until(&mut connection, &mut received, "\"clicks\":1,").await;
+    let mut connection = AsyncConnection::open(server.address).await;
+    connection.write_all(request("GET", "/analytics/live", &[], "")).await.unwrap();
+    let received = connection.received_until("\"clicks\":1,").await;
     assert!(received.contains("content-type: text/event-stream\r\n"), "{received}");
     assert!(received.contains("cache-control: no-store\r\n"));
-    // Longer than each of the time-outs: a healthy stream that has nothing to say.
+    // Longer than each of the timeouts: a healthy stream without events.
     tokio::time::sleep(Duration::from_millis(300)).await;
     say(&server, 2);
-    until(&mut connection, &mut received, "\"clicks\":2,").await;
+    connection.received_until("\"clicks\":2,").await;
 
     tokio::time::timeout(PATIENCE, server.end()).await.expect("the end does not wait for streams");
-    until(&mut connection, &mut received, "\r\n0\r\n\r\n").await;
-}
-
-async fn until(connection: &mut TcpStream, received: &mut String, what: &str) {
-    let reading = async {
-        while !received.contains(what) {
-            let mut bytes = [0; 4096];
-            let read = connection.read(&mut bytes).await.unwrap();
-            assert_ne!(read, 0, "closed: {received}");
-            received.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
-        }
-    };
-    tokio::time::timeout(PATIENCE, reading).await.expect("in time");
+    connection.received_until("\r\n0\r\n\r\n").await;
 }

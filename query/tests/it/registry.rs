@@ -1,10 +1,11 @@
 //! The schema registry's read API, as Confluent's clients use it.
 
+use millrace_testkit::Response;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server};
+use crate::harness::Server;
 
-fn body(reply: &Reply) -> Value {
+fn body(reply: &Response) -> Value {
     assert_eq!(reply.header("content-type"), Some("application/vnd.schemaregistry.v1+json"), "{}", reply.text());
     serde_json::from_slice(&reply.body).unwrap()
 }

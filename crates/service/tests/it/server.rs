@@ -7,8 +7,7 @@ use axum::routing::{get, post};
 use millrace_service::config::Span;
 use millrace_service::health::Health;
 use millrace_service::http::{HttpLimits, reserve, serve};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use millrace_testkit::{AsyncConnection, Response, request};
 use tokio_util::sync::CancellationToken;
 
 fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, CancellationToken) {
@@ -19,17 +18,12 @@ fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, Cancellat
     (address, stop)
 }
 
-async fn ask(address: std::net::SocketAddr, line: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
-    let mut text = String::new();
-    let end = stream.read_to_string(&mut text);
-    tokio::time::timeout(Duration::from_secs(30), end).await.expect("an answer in time").unwrap();
-    text
+async fn exchange(address: std::net::SocketAddr, method: &str, target: &str) -> Response {
+    AsyncConnection::open(address).await.exchange(request(method, target, &[("connection", "close")], "")).await
 }
 
-fn has(text: &str, status: u16, code: &str) -> bool {
-    text.starts_with(&format!("HTTP/1.1 {status} ")) && text.contains(&format!("\"code\":\"{code}\""))
+fn has(response: &Response, status: u16, code: &str) -> bool {
+    response.status == status && response.json()["code"] == code
 }
 
 async fn rash() -> &'static str {
@@ -42,15 +36,19 @@ async fn handlers_that_panic_or_hang_are_answered() {
     let router = Router::new().route("/rash", get(rash)).route("/hang", get(hang).merge(post(hang)));
     let limits = HttpLimits { handler_timeout: Span(Duration::from_millis(100)), ..HttpLimits::default() };
     let (address, _stop) = start(router, limits);
-    let text = ask(address, "GET /rash").await;
-    assert!(has(&text, 500, "internal") && !text.contains("on purpose"), "{text}");
-    let text = ask(address, "GET /hang").await;
-    assert!(has(&text, 503, "unavailable") && text.contains("retry-after: 1"), "{text}");
+    let response = exchange(address, "GET", "/rash").await;
+    assert!(has(&response, 500, "internal") && !response.text().contains("on purpose"), "{response:?}");
+    let response = exchange(address, "GET", "/hang").await;
+    assert!(has(&response, 503, "unavailable") && response.header("retry-after") == Some("1"), "{response:?}");
     // Whether a write took effect cannot be known.
-    let text = ask(address, "POST /hang").await;
-    assert!(has(&text, 503, "outcome-unknown"), "{text}");
-    let text = ask(address, "DELETE /rash").await;
-    assert!(has(&text, 405, "method-not-allowed") && text.contains("allow: GET"), "{text}");
+    let response = exchange(address, "POST", "/hang").await;
+    assert!(has(&response, 503, "outcome-unknown"), "{response:?}");
+    let response = exchange(address, "DELETE", "/rash").await;
+    assert!(
+        has(&response, 405, "method-not-allowed")
+            && response.header("allow").is_some_and(|allow| allow.starts_with("GET")),
+        "{response:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,11 +60,11 @@ async fn requests_past_the_cap_are_shed_at_once() {
     };
     let (address, _stop) =
         start(Router::new().route("/", get(hang)), HttpLimits { in_flight: 1, ..HttpLimits::default() });
-    let mut held = TcpStream::connect(address).await.unwrap();
-    held.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut pending = AsyncConnection::open(address).await;
+    pending.write_all(request("GET", "/", &[], "")).await.unwrap();
     seen.recv().await.unwrap();
-    let text = ask(address, "GET /").await;
-    assert!(has(&text, 503, "overloaded") && text.contains("retry-after: "), "{text}");
+    let response = exchange(address, "GET", "/").await;
+    assert!(has(&response, 503, "overloaded") && response.header("retry-after").is_some(), "{response:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,17 +74,22 @@ async fn health_tells_the_public_what_and_the_admin_why() {
     component.not_ready("no broker at example:9092");
     let (public, _public) = start(health.router(), HttpLimits::default());
     let (admin, _admin) = start(millrace_service::admin::router(&health), HttpLimits::default());
-    assert!(ask(public, "GET /livez").await.starts_with("HTTP/1.1 200 "));
-    let text = ask(public, "GET /readyz").await;
-    assert!(has(&text, 503, "unavailable") && text.contains("not ready: log") && !text.contains("example"), "{text}");
-    let text = ask(admin, "GET /readyz").await;
-    assert!(text.contains("example:9092"), "{text}");
+    assert!(exchange(public, "GET", "/livez").await.status == 200);
+    let response = exchange(public, "GET", "/readyz").await;
+    assert!(
+        has(&response, 503, "unavailable")
+            && response.text().contains("not ready: log")
+            && !response.text().contains("example"),
+        "{response:?}"
+    );
+    let response = exchange(admin, "GET", "/readyz").await;
+    assert!(response.text().contains("example:9092"), "{response:?}");
     component.ready();
-    assert!(ask(public, "GET /readyz").await.starts_with("HTTP/1.1 200 "));
+    assert!(exchange(public, "GET", "/readyz").await.status == 200);
     health.drain();
-    assert!(has(&ask(public, "GET /readyz").await, 503, "shutting-down"));
-    let text = ask(admin, "GET /metrics").await;
-    assert!(text.contains("# TYPE millrace_http_connections gauge"), "{text}");
+    assert!(has(&exchange(public, "GET", "/readyz").await, 503, "shutting-down"));
+    let response = exchange(admin, "GET", "/metrics").await;
+    assert!(response.text().contains("# TYPE millrace_http_connections gauge"), "{response:?}");
 }
 
 #[tokio::test]

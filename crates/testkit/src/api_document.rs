@@ -1,4 +1,4 @@
-//! Whether an answer is one that the service's OpenAPI document has, as it is in `docs/api/`.
+//! Checks responses against the OpenAPI documents in `docs/api/`.
 
 use std::{fmt, fs};
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 use crate::repository;
 
 /// An OpenAPI document of the repository.
-pub struct Documented(Value);
+pub struct ApiDocument(Value);
 
-/// What was asked and answered.
+/// A request and its response.
 #[derive(Clone, Copy)]
 pub struct Exchange<'a> {
     /// The method.
     pub method: &'a str,
     /// Path and query.
     pub target: &'a str,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// Its media type.
+    /// The media type of the response.
     pub content_type: Option<&'a str>,
-    /// Its body.
+    /// The body of the response.
     pub body: &'a [u8],
 }
 
@@ -31,56 +31,59 @@ impl fmt::Display for Exchange<'_> {
     }
 }
 
-impl Documented {
-    /// The document `docs/api/{service}.json`.
+impl ApiDocument {
+    /// Loads `docs/api/{service}.json`.
     ///
     /// # Panics
-    /// When there is none.
-    pub fn of(service: &str) -> Self {
+    /// If there is no such document.
+    pub fn load(service: &str) -> Self {
         let file = repository().join(format!("docs/api/{service}.json"));
         let text = fs::read(&file).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
         Self(serde_json::from_slice(&text).unwrap_or_else(|why| panic!("{}: {why}", file.display())))
     }
 
-    /// The document.
+    /// The document as JSON.
     pub fn json(&self) -> &Value {
         &self.0
     }
 
-    /// Every operation: its path, its method, and what is said of it.
+    /// Every operation: its path, its method, and its description.
     pub fn operations(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
         let paths = self.0["paths"].as_object().into_iter().flatten();
         paths.flat_map(|(path, item)| {
-            item.as_object().into_iter().flatten().map(move |(method, said)| (path.as_str(), method.as_str(), said))
+            item.as_object()
+                .into_iter()
+                .flatten()
+                .map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
         })
     }
 
-    /// A response, looked up where it is only named.
+    /// A response; follows `$ref`.
     pub fn resolve<'a>(&'a self, response: &'a Value) -> &'a Value {
-        let named = response["$ref"].as_str().and_then(|at| self.0.pointer(at.trim_start_matches('#')));
-        named.unwrap_or(response)
+        let target = response["$ref"].as_str().and_then(|at| self.0.pointer(at.trim_start_matches('#')));
+        target.unwrap_or(response)
     }
 
-    /// The codes of problems that a response may have.
+    /// The problem codes that a response may have.
     pub fn codes<'a>(&'a self, response: &'a Value) -> Vec<&'a str> {
         let problem = &self.resolve(response)["content"]["application/problem+json"]["schema"]["allOf"][1];
         problem["properties"]["code"]["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Fails the test when the answer is not in the document: its status, its media type, its code.
+    /// Checks status, media type and problem code of a response.
     ///
     /// # Panics
-    /// Then.
+    /// If the document does not have them.
     pub fn check(&self, exchange: &Exchange<'_>) {
         let path = exchange.target.split('?').next().unwrap_or_default();
         let method = exchange.method.to_lowercase();
         let mut same_path = self.operations().filter(|(template, ..)| matches(template, path));
-        let Some((.., said)) = same_path.find(|(_, known, _)| *known == method) else {
-            // What the server says before it looks at path and method, it may say of any.
+        let Some((.., operation)) = same_path.find(|(_, known, _)| *known == method) else {
+            // The server may refuse any request before it routes it.
             assert!(exchange.status >= 400, "not in the document: {exchange}");
             return;
         };
-        let response = &said["responses"][exchange.status.to_string()];
+        let response = &operation["responses"][exchange.status.to_string()];
         assert!(!response.is_null(), "no such status in the document: {exchange}");
         let content = &self.resolve(response)["content"];
         let media = exchange.content_type.and_then(|kind| kind.split(';').next());
