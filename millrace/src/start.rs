@@ -10,7 +10,7 @@ use millrace_command::Durability;
 use millrace_contracts::{Names, Next};
 use millrace_log::{AppendAcks, EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_service::health::{Component, Health};
-use millrace_service::http::Reserved;
+use millrace_service::net::Reserved;
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{admin, http, shutdown, telemetry};
 use millrace_store::{Archive, Clock, LiveHours, StoreError, Window};

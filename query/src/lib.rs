@@ -13,7 +13,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod accept;
-mod breaker;
 mod conditional;
 mod config;
 mod current;
@@ -48,14 +47,6 @@ pub use http::{Clock, router, system_clock};
 pub use refresh::ask_by;
 pub use tiers::{Reads, Refresh, Tiers};
 
-/// Why the query service ended before it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The accept loop failed.
-    #[error("the query listener failed: {0}")]
-    Serve(#[from] std::io::Error),
-}
-
 /// Between two looks at the stores for readiness.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -71,7 +62,7 @@ pub fn run(
     names: Names,
     health: Health,
     stop: CancellationToken,
-) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+) -> impl Future<Output = ()> + Send + 'static {
     // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
     let hours = Arc::new(Tiers::new(reads, &config, system_clock()));
     let app = http::App::new(&config, hours, &health, system_clock(), stop.clone());
@@ -84,8 +75,7 @@ pub fn run(
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         });
-        let served = millrace_service::http::serve(listener, router, config.limits, stop).await;
+        millrace_service::http::serve(listener, router, config.limits, stop).await;
         looking.abort();
-        Ok(served?)
     }
 }

@@ -23,7 +23,7 @@ use futures::stream;
 use mediatype::MediaType;
 use mediatype::names::{EVENT_STREAM, TEXT};
 use millrace_contracts::{Code, Hour};
-use millrace_service::Problem;
+use millrace_service::{Problem, spread_retry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -130,7 +130,7 @@ pub(crate) async fn live(State(app): State<Arc<App>>, request: Request) -> Respo
     let Ok(seat) = Arc::clone(&app.live.seats).try_acquire_owned() else {
         metrics::unanswered(Code::Overloaded);
         return Problem::new(Code::Overloaded, "too many live streams are open")
-            .retry_spread(Duration::from_secs(5))
+            .retry_after(spread_retry(Duration::from_secs(5)))
             .into_response();
     };
     let last = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).and_then(Id::parse);

@@ -2,6 +2,7 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 use millrace_contracts::{Code, metric};
+use millrace_service::breaker::BreakerMetrics;
 
 use crate::Tier;
 
@@ -58,12 +59,12 @@ pub(crate) fn refreshed() {
     counter!(metric::REFRESHES.name).increment(1);
 }
 
-pub(crate) fn store_error(tier: Tier) {
-    counter!(metric::STORE_ERRORS.name, "store" => tier.as_str()).increment(1);
-}
-
-pub(crate) fn breaker(tier: Tier, open: bool) {
-    gauge!(metric::BREAKER_OPEN.name, "store" => tier.as_str()).set(if open { 1.0 } else { 0.0 });
+pub(crate) fn breaker(tier: Tier) -> BreakerMetrics {
+    let store = tier.as_str();
+    BreakerMetrics {
+        open: gauge!(metric::BREAKER_OPEN.name, "store" => store),
+        errors: counter!(metric::STORE_ERRORS.name, "store" => store),
+    }
 }
 
 pub(crate) fn refill_asked() {

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use millrace_contracts::{Names, Topic, schemas};
-use millrace_service::http::OwnForm;
+use millrace_service::http::FinalBody;
 use millrace_service::openapi::route;
 use millrace_service::shown;
 use serde_json::json;
@@ -87,7 +87,7 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
     };
     let mut response = (status, body).into_response();
     // Clients of a registry read its own errors, not problem documents.
-    response.extensions_mut().insert(OwnForm);
+    response.extensions_mut().insert(FinalBody);
     let headers = response.headers_mut();
     if status != StatusCode::OK
         && let Ok(id) = HeaderValue::try_from(uuid::Uuid::now_v7().to_string())

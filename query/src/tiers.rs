@@ -8,10 +8,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use millrace_contracts::Hour;
+use millrace_service::breaker::{Breaker, BreakerConfig};
 use millrace_store::{Answer, Archive, Edges, LiveHours, Totals};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
-use crate::breaker::Breaker;
 use crate::http::Clock;
 use crate::said::Said;
 use crate::{Config, Hours, Known, Missed, Tier, metrics};
@@ -59,8 +59,8 @@ impl Tiers {
         Self {
             reads,
             clock,
-            redis: Breaker::new(Tier::Redis, config),
-            archive: Breaker::new(Tier::Archive, config),
+            redis: breaker(Tier::Redis, config),
+            archive: breaker(Tier::Archive, config),
             seats: Semaphore::new(config.archive_reads),
             edges: Mutex::default(),
             said: Said::default(),
@@ -75,7 +75,7 @@ impl Tiers {
 
     async fn live(&self, live: &LiveHours, hour: Hour, current: Hour) -> Result<Known, Missed> {
         let as_of_ms = (self.clock)();
-        let found = self.redis.ask(live.hour(hour)).await;
+        let found = self.redis.call(live.hour(hour)).await.ok();
         let otherwise = match found {
             Some(Answer::Known(totals)) => {
                 let known = Known { totals, tier: Tier::Redis, as_of_ms, stale: false };
@@ -103,7 +103,7 @@ impl Tiers {
         }
         if let Some(live) = &self.reads.live
             && hour < current
-            && let Some(Some(totals)) = self.redis.ask(live.older(hour)).await
+            && let Ok(Some(totals)) = self.redis.call(live.older(hour)).await
         {
             let known = Known { totals, tier: Tier::Redis, as_of_ms: now_ms, stale: false };
             if let Ok(known) = self.said.weigh(hour, current, known) {
@@ -132,7 +132,7 @@ impl Tiers {
         // The current hour is read by one request at a time, and does not wait behind a scan of others.
         let _seat = if hour == current { None } else { Some(self.seat().await?) };
         let as_of_ms = (self.clock)();
-        match self.archive.ask(self.reads.archive.hour(hour).boxed()).await {
+        match self.archive.call(self.reads.archive.hour(hour).boxed()).await.ok() {
             Some(Answer::Known(totals)) => {
                 let known = Known { totals, tier: Tier::Archive, as_of_ms, stale: false };
                 Ok(self.said.weigh(hour, current, known).unwrap_or_else(|before| before))
@@ -151,7 +151,7 @@ impl Tiers {
         let (edges, at_ms) = if let Some(fresh) = fresh {
             fresh
         } else {
-            let edges = self.archive.ask(self.reads.archive.edges().boxed()).await.flatten();
+            let edges = self.archive.call(self.reads.archive.edges().boxed()).await.ok().flatten();
             *known.insert((edges, if edges.is_some() { begun_ms } else { (self.clock)() }))
         };
         edges.filter(|edges| !edges.hold(hour)).map(|_| at_ms)
@@ -185,7 +185,7 @@ impl Hours for Tiers {
             let _seat = self.seat().await?;
             let as_of_ms = (self.clock)();
             let found =
-                self.archive.ask(self.reads.archive.hours(from, to).boxed()).await.ok_or(Missed::Unavailable)?;
+                self.archive.call(self.reads.archive.hours(from, to).boxed()).await.map_err(|_| Missed::Unavailable)?;
             let found = found.ok_or(Missed::Rebuilding)?;
             let known = |index| {
                 let hour = Hour::from_index(index);
@@ -203,4 +203,13 @@ impl Hours for Tiers {
         let hours = self.reads.live.as_ref().map_or(0, |_| self.reads.live_hours);
         current.plus(-i64::from(hours))
     }
+}
+
+fn breaker(tier: Tier, config: &Config) -> Breaker {
+    let limits = BreakerConfig {
+        window: config.breaker_calls,
+        reset_timeout: config.breaker_pause.0,
+        call_timeout: config.store_timeout.0,
+    };
+    Breaker::new(tier.as_str(), limits, metrics::breaker(tier))
 }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use millrace_base::Clock;
 use millrace_command::{Config, router};
 use millrace_contracts::Names;
 use millrace_log::{EmbeddedConfig, EmbeddedLog, Log};
@@ -25,7 +26,7 @@ pub(crate) struct Server {
     /// The metrics of this server alone.
     metrics: PrometheusHandle,
     pub(crate) stop: CancellationToken,
-    pub(crate) task: tokio::task::JoinHandle<std::io::Result<()>>,
+    pub(crate) task: tokio::task::JoinHandle<()>,
     _directory: tempfile::TempDir,
 }
 
@@ -84,7 +85,7 @@ impl Server {
         log.create_topics().await.unwrap();
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
-        let clock = std::sync::Arc::new(|| NOW);
+        let clock = Clock::fixed(NOW);
         let routes = metrics::with_local_recorder(&recorder, || router(&config, log.clone(), &Names::default(), clock));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -127,6 +127,6 @@ async fn stopping_answers_what_is_under_way_and_closes() {
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"[]"[..]));
     server.stop.cancel();
     assert!(idle.closes().await && half.closes().await);
-    tokio::time::timeout(Duration::from_secs(30), server.task).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), server.task).await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
 }

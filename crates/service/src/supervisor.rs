@@ -35,6 +35,24 @@ pub struct Supervisor {
     names: HashMap<Id, &'static str>,
 }
 
+/// What a component returns: nothing if it cannot fail, or a result.
+pub trait Exit {
+    /// The error as text.
+    fn result(self) -> Result<(), String>;
+}
+
+impl Exit for () {
+    fn result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: Display> Exit for Result<(), E> {
+    fn result(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
 type Ending = Result<(Id, Result<(), String>), JoinError>;
 
 impl Supervisor {
@@ -44,12 +62,8 @@ impl Supervisor {
     }
 
     /// Starts a component.
-    pub fn spawn<E: Display + Send>(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) {
-        let handle = self.tasks.spawn(async move { task.await.map_err(|error| error.to_string()) });
+    pub fn spawn<E: Exit>(&mut self, name: &'static str, task: impl Future<Output = E> + Send + 'static) {
+        let handle = self.tasks.spawn(async move { task.await.result() });
         self.names.insert(handle.id(), name);
     }
 

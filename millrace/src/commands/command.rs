@@ -1,6 +1,6 @@
 //! `millrace command`: the write side alone.
 
-use millrace_service::http::reserve;
+use millrace_service::net::reserve;
 
 use crate::start::Start;
 

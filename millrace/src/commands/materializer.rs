@@ -1,7 +1,7 @@
 //! `millrace materializer`: the read models' writer alone.
 
 use millrace_materializer::Views;
-use millrace_service::http::reserve;
+use millrace_service::net::reserve;
 
 use crate::start::Start;
 

@@ -1,6 +1,6 @@
 //! `millrace processor`: counting alone.
 
-use millrace_service::http::reserve;
+use millrace_service::net::reserve;
 
 use crate::start::Start;
 

@@ -1,7 +1,7 @@
 //! `millrace query`: the read side alone.
 
 use millrace_query::{Reads, ask_by};
-use millrace_service::http::reserve;
+use millrace_service::net::reserve;
 
 use crate::start::Start;
 

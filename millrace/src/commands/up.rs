@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use millrace_log::Log;
 use millrace_materializer::Views;
 use millrace_query::{Reads, ask_by};
-use millrace_service::http::reserve;
+use millrace_service::net::reserve;
 
 use crate::inspect;
 use crate::start::Start;

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use millrace_contracts::Code;
 use millrace_service::Problem;
-use millrace_service::http::takes;
+use millrace_service::http::accepts_coding;
 use millrace_service::openapi::route;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -65,8 +65,8 @@ pub(super) fn router() -> OpenApiRouter {
 
 fn serve(file: &File, asked: &HeaderMap) -> Response {
     let (body, coding) = match () {
-        () if takes(asked, "br") => (file.brotli, Some("br")),
-        () if takes(asked, "gzip") => (file.gzip, Some("gzip")),
+        () if accepts_coding(asked, "br") => (file.brotli, Some("br")),
+        () if accepts_coding(asked, "gzip") => (file.gzip, Some("gzip")),
         () => (file.plain, None),
     };
     // Strong, so it names the representation: a compressed one is another.

@@ -67,5 +67,5 @@ async fn from_the_archive_to_the_client() {
     assert_eq!(client.send("GET", "/readyz", &[]).await.status, 200);
 
     stop.cancel();
-    service.await.unwrap().unwrap();
+    service.await.unwrap();
 }

@@ -150,7 +150,7 @@ pub(crate) struct Server {
     client: Client,
     pub(crate) address: SocketAddr,
     stop: CancellationToken,
-    served: JoinHandle<std::io::Result<()>>,
+    served: JoinHandle<()>,
 }
 
 impl Server {
@@ -181,7 +181,7 @@ impl Server {
     /// Tells the service to end, and waits until it has.
     pub(crate) async fn end(mut self) {
         self.stop.cancel();
-        (&mut self.served).await.unwrap().unwrap();
+        (&mut self.served).await.unwrap();
     }
 
     pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Response {

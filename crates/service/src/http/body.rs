@@ -1,49 +1,33 @@
-//! Reading a request's body within its bounds: on the wire, inflated, in time, and in memory together with all others.
+//! Reads the body of a request within its bounds: bytes on the wire, bytes inflated, time, and memory shared with all other
+//! bodies.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::ready;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use ::http::{HeaderMap, Request, Response};
 use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use millrace_contracts::Code;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use millrace_contracts::{Code, Refusal};
 use tokio::time::{Instant, timeout_at};
 use tower::{ServiceExt, service_fn};
 use tower_http::decompression::RequestDecompression;
 
 use super::HttpLimits;
-use crate::{Problem, shown};
+use super::problem::{RETRY, spread_retry};
+use crate::net::{MemoryBudget, MemoryPermit};
+use crate::shown;
 
-/// The memory that all bodies under way share. Cheap to clone; every clone is the same memory.
-#[derive(Debug, Clone)]
-pub struct BodyMemory(Arc<Semaphore>);
-
-impl BodyMemory {
-    /// For so many bytes.
-    pub fn new(bytes: u64) -> Self {
-        let most = usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Semaphore::new(most)))
-    }
-
-    /// A part of it; nobody waits for one.
-    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
-    }
-}
-
-/// A body that was read. Until it is dropped it takes its part of the memory.
+/// A request's body, whole. It keeps its share of the memory budget until it is dropped.
 #[derive(Debug)]
-pub struct HeldBody {
+pub struct RequestBody {
     bytes: Bytes,
-    _part: Option<OwnedSemaphorePermit>,
+    _permit: Option<MemoryPermit>,
 }
 
-impl Deref for HeldBody {
+impl Deref for RequestBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -51,33 +35,37 @@ impl Deref for HeldBody {
     }
 }
 
-/// Reads the whole body of a request, inflating gzip, br and zstd. A body that says it is too large is refused before
-/// any of it is read. It takes `memory` as it arrives, so that a slow client holds no more than it has sent.
+/// Reads the whole body of a request and inflates gzip, br and zstd. A body whose `Content-Length` is too large is refused
+/// before any of it is read. The body acquires memory as it arrives, so that a slow client holds no more than it has sent.
 ///
 /// # Errors
-/// 413 past a size, 408 past a time, 415 for another coding, 400 for data that does not inflate or ends early, 503 when
-/// the bodies under way take all the memory.
-pub async fn read_body(request: Request<Body>, limits: &HttpLimits, memory: &BodyMemory) -> Result<HeldBody, Problem> {
-    let most = limits.body_bytes.0;
-    let said = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if said.is_some_and(|length| length > most) {
-        return Err(too_large(most));
+/// `too-large` past a size, `request-timeout` past a time, `unsupported-encoding` for another coding, `malformed-body` for
+/// data that does not inflate or ends early, `overloaded` when the bodies under way use up the memory.
+pub async fn read_body(
+    request: Request<Body>,
+    limits: &HttpLimits,
+    memory: &MemoryBudget,
+) -> Result<RequestBody, Refusal> {
+    let max = limits.body_bytes.0;
+    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > max) {
+        return Err(too_large(max));
     }
     let coded = is_coded(request.headers())?;
-    let wire = request.map(|body| Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX)));
+    let wire = request.map(|body| Limited::new(body, usize::try_from(max).unwrap_or(usize::MAX)));
     if !coded {
-        return collect(wire.into_body(), most, most, limits, memory).await;
+        return collect(wire.into_body(), max, max, limits, memory).await;
     }
     // The inflating service hands the inflated body to its inner one, which hands it back.
     let echo = service_fn(|request: Request<_>| ready(Ok::<_, Infallible>(Response::new(request.into_body()))));
     match RequestDecompression::new(echo).oneshot(wire).await {
-        Ok(response) => collect(response.into_body(), most, limits.inflated_bytes.0, limits, memory).await,
+        Ok(response) => collect(response.into_body(), max, limits.inflated_bytes.0, limits, memory).await,
         Err(_) => Err(malformed()),
     }
 }
 
-/// Whether the body has a content coding, one that is served.
-fn is_coded(headers: &HeaderMap) -> Result<bool, Problem> {
+/// Whether the body has a content coding, a supported one.
+fn is_coded(headers: &HeaderMap) -> Result<bool, Refusal> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(false) };
     let text = coding.to_str().unwrap_or("?").trim();
@@ -90,17 +78,17 @@ fn is_coded(headers: &HeaderMap) -> Result<bool, Problem> {
             return Ok(true);
         }
     }
-    let detail = format!("content coding \"{}\" is not served; gzip, br and zstd are", shown(text));
-    Err(Problem::new(Code::UnsupportedEncoding, detail).field("content-encoding"))
+    let detail = format!("content coding \"{}\" is not supported; gzip, br and zstd are", shown(text));
+    Err(Refusal::new(Code::UnsupportedEncoding, detail).field("content-encoding"))
 }
 
 async fn collect<B>(
     mut body: B,
-    wire: u64,
-    most: u64,
+    max_wire: u64,
+    max: u64,
     limits: &HttpLimits,
-    memory: &BodyMemory,
-) -> Result<HeldBody, Problem>
+    memory: &MemoryBudget,
+) -> Result<RequestBody, Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -108,26 +96,26 @@ where
     let end = Instant::now() + limits.body_timeout.0;
     let mut whole = Vec::new();
     let mut first = None;
-    let mut part: Option<OwnedSemaphorePermit> = None;
+    let mut permit: Option<MemoryPermit> = None;
     loop {
         let until = end.min(Instant::now() + limits.body_idle_timeout.0);
         let frame = match timeout_at(until, body.frame()).await {
-            Err(_) => return Err(Problem::new(Code::RequestTimeout, "the body took too long to arrive")),
+            Err(_) => return Err(Refusal::new(Code::RequestTimeout, "the body took too long to arrive")),
             Ok(None) => break,
             Ok(Some(Err(error))) => {
                 let error = error.into();
-                return Err(if past_limit(&*error) { too_large(wire) } else { malformed() });
+                return Err(if past_limit(&*error) { too_large(max_wire) } else { malformed() });
             }
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
-        if (whole.len() + first.as_ref().map_or(0, Bytes::len) + data.len()) as u64 > most {
-            return Err(too_large(most));
+        if (whole.len() + first.as_ref().map_or(0, Bytes::len) + data.len()) as u64 > max {
+            return Err(too_large(max));
         }
-        let more = memory.take(data.len()).ok_or_else(no_memory)?;
-        match &mut part {
-            None => part = Some(more),
-            Some(part) => part.merge(more),
+        let more = memory.try_acquire(data.len()).ok_or_else(no_memory)?;
+        match &mut permit {
+            None => permit = Some(more),
+            Some(permit) => permit.merge(more),
         }
         // Most bodies come in one piece, which needs no copy.
         match first.take() {
@@ -138,7 +126,7 @@ where
             }
         }
     }
-    Ok(HeldBody { bytes: first.unwrap_or_else(|| whole.into()), _part: part })
+    Ok(RequestBody { bytes: first.unwrap_or_else(|| whole.into()), _permit: permit })
 }
 
 fn past_limit(error: &(dyn Error + 'static)) -> bool {
@@ -154,15 +142,15 @@ fn past_limit(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-fn too_large(most: u64) -> Problem {
-    Problem::new(Code::TooLarge, format!("the body is larger than {most} bytes"))
+fn too_large(max: u64) -> Refusal {
+    Refusal::new(Code::TooLarge, format!("the body is larger than {max} bytes"))
 }
 
-fn no_memory() -> Problem {
-    let problem = Problem::new(Code::Overloaded, "the bodies under way take all the memory there is for them");
-    problem.retry_spread(super::RETRY)
+fn no_memory() -> Refusal {
+    let refusal = Refusal::new(Code::Overloaded, "the bodies under way use up the memory reserved for them");
+    refusal.retry_after(spread_retry(RETRY))
 }
 
-fn malformed() -> Problem {
-    Problem::new(Code::MalformedBody, "the body ends early or is not in its transfer or content coding")
+fn malformed() -> Refusal {
+    Refusal::new(Code::MalformedBody, "the body ends early or is not in its transfer or content coding")
 }

@@ -1,38 +1,48 @@
-//! Drives one connection: hyper, the orders of the server and the clock, in one future.
+//! Drives one connection: version detection, hyper, the orders of the server and the timeouts, in one future.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use metrics::counter;
 use millrace_contracts::metric;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::HttpLimits;
-use super::exchange::{Exchange, Peer};
-use super::guard::{Fault, Guard, Order, Verdict};
-use super::io::Io;
+use super::guard::{Guard, Verdict};
+use super::io::{Io, Version};
+use super::server::Http;
+use crate::net::{Connection, Order};
 
-/// hyper's builder with our bounds. Its own head time-out stays off: the guard has one that also covers the bytes before
-/// the protocol is known, and answers 408.
-pub(super) fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// hyper's HTTP/1 with our bounds.
+///
+/// Its header timeout stays off: it also runs while a connection is idle, for which there is a longer timeout, and it
+/// closes without an answer. The guard has a timeout of heads alone, which ends in 408.
+pub(super) fn http1_builder(limits: &HttpLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        // A client that has said all and closed its side still gets its answer.
+        // A client that closes its side after the request still gets its answer.
         .half_close(true)
         .max_headers(limits.header_count * 2)
+        .max_header_size(limits.head_limit())
         .max_buf_size(limits.buffer_limit())
         .writev(false);
     builder
-        .http2()
+}
+
+/// hyper's HTTP/2 with our bounds.
+pub(super) fn http2_builder(limits: &HttpLimits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(u32::try_from(limits.head_bytes.0).unwrap_or(u32::MAX))
@@ -44,56 +54,69 @@ pub(super) fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn drive(
-    stream: TcpStream,
-    guard: Arc<Guard>,
-    builder: Arc<Builder<TokioExecutor>>,
-    exchange: Arc<Exchange>,
-    peer: Peer,
-) {
-    let limits = exchange.limits.clone();
-    let io = TokioIo::new(Io::new(stream, guard.clone(), limits.head_limit()));
-    let service = {
-        let guard = guard.clone();
-        service_fn(move |request| {
-            let (exchange, guard) = (exchange.clone(), guard.clone());
-            async move { Ok::<_, std::convert::Infallible>(exchange.answer(request, guard, peer).await) }
-        })
-    };
-    let mut connection = pin!(builder.serve_connection(io, service));
+pub(super) async fn drive(http: Arc<Http>, stream: TcpStream, peer: IpAddr, guard: Arc<Guard>) {
+    let limits = &http.exchange.limits;
+    let mut served = pin!(serve(&http, stream, peer, &guard));
     let mut tick = pin!(sleep_until(Instant::now()));
-    let mut draining = false;
     poll_fn(|cx| {
-        guard.waker.register(cx.waker());
-        match guard.ordered() {
-            Order::Run => {}
-            Order::Drain if draining => {}
-            Order::Drain => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            Order::Cut => return Poll::Ready(()),
-        }
-        if connection.as_mut().poll(cx).is_ready() {
+        if guard.order().get(cx.waker()) == Order::Cut || served.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         while tick.as_mut().poll(cx).is_ready() {
-            match guard.verdict(&limits) {
-                Verdict::Fine(until) => tick.as_mut().reset(until),
-                Verdict::Close(reason) => {
-                    counter!(metric::HTTP_CUT.name, "reason" => reason).increment(1);
-                    return Poll::Ready(());
+            let reason = match guard.verdict(limits) {
+                Verdict::Fine(until) => {
+                    tick.as_mut().reset(until);
+                    continue;
                 }
+                Verdict::Close(reason) => reason,
                 Verdict::SlowHead => {
-                    counter!(metric::HTTP_CUT.name, "reason" => "head").increment(1);
-                    // hyper reads the end we make up, answers, and is done; whether the client takes the answer or not.
-                    guard.set_fault(Fault::Slow);
-                    let _ = connection.as_mut().poll(cx);
-                    return Poll::Ready(());
+                    // The socket sends the 408 when the connection lets go of it.
+                    guard.time_out_head();
+                    "head"
                 }
-            }
+            };
+            counter!(metric::HTTP_CUT.name, "reason" => reason).increment(1);
+            return Poll::Ready(());
         }
         Poll::Pending
+    })
+    .await;
+}
+
+async fn serve(http: &Arc<Http>, stream: TcpStream, peer: IpAddr, guard: &Arc<Guard>) {
+    let mut io = Io::new(stream, guard.clone(), http.exchange.limits.max_target());
+    let detected = poll_fn(|cx| match guard.order().get(cx.waker()) {
+        Order::Run => io.poll_version(cx).map(Result::ok),
+        // Without a whole request there is nothing to finish.
+        Order::Drain | Order::Cut => Poll::Ready(None),
+    });
+    let Some(version) = detected.await else { return };
+    let service = service_fn(|request| {
+        let (http, guard) = (http.clone(), guard.clone());
+        async move { Ok::<_, Infallible>(http.exchange.answer(request, guard, peer).await) }
+    });
+    match version {
+        Version::Http1 => {
+            let connection = pin!(http.http1.serve_connection(TokioIo::new(io), service));
+            until_drained(connection, guard, http1::Connection::graceful_shutdown).await;
+        }
+        Version::Http2 => {
+            let connection = pin!(http.http2.serve_connection(TokioIo::new(io), service));
+            until_drained(connection, guard, http2::Connection::graceful_shutdown).await;
+        }
+    }
+}
+
+/// Polls a connection to its end, and shuts it down gracefully when the server drains. Its error is of no use: the
+/// client has its answer, or is gone.
+async fn until_drained<C: Future>(mut connection: Pin<&mut C>, guard: &Guard, drain: impl Fn(Pin<&mut C>)) {
+    let mut draining = false;
+    poll_fn(|cx: &mut Context<'_>| {
+        if !draining && guard.order().get(cx.waker()) != Order::Run {
+            draining = true;
+            drain(connection.as_mut());
+        }
+        connection.as_mut().poll(cx).map(drop)
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! One request and its answer: bounds before the router, problems after it.
+//! One request and its answer: bounds before the router, problem documents after it.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -14,33 +14,37 @@ use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use millrace_contracts::Code;
+use millrace_contracts::{Code, Refusal};
 use tower::Service;
 use uuid::Uuid;
 
 use super::HttpLimits;
 use super::guard::Guard;
-use super::rate::PerIp;
-use crate::Problem;
-use crate::codes::code_of;
-use crate::problem::REQUEST_ID;
+use super::problem::{Problem, REQUEST_ID, RETRY, spread_retry};
+use super::status::refusal_of;
+use crate::net::RateLimit;
 
-/// The peer's address. Forwarding headers are not believed.
-pub(super) type Peer = IpAddr;
+/// Marks an error response whose body stays as it is, instead of becoming a problem document: put it into the response's
+/// extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct FinalBody;
+
+/// Marks a response that is a problem document already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IsProblem;
 
 /// What all requests of a listener share.
-#[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) router: Router,
     pub(super) limits: HttpLimits,
     pub(super) in_flight: Arc<AtomicUsize>,
-    pub(super) rate: Option<PerIp>,
+    pub(super) rate_limit: Option<RateLimit>,
 }
 
-/// A request under way: until its answer's body is handed over or dropped.
+/// A request under way: until the body of its answer is handed over or dropped.
 struct Ticket {
     guard: Arc<Guard>,
-    /// Not while it waits to be looked at, and not with a body.
+    /// Empty while the request waits to be handled, and for a request with a body.
     in_flight: Option<Arc<AtomicUsize>>,
 }
 
@@ -53,13 +57,13 @@ impl Drop for Ticket {
     }
 }
 
-/// An answer's body that keeps its request under way.
-pub(super) struct Tracked {
+/// The body of an answer; its request is under way until it is dropped.
+pub(super) struct AnswerBody {
     body: Body,
     _ticket: Ticket,
 }
 
-impl HttpBody for Tracked {
+impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -77,36 +81,43 @@ impl HttpBody for Tracked {
 }
 
 impl Exchange {
-    pub(super) async fn answer(&self, request: Request<Incoming>, guard: Arc<Guard>, peer: Peer) -> Response<Tracked> {
+    /// Answers a request. `peer` is the address of the connection; forwarding headers are not trusted.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        guard: Arc<Guard>,
+        peer: IpAddr,
+    ) -> Response<AnswerBody> {
         let version = request.version();
-        guard.begin(version == Version::HTTP_2);
+        guard.begin();
         let mut ticket = Ticket { guard, in_flight: None };
-        if let Some(left) = ticket.guard.too_soon() {
-            tokio::time::sleep(left).await;
+        if let Some(pause) = ticket.guard.pause() {
+            tokio::time::sleep(pause).await;
         }
-        // Requests with bodies have bounds of their own, in bytes; counted here, a few slow ones would shut everybody out.
-        let mut room = true;
+        // Requests with bodies have a bound of their own, in bytes; counted here, a few slow ones would lock everyone out.
+        let mut admitted = true;
         if request.body().is_end_stream() {
-            room = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limits.in_flight;
+            admitted = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limits.in_flight;
             ticket.in_flight = Some(self.in_flight.clone());
         }
-        // Closing with an unread body sends a reset, and the client would lose an answer it must not lose.
+        // Closing with an unread body sends a reset, and the client might lose its answer.
         if !request.body().is_end_stream() && version != Version::HTTP_2 {
             ticket.guard.linger();
         }
-        let mut response = match self.admit(&request, room, peer) {
+        let checked = if admitted { self.check(&request, peer) } else { Err(overloaded()) };
+        let mut response = match checked {
             Ok(()) => self.handle(request).await,
-            Err(problem) => problem.into_response(),
+            Err(refusal) => Problem::from(refusal).into_response(),
         };
         let status = response.status();
         if status != StatusCode::NO_CONTENT {
             response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-                ticket.guard.sent_away();
+                ticket.guard.refuse();
             }
             if status.is_client_error() || status.is_server_error() {
                 response = as_problem(response);
-                // Part of the request may still be on its way, and nobody is going to read it.
+                // Part of the request may still arrive, and nothing reads it.
                 let cut_short = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE);
                 if cut_short && version != Version::HTTP_2 {
                     ticket.guard.linger();
@@ -114,72 +125,75 @@ impl Exchange {
                 }
             }
         }
-        response.map(|body| Tracked { body, _ticket: ticket })
+        ticket.guard.answer();
+        response.map(|body| AnswerBody { body, _ticket: ticket })
     }
 
-    /// Whether the request keeps to the bounds.
-    fn admit(&self, request: &Request<Incoming>, room: bool, peer: Peer) -> Result<(), Problem> {
+    /// Whether the request is within the bounds.
+    fn check(&self, request: &Request<Incoming>, peer: IpAddr) -> Result<(), Refusal> {
         let limits = &self.limits;
-        if !room {
-            let problem = Problem::new(Code::Overloaded, "too many requests are under way");
-            return Err(problem.retry_spread(super::RETRY));
-        }
-        if let Some(rate) = &self.rate {
-            rate.check(peer)?;
+        if let Some(rate_limit) = &self.rate_limit
+            && let Err(limited) = rate_limit.check(peer)
+        {
+            let refusal = Refusal::new(Code::RateLimited, "too many requests from this address");
+            return Err(refusal.retry_after(limited.retry_after));
         }
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-        if target as u64 > limits.uri_bytes.0 {
+        if target > limits.max_target() {
             let detail = format!("the request target is longer than {} bytes", limits.uri_bytes.0);
-            return Err(Problem::new(Code::UriTooLong, detail));
+            return Err(Refusal::new(Code::UriTooLong, detail));
         }
         let headers = request.headers();
         if headers.len() > limits.header_count {
             let detail = format!("more than {} header fields", limits.header_count);
-            return Err(Problem::new(Code::HeadersTooLarge, detail));
+            return Err(Refusal::new(Code::HeadersTooLarge, detail));
         }
         let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if target + fields > limits.head_limit() {
-            let detail = format!("request target and header fields take more than {} bytes", limits.head_bytes.0);
-            return Err(Problem::new(Code::HeadersTooLarge, detail));
+            let detail = format!("request target and header fields exceed {} bytes", limits.head_bytes.0);
+            return Err(Refusal::new(Code::HeadersTooLarge, detail));
         }
         Ok(())
     }
 
-    /// The router's answer, in time and without a panic.
+    /// The router's answer, within its timeout and without a panic.
     async fn handle(&self, request: Request<Incoming>) -> Response {
         let safe = request.method().is_safe();
-        let mut time = self.limits.handler_timeout.0;
+        let mut timeout = self.limits.handler_timeout.0;
         if !request.body().is_end_stream() {
-            time += self.limits.body_timeout.0;
+            timeout += self.limits.body_timeout.0;
         }
         let answer = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind();
-        match tokio::time::timeout(time, answer).await {
-            Ok(Ok(Ok(response))) => response,
+        let refusal = match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(Ok(response))) => return response,
             Ok(Err(_)) => {
                 tracing::error!("a handler panicked");
-                Problem::new(Code::Internal, "a fault of the server").into_response()
+                Refusal::new(Code::Internal, "a fault of the server")
             }
-            Err(_) if safe => Problem::new(Code::Unavailable, "no answer in time").into_response(),
-            Err(_) => Problem::new(Code::OutcomeUnknown, "no answer in time; the request may have taken effect")
-                .into_response(),
-        }
+            Err(_) if safe => Refusal::new(Code::Unavailable, "no answer in time"),
+            Err(_) => Refusal::new(Code::OutcomeUnknown, "no answer in time; the request may have taken effect"),
+        };
+        Problem::from(refusal).into_response()
     }
 }
 
-/// Gives an error of the framework the form of ours, keeping headers such as Allow. Every error leaves with a request id:
-/// it is also how the socket wrapper tells our answers from hyper's.
+fn overloaded() -> Refusal {
+    Refusal::new(Code::Overloaded, "too many requests are under way").retry_after(spread_retry(RETRY))
+}
+
+/// Turns an error of the framework into a problem document, with headers such as Allow. Every error leaves with a
+/// request id.
 fn as_problem(mut response: Response) -> Response {
-    if response.headers().contains_key(REQUEST_ID) {
+    if response.extensions().get::<IsProblem>().is_some() {
         return response;
     }
-    if response.extensions().get::<super::OwnForm>().is_some() {
+    if response.extensions().get::<FinalBody>().is_some() {
         if let Ok(id) = HeaderValue::try_from(Uuid::now_v7().hyphenated().to_string()) {
-            response.headers_mut().insert(REQUEST_ID, id);
+            response.headers_mut().entry(REQUEST_ID).or_insert(id);
         }
         return response;
     }
-    let (code, detail) = code_of(response.status());
-    let mut problem = Problem::new(code, detail).into_response();
+    let mut problem = Problem::from(refusal_of(response.status())).into_response();
     for (name, value) in response.headers() {
         if name == ALLOW || name == RETRY_AFTER || name == X_CONTENT_TYPE_OPTIONS {
             problem.headers_mut().insert(name, value.clone());

@@ -1,8 +1,9 @@
-//! The socket under hyper: watches heads arrive and answers leave, and gives hyper's own terse errors our form.
+//! The socket under hyper: detects the HTTP version, watches heads arrive and answers leave, and replaces hyper's own
+//! answers by problem documents.
 //!
-//! hyper answers a head it cannot parse by itself, with a bare status, and does not answer a slow one at all. So a head
-//! that is too slow or too long is ended here by bytes that no head may hold, and the bare answer that follows is replaced
-//! by a problem document on its way out. That holds for whatever stream the connection runs on.
+//! hyper answers a head that it cannot parse by itself, with a bare status. Such an answer is recognized by the state of
+//! the connection, never by its bytes: it is what hyper writes while no request is under way and no answer of ours is
+//! unsent.
 
 use std::io;
 use std::pin::Pin;
@@ -12,67 +13,133 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 use bytes::{Buf, Bytes};
+use millrace_contracts::{Code, Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::guard::{Fault, Guard};
-use crate::Problem;
-use crate::codes::code_of;
+use super::guard::Guard;
+use super::problem::Problem;
+use super::status::refusal_of;
 
-const NO_HEAD: &[u8] = b"\0\0\r\n\r\n";
+/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long and how much is read after the last answer on a connection.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 4 << 20;
+/// Bytes of a request line around its target: method, version, spaces and line end.
+const AROUND_TARGET: usize = 24;
+
+/// The version that a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
+}
 
 pub(super) struct Io {
     stream: Option<TcpStream>,
     guard: Arc<Guard>,
-    head_limit: usize,
-    /// Bytes of the head under way, and whether its first line has ended.
-    head: usize,
+    max_target: usize,
+    /// The first bytes of the connection, which decided its version: `start[taken..read]` is what hyper has yet to read.
+    start: [u8; PREFACE.len()],
+    read: usize,
+    taken: usize,
+    version: Option<Version>,
+    /// Bytes of the first line of the head under way.
+    line: usize,
     line_ended: bool,
+    head_begun: bool,
+    /// Number of requests at the last read: when it changes, the head under way has ended.
     requests: u32,
     /// What goes out in place of hyper's own answer.
-    instead: Bytes,
+    replacement: Bytes,
 }
 
 impl Io {
-    pub(super) fn new(stream: TcpStream, guard: Arc<Guard>, head_limit: usize) -> Self {
-        let stream = Some(stream);
-        Self { stream, guard, head_limit, head: 0, line_ended: false, requests: 0, instead: Bytes::new() }
+    pub(super) fn new(stream: TcpStream, guard: Arc<Guard>, max_target: usize) -> Self {
+        Self {
+            stream: Some(stream),
+            guard,
+            max_target,
+            start: [0; PREFACE.len()],
+            read: 0,
+            taken: 0,
+            version: None,
+            line: 0,
+            line_ended: false,
+            head_begun: false,
+            requests: 0,
+            replacement: Bytes::new(),
+        }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn watch_head(&mut self, bytes: &[u8]) {
-        if self.head == 0 {
-            self.guard.head_begins();
+    /// Reads until the bytes are HTTP/2's preface, or cannot become it any more.
+    pub(super) fn poll_version(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Version>> {
+        loop {
+            let version = match &self.start[..self.read] {
+                start if start == PREFACE => Version::Http2,
+                start if PREFACE.starts_with(start) => {
+                    let mut buffer = self.start;
+                    let mut unread = ReadBuf::new(&mut buffer[self.read..]);
+                    ready!(self.stream()?.poll_read(cx, &mut unread))?;
+                    let count = unread.filled().len();
+                    if count == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    self.watch_head(&buffer[self.read..self.read + count]);
+                    self.start = buffer;
+                    self.read += count;
+                    continue;
+                }
+                _ => Version::Http1,
+            };
+            self.version = Some(version);
+            if version == Version::Http2 {
+                self.guard.set_http2();
+            }
+            return Poll::Ready(Ok(version));
         }
-        self.head += bytes.len();
-        self.line_ended = self.line_ended || bytes.contains(&b'\n');
     }
 
-    /// Whether `bytes` are an answer hyper made up by itself; ours carry a request id.
-    fn replacement(&self, bytes: &[u8]) -> Option<Bytes> {
-        let digits = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
-        if digits[0] != b'4' || bytes.windows(12).any(|at| at == b"x-request-id") {
+    /// Notes bytes of a head of HTTP/1.
+    fn watch_head(&mut self, bytes: &[u8]) {
+        if !self.head_begun {
+            self.head_begun = true;
+            self.guard.begin_head();
+        }
+        if !self.line_ended {
+            let end = bytes.iter().position(|&byte| byte == b'\n');
+            self.line_ended = end.is_some();
+            self.line += end.unwrap_or(bytes.len());
+        }
+    }
+
+    /// The problem document for an answer that hyper made up by itself: it writes one only about a head.
+    fn replace(&mut self, answer: &[u8]) -> Option<Bytes> {
+        if self.version != Some(Version::Http1) || !self.guard.nothing_to_send() {
             return None;
         }
-        let (code, detail) = code_of(StatusCode::from_bytes(digits).ok()?);
-        let problem = match self.guard.fault_code() {
-            Some(fault) => Problem::new(fault, code_of(crate::status_of(fault)).1),
-            None => Problem::new(code, detail),
+        let status = StatusCode::from_bytes(answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?;
+        let refusal = match status {
+            // hyper bounds the whole head; whose fault it is, only the length of the first line tells.
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if self.line > self.max_target + AROUND_TARGET => {
+                refusal_of(StatusCode::URI_TOO_LONG)
+            }
+            status => refusal_of(status),
         };
         self.guard.linger();
-        Some(problem.into_http1().into())
+        Some(Problem::from(refusal).into_http1().into())
     }
 
-    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.instead.has_remaining() {
-            let bytes = self.instead.clone();
+    fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.replacement.has_remaining() {
+            let bytes = self.replacement.clone();
             let written = ready!(self.stream()?.poll_write(cx, &bytes))?;
-            self.instead.advance(written);
+            self.replacement.advance(written);
         }
         Poll::Ready(Ok(()))
     }
@@ -80,24 +147,24 @@ impl Io {
 
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let requests = self.guard.requests();
-        if requests != self.requests {
-            (self.requests, self.head, self.line_ended) = (requests, 0, false);
-        }
-        let in_head = self.guard.awaits_head();
-        if in_head && self.head > self.head_limit && !self.guard.faulty() {
-            self.guard.set_fault(if self.line_ended { Fault::LongHead } else { Fault::LongTarget });
-        }
-        if self.guard.faulty() {
-            let taken = NO_HEAD.len().min(buf.remaining());
-            buf.put_slice(&NO_HEAD[..taken]);
+        let this = &mut *self;
+        if this.taken < this.read {
+            let rest = &this.start[this.taken..this.read];
+            let count = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..count]);
+            this.taken += count;
             return Poll::Ready(Ok(()));
         }
+        let requests = this.guard.requests();
+        if requests != this.requests {
+            (this.requests, this.line, this.line_ended, this.head_begun) = (requests, 0, false, false);
+        }
+        let in_head = this.guard.awaits_head();
         let before = buf.filled().len();
-        ready!(self.stream()?.poll_read(cx, buf))?;
+        ready!(this.stream()?.poll_read(cx, buf))?;
         let read = &buf.filled()[before..];
         if in_head && !read.is_empty() {
-            self.watch_head(read);
+            this.watch_head(read);
         }
         Poll::Ready(Ok(()))
     }
@@ -106,37 +173,43 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if let Some(instead) = this.replacement(buf) {
-            this.instead = instead;
-            // Whatever cannot be written at once is written by the flush that follows.
-            let _ = this.poll_instead(cx)?;
+        if let Some(replacement) = this.replace(buf) {
+            this.replacement = replacement;
+            // The flush that follows writes what cannot be written at once.
+            let _ = this.poll_replacement(cx)?;
             return Poll::Ready(Ok(buf.len()));
         }
-        let done = this.poll_instead(cx)?;
+        let done = this.poll_replacement(cx)?;
         let written = if done.is_ready() { this.stream()?.poll_write(cx, buf) } else { Poll::Pending };
         this.guard.blocked(written.is_pending());
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_instead(cx))?;
-        self.stream()?.poll_flush(cx)
+        ready!(self.poll_replacement(cx))?;
+        ready!(self.stream()?.poll_flush(cx))?;
+        self.guard.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_instead(cx))?;
+        ready!(self.poll_replacement(cx))?;
         self.stream()?.poll_shutdown(cx)
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
+        let mut last = std::mem::take(&mut self.replacement);
+        if self.guard.head_timed_out() && self.guard.nothing_to_send() && last.is_empty() {
+            let refusal = Refusal::new(Code::RequestTimeout, "the head of the request took too long to arrive");
+            last = Problem::from(refusal).into_http1().into();
+        }
         // Closing with unread bytes sends a reset, and the client may never see its answer.
         let Some(mut stream) = self.stream.take().filter(|_| self.guard.lingers()) else { return };
-        let rest = std::mem::take(&mut self.instead);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(LINGER, async move {
-                stream.write_all(&rest).await?;
+                stream.write_all(&last).await?;
                 stream.shutdown().await?;
                 tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
             }));

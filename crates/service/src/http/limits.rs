@@ -98,11 +98,17 @@ impl HttpLimits {
         wrong
     }
 
+    /// The longest request target.
+    pub(super) fn max_target(&self) -> usize {
+        usize::try_from(self.uri_bytes.0).unwrap_or(usize::MAX)
+    }
+
+    /// The longest head.
     pub(super) fn head_limit(&self) -> usize {
         usize::try_from(self.head_bytes.0).unwrap_or(usize::MAX)
     }
 
-    /// What hyper may buffer of a head: more than we take, so that it is we who answer.
+    /// hyper's buffers: larger than a head, so that a body needs few reads.
     pub(super) fn buffer_limit(&self) -> usize {
         self.head_limit().saturating_mul(2).max(64 << 10)
     }

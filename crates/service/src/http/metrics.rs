@@ -1,9 +1,10 @@
-//! The HTTP server's series that are there from the start: a rate over one that comes with its first count misses it.
+//! The series of the HTTP server, which exist from the start: a rate over a series that begins with its first count misses
+//! that count.
 
 use metrics::{counter, gauge};
 use millrace_contracts::{Code, metric};
 
-/// Puts every series at 0.
+/// Creates every series at 0.
 pub(crate) fn register() {
     gauge!(metric::HTTP_CONNECTIONS.name).increment(0.0);
     for reason in ["total", "per-ip", "accept"] {

@@ -1,33 +1,28 @@
-//! The HTTP server: an accept loop of our own, because the framework's has no time-out for a head that never ends.
+//! The HTTP server and what handlers share.
 //!
-//! A connection comes in through [`serve`], is watched by its guard, and each of its requests goes through one exchange
-//! to the service's router. Bodies are read with [`read_body`] by the routes that have one.
+//! A connection comes in through [`serve`], its guard watches it, and each of its requests goes through one exchange to
+//! the service's router. Routes with a body read it with [`read_body`]. Every refusal leaves as a [`Problem`].
+//!
+//! Axum's own server has no timeout for a head that never ends, and no bound on connections; hence this one.
 
-mod accept;
-mod bind;
 mod body;
-mod coding;
 mod connection;
-mod connections;
+mod content_coding;
 mod exchange;
-mod files;
 mod guard;
 mod io;
 mod limits;
 mod metrics;
-mod rate;
+mod problem;
+mod server;
+mod status;
 
-pub use accept::serve;
-pub use bind::{BindError, Reserved, reserve};
-pub use body::{BodyMemory, HeldBody, read_body};
-pub use coding::takes;
+pub use body::{RequestBody, read_body};
+pub use content_coding::accepts_coding;
+pub use exchange::FinalBody;
 pub use limits::HttpLimits;
 pub(crate) use metrics::register as register_metrics;
-
-/// When those come back who are refused because too much is under way: then, or a little later.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Marks a response with an error status whose body is not to be replaced by a problem document: put it into the
-/// response's extensions.
-#[derive(Debug, Clone, Copy)]
-pub struct OwnForm;
+pub(crate) use problem::{Document, MEDIA_TYPE, REQUEST_ID};
+pub use problem::{Problem, spread_retry};
+pub use server::serve;
+pub use status::status_of;

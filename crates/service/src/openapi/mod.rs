@@ -17,7 +17,7 @@ use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-use crate::problem::Document;
+use crate::http::Document;
 use crate::status_of;
 
 pub use parts::{

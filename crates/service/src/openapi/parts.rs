@@ -13,7 +13,7 @@ use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, Param
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{HttpMethod, Ref, RefOr, Required, ResponseBuilder, Schema};
 
-use crate::problem::{Document, MEDIA_TYPE, REQUEST_ID};
+use crate::http::{Document, MEDIA_TYPE, REQUEST_ID};
 use crate::status_of;
 
 /// What the server itself may answer to any request, whatever its route.

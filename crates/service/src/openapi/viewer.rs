@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{EVERY_REQUEST, answer, fixed, get, header, operation, part, problems, route, some, text, words};
 use crate::Problem;
-use crate::http::takes;
+use crate::http::accepts_coding;
 
 /// Nothing but this service's own files and answers. Pictures in the style sheet are `data:` URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -72,7 +72,7 @@ impl Asset {
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        if takes(asked, "gzip") {
+        if accepts_coding(asked, "gzip") {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             return (headers, self.gzip.clone()).into_response();
         }

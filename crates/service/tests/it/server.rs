@@ -6,7 +6,8 @@ use axum::Router;
 use axum::routing::{get, post};
 use millrace_service::config::Span;
 use millrace_service::health::Health;
-use millrace_service::http::{HttpLimits, reserve, serve};
+use millrace_service::http::{HttpLimits, serve};
+use millrace_service::net::reserve;
 use millrace_testkit::{AsyncConnection, Response, request};
 use tokio_util::sync::CancellationToken;
 
@@ -97,5 +98,5 @@ async fn a_taken_address_is_named_with_its_setting() {
     let taken = reserve("query.listen", "127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
     let address = taken.local_addr().unwrap();
     let error = reserve("query.listen", address).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("query.listen: cannot listen on {address}: the address is taken")), "{error}");
+    assert!(error.starts_with(&format!("query.listen: cannot listen on {address}: another process uses")), "{error}");
 }

@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_contracts::{Code, EventRef, Topic, UserHash, partition_of};
-use millrace_log::{Log, NewRecord, Outcome, Receipts, Refusal};
-use millrace_service::Problem;
+use millrace_contracts::{Code, EventRef, Refusal, Topic, UserHash, partition_of};
+use millrace_log::{Log, NewRecord, Outcome, Receipts};
+use millrace_service::spread_retry;
 use tokio_util::task::TaskTracker;
 
-use crate::durability::Durability;
+use super::Durability;
 use crate::metrics::Metrics;
 
 /// Where a record stands in the log: its partition and offset.
@@ -23,7 +23,7 @@ pub(crate) struct Position {
 }
 
 /// An accepted event's place; none when it was answered before the log's report.
-pub(crate) type Placed = Result<Option<Position>, Problem>;
+pub(crate) type Placed = Result<Option<Position>, Refusal>;
 
 /// Puts events into the log.
 pub(crate) struct Appender {
@@ -52,7 +52,7 @@ impl Appender {
         let early = self.answers_early(durability);
         let receipts = self.log.append(&[record]);
         if early {
-            let now = receipts.refused(0).map_or(Ok(None), |why| Err(problem_of(why)));
+            let now = receipts.refused(0).map_or(Ok(None), |why| Err(refusal_of(why)));
             self.follow(receipts, vec![now.is_err()]);
             return now;
         }
@@ -69,7 +69,7 @@ impl Appender {
         let early = self.answers_early(durability);
         let receipts = self.log.append(&records);
         if early {
-            let refused = |index| receipts.refused(index).map_or(Ok(None), |why| Err(problem_of(why)));
+            let refused = |index| receipts.refused(index).map_or(Ok(None), |why| Err(refusal_of(why)));
             let placed: Vec<Placed> = (0..records.len()).map(refused).collect();
             self.follow(receipts, placed.iter().map(Result::is_err).collect());
             return placed;
@@ -157,21 +157,22 @@ impl Encoded {
 fn placed(partition: u32, outcome: Outcome) -> Placed {
     match outcome {
         Outcome::Acknowledged(offset) => Ok(Some(Position { partition, offset })),
-        Outcome::Refused(why) => Err(problem_of(why)),
+        Outcome::Refused(why) => Err(refusal_of(why)),
         Outcome::Unknown => {
-            let problem = Problem::new(Code::OutcomeUnknown, "the event may or may not have been stored");
-            Err(problem.retry_spread(Duration::from_secs(1)))
+            let refusal = Refusal::new(Code::OutcomeUnknown, "the event may or may not have been stored");
+            Err(refusal.retry_after(spread_retry(Duration::from_secs(1))))
         }
     }
 }
 
-fn problem_of(why: Refusal) -> Problem {
-    let (code, detail, after) = match why {
-        Refusal::TooLarge => return Problem::new(Code::TooLarge, "the record is larger than the log takes"),
-        Refusal::Full => (Code::Overloaded, "the queue to the log is full; nothing was stored", 1),
-        Refusal::ShuttingDown => (Code::ShuttingDown, "the process is ending; nothing was stored", 1),
-        Refusal::Unavailable => (Code::Unavailable, "the log cannot be reached; nothing was stored", 2),
-        Refusal::DiskFull => (Code::DiskFull, "the disk is full; nothing was stored", 30),
+fn refusal_of(cause: millrace_log::Refusal) -> Refusal {
+    use millrace_log::Refusal as Cause;
+    let (code, detail, seconds) = match cause {
+        Cause::TooLarge => return Refusal::new(Code::TooLarge, "the record is larger than the log accepts"),
+        Cause::Full => (Code::Overloaded, "the queue to the log is full; nothing was stored", 1),
+        Cause::ShuttingDown => (Code::ShuttingDown, "the process is shutting down; nothing was stored", 1),
+        Cause::Unavailable => (Code::Unavailable, "the log is unreachable; nothing was stored", 2),
+        Cause::DiskFull => (Code::DiskFull, "the disk is full; nothing was stored", 30),
     };
-    Problem::new(code, detail).retry_spread(Duration::from_secs(after))
+    Refusal::new(code, detail).retry_after(spread_retry(Duration::from_secs(seconds)))
 }

@@ -5,13 +5,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use millrace_contracts::{Code, EventRef};
-use millrace_service::{Problem, shown};
+use millrace_contracts::{Code, EventRef, Refusal};
+use millrace_service::shown;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::event::{Window, invalid, kind_of, missing};
+use super::event::{Window, invalid, kind_of, missing};
 
 /// An item whose fields were found and not looked into.
 #[derive(Default)]
@@ -20,7 +20,7 @@ struct Fields<'a> {
     user: Option<&'a RawValue>,
     event: Option<&'a RawValue>,
     event_id: Option<&'a RawValue>,
-    fault: Option<Problem>,
+    fault: Option<Refusal>,
 }
 
 /// An item's fields, decoded but not yet checked.
@@ -33,7 +33,7 @@ pub(crate) struct Item<'a> {
 
 impl<'a> Item<'a> {
     /// Reads an item.
-    pub(crate) fn parse(json: &'a str) -> Result<Self, Problem> {
+    pub(crate) fn parse(json: &'a str) -> Result<Self, Refusal> {
         let mut fields: Fields<'a> = serde_json::from_str(json).map_err(|error| malformed(&error))?;
         if let Some(fault) = fields.fault.take() {
             return Err(fault);
@@ -46,7 +46,7 @@ impl<'a> Item<'a> {
     }
 
     /// Checks it; its id comes on top.
-    pub(crate) fn event(&self, window: Window) -> Result<EventRef<'_>, Problem> {
+    pub(crate) fn event(&self, window: Window) -> Result<EventRef<'_>, Refusal> {
         window.event(self.timestamp, &self.user, kind_of(&self.event)?)
     }
 
@@ -57,19 +57,19 @@ impl<'a> Item<'a> {
 }
 
 /// What the parser says, without the input it may quote.
-pub(crate) fn malformed(error: &serde_json::Error) -> Problem {
+pub(crate) fn malformed(error: &serde_json::Error) -> Refusal {
     let what = if error.is_eof() { "the JSON ends early" } else { "not the JSON that is asked for" };
-    Problem::new(Code::MalformedBody, format!("{what} (line {}, column {})", error.line(), error.column()))
+    Refusal::new(Code::MalformedBody, format!("{what} (line {}, column {})", error.line(), error.column()))
 }
 
-fn text<'a>(raw: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, Problem> {
+fn text<'a>(raw: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, Refusal> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     if !raw.get().starts_with('"') {
         return Err(invalid(field, format!("{field} is not a string")));
     }
     serde_json::from_str::<Text<'a>>(raw.get()).map(|text| text.0).map_err(|_| {
-        Problem::new(Code::InvalidEncoding, format!("{field} has an escape that stands for no character")).field(field)
+        Refusal::new(Code::InvalidEncoding, format!("{field} has an escape that stands for no character")).field(field)
     })
 }
 
@@ -109,12 +109,12 @@ impl<'a> Fields<'a> {
             other => {
                 let name = shown(other);
                 let detail = format!("unknown field \"{name}\"; known are timestamp, user, event, event_id");
-                self.fault.get_or_insert_with(|| Problem::new(Code::UnknownField, detail).field(name));
+                self.fault.get_or_insert_with(|| Refusal::new(Code::UnknownField, detail).field(name));
                 return;
             }
         };
         if slot.replace(value).is_some() {
-            let twice = || Problem::new(Code::DuplicateField, format!("{name} is given twice")).field(name);
+            let twice = || Refusal::new(Code::DuplicateField, format!("{name} is given twice")).field(name);
             self.fault.get_or_insert_with(twice);
         }
     }

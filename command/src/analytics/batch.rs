@@ -12,20 +12,20 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use millrace_contracts::{Code, EventRef};
-use millrace_service::http::{OwnForm, read_body};
-use millrace_service::{Problem, shown};
+use millrace_contracts::{Code, EventRef, Refusal};
+use millrace_service::http::{FinalBody, read_body};
+use millrace_service::shown;
+use millrace_service::{Problem, status_of};
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::append::{Encoded, Placed};
-use crate::durability::Terms;
-use crate::event::Window;
-use crate::ids;
-use crate::item::{Item, malformed};
-use crate::router::App;
+use super::event::Window;
+use super::event_id;
+use super::item::{Item, malformed};
+use crate::app::App;
+use crate::intake::{Encoded, Placed, Terms};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -59,50 +59,50 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
     let terms = Terms::of(&app.config, request.headers());
     match accept(&app, request, terms).await {
         Ok(results) => {
-            let code = |result: &Placed| result.as_ref().map_or_else(|problem| problem.code, |_| Code::Accepted);
+            let code = |result: &Placed| result.as_ref().map_or_else(|refusal| refusal.code, |_| Code::Accepted);
             for result in &results {
                 app.metrics.count(code(result));
             }
             answer(&app, &results, terms)
         }
-        Err(problem) => {
-            app.metrics.count(problem.code);
-            problem.into_response()
+        Err(refusal) => {
+            app.metrics.count(refusal.code);
+            Problem::from(refusal).into_response()
         }
     }
 }
 
-async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Placed>, Problem> {
+async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Placed>, Refusal> {
     let form = form_of(request.headers())?;
-    let key = ids::of_batch(request.headers())?.map(Cow::into_owned);
+    let key = event_id::of_batch(request.headers())?.map(Cow::into_owned);
     let body = read_body(request, &app.config.limits, &app.bodies).await?;
     if body.starts_with(b"\xef\xbb\xbf") {
-        return Err(Problem::new(Code::MalformedBody, "the body begins with a byte order mark"));
+        return Err(Refusal::new(Code::MalformedBody, "the body begins with a byte order mark"));
     }
     let most = app.config.batch_items;
     let items = match form {
         Form::Lines => lines(&body, most)?,
         Form::Array => array(&body, most)?,
     };
-    let window = Window::new(&app.config, (app.clock)());
+    let window = Window::new(&app.config, app.clock.now_ms());
     let (mut encoded, partitions) = (Encoded::default(), app.appender.partitions());
     let mut scratch = String::new();
-    let mut encode = |(index, json): (usize, Result<&str, Problem>)| {
+    let mut encode = |(index, json): (usize, Result<&str, Refusal>)| {
         let item = Item::parse(json?)?;
         let event = item.event(window)?;
-        let event_id = ids::of_item(item.event_id(), key.as_deref(), index, &mut scratch)?;
+        let event_id = event_id::of_item(item.event_id(), key.as_deref(), index, &mut scratch)?;
         encoded.push(&EventRef { event_id, ..event }, partitions);
         Ok(())
     };
-    let checked: Vec<Result<(), Problem>> = items.into_iter().enumerate().map(&mut encode).collect();
+    let checked: Vec<Result<(), Refusal>> = items.into_iter().enumerate().map(&mut encode).collect();
     let mut appended = app.appender.all(&encoded, terms.durability).await.into_iter();
-    let unknown = || Err(Problem::new(Code::OutcomeUnknown, "the event may or may not have been stored"));
+    let unknown = || Err(Refusal::new(Code::OutcomeUnknown, "the event may or may not have been stored"));
     Ok(checked.into_iter().map(|good| good.and_then(|()| appended.next().unwrap_or_else(unknown))).collect())
 }
 
 /// The body's form by its media type.
-fn form_of(headers: &HeaderMap) -> Result<Form, Problem> {
-    let refuse = |why: String| Err(Problem::new(Code::UnsupportedMediaType, why).field("content-type"));
+fn form_of(headers: &HeaderMap) -> Result<Form, Refusal> {
+    let refuse = |why: String| Err(Refusal::new(Code::UnsupportedMediaType, why).field("content-type"));
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let text = match (types.next(), types.next()) {
         (Some(text), None) => text.to_str().unwrap_or("?"),
@@ -122,23 +122,23 @@ fn form_of(headers: &HeaderMap) -> Result<Form, Problem> {
     Ok(form)
 }
 
-fn not_utf8() -> Problem {
-    Problem::new(Code::InvalidEncoding, "not valid UTF-8")
+fn not_utf8() -> Refusal {
+    Refusal::new(Code::InvalidEncoding, "not valid UTF-8")
 }
 
-fn too_many(most: usize) -> Problem {
-    Problem::new(Code::TooManyItems, format!("more than {most} items"))
+fn too_many(most: usize) -> Refusal {
+    Refusal::new(Code::TooManyItems, format!("more than {most} items"))
 }
 
 /// One item a line; blank lines are none.
-fn lines(body: &[u8], most: usize) -> Result<Vec<Result<&str, Problem>>, Problem> {
+fn lines(body: &[u8], most: usize) -> Result<Vec<Result<&str, Refusal>>, Refusal> {
     let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let items: Vec<_> = lines.take(most + 1).map(|line| std::str::from_utf8(line).map_err(|_| not_utf8())).collect();
     if items.len() > most { Err(too_many(most)) } else { Ok(items) }
 }
 
 /// The elements of an array, none looked into.
-fn array(body: &[u8], most: usize) -> Result<Vec<Result<&str, Problem>>, Problem> {
+fn array(body: &[u8], most: usize) -> Result<Vec<Result<&str, Refusal>>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| not_utf8())?;
     let mut parser = serde_json::Deserializer::from_str(text);
     let (items, more) = Elements { most }.deserialize(&mut parser).map_err(|error| malformed(&error))?;
@@ -190,13 +190,13 @@ fn answer(app: &App, results: &[Placed], terms: Terms) -> Response {
     let replies: Vec<_> = results.iter().map(|result| reply(app, result, terms)).collect();
     let mut failures = results.iter().filter_map(|result| result.as_ref().err());
     let failed = failures.clone().count();
-    let ours = failures.clone().find(|problem| problem.status().is_server_error());
+    let ours = failures.clone().find(|problem| status_of(problem.code).is_server_error());
     let status = match failures.next() {
         // What there is to say is in the body.
         None if terms.status() == StatusCode::NO_CONTENT => StatusCode::OK,
         None => terms.status(),
         Some(_) if failed < results.len() => StatusCode::MULTI_STATUS,
-        Some(first) => ours.unwrap_or(first).status(),
+        Some(first) => status_of(ours.unwrap_or(first).code),
     };
     let mut response = Response::new(Body::from(serde_json::to_vec(&replies).unwrap_or_default()));
     *response.status_mut() = status;
@@ -204,8 +204,8 @@ fn answer(app: &App, results: &[Placed], terms: Terms) -> Response {
     if let Some(after) = ours.and_then(|problem| problem.retry_after) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
-    terms.note(response.headers_mut());
-    response.extensions_mut().insert(OwnForm);
+    terms.add_header(response.headers_mut());
+    response.extensions_mut().insert(FinalBody);
     response
 }
 
@@ -219,7 +219,7 @@ fn reply<'a>(app: &App, result: &'a Placed, terms: Terms) -> Reply<'a> {
             position: at.map(|at| app.position(at)),
         },
         Err(problem) => Reply {
-            status: problem.status().as_u16(),
+            status: status_of(problem.code).as_u16(),
             code: problem.code.as_str(),
             field: problem.field.as_ref().map(Cow::as_ref),
             detail: Some(&problem.detail),

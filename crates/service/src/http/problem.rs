@@ -1,38 +1,52 @@
-//! Problem documents (RFC 9457): how everything that is not a success is answered.
+//! Problem documents (RFC 9457): how HTTP renders a refusal.
 
 use std::borrow::Cow;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
+use std::ops::Deref;
 use std::time::Duration;
 
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderName, HeaderValue, StatusCode};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use millrace_contracts::{Code, metric};
+use millrace_base::backoff::jitter;
+use millrace_contracts::{Code, Refusal, metric};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::status_of;
+use super::exchange::IsProblem;
+use super::status::status_of;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
-const DEFAULT_RETRY: Duration = Duration::from_secs(1);
-/// How far the times are spread at which those refused together are asked back, in seconds.
-const RETRY_SPREAD: u64 = 4;
+/// When to retry after a refusal because too much is under way, without the spread.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+/// The range of retry times of requests that are refused together.
+const RETRY_SPREAD: Duration = Duration::from_secs(4);
 
-/// What went wrong with a request, in the words of the one list of codes. Its status follows from the code.
+/// A time to retry: after `least`, or up to three whole seconds later at random, so that clients that are refused
+/// together do not come back together.
+pub fn spread_retry(least: Duration) -> Duration {
+    least + Duration::from_secs(jitter(RETRY_SPREAD).as_secs())
+}
+
+/// A refusal as an HTTP response. Its status follows from its code. 429 and 503 always have `Retry-After`, one second
+/// unless the refusal has a time; it is rounded up to seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The stable word.
-    pub code: Code,
-    /// The parameter, field or header it is about.
-    pub field: Option<Cow<'static, str>>,
-    /// The sentence for a person. Input in it has passed [`shown`](crate::shown).
-    pub detail: Cow<'static, str>,
-    /// When to try again; 429 and 503 always say it, one second if nothing else is given. Rounded up to seconds.
-    pub retry_after: Option<Duration>,
+pub struct Problem(Refusal);
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal)
+    }
+}
+
+impl Deref for Problem {
+    type Target = Refusal;
+
+    fn deref(&self) -> &Refusal {
+        &self.0
+    }
 }
 
 /// A problem document (RFC 9457).
@@ -44,11 +58,11 @@ pub(crate) struct Document<'a> {
     /// The code in words.
     title: String,
     status: u16,
-    /// For people; may change.
+    /// A sentence for people; may change.
     detail: &'a str,
-    /// Stable, made to be matched on.
+    /// Stable; clients may match on it.
     code: &'static str,
-    /// The parameter, field or header that is at fault.
+    /// The parameter, field or header at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'a str>,
@@ -56,7 +70,7 @@ pub(crate) struct Document<'a> {
     request_id: &'a str,
 }
 
-/// A problem as it goes out.
+/// A problem ready to be sent.
 struct Rendered {
     status: StatusCode,
     request_id: String,
@@ -65,39 +79,25 @@ struct Rendered {
 }
 
 impl Problem {
-    /// A problem with a sentence for a person.
+    /// A problem with its sentence for a person.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, field: None, detail: detail.into(), retry_after: None }
+        Self(Refusal::new(code, detail))
     }
 
-    /// Names the parameter, field or header.
+    /// Names the parameter, field or header at fault.
     #[must_use]
     pub fn field(self, name: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: Some(name.into()), ..self }
+        Self(self.0.field(name))
     }
 
-    /// Says when to try again.
+    /// Sets the earliest time to try again.
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
-        Self { retry_after: Some(after), ..self }
-    }
-
-    /// Says when to try again: after this long or up to three seconds later, by chance, so that those who are refused
-    /// together do not come back together.
-    #[must_use]
-    pub fn retry_spread(self, after: Duration) -> Self {
-        // Every new state of the standard hasher has other keys, and only a thread's first one asks the system.
-        let chance = RandomState::new().hash_one(()) % RETRY_SPREAD;
-        self.retry_after(after + Duration::from_secs(chance))
-    }
-
-    /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
-        status_of(self.code)
+        Self(self.0.retry_after(after))
     }
 
     fn render(&self) -> Rendered {
-        let status = self.status();
+        let status = status_of(self.code);
         let request_id = Uuid::now_v7().hyphenated().to_string();
         let mut title = self.code.as_str().replace('-', " ");
         title[..1].make_ascii_uppercase();
@@ -111,15 +111,15 @@ impl Problem {
             request_id: &request_id,
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let says_when = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let after = self.retry_after.or(says_when.then_some(DEFAULT_RETRY));
+        let temporary = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let after = self.retry_after.or(temporary.then_some(RETRY));
         let retry_after = after.map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
         metrics::counter!(metric::HTTP_PROBLEMS.name, "code" => self.code.as_str()).increment(1);
-        tracing::debug!(code = %self.code, field = self.field.as_deref(), request_id, "problem answered");
+        tracing::debug!(code = %self.code, field = self.field.as_deref(), request_id, "answering a problem");
         Rendered { status, request_id, retry_after, body }
     }
 
-    /// The whole answer as HTTP/1.1 bytes, for a connection whose framing is lost.
+    /// The whole response as HTTP/1.1 bytes, for a connection without a valid request.
     pub(crate) fn into_http1(self) -> Vec<u8> {
         let Rendered { status, request_id, retry_after, body } = self.render();
         let retry = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
@@ -139,6 +139,7 @@ impl IntoResponse for Problem {
         let Rendered { status, request_id, retry_after, body } = self.render();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
+        response.extensions_mut().insert(IsProblem);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_says_when_to_try_again() {
+    fn temporary_refusals_have_a_retry_time() {
         let problem = Problem::new(Code::Overloaded, "the queue is full").retry_after(Duration::from_millis(1500));
         let response = problem.into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -167,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn those_refused_together_are_asked_back_apart() {
-        let after = |_| Problem::new(Code::Overloaded, "").retry_spread(Duration::from_secs(2)).retry_after;
-        let times: std::collections::HashSet<_> = (0..200).filter_map(after).map(|after| after.as_secs()).collect();
+    fn retry_times_are_spread_over_whole_seconds() {
+        let times: std::collections::HashSet<_> =
+            (0..200).map(|_| spread_retry(Duration::from_secs(2)).as_secs()).collect();
         assert_eq!(times, (2..6).collect());
     }
 

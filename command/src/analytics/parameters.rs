@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use millrace_contracts::{Code, Kind};
-use millrace_service::{Problem, shown};
+use millrace_contracts::{Code, Kind, Refusal};
+use millrace_service::shown;
 
 /// The parameters of an event as they were given.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// Names the first parameter that is unknown, there twice, or not decodable.
-    pub(crate) fn parse(query: &'a str) -> Result<Self, Problem> {
+    pub(crate) fn parse(query: &'a str) -> Result<Self, Refusal> {
         let mut found = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = split(pair);
@@ -47,7 +47,7 @@ impl<'a> Parameters<'a> {
                     let detail = format!(
                         "unknown parameter \"{name}\"; known are timestamp, user, click, impression, event, event_id"
                     );
-                    return Err(Problem::new(Code::UnknownField, detail).field(name));
+                    return Err(Refusal::new(Code::UnknownField, detail).field(name));
                 }
             };
             let slot = match name {
@@ -58,14 +58,14 @@ impl<'a> Parameters<'a> {
             };
             let value = decode(value.unwrap_or_default()).map_err(|why| why.of(name))?;
             if slot.replace(value).is_some() {
-                return Err(Problem::new(Code::DuplicateField, format!("{name} is given twice")).field(name));
+                return Err(Refusal::new(Code::DuplicateField, format!("{name} is given twice")).field(name));
             }
         }
         Ok(found)
     }
 
     /// Reads `user`, `timestamp` and `event_id` of a query string and ignores everything else.
-    pub(crate) fn parse_lenient(query: &'a str) -> Result<Self, Problem> {
+    pub(crate) fn parse_lenient(query: &'a str) -> Result<Self, Refusal> {
         let mut found = Self::default();
         for pair in query.split('&') {
             let (key, value) = split(pair);
@@ -77,25 +77,25 @@ impl<'a> Parameters<'a> {
             };
             let value = decode(value.unwrap_or_default()).map_err(|why| why.of(name))?;
             if slot.replace(value).is_some() {
-                return Err(Problem::new(Code::DuplicateField, format!("{name} is given twice")).field(name));
+                return Err(Refusal::new(Code::DuplicateField, format!("{name} is given twice")).field(name));
             }
         }
         Ok(found)
     }
 
-    fn add_flag(&mut self, key: &str, value: Option<&str>) -> Result<(), Problem> {
+    fn add_flag(&mut self, key: &str, value: Option<&str>) -> Result<(), Refusal> {
         let kind = if key == "click" { Kind::Click } else { Kind::Impression };
         let name = kind.as_str();
         if value.is_some_and(|value| !value.is_empty()) {
-            return Err(Problem::new(Code::InvalidField, format!("{name} takes no value")).field(name));
+            return Err(Refusal::new(Code::InvalidField, format!("{name} takes no value")).field(name));
         }
         match self.flag.replace(kind) {
             None => Ok(()),
             Some(same) if same == kind => {
-                Err(Problem::new(Code::DuplicateField, format!("{name} is given twice")).field(name))
+                Err(Refusal::new(Code::DuplicateField, format!("{name} is given twice")).field(name))
             }
             Some(_) => {
-                Err(Problem::new(Code::DuplicateField, "click and impression exclude each other").field("event"))
+                Err(Refusal::new(Code::DuplicateField, "click and impression exclude each other").field("event"))
             }
         }
     }
@@ -106,12 +106,12 @@ fn split(pair: &str) -> (&str, Option<&str>) {
 }
 
 impl Broken {
-    fn of(self, field: impl Into<Cow<'static, str>>) -> Problem {
+    fn of(self, field: impl Into<Cow<'static, str>>) -> Refusal {
         let detail = match self {
             Self::Escape => "a % is not followed by two hexadecimal digits",
             Self::Utf8 => "not valid UTF-8 after percent-decoding",
         };
-        Problem::new(Code::InvalidEncoding, detail).field(field)
+        Refusal::new(Code::InvalidEncoding, detail).field(field)
     }
 }
 

@@ -12,12 +12,11 @@ use http::{HeaderValue, Method};
 use millrace_contracts::{Code, Kind};
 use millrace_service::Problem;
 
-use crate::append::Placed;
-use crate::durability::Terms;
-use crate::event::Window;
-use crate::ids;
-use crate::query::Parameters;
-use crate::router::App;
+use super::event::Window;
+use super::event_id;
+use super::parameters::Parameters;
+use crate::app::App;
+use crate::intake::{Placed, Terms};
 
 /// One transparent pixel.
 const GIF: &[u8; 43] =
@@ -39,21 +38,21 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Respon
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            app.note(position, terms, headers);
+            app.add_headers(position, terms, headers);
             response
         }
-        Err(problem) => {
-            app.metrics.count(problem.code);
-            problem.into_response()
+        Err(refusal) => {
+            app.metrics.count(refusal.code);
+            Problem::from(refusal).into_response()
         }
     }
 }
 
 async fn accept(app: &App, head: &Parts, terms: Terms) -> Placed {
-    let window = Window::new(&app.config, (app.clock)());
+    let window = Window::new(&app.config, app.clock.now_ms());
     let mut given = Parameters::parse_lenient(head.uri.query().unwrap_or_default())?;
     given.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
     given.flag = Some(Kind::Impression);
-    let key = ids::of_header(&head.headers)?;
+    let key = event_id::of_header(&head.headers)?;
     app.appender.one(&window.event_of(&given, key.as_deref())?, terms.durability).await
 }

@@ -3,7 +3,7 @@
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING};
 use millrace_contracts::{Code, Kind};
 use millrace_service::openapi::{
-    EVERY_REQUEST, answer, document, fixed, get, header, maybe_header, number, object, operation, problems, query,
+    self, EVERY_REQUEST, answer, fixed, get, header, maybe_header, number, object, operation, problems, query,
     request_header, some, text, words,
 };
 use millrace_service::status_of;
@@ -14,12 +14,12 @@ use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder}
 use utoipa::openapi::{HttpMethod, OpenApi, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
+use super::batch::Reply;
+use super::event::MOST_USER_BYTES;
+use super::event_id;
 use crate::Config;
-use crate::batch::Reply;
-use crate::durability::{APPLIED, ASYNC, PREFER};
-use crate::event::MOST_USER_BYTES;
-use crate::ids;
-use crate::single::POSITION;
+use crate::app::POSITION;
+use crate::intake::{APPLIED, ASYNC, PREFER};
 
 const EVENTS: &str = "Events";
 
@@ -40,8 +40,8 @@ const EVENT: &[Code] = &[
 /// What a body may be refused with as a whole.
 const BODY: &[Code] = &[Code::MalformedBody, Code::TooManyItems, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
 
-pub(crate) fn about() -> OpenApi {
-    let mut document = document("Millrace, write side", "Takes events, and answers when they are durable.");
+pub(super) fn document() -> OpenApi {
+    let mut document = openapi::document("Millrace, write side", "Takes events, and answers when they are durable.");
     let components = document.components.get_or_insert_default();
     components.schemas.insert(Reply::name().into_owned(), Reply::schema());
     document
@@ -57,7 +57,7 @@ pub(crate) fn single(config: &Config) -> PathItem {
         .parameter(kind("impression"))
         .parameter(query("event", Required::False, "The kind by its word.", kinds()))
         .parameter(event_id())
-        .parameter(idempotency_key(ids::MOST_BYTES))
+        .parameter(idempotency_key(event_id::MOST_BYTES))
         .parameter(prefer())
         .response("204", position(true, ResponseBuilder::new().description("The event is in the log, at that place.")))
         .response("202", applied(position(false, answer(WEAKER))));
@@ -83,7 +83,7 @@ pub(crate) fn batch(config: &Config) -> PathItem {
     let mut said = operation("postBatch", EVENTS, "Records many events.")
         .description(Some(about))
         .parameter(request_header(&CONTENT_ENCODING, "Of the body.", words(["identity", "gzip", "br", "zstd"])))
-        .parameter(idempotency_key(ids::MOST_BYTES_OF_BATCH))
+        .parameter(idempotency_key(event_id::MOST_BYTES_OF_BATCH))
         .parameter(prefer())
         .request_body(Some(body))
         .response("200", result("Every item was accepted."))
@@ -100,7 +100,7 @@ pub(crate) fn pixel(config: &Config) -> PathItem {
         .parameter(user())
         .parameter(timestamp(config, Required::False, " Now, unless given."))
         .parameter(event_id())
-        .parameter(idempotency_key(ids::MOST_BYTES))
+        .parameter(idempotency_key(event_id::MOST_BYTES))
         .parameter(prefer())
         .response(
             "200",
@@ -133,7 +133,7 @@ fn user() -> Parameter {
 
 fn event_id() -> Parameter {
     let about = "The client's own id of the event: within the window, those of a user with the same id count once.";
-    query("event_id", Required::False, about, name(ids::MOST_BYTES, "order-17"))
+    query("event_id", Required::False, about, name(event_id::MOST_BYTES, "order-17"))
 }
 
 /// Text without control characters. The bound is of bytes, of which a character has one or more.
@@ -159,7 +159,7 @@ fn idempotency_key(most: usize) -> Parameter {
     let bare = r"[!#-+\--:<-\[\]-~]";
     let quoted = r#""([ !#-\[\]-~]|\\["\\])"#;
     let pattern = format!(r#"^({bare}{{1,{most}}}|{quoted}{{1,{most}}}")$"#);
-    request_header(&ids::HEADER, about, text().pattern(Some(pattern)))
+    request_header(&event_id::HEADER, about, text().pattern(Some(pattern)))
 }
 
 fn prefer() -> Parameter {
@@ -175,7 +175,7 @@ fn item(config: &Config) -> ObjectBuilder {
         ("user", name(MOST_USER_BYTES, "ann").into()),
         ("event", kinds().into()),
     ];
-    object(&always, &[("event_id", name(ids::MOST_BYTES, "order-17").into())])
+    object(&always, &[("event_id", name(event_id::MOST_BYTES, "order-17").into())])
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 

@@ -6,10 +6,9 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName};
-use millrace_contracts::Code;
-use millrace_service::Problem;
+use millrace_contracts::{Code, Refusal};
 
-use crate::event::invalid;
+use super::event::invalid;
 
 pub(crate) const MOST_BYTES: usize = 128;
 /// A batch's key leaves room for a slash and the position of the last item there can be.
@@ -19,11 +18,11 @@ const NAME: &str = "idempotency-key";
 pub(crate) const HEADER: HeaderName = HeaderName::from_static(NAME);
 
 /// The id in the header, if there is one: in double quotes as the draft wants it (a string of RFC 9651), or bare.
-pub(crate) fn of_header(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Problem> {
+pub(crate) fn of_header(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Refusal> {
     let mut lines = headers.get_all(HEADER).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
-        return Err(Problem::new(Code::DuplicateField, "Idempotency-Key is given twice").field(NAME));
+        return Err(Refusal::new(Code::DuplicateField, "Idempotency-Key is given twice").field(NAME));
     }
     let id = parse(line.as_bytes()).ok_or_else(|| {
         let detail =
@@ -34,19 +33,19 @@ pub(crate) fn of_header(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Pro
 }
 
 /// The key of a batch: what the ids of its items begin with.
-pub(crate) fn of_batch(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Problem> {
+pub(crate) fn of_batch(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Refusal> {
     let key = of_header(headers)?;
     key.iter().try_for_each(|key| check(key, NAME, MOST_BYTES_OF_BATCH))?;
     Ok(key)
 }
 
 /// The event's id, given in the request itself, in the header, or the same in both.
-pub(crate) fn one_of<'a>(given: Option<&'a str>, header: Option<&'a str>) -> Result<Option<&'a str>, Problem> {
+pub(crate) fn one_of<'a>(given: Option<&'a str>, header: Option<&'a str>) -> Result<Option<&'a str>, Refusal> {
     let Some(id) = given else { return Ok(header) };
     check(id, "event_id", MOST_BYTES)?;
     if header.is_some_and(|header| header != id) {
         let detail = "event_id and Idempotency-Key are both given, and differ";
-        return Err(Problem::new(Code::DuplicateField, detail).field("event_id"));
+        return Err(Refusal::new(Code::DuplicateField, detail).field("event_id"));
     }
     Ok(Some(id))
 }
@@ -57,7 +56,7 @@ pub(crate) fn of_item<'a>(
     key: Option<&str>,
     index: usize,
     scratch: &'a mut String,
-) -> Result<Option<&'a str>, Problem> {
+) -> Result<Option<&'a str>, Refusal> {
     if let (None, Some(key)) = (given, key) {
         scratch.clear();
         let _ = write!(scratch, "{key}/{index}");
@@ -66,7 +65,7 @@ pub(crate) fn of_item<'a>(
     one_of(given, None)
 }
 
-fn check(id: &str, field: &'static str, most: usize) -> Result<(), Problem> {
+fn check(id: &str, field: &'static str, most: usize) -> Result<(), Refusal> {
     if id.is_empty() || id.len() > most {
         return Err(invalid(field, format!("{field} has {} bytes; 1 to {most} are allowed", id.len())));
     }

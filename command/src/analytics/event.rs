@@ -1,10 +1,11 @@
 //! What makes an event valid: one set of rules for single requests, batches and the pixel.
 
-use millrace_contracts::{Code, EventRef, Kind};
-use millrace_service::{Problem, shown};
+use millrace_contracts::{Code, EventRef, Kind, Refusal};
+use millrace_service::shown;
 
-use crate::query::Parameters;
-use crate::{Config, ids};
+use super::event_id;
+use super::parameters::Parameters;
+use crate::Config;
 
 pub(crate) const MOST_USER_BYTES: usize = 256;
 
@@ -24,7 +25,7 @@ impl Window {
     }
 
     /// A timestamp as text: an unsigned decimal integer of ms within the window.
-    pub(crate) fn timestamp(self, text: &str) -> Result<i64, Problem> {
+    pub(crate) fn timestamp(self, text: &str) -> Result<i64, Refusal> {
         let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>());
         let Some(Ok(ms)) = number else {
             let detail = format!("timestamp is not an unsigned decimal integer of milliseconds: \"{}\"", shown(text));
@@ -32,20 +33,20 @@ impl Window {
         };
         if ms < self.from || ms > self.to {
             let detail = format!("timestamp {ms} is outside the accepted window {} to {}", self.from, self.to);
-            return Err(Problem::new(Code::OutsideWindow, detail).field("timestamp"));
+            return Err(Refusal::new(Code::OutsideWindow, detail).field("timestamp"));
         }
         Ok(ms)
     }
 
     /// The event of its parts; its id comes on top.
-    pub(crate) fn event<'a>(self, timestamp: &str, user: &'a str, kind: Kind) -> Result<EventRef<'a>, Problem> {
+    pub(crate) fn event<'a>(self, timestamp: &str, user: &'a str, kind: Kind) -> Result<EventRef<'a>, Refusal> {
         let timestamp_ms = self.timestamp(timestamp)?;
         check_user(user)?;
         Ok(EventRef { event_id: None, timestamp_ms, user, kind, received_at_ms: self.now })
     }
 
     /// The event of a request's parameters and the id in its header.
-    pub(crate) fn event_of<'a>(self, given: &'a Parameters<'_>, key: Option<&'a str>) -> Result<EventRef<'a>, Problem> {
+    pub(crate) fn event_of<'a>(self, given: &'a Parameters<'_>, key: Option<&'a str>) -> Result<EventRef<'a>, Refusal> {
         let timestamp = given.timestamp.as_deref().ok_or_else(|| missing("timestamp"))?;
         let user = given.user.as_deref().ok_or_else(|| missing("user"))?;
         let kind = match (given.flag, given.event.as_deref()) {
@@ -53,24 +54,24 @@ impl Window {
             (None, Some(word)) => kind_of(word)?,
             (None, None) => {
                 let detail = "no kind of event: give click, impression, or event=click|impression";
-                return Err(Problem::new(Code::MissingField, detail).field("event"));
+                return Err(Refusal::new(Code::MissingField, detail).field("event"));
             }
             (Some(_), Some(_)) => {
-                return Err(Problem::new(Code::DuplicateField, "the kind of event is given twice").field("event"));
+                return Err(Refusal::new(Code::DuplicateField, "the kind of event is given twice").field("event"));
             }
         };
         let event = self.event(timestamp, user, kind)?;
-        Ok(EventRef { event_id: ids::one_of(given.event_id.as_deref(), key)?, ..event })
+        Ok(EventRef { event_id: event_id::one_of(given.event_id.as_deref(), key)?, ..event })
     }
 }
 
 /// The kind with this word.
-pub(crate) fn kind_of(word: &str) -> Result<Kind, Problem> {
+pub(crate) fn kind_of(word: &str) -> Result<Kind, Refusal> {
     Kind::parse(word).ok_or_else(|| invalid("event", format!("event is click or impression, not \"{}\"", shown(word))))
 }
 
 /// A user's id: 1 to 256 bytes, no control characters.
-pub(crate) fn check_user(user: &str) -> Result<(), Problem> {
+pub(crate) fn check_user(user: &str) -> Result<(), Refusal> {
     if user.is_empty() || user.len() > MOST_USER_BYTES {
         return Err(invalid("user", format!("user has {} bytes; 1 to {MOST_USER_BYTES} are allowed", user.len())));
     }
@@ -80,12 +81,12 @@ pub(crate) fn check_user(user: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(crate) fn missing(field: &'static str) -> Problem {
-    Problem::new(Code::MissingField, format!("{field} is missing")).field(field)
+pub(crate) fn missing(field: &'static str) -> Refusal {
+    Refusal::new(Code::MissingField, format!("{field} is missing")).field(field)
 }
 
-pub(crate) fn invalid(field: &'static str, detail: String) -> Problem {
-    Problem::new(Code::InvalidField, detail).field(field)
+pub(crate) fn invalid(field: &'static str, detail: String) -> Refusal {
+    Refusal::new(Code::InvalidField, detail).field(field)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The one place where an outcome code becomes an HTTP status, and the other way round.
+//! The table of outcome codes and HTTP statuses, in both directions.
 
 use ::http::StatusCode;
-use millrace_contracts::Code;
+use millrace_contracts::{Code, Refusal};
 
 /// The HTTP status of a code.
 pub fn status_of(code: Code) -> StatusCode {
@@ -34,24 +34,27 @@ pub fn status_of(code: Code) -> StatusCode {
     }
 }
 
-/// The code and the words for a status that a library chose: hyper's parser, the framework's router or an extractor.
-pub(crate) fn code_of(status: StatusCode) -> (Code, &'static str) {
-    match status {
+/// The refusal for a status that a library chose: hyper's parser, the framework's router or an extractor.
+pub(super) fn refusal_of(status: StatusCode) -> Refusal {
+    let (code, detail) = match status {
         StatusCode::NOT_FOUND => (Code::NotFound, "no such route"),
         StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "the route has no such method; see Allow"),
-        StatusCode::NOT_ACCEPTABLE => (Code::NotAcceptable, "no representation that is accepted"),
+        StatusCode::NOT_ACCEPTABLE => (Code::NotAcceptable, "no acceptable representation"),
         StatusCode::REQUEST_TIMEOUT => (Code::RequestTimeout, "the request took too long to arrive"),
         StatusCode::PAYLOAD_TOO_LARGE => (Code::TooLarge, "the body is larger than allowed"),
         StatusCode::URI_TOO_LONG => (Code::UriTooLong, "the request target is longer than allowed"),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => (Code::UnsupportedMediaType, "the body's type is not served here"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            (Code::UnsupportedMediaType, "the media type of the body is not supported")
+        }
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            (Code::HeadersTooLarge, "the header fields are larger, or more, than allowed")
+            (Code::HeadersTooLarge, "the header fields are larger or more than allowed")
         }
         StatusCode::TOO_MANY_REQUESTS => (Code::RateLimited, "too many requests"),
-        StatusCode::SERVICE_UNAVAILABLE => (Code::Unavailable, "not available at the moment"),
+        StatusCode::SERVICE_UNAVAILABLE => (Code::Unavailable, "temporarily unavailable"),
         other if other.is_client_error() => (Code::BadRequest, "the request is malformed"),
         _ => (Code::Internal, "a fault of the server"),
-    }
+    };
+    Refusal::new(code, detail)
 }
 
 #[cfg(test)]
@@ -59,10 +62,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_status_keeps_its_status() {
+    fn the_refusal_of_a_status_has_that_status() {
         for &code in Code::ALL {
             let status = status_of(code);
-            let mapped = status_of(code_of(status).0);
+            let mapped = status_of(refusal_of(status).code);
             if status != StatusCode::NO_CONTENT && status != StatusCode::UNPROCESSABLE_ENTITY {
                 assert_eq!(mapped, status, "{code}");
             }

@@ -1,11 +1,11 @@
-//! Listening, with an error that says which setting to change.
+//! Binding of addresses, with errors that name the setting to change.
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// An address that cannot be listened on.
+/// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: cannot listen on {address}: {}", reason(.source))]
 pub struct BindError {
@@ -16,15 +16,15 @@ pub struct BindError {
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "the address is taken by another process; choose another port".into(),
+        io::ErrorKind::AddrInUse => "another process uses the address; choose another port".into(),
         io::ErrorKind::AddrNotAvailable => "the address does not belong to this machine".into(),
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege".into(),
         _ => error.to_string(),
     }
 }
 
-/// An address that is ours but not listened on yet: clients are refused, not kept waiting, until the service behind it is
-/// there.
+/// A bound address that does not listen yet: connections are refused, instead of waiting, until the service behind it
+/// has started.
 #[derive(Debug)]
 pub struct Reserved {
     socket: TcpSocket,
@@ -32,29 +32,29 @@ pub struct Reserved {
     address: SocketAddr,
 }
 
-/// Connections the kernel keeps for the accept loop.
+/// Connections that the kernel queues for the accept loop.
 const BACKLOG: u32 = 4_096;
 
-/// Takes `address`, which the setting `key` names.
+/// Binds `address`, the value of the setting `key`.
 ///
 /// # Errors
-/// Names the setting, the address and what can be done.
+/// Names the setting, the address and what to do.
 pub fn reserve(key: &str, address: SocketAddr) -> Result<Reserved, BindError> {
-    let socket = || {
+    let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // Connections of the process before us may linger on the port.
+        // Connections of the previous process may linger on the port.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         Ok(socket)
     };
-    match socket() {
+    match bind() {
         Ok(socket) => Ok(Reserved { socket, key: key.to_owned(), address }),
         Err(source) => Err(BindError { key: key.to_owned(), address, source }),
     }
 }
 
 impl Reserved {
-    /// Listens.
+    /// Listens on the address.
     ///
     /// # Errors
     /// As [`reserve`].

@@ -47,7 +47,7 @@ impl Terms {
     }
 
     /// Says that the request got what it asked for.
-    pub(crate) fn note(self, headers: &mut HeaderMap) {
+    pub(crate) fn add_header(self, headers: &mut HeaderMap) {
         if self.asked {
             headers.insert(APPLIED, HeaderValue::from_static(ASYNC));
         }

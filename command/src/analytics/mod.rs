@@ -1,0 +1,27 @@
+//! The routes that take events: one event, a batch, and the pixel.
+
+mod batch;
+mod event;
+mod event_id;
+mod item;
+mod openapi;
+mod parameters;
+mod pixel;
+mod single;
+
+use std::sync::Arc;
+
+use axum::routing::{any, post};
+use millrace_service::openapi::route;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+
+/// The routes and their OpenAPI document.
+pub(crate) fn routes(app: &App) -> OpenApiRouter<Arc<App>> {
+    let config = &app.config;
+    OpenApiRouter::with_openapi(openapi::document())
+        .routes(route("/analytics", openapi::single(config), post(single::post)))
+        .routes(route("/analytics/batch", openapi::batch(config), post(batch::post)))
+        .routes(route("/pixel.gif", openapi::pixel(config), any(pixel::get)))
+}

@@ -1,0 +1,53 @@
+//! What all requests share.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use millrace_base::Clock;
+use millrace_contracts::{Names, Topic};
+use millrace_log::Log;
+use millrace_service::net::MemoryBudget;
+
+use crate::Config;
+use crate::intake::{Appender, Position, Terms};
+use crate::metrics::Metrics;
+
+pub(crate) const POSITION: HeaderName = HeaderName::from_static("millrace-position");
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) appender: Appender,
+    pub(crate) bodies: MemoryBudget,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The name of the topic of events.
+    topic: String,
+}
+
+impl App {
+    pub(crate) fn new(config: &Config, log: Log, names: &Names, clock: Clock) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        Arc::new(Self {
+            appender: Appender::new(log, metrics.clone()),
+            bodies: MemoryBudget::new(config.body_memory.0),
+            topic: names.topic(&Topic::EVENTS),
+            config: config.clone(),
+            clock,
+            metrics,
+        })
+    }
+
+    /// A record's position in the log: `{topic}/{partition}@{offset}`, as `millrace tail` writes it.
+    pub(crate) fn position(&self, at: Position) -> String {
+        format!("{}/{}@{}", self.topic, at.partition, at.offset)
+    }
+
+    /// Adds the headers of an accepted event: its position, if the log has reported it, and the preference applied.
+    pub(crate) fn add_headers(&self, at: Option<Position>, terms: Terms, headers: &mut HeaderMap) {
+        if let Some(Ok(position)) = at.map(|at| HeaderValue::try_from(self.position(at))) {
+            headers.insert(POSITION, position);
+        }
+        terms.add_header(headers);
+    }
+}

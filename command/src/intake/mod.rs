@@ -1,0 +1,8 @@
+//! Events into the log, for every protocol: append, and the durability that an answer waits for.
+
+mod append;
+mod durability;
+
+pub(crate) use append::{Appender, Encoded, Placed, Position};
+pub use durability::Durability;
+pub(crate) use durability::{APPLIED, ASYNC, PREFER, Terms};

@@ -1,0 +1,81 @@
+//! Serving HTTP on a listener.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioExecutor;
+use millrace_contracts::{Code, Refusal, metric};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::HttpLimits;
+use super::connection::{drive, http1_builder, http2_builder};
+use super::exchange::Exchange;
+use super::guard::Guard;
+use super::problem::{Problem, RETRY, spread_retry};
+use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, RateLimit, Rejection};
+
+/// HTTP/1.1 and HTTP/2 for one router.
+pub(super) struct Http {
+    pub(super) exchange: Exchange,
+    pub(super) http1: http1::Builder,
+    pub(super) http2: http2::Builder<TokioExecutor>,
+}
+
+/// Serves `router` on `listener` until `stop` is canceled; then closes idle connections, lets requests under way finish
+/// within [`HttpLimits::drain_timeout`], and cuts what is left.
+pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, stop: CancellationToken) {
+    let connections = ConnectionLimits {
+        max_connections: limits.connections,
+        max_connections_per_ip: limits.connections_per_ip,
+        drain_timeout: limits.drain_timeout.0,
+    };
+    let http = Http {
+        http1: http1_builder(&limits),
+        http2: http2_builder(&limits),
+        exchange: Exchange {
+            router: router.with_state(()),
+            rate_limit: RateLimit::new(limits.requests_per_ip),
+            in_flight: Arc::new(AtomicUsize::new(0)),
+            limits,
+        },
+    };
+    net::serve(listener, Arc::new(http), connections, stop).await;
+}
+
+impl Protocol for Http {
+    type Connection = Guard;
+
+    fn metrics(&self) -> ListenerMetrics {
+        ListenerMetrics { connections: metric::HTTP_CONNECTIONS.name, refused: metric::HTTP_REFUSED.name }
+    }
+
+    fn open(&self) -> Arc<Guard> {
+        Arc::new(Guard::new())
+    }
+
+    fn drive(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: IpAddr,
+        guard: Arc<Guard>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        drive(self, stream, peer, guard)
+    }
+
+    fn reject(&self, stream: &TcpStream, rejection: Rejection) {
+        let detail = match rejection {
+            Rejection::Total => "too many connections",
+            Rejection::PerIp => "too many connections from this address",
+        };
+        let refusal = Refusal::new(Code::Overloaded, detail).retry_after(spread_retry(RETRY));
+        let _ = stream.try_write(&Problem::from(refusal).into_http1());
+    }
+
+    fn housekeep(&self) {
+        self.exchange.rate_limit.iter().for_each(RateLimit::evict_idle);
+    }
+}

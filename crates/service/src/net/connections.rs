@@ -1,0 +1,174 @@
+//! The open connections of one listener: their number is bounded, and idle ones give way to new ones.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use metrics::Gauge;
+use tokio::time::Instant;
+
+/// A connection that was idle for less is never closed in favor of a new one.
+const MIN_IDLE: Duration = Duration::from_secs(1);
+/// Pause between two searches for idle connections.
+const EVICTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bounds of the connections of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Open connections.
+    pub max_connections: usize,
+    /// Open connections of one peer address; 0 for no bound.
+    pub max_connections_per_ip: usize,
+    /// How long connections may take to finish at shutdown, before they are cut.
+    pub drain_timeout: Duration,
+}
+
+/// What the server orders a connection to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Serve.
+    Run,
+    /// Finish what is under way, then close.
+    Drain,
+    /// Close now.
+    Cut,
+}
+
+/// An order to one connection. The task that drives the connection registers its waker and reads the order at each poll.
+#[derive(Debug, Default)]
+pub struct OrderCell {
+    order: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl OrderCell {
+    /// Gives an order. Orders only become stricter.
+    pub fn set(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// The current order; `waker` is woken when it changes.
+    pub fn get(&self, waker: &Waker) -> Order {
+        self.waker.register(waker);
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::Run,
+            1 => Order::Drain,
+            _ => Order::Cut,
+        }
+    }
+}
+
+/// What the listener needs of a protocol's connection.
+pub trait Connection: Send + Sync + 'static {
+    /// The order to this connection.
+    fn order(&self) -> &OrderCell;
+
+    /// For how long nothing is under way; `None` while something is.
+    fn idle(&self) -> Option<Duration>;
+}
+
+/// Why a connection was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// The listener has as many connections as it may.
+    Total,
+    /// The peer address has as many connections as it may.
+    PerIp,
+}
+
+pub(super) struct Connections<C> {
+    max: usize,
+    max_per_ip: usize,
+    open: Mutex<Open<C>>,
+    gauge: Gauge,
+}
+
+struct Open<C> {
+    next_id: u64,
+    by_id: HashMap<u64, Arc<C>>,
+    per_ip: HashMap<IpAddr, usize>,
+    last_eviction: Option<Instant>,
+}
+
+/// The permit of one open connection; dropping it gives it back.
+pub(super) struct ConnectionPermit<C> {
+    connections: Arc<Connections<C>>,
+    id: u64,
+    ip: IpAddr,
+}
+
+impl<C: Connection> Connections<C> {
+    pub(super) fn new(max: usize, max_per_ip: usize, gauge: Gauge) -> Self {
+        let open = Open { next_id: 0, by_id: HashMap::new(), per_ip: HashMap::new(), last_eviction: None };
+        Self { max, max_per_ip, open: Mutex::new(open), gauge }
+    }
+
+    /// Admits a connection. At the bound, idle connections are ordered to close, and this one is rejected.
+    pub(super) fn admit(self: &Arc<Self>, ip: IpAddr, connection: Arc<C>) -> Result<ConnectionPermit<C>, Rejection> {
+        let mut open = lock(&self.open);
+        if open.by_id.len() >= self.max {
+            self.evict_idle(&mut open);
+            return Err(Rejection::Total);
+        }
+        if self.max_per_ip > 0 {
+            let count = open.per_ip.entry(ip).or_default();
+            if *count >= self.max_per_ip {
+                return Err(Rejection::PerIp);
+            }
+            *count += 1;
+        }
+        let id = open.next_id;
+        open.next_id += 1;
+        open.by_id.insert(id, connection);
+        self.gauge.increment(1);
+        Ok(ConnectionPermit { connections: self.clone(), id, ip })
+    }
+
+    /// Closes the connections that were idle longest, a sixteenth of all. At most ten times a second: a search through
+    /// all connections must not become the attack.
+    fn evict_idle(&self, open: &mut Open<C>) {
+        if open.last_eviction.is_some_and(|at| at.elapsed() < EVICTION_PAUSE) {
+            return;
+        }
+        open.last_eviction = Some(Instant::now());
+        let idle =
+            |connection: &Arc<C>| Some((connection.idle().filter(|&idle| idle >= MIN_IDLE)?, connection.clone()));
+        let mut idle: Vec<_> = open.by_id.values().filter_map(idle).collect();
+        idle.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+        for (_, connection) in idle.iter().take(self.max / 16 + 1) {
+            connection.order().set(Order::Cut);
+        }
+    }
+
+    pub(super) fn order_all(&self, order: Order) {
+        // Woken outside the lock: a connection that ends takes it.
+        let connections: Vec<_> = lock(&self.open).by_id.values().cloned().collect();
+        for connection in connections {
+            connection.order().set(order);
+        }
+    }
+}
+
+fn lock<C>(open: &Mutex<Open<C>>) -> MutexGuard<'_, Open<C>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<C> Drop for ConnectionPermit<C> {
+    fn drop(&mut self) {
+        let mut open = lock(&self.connections.open);
+        open.by_id.remove(&self.id);
+        if let Some(count) = open.per_ip.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                open.per_ip.remove(&self.ip);
+            }
+        }
+        self.connections.gauge.decrement(1);
+    }
+}
