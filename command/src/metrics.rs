@@ -16,7 +16,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let early = |outcome: &'static str| counter!(metric::COMMAND_EARLY.name, "outcome" => outcome);
+        let early = |outcome: &'static str| counter!(metric::COMMAND_ASYNC.name, "outcome" => outcome);
         Self {
             events: Code::ALL
                 .iter()
@@ -25,7 +25,7 @@ impl Metrics {
             stored: early("stored"),
             lost: early("lost"),
             unknown: early("unknown"),
-            pending: gauge!(metric::COMMAND_EARLY_PENDING.name),
+            pending: gauge!(metric::COMMAND_ASYNC_PENDING.name),
         }
     }
 

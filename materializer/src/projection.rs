@@ -46,7 +46,7 @@ impl Projection {
             let began = tokio::time::Instant::now();
             match self.round(&writer).await {
                 Ended::Stopped => return Ok(()),
-                Ended::Lost => metrics::counter!(metric::STORE_LOST.name, "store" => self.name).increment(1),
+                Ended::Lost => metrics::counter!(metric::STORE_LOSSES.name, "store" => self.name).increment(1),
                 Ended::Failed(error @ LogError::Damaged(_)) => return Err(error),
                 Ended::Failed(error @ (LogError::Refused(_) | LogError::Unavailable(_))) => {
                     tracing::error!(store = self.name, %error, "projection ended, starting anew in {pause:?}");

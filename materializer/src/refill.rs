@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use millrace_contracts::{Hour, RefreshAsked, Topic, metric};
+use millrace_contracts::{Hour, RefillRequest, Topic, metric};
 use millrace_log::{Limits, Log, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Written};
 use millrace_store::{Archive, Clock, Filled, LiveHours, StoreError};
 use tokio::sync::watch;
@@ -44,7 +44,7 @@ pub(crate) async fn run(
     instance: String,
     stop: CancellationToken,
 ) -> Result<(), LogError> {
-    for outcome in ["filled", "early", "incomplete", "failed"] {
+    for outcome in ["filled", "archive-behind", "rebuilding", "failed"] {
         metrics::counter!(metric::REFILLS.name, "outcome" => outcome).increment(0);
     }
     loop {
@@ -78,7 +78,7 @@ impl Sink for Refill {
         let oldest = self.clock.now_ms() - OLDEST_MS;
         let records = steps.iter().flat_map(|step| step.batch.iter());
         let young = records.filter(|record| record.timestamp_ms >= oldest);
-        let wished = young.filter_map(|record| RefreshAsked::decode(record.value?).ok());
+        let wished = young.filter_map(|record| RefillRequest::decode(record.value?).ok());
         let hours: BTreeSet<Hour> = wished.map(|asked| asked.hour).filter(|hour| !self.live.covers(*hour)).collect();
         let all = futures::stream::iter(hours).for_each_concurrent(AT_A_TIME, |hour| self.see_to(hour));
         if tokio::time::timeout(WITHIN, all).await.is_err() {
@@ -93,8 +93,8 @@ impl Refill {
     async fn see_to(&self, hour: Hour) {
         let outcome = match self.fill(hour).await {
             Ok(Filled::Filled) => "filled",
-            Ok(Filled::Early) => "early",
-            Ok(Filled::Incomplete) => "incomplete",
+            Ok(Filled::Early) => "archive-behind",
+            Ok(Filled::Incomplete) => "rebuilding",
             Err(error) => {
                 tracing::debug!(%hour, %error, "an older hour was not refilled");
                 "failed"

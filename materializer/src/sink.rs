@@ -22,7 +22,7 @@ impl<S: HourlyStore> HourlySink<S> {
     /// A sink into `store`, called `name` in metrics and logs, that notes in `standing` what the store confirms.
     pub fn new(store: S, name: &'static str, standing: Standing) -> Self {
         // A rate over a series that comes with its first count misses it.
-        for counter in [metric::PROJECTED, metric::SKIPPED, metric::REBUILDS, metric::STORE_LOST] {
+        for counter in [metric::PROJECTED, metric::SKIPPED, metric::REBUILDS, metric::STORE_LOSSES] {
             metrics::counter!(counter.name, "store" => name).increment(0);
         }
         Self { store, name, standing, told: false }

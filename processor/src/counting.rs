@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_contracts::{
-    EventRef, Hour, HourTotals, IdWindow, LogTime, ParkedReason, StateKey, Topic, UserHash, UserSketch, UsersSeen,
+    EventRef, Hour, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserHash, UserSketch, UserDelta,
     metric,
 };
 use millrace_log::{Batch, Stage, StageError, Step, sabotaged};
@@ -48,8 +48,8 @@ pub struct Told {
     pub duplicates: u64,
     /// Those of them that had another content.
     pub conflicts: u64,
-    /// Records put aside, in the order of [`ParkedReason::ALL`].
-    pub parked: [u64; ParkedReason::ALL.len()],
+    /// Records put aside, in the order of [`QuarantineReason::ALL`].
+    pub parked: [u64; QuarantineReason::ALL.len()],
     /// Sets that became sketches because they had too many users,
     pub over_bound: u64,
     /// or because the hour was not written for too long.
@@ -99,7 +99,7 @@ impl Stage for Counting {
         let broken = |error: millrace_contracts::DecodeError| not_ours(error.to_string());
         let hour = match StateKey::parse(key) {
             Some(StateKey::Users { hour, seq, .. }) => {
-                let users = UsersSeen::decode(value).map_err(broken)?;
+                let users = UserDelta::decode(value).map_err(broken)?;
                 let users = state.read_users(hour, users)?;
                 state.hour(hour).kept.read_delta(seq, users);
                 hour
@@ -110,7 +110,7 @@ impl Stage for Counting {
                     state.read_registers(hour, registers)?;
                     (part.sketch, part.users) = (true, Snapshot::SKETCH_USERS);
                 } else {
-                    part.users = state.read_users(hour, UsersSeen::decode(value).map_err(broken)?)?;
+                    part.users = state.read_users(hour, UserDelta::decode(value).map_err(broken)?)?;
                 }
                 state.hour(hour).kept.read_snapshot(part);
                 hour
@@ -225,10 +225,10 @@ impl Told {
             metrics::counter!(counter.name).increment(number);
         }
         for (cause, number) in [("bound", self.over_bound), ("age", self.aged)] {
-            metrics::counter!(metric::SKETCHED.name, "cause" => cause).increment(number);
+            metrics::counter!(metric::SKETCH_SWITCHES.name, "cause" => cause).increment(number);
         }
-        for (reason, number) in ParkedReason::ALL.into_iter().zip(self.parked) {
-            metrics::counter!(metric::PARKED.name, "reason" => reason.as_str()).increment(number);
+        for (reason, number) in QuarantineReason::ALL.into_iter().zip(self.parked) {
+            metrics::counter!(metric::QUARANTINED.name, "reason" => reason.as_str()).increment(number);
             if number > 0 {
                 tracing::warn!(partition, reason = reason.as_str(), number, "records put aside into analytics.late");
             }

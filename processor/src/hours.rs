@@ -1,8 +1,8 @@
 //! One hour in one partition: what it counts, how that is written, and how a step of it is taken back.
 
 use millrace_contracts::{
-    Exactness, GENERATION, Hour, HourTotals, HourlyCount, Kind, Sketched, StateKey, Topic, UserHash, UserSketch,
-    UsersSeen,
+    Exactness, GENERATION, Hour, HourTotals, HourlyCount, Kind, SketchSwitch, StateKey, Topic, UserHash, UserSketch,
+    UserDelta,
 };
 use millrace_log::{StageError, Step};
 
@@ -75,8 +75,8 @@ impl HourState {
             Users::Set(set) => Ok(set.len() as u64),
             Users::Sketch(sketch) => {
                 // Only what came after the switch is estimated.
-                let Sketched { exact_users, estimate } =
-                    self.totals.sketched.unwrap_or(Sketched { exact_users: 0, estimate: 0 });
+                let SketchSwitch { exact_users, estimate } =
+                    self.totals.sketched.unwrap_or(SketchSwitch { exact_users: 0, estimate: 0 });
                 Ok(exact_users + sketch.estimate(scratch)?.saturating_sub(estimate))
             }
         }
@@ -167,7 +167,7 @@ impl TouchedHour {
             }
         };
         self.new_users.push(user);
-        if self.new_users.len().is_multiple_of(UsersSeen::MAX_USERS) {
+        if self.new_users.len().is_multiple_of(UserDelta::MAX_USERS) {
             self.full.push((self.new_users.len(), offset + 1));
         }
         Ok(new)
@@ -235,7 +235,7 @@ impl TouchedHour {
             if end > start {
                 let users = &self.new_users[start..end];
                 let key = StateKey::Users { hour: state.hour, partition, seq };
-                step.put(Topic::STATE, partition, key, |out| UsersSeen::encode(users, out));
+                step.put(Topic::STATE, partition, key, |out| UserDelta::encode(users, out));
                 state.kept.read_delta(seq, users.len() as u64);
             }
             start = end;
@@ -268,16 +268,16 @@ fn write_snapshot(state: &HourState, at: At, step: &mut Step, scratch: &Scratch)
     let mut snapshot = Snapshot { offset: next_offset, chunks: 0, users: 0, sketch: false };
     match &state.users {
         Users::Set(set) => {
-            let mut chunk = Vec::with_capacity(set.len().min(UsersSeen::MAX_USERS));
+            let mut chunk = Vec::with_capacity(set.len().min(UserDelta::MAX_USERS));
             let mut put = |chunk: &mut Vec<UserHash>| {
-                step.put(Topic::STATE, partition, key(snapshot.chunks), |out| UsersSeen::encode(chunk, out));
+                step.put(Topic::STATE, partition, key(snapshot.chunks), |out| UserDelta::encode(chunk, out));
                 snapshot.chunks += 1;
                 snapshot.users += chunk.len() as u64;
                 chunk.clear();
             };
             set.for_each(scratch, |user| {
                 chunk.push(user);
-                if chunk.len() == UsersSeen::MAX_USERS {
+                if chunk.len() == UserDelta::MAX_USERS {
                     put(&mut chunk);
                 }
             })?;

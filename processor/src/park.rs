@@ -1,6 +1,6 @@
 //! What is counted here and what is put aside into `analytics.late`, with the reason. There is no third way.
 
-use millrace_contracts::{EventRef, Hour, ParkedReason, ParkedRecord, Topic, UserHash, partition_of};
+use millrace_contracts::{EventRef, Hour, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of};
 use millrace_log::{Record, Step};
 
 use crate::config::Window;
@@ -32,22 +32,22 @@ impl Rules {
         partition: u32,
         record: Record<'a>,
         log_time: i64,
-    ) -> Result<(EventRef<'a>, UserHash), ParkedReason> {
-        let value = record.value.ok_or(ParkedReason::Tombstone)?;
-        let event = EventRef::decode(value).map_err(|_| ParkedReason::Undecodable)?;
+    ) -> Result<(EventRef<'a>, UserHash), QuarantineReason> {
+        let value = record.value.ok_or(QuarantineReason::Tombstone)?;
+        let event = EventRef::decode(value).map_err(|_| QuarantineReason::Undecodable)?;
         if !is_user(event.user) {
-            return Err(ParkedReason::InvalidUser);
+            return Err(QuarantineReason::InvalidUser);
         }
         let user = UserHash::of(event.user);
         if partition_of(user, self.partitions) != partition {
-            return Err(ParkedReason::WrongPartition);
+            return Err(QuarantineReason::WrongPartition);
         }
         let newest = log_time.saturating_add(self.ahead_ms);
         if event.timestamp_ms < self.from_ms
             || event.timestamp_ms > newest
             || Hour::of_ms(event.timestamp_ms) > Hour::MAX
         {
-            return Err(ParkedReason::OutsideWindow);
+            return Err(QuarantineReason::OutsideWindow);
         }
         Ok((event, user))
     }
@@ -61,8 +61,8 @@ fn is_user(user: &str) -> bool {
 }
 
 /// Puts a record aside.
-pub(crate) fn park(partition: u32, record: Record<'_>, log_time: i64, reason: ParkedReason, step: &mut Step) {
-    let parked = ParkedRecord {
+pub(crate) fn park(partition: u32, record: Record<'_>, log_time: i64, reason: QuarantineReason, step: &mut Step) {
+    let parked = QuarantineRecord {
         reason,
         partition,
         offset: record.offset,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contracts::{Exactness, Sketched, UserHash, UserSketch};
+use millrace_contracts::{Exactness, SketchSwitch, UserHash, UserSketch};
 use millrace_log::StageError;
 
 use crate::scratch::{Extent, Scratch};
@@ -131,7 +131,7 @@ impl Set {
     }
 
     /// The sketch of these users, and what it stands for.
-    pub(crate) fn to_sketch(&self, scratch: &Scratch) -> Result<(Sketch, Sketched), StageError> {
+    pub(crate) fn to_sketch(&self, scratch: &Scratch) -> Result<(Sketch, SketchSwitch), StageError> {
         let mut registers = Registers::default();
         if let Some(run) = &self.run {
             let mut cursor = run.cursor();
@@ -140,7 +140,7 @@ impl Set {
             }
         }
         self.delta.iter().for_each(|user| registers.add(user));
-        let sketched = Sketched { exact_users: self.len() as u64, estimate: registers.estimate() };
+        let sketched = SketchSwitch { exact_users: self.len() as u64, estimate: registers.estimate() };
         Ok((Sketch(Place::Memory(registers)), sketched))
     }
 }

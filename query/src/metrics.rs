@@ -40,19 +40,19 @@ impl Metrics {
 /// Puts the series at 0 that are told where they happen: a rate over one that comes with its first count misses it.
 fn register() {
     for code in [Code::Overloaded, Code::Unavailable, Code::Rebuilding] {
-        counter!(metric::UNANSWERED.name, "code" => code.as_str()).increment(0);
+        counter!(metric::UNAVAILABLE_READS.name, "code" => code.as_str()).increment(0);
     }
     for tier in [Tier::Redis, Tier::Archive] {
         counter!(metric::STORE_ERRORS.name, "store" => tier.as_str()).increment(0);
     }
-    for counted in [metric::REFRESHES, metric::REFILLS_ASKED, metric::RANGE_HOURS, metric::LIVE_EVENTS] {
+    for counted in [metric::REFRESHES, metric::REFILL_REQUESTS, metric::RANGE_HOURS, metric::LIVE_EVENTS] {
         counter!(counted.name).increment(0);
     }
     streams().increment(0.0);
 }
 
 pub(crate) fn unanswered(code: Code) {
-    counter!(metric::UNANSWERED.name, "code" => code.as_str()).increment(1);
+    counter!(metric::UNAVAILABLE_READS.name, "code" => code.as_str()).increment(1);
 }
 
 pub(crate) fn refreshed() {
@@ -68,7 +68,7 @@ pub(crate) fn breaker(tier: Tier) -> BreakerMetrics {
 }
 
 pub(crate) fn refill_asked() {
-    counter!(metric::REFILLS_ASKED.name).increment(1);
+    counter!(metric::REFILL_REQUESTS.name).increment(1);
 }
 
 pub(crate) fn range_hours(hours: usize) {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use millrace_contracts::{RefreshAsked, Topic};
+use millrace_contracts::{RefillRequest, Topic};
 use millrace_log::{Log, NewRecord};
 
 use crate::{Refresh, system_clock};
@@ -15,7 +15,7 @@ pub fn ask_by(log: Arc<OnceLock<Log>>) -> Refresh {
     Arc::new(move |hour| {
         let Some(log) = log.get() else { return };
         let mut value = Vec::new();
-        RefreshAsked { hour, asked_at_ms: clock() }.encode(&mut value);
+        RefillRequest { hour, requested_at_ms: clock() }.encode(&mut value);
         let partition = hour.index().rem_euclid(i64::from(log.partitions()));
         let partition = u32::try_from(partition).unwrap_or_default();
         let key = hour.to_string();
@@ -55,6 +55,6 @@ mod tests {
         let records: Vec<_> = batch.iter().collect();
         assert_eq!(records.len(), 1, "the first had no log to go to");
         assert_eq!(records[0].key, b"2026-11-21T08Z");
-        assert_eq!(RefreshAsked::decode(records[0].value.unwrap()).unwrap().hour, hour);
+        assert_eq!(RefillRequest::decode(records[0].value.unwrap()).unwrap().hour, hour);
     }
 }

@@ -71,7 +71,7 @@ async fn what_is_lost_behind_a_202_is_counted_and_the_next_is_refused() {
         let server = Server::on(config(Durability::Cached, false), |log| log.reserve_mib = u32::MAX).await;
         let early = u64::from(post(&server, "").await.status == 202);
         server.early("lost", early).await;
-        assert_eq!(server.metric("millrace_command_answered_early_pending"), 0);
+        assert_eq!(server.metric("millrace_command_async_pending"), 0);
         let refused = post(&server, "").await;
         assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("disk-full")), "{refused:?}");
         assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() >= 30);

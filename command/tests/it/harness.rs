@@ -108,7 +108,7 @@ impl Server {
 
     /// Waits until of the events that were answered early so many had this outcome.
     pub(crate) async fn early(&self, outcome: &str, events: u64) {
-        let series = format!("millrace_command_answered_early_total{{outcome=\"{outcome}\"}}");
+        let series = format!("millrace_command_async_events_total{{outcome=\"{outcome}\"}}");
         let end = std::time::Instant::now() + PATIENCE;
         while self.metric(&series) != events {
             assert!(std::time::Instant::now() < end, "{series} is {}, not {events}", self.metric(&series));

@@ -5,15 +5,15 @@ use crate::{UserHash, schema};
 
 /// Users first seen in an hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsersSeen;
+pub struct UserDelta;
 
-impl UsersSeen {
+impl UserDelta {
     /// The most users one record holds, so that a value stays below 256 KiB.
     pub const MAX_USERS: usize = (256 * 1024 - 16) / 8;
 
     /// Appends the framed record value.
     pub fn encode(users: &[UserHash], out: &mut Vec<u8>) {
-        begin(out, schema::USERS_SEEN);
+        begin(out, schema::USER_DELTA);
         put_long(out, i64::try_from(users.len() * 8).unwrap_or(i64::MAX));
         out.reserve(users.len() * 8);
         for user in users {
@@ -23,7 +23,7 @@ impl UsersSeen {
 
     /// Reads a framed record value.
     pub fn decode(value: &[u8]) -> Result<impl Iterator<Item = UserHash>, DecodeError> {
-        let mut fields = Fields::open(value, schema::USERS_SEEN)?;
+        let mut fields = Fields::open(value, schema::USER_DELTA)?;
         let (users, rest) = fields.bytes("users")?.as_chunks::<8>();
         if !rest.is_empty() {
             return Err(DecodeError::Range("users"));
@@ -94,12 +94,12 @@ pub struct HourTotals {
     /// Log time of the last event counted in the hour, ms since the epoch; [`HourTotals::UNKNOWN`] in old records.
     pub written_at_ms: i64,
     /// Set once the hour's users are a sketch.
-    pub sketched: Option<Sketched>,
+    pub sketched: Option<SketchSwitch>,
 }
 
 /// Where an hour's users stood when the set became a sketch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sketched {
+pub struct SketchSwitch {
     /// The exact number of users.
     pub exact_users: u64,
     /// What the sketch estimated.
@@ -124,7 +124,7 @@ impl HourTotals {
         put_long(out, self.written_at_ms);
         match self.sketched {
             None => put_long(out, 0),
-            Some(Sketched { exact_users, estimate }) => {
+            Some(SketchSwitch { exact_users, estimate }) => {
                 put_long(out, 1);
                 put_long(out, exact_users.cast_signed());
                 put_long(out, estimate.cast_signed());
@@ -146,7 +146,7 @@ impl HourTotals {
             totals.written_at_ms = fields.long("written_at")?;
             totals.sketched = match fields.long("sketched")? {
                 0 => None,
-                1 => Some(Sketched { exact_users: fields.count("exact_users")?, estimate: fields.count("estimate")? }),
+                1 => Some(SketchSwitch { exact_users: fields.count("exact_users")?, estimate: fields.count("estimate")? }),
                 _ => return Err(DecodeError::Range("sketched")),
             };
         }
@@ -273,10 +273,10 @@ mod tests {
         fn users_equal_apache_avro_byte_for_byte(users: Vec<u64>) {
             let hashes: Vec<UserHash> = users.iter().map(|&user| UserHash::from_raw(user)).collect();
             let packed = users.iter().flat_map(|user| user.to_le_bytes()).collect();
-            let bytes = encoded(|out| UsersSeen::encode(&hashes, out));
+            let bytes = encoded(|out| UserDelta::encode(&hashes, out));
             let avro = Value::Record(vec![("users".into(), Value::Bytes(packed))]);
-            prop_assert_eq!(&bytes, &avro_bytes(schema::USERS_SEEN, avro));
-            prop_assert_eq!(UsersSeen::decode(&bytes).unwrap().collect::<Vec<_>>(), hashes);
+            prop_assert_eq!(&bytes, &avro_bytes(schema::USER_DELTA, avro));
+            prop_assert_eq!(UserDelta::decode(&bytes).unwrap().collect::<Vec<_>>(), hashes);
         }
 
         #[test]
@@ -291,7 +291,7 @@ mod tests {
                 clicks: count(clicks),
                 impressions: count(impressions),
                 written_at_ms,
-                sketched: sketched.map(|(users, guess)| Sketched { exact_users: count(users), estimate: count(guess) }),
+                sketched: sketched.map(|(users, guess)| SketchSwitch { exact_users: count(users), estimate: count(guess) }),
             };
             let bytes = encoded(|out| totals.encode(out));
             let avro = Value::Record(vec![

@@ -1,22 +1,22 @@
-//! The one table of metrics: what each is called, what it counts and in what unit, its labels, and its help text. They are
-//! an interface: dashboards and alerts are written against them, and the services read some of each other's.
+//! The table of metrics: name, kind, unit, labels and help text of each.
 //!
-//! Where a metric is counted is the business of the crate that counts it; `millrace-service` gives the exporter the help
-//! texts. `docs/metrics.md` is made of this table.
+//! Metrics are an interface: dashboards and alerts depend on them, and services read some of each other's. The crate that
+//! counts a metric imports it from here; `millrace-service` registers the help texts with the exporter; a test generates
+//! `docs/metrics.md` from this table.
 
-/// What a metric is to Prometheus.
+/// The type of a metric in Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows, from 0 at the start of the process.
+    /// Only increases, from 0 at the start of the process.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
     /// Observations in buckets, with their sum and count.
     Histogram,
 }
 
 impl MetricKind {
-    /// The word of the exposition format.
+    /// The type's name in the exposition format.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -29,20 +29,20 @@ impl MetricKind {
 /// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
-    /// What it is called.
+    /// The full name, with the prefix `millrace_`.
     pub name: &'static str,
-    /// What it is to Prometheus.
+    /// The type.
     pub kind: MetricKind,
-    /// What it counts or is measured in.
+    /// The unit, or what it counts.
     pub unit: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// What it means.
+    /// The help text.
     pub help: &'static str,
 }
 
-/// The upper bounds of the buckets of histograms, all of which are of seconds: from a step on a fast disk to the restore of
-/// a large state.
+/// Upper bounds of the histograms' buckets, in seconds: from a step on a fast disk to the restore of a large state. Every
+/// histogram measures seconds.
 pub const SECONDS_BUCKETS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
@@ -66,106 +66,110 @@ macro_rules! metrics {
 
 metrics! {
     COMMAND_EVENTS = Counter "millrace_command_events_total", "events", ["outcome"],
-        "Events by how they were answered: accepted (204 or 202), the code of a refusal, or outcome-unknown, also when the \
-         client was gone before the outcome; a batch refused as a whole counts once";
-    COMMAND_EARLY = Counter "millrace_command_answered_early_total", "events", ["outcome"],
-        "Events answered 202 before the log's report, by that report: stored, lost or unknown";
-    COMMAND_EARLY_PENDING = Gauge "millrace_command_answered_early_pending", "events", [],
-        "Events answered 202 whose report of the log is still to come";
+        "Events by the outcome in the response: accepted (204 or 202), the code of a refusal, or outcome-unknown; also \
+         counted if the client disconnected before. A batch that is refused as a whole counts once";
+    COMMAND_ASYNC = Counter "millrace_command_async_events_total", "events", ["outcome"],
+        "Events that were accepted with 202 before their acknowledgment by the log, by the acknowledgment that \
+         followed: stored, lost or unknown";
+    COMMAND_ASYNC_PENDING = Gauge "millrace_command_async_pending", "events", [],
+        "Events that were accepted with 202 and whose acknowledgment by the log is pending";
 
     APPENDS = Counter "millrace_append_records_total", "records", ["outcome"],
-        "Records appended, by the log's report: acknowledged, refused (not in the log) or unknown";
-    APPEND_WAITING_RECORDS = Gauge "millrace_append_waiting_records", "records", [],
-        "Records in the queue to the log; on Kafka until a broker has answered, told once a second";
-    APPEND_WAITING_BYTES = Gauge "millrace_append_waiting_bytes", "bytes", [],
-        "Bytes in the queue to the log; on Kafka until a broker has answered, told once a second";
+        "Records appended to the log, by outcome: acknowledged, refused (not in the log) or unknown";
+    APPEND_QUEUE_RECORDS = Gauge "millrace_append_queue_records", "records", [],
+        "Records in the append queue, on Kafka until the broker responds; sampled once a second";
+    APPEND_QUEUE_BYTES = Gauge "millrace_append_queue_bytes", "bytes", [],
+        "Bytes in the append queue, on Kafka until the broker responds; sampled once a second";
 
     STEPS = Counter "millrace_stage_steps_total", "steps", ["role"],
-        "Steps of a stage that were seen to commit";
+        "Steps of a stage that committed";
     ABORTS = Counter "millrace_stage_aborts_total", "steps", ["role", "reason"],
-        "Steps of a stage that did not commit and are done again, by what failed: records, offsets (most often the group \
-         moved on), commit or write; or lost: the producer cannot go on, and the log decides whether the step counts";
+        "Steps of a stage that did not commit and are repeated, by the part that failed: records, offsets (most often \
+         because of a rebalance), commit or write; reason lost: the producer cannot continue, and the log decides \
+         whether the step counts";
     STEP_SECONDS = Histogram "millrace_stage_step_seconds", "seconds", ["role"],
-        "Time of a committed step, from the application of its first record until it was durable";
+        "Duration of a committed step, from its first record until it is durable";
     COMMIT_SECONDS = Histogram "millrace_stage_commit_seconds", "seconds", ["role"],
-        "The part of a committed step that is its transaction; embedded: its write and sync";
+        "Duration of the transaction of a committed step; embedded engine: of its write and sync";
     LAG = Gauge "millrace_lag_records", "offsets", ["role", "partition"],
-        "Offsets between what a stage or sink has made durable and the last stable offset of the partition, told once a \
-         second; 0 for a partition that this process does not hold (any more)";
+        "Offsets between the durable position of a stage or sink and the last stable offset of the partition, sampled \
+         once a second; 0 for a partition that is not assigned to this process";
     WORKER_RESTARTS = Counter "millrace_worker_restarts_total", "restarts", ["role"],
-        "Workers of a stage or sink that failed and start anew from what is durable";
+        "Restarts of stage and sink workers after a failure";
     RESTORE_DONE = Gauge "millrace_restore_offsets_done", "offsets", ["role"],
-        "Offsets read back by the restores under way; 0 when there is none";
+        "Offsets that the running restores have read; 0 without a restore";
     RESTORE_TOTAL = Gauge "millrace_restore_offsets", "offsets", ["role"],
-        "Offsets to be read back in all by the restores under way; 0 when there is none";
+        "Offsets that the running restores read in total; 0 without a restore";
     RESTORE_SECONDS = Histogram "millrace_restore_seconds", "seconds", ["role"],
-        "Time of a restore that was completed";
+        "Duration of a completed restore";
 
     COUNTED = Counter "millrace_processor_counted_total", "events", [],
-        "Events counted. This and the other counters of the processor are told of steps that were seen to commit: counted, \
-         duplicates and parked together are the records of analytics.events that were taken in";
+        "Events counted. The counters of the processor cover committed steps only; counted, duplicates and quarantined \
+         add up to the records consumed from analytics.events";
     LATE = Counter "millrace_processor_late_total", "events", [],
-        "Events counted in an hour that was over: by log time, for more than an hour";
+        "Events counted more than one hour, in log time, after the end of their hour";
     DUPLICATES = Counter "millrace_processor_duplicates_total", "events", [],
-        "Events not counted because their id was seen before in the window";
+        "Events dropped as duplicates, by event id";
     CONFLICTS = Counter "millrace_processor_id_conflicts_total", "events", [],
-        "Duplicates whose time or kind differs from the first event's, which holds";
-    PARKED = Counter "millrace_processor_parked_total", "records", ["reason"],
-        "Records of analytics.events put aside into analytics.late, by reason";
-    SKETCHED = Counter "millrace_processor_sketched_hours_total", "hours", ["cause"],
-        "Hours whose users became a sketch, by cause: bound (too many users) or age (not written for too long)";
+        "Duplicates whose timestamp or kind differs from the first event with the id; the first event counts";
+    QUARANTINED = Counter "millrace_processor_quarantined_total", "records", ["reason"],
+        "Records of analytics.events that were not counted but copied to analytics.late, by reason";
+    SKETCH_SWITCHES = Counter "millrace_processor_sketch_switches_total", "hours", ["cause"],
+        "Switches of an hour, in one partition, from an exact set of users to a sketch, by cause: bound (too many \
+         users) or age (no event for too long)";
     SNAPSHOTS = Counter "millrace_processor_snapshots_total", "snapshots", [],
         "Snapshots of an hour's users written to analytics.state";
     SPILLED = Counter "millrace_processor_spilled_bytes_total", "bytes", [],
         "Bytes written to scratch files to save memory";
     USERS_MEMORY = Gauge "millrace_processor_users_memory_bytes", "bytes", [],
-        "Memory of the users of all hours; bounded by processor.memory";
+        "Memory that the users of all hours occupy; bounded by processor.max_memory";
     HOURS = Gauge "millrace_processor_hours", "hours", ["form"],
-        "Hours held, once for each partition, by the form of their users: memory, disk or sketch";
+        "Hours in the state, once per partition, by the form of their users: memory, disk or sketch";
     EVENT_IDS = Gauge "millrace_processor_event_ids", "ids", [],
-        "Occurrences of event ids held";
+        "Occurrences of event ids in the deduplication window";
 
     PROJECTED = Counter "millrace_materializer_projected_total", "records", ["store"],
-        "Records of analytics.hourly that a store was seen to take";
+        "Records of analytics.hourly that a store confirmed";
     SKIPPED = Counter "millrace_materializer_skipped_total", "records", ["store"],
-        "Records of analytics.hourly that are no hourly counts, left aside";
+        "Records of analytics.hourly that are not valid hourly counts and were skipped";
     REBUILDS = Counter "millrace_materializer_rebuilds_total", "partitions", ["store"],
-        "Partitions of a store that were begun from the start";
-    STORE_LOST = Counter "millrace_materializer_lost_total", "losses", ["store"],
-        "Times a store was found to have lost what had been written to it";
+        "Rebuilds of a partition of a store from the start of the log";
+    STORE_LOSSES = Counter "millrace_materializer_store_losses_total", "losses", ["store"],
+        "Times a store lost data that it had confirmed";
     REFILLS = Counter "millrace_materializer_refills_total", "hours", ["outcome"],
-        "Older hours that were to be put into Redis: filled, early (the archive stayed behind), incomplete (a store is being \
-         built) or failed";
+        "Refills of an older hour in Redis, by outcome: filled, archive-behind (the archive lags behind Redis), \
+         rebuilding (a store is being rebuilt) or failed";
 
     READS = Counter "millrace_query_reads_total", "reads", ["tier"],
-        "Reads of an hour answered with numbers, by the tier that answered";
+        "Reads of an hour that returned counts, by the tier that served them";
     STALE_READS = Counter "millrace_query_stale_reads_total", "reads", [],
-        "Reads of an hour answered with numbers that are marked stale";
-    UNANSWERED = Counter "millrace_query_unanswered_total", "reads", ["code"],
-        "Reads answered with 503, by code";
+        "Reads of an hour that returned counts marked as stale";
+    UNAVAILABLE_READS = Counter "millrace_query_unavailable_reads_total", "reads", ["code"],
+        "Reads that returned 503, by code";
     REFRESHES = Counter "millrace_query_refreshes_total", "reads", [],
         "Reads of the current hour from its store";
     STORE_ERRORS = Counter "millrace_query_store_errors_total", "reads", ["store"],
-        "Reads of a read model that failed or were not answered in time";
+        "Reads of a store that failed or timed out";
     BREAKER_OPEN = Gauge "millrace_query_breaker_open", "bool", ["store"],
-        "1 while a read model is left alone because it keeps failing";
-    REFILLS_ASKED = Counter "millrace_query_refills_asked_total", "hours", [],
-        "Requests that an older hour be put into Redis again";
+        "1 while the store's circuit breaker is open";
+    REFILL_REQUESTS = Counter "millrace_query_refill_requests_total", "hours", [],
+        "Requests to fill an older hour into Redis";
     RANGE_HOURS = Counter "millrace_query_range_hours_total", "hours", [],
-        "Hours answered in ranges";
+        "Hours returned in ranges";
     LIVE_STREAMS = Gauge "millrace_query_live_streams", "streams", [],
-        "Live streams that are open";
+        "Open live streams";
     LIVE_EVENTS = Counter "millrace_query_live_events_total", "events", [],
-        "Events of the live stream, each made once for all who listen";
+        "Events of the live stream; one event for all subscribers counts once";
 
     HTTP_CONNECTIONS = Gauge "millrace_http_connections", "connections", [],
         "Open connections of all listeners";
     HTTP_REFUSED = Counter "millrace_http_connections_refused_total", "connections", ["reason"],
-        "Connections that were not served: total or per-ip (too many), or accept (the system gave none)";
-    HTTP_CUT = Counter "millrace_http_connections_cut_total", "connections", ["reason"],
-        "Connections that were cut: head (too slow), idle, or write (the client does not read)";
+        "Connections refused, by reason: total or per-ip (a connection limit), or accept (the system call failed)";
+    HTTP_TIMEOUTS = Counter "millrace_http_connection_timeouts_total", "connections", ["reason"],
+        "Connections closed by a timeout: head (the request head took too long), idle, or write (the client does not \
+         read)";
     HTTP_PROBLEMS = Counter "millrace_http_problems_total", "responses", ["code"],
-        "Problem documents answered, by code, also to requests that no service saw";
+        "Responses with a problem document, by code, including those to requests that reached no handler";
 }
 
 #[cfg(test)]
@@ -185,7 +189,7 @@ mod tests {
             assert_eq!(name.trim_end_matches("_total").ends_with("_bytes"), *unit == "bytes", "{name}");
             assert!(*kind != MetricKind::Histogram || *unit == "seconds", "{name}: the buckets are of seconds");
             assert!(!help.is_empty() && !help.ends_with('.'), "{name}");
-            assert!(ALL[..index].iter().all(|other| other.name != *name), "{name} stands there twice");
+            assert!(ALL[..index].iter().all(|other| other.name != *name), "{name} is in the table twice");
         }
     }
 }

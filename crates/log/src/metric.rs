@@ -27,8 +27,8 @@ pub(crate) static APPENDED: LazyLock<Appends> = LazyLock::new(|| Appends {
     acknowledged: counter!(metric::APPENDS.name, "outcome" => "acknowledged"),
     refused: counter!(metric::APPENDS.name, "outcome" => "refused"),
     unknown: counter!(metric::APPENDS.name, "outcome" => "unknown"),
-    records: gauge!(metric::APPEND_WAITING_RECORDS.name),
-    bytes: gauge!(metric::APPEND_WAITING_BYTES.name),
+    records: gauge!(metric::APPEND_QUEUE_RECORDS.name),
+    bytes: gauge!(metric::APPEND_QUEUE_BYTES.name),
 });
 
 impl Appends {

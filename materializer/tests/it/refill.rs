@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_contracts::{Hour, RefreshAsked, Topic};
+use millrace_contracts::{Hour, RefillRequest, Topic};
 use millrace_log::{Log, NewRecord, Outcome};
 use millrace_service::health::Health;
 use millrace_store::{Answer, Clock, LiveHours, StoreError};
@@ -12,7 +12,7 @@ use crate::stack::{PARTITIONS, Stack, append, totals, until};
 
 async fn ask(log: &Log, hour: Hour) {
     let (mut value, key) = (Vec::new(), hour.to_string());
-    RefreshAsked { hour, asked_at_ms: 0 }.encode(&mut value);
+    RefillRequest { hour, requested_at_ms: 0 }.encode(&mut value);
     let partition = u32::try_from(hour.index()).unwrap() % PARTITIONS;
     let record = NewRecord { topic: Topic::REFRESH, partition, key: key.as_bytes(), value: &value };
     assert!(matches!(log.append(&[record]).await[..], [Outcome::Acknowledged(_)]));

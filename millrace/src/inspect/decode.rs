@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use millrace_contracts::{
-    DecodeError, EventRef, HourTotals, HourlyCount, LogTime, Marker, ParkedRecord, Position, RefreshAsked, StateKey,
-    Topic, UserSketch, UsersSeen,
+    DecodeError, EventRef, HourTotals, HourlyCount, LogTime, Marker, QuarantineRecord, Position, RefillRequest, StateKey,
+    Topic, UserSketch, UserDelta,
 };
 use millrace_log::Record;
 use serde::{Deserialize, Serialize};
@@ -95,7 +95,7 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
                 "exactness": count.exactness.as_str(),
             })
         }),
-        topic if *topic == Topic::LATE => ParkedRecord::decode(value).map(|parked| {
+        topic if *topic == Topic::LATE => QuarantineRecord::decode(value).map(|parked| {
             json!({
                 "reason": parked.reason.as_str(),
                 "partition": parked.partition,
@@ -106,8 +106,8 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
                 "value_size": parked.value_size,
             })
         }),
-        topic if *topic == Topic::REFRESH => RefreshAsked::decode(value)
-            .map(|asked| json!({ "hour": time(asked.hour.start_ms()), "asked_at": time(asked.asked_at_ms) })),
+        topic if *topic == Topic::REFRESH => RefillRequest::decode(value)
+            .map(|asked| json!({ "hour": time(asked.hour.start_ms()), "requested_at": time(asked.requested_at_ms) })),
         topic if *topic == Topic::STATE => {
             let key = StateKey::parse(key).ok_or("the key is not one of the topic's")?;
             state(key, value)
@@ -119,7 +119,7 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
 
 fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
     Ok(match key {
-        StateKey::Users { .. } => json!({ "users_first_seen": UsersSeen::decode(value)?.count() }),
+        StateKey::Users { .. } => json!({ "users_first_seen": UserDelta::decode(value)?.count() }),
         StateKey::Counters { .. } => {
             let totals = HourTotals::decode(value)?;
             let mut shown = json!({ "clicks": totals.clicks, "impressions": totals.impressions });
@@ -132,7 +132,7 @@ fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
             shown
         }
         // A snapshot holds users as long as they are a set, then a sketch of them.
-        StateKey::Snapshot { .. } => match UsersSeen::decode(value) {
+        StateKey::Snapshot { .. } => match UserDelta::decode(value) {
             Ok(users) => json!({ "users": users.count() }),
             Err(_) => json!({ "registers": UserSketch::decode(value)?.filter(|&(_, value)| value > 0).count() }),
         },

@@ -16,7 +16,7 @@ fn batch(command: SocketAddr, events: usize) -> Response {
 
 /// Events answered early whose report of the log was this.
 fn early(admin: SocketAddr, outcome: &str) -> u64 {
-    metric(admin, &format!("millrace_command_answered_early_total{{outcome=\"{outcome}\"}}"))
+    metric(admin, &format!("millrace_command_async_events_total{{outcome=\"{outcome}\"}}"))
 }
 
 fn answered(admin: SocketAddr, code: &str) -> u64 {
@@ -114,7 +114,7 @@ fn cached_on_kafka_loses_with_its_broker_and_counts_it_while_replicated_promised
     // What was sent lies in the frozen broker's socket, and goes with it.
     kafka.kill();
     assert!(wait_until(WITHIN, || early(cached.admin, "unknown") == 10), "{}", early(cached.admin, "unknown"));
-    assert_eq!(metric(cached.admin, "millrace_command_answered_early_pending"), 0);
+    assert_eq!(metric(cached.admin, "millrace_command_async_pending"), 0);
     assert_eq!((answered(cached.admin, "accepted"), answered(replicated.admin, "accepted")), (11, 1));
     assert_eq!(answered(replicated.admin, "outcome-unknown"), 1);
 

@@ -144,8 +144,8 @@ fn caught_up(up: &Up) {
     let lags = || ["processor", "materializer-archive"].map(lag);
     assert!(wait_until(WITHIN, || lags() == [Some(0), Some(0)]), "{:?}", lags());
     for at_rest in [
-        "millrace_append_waiting_records",
-        "millrace_append_waiting_bytes",
+        "millrace_append_queue_records",
+        "millrace_append_queue_bytes",
         "millrace_restore_offsets{role=\"processor\"}",
         "millrace_restore_offsets_done{role=\"processor\"}",
     ] {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millrace_contracts::{Hour, Kind, ParkedReason, ParkedRecord, Topic, UserHash, partition_of};
+use millrace_contracts::{Hour, Kind, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of};
 use millrace_log::{Batch, Record, Stage, Step};
 use millrace_processor::{Bounds, Counting, Window};
 
@@ -22,7 +22,7 @@ fn fields(id: &[u8], user: &[u8], kind: &[u8]) -> Vec<u8> {
 
 #[test]
 fn each_is_put_aside_with_its_reason_and_the_rest_counts() {
-    use ParkedReason::{InvalidUser, OutsideWindow, Tombstone, Undecodable, WrongPartition};
+    use QuarantineReason::{InvalidUser, OutsideWindow, Tombstone, Undecodable, WrongPartition};
     let of = |partition| {
         let mut users = (0..100).map(|n| format!("user-{n}"));
         users.find(|user| partition_of(UserHash::of(user), 4) == partition).unwrap()
@@ -39,7 +39,7 @@ fn each_is_put_aside_with_its_reason_and_the_rest_counts() {
     };
     let mut trailing = good.clone();
     trailing.push(0);
-    let foreign: Vec<(&str, Option<Vec<u8>>, ParkedReason)> = vec![
+    let foreign: Vec<(&str, Option<Vec<u8>>, QuarantineReason)> = vec![
         ("1, 31: no value", None, Tombstone),
         ("empty value", Some(Vec::new()), Undecodable),
         ("3: no magic byte", with(0, 1), Undecodable),
@@ -90,7 +90,7 @@ fn each_is_put_aside_with_its_reason_and_the_rest_counts() {
 
     let parked = step.iter().filter(|(topic, ..)| *topic == Topic::LATE);
     let parked: Vec<_> =
-        parked.map(|(_, _, key, value)| (key, ParkedRecord::decode(value.unwrap()).unwrap())).collect();
+        parked.map(|(_, _, key, value)| (key, QuarantineRecord::decode(value.unwrap()).unwrap())).collect();
     assert_eq!(parked.len(), foreign.len());
     for ((offset, (what, value, reason)), (_, parked)) in (3..).zip(&foreign).zip(&parked) {
         assert_eq!((parked.reason, parked.offset, parked.partition), (*reason, offset, 2), "{what}");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use millrace_contracts::{AnalyticsEvent, Hour, HourlyCount, Kind, ParkedReason, ParkedRecord, StateKey, Topic};
+use millrace_contracts::{AnalyticsEvent, Hour, HourlyCount, Kind, QuarantineReason, QuarantineRecord, StateKey, Topic};
 use millrace_log::{Batch, Record, Stage, Step};
 use millrace_processor::{Counting, PartitionState};
 
@@ -23,7 +23,7 @@ pub(crate) struct Kept {
     /// Every change ever written, in order: what a log holds that was not compacted.
     changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(crate) hourly: BTreeMap<Hour, HourlyCount>,
-    pub(crate) parked: Vec<(u64, ParkedReason)>,
+    pub(crate) parked: Vec<(u64, QuarantineReason)>,
     pub(crate) snapshots: u64,
     pub(crate) tombstones: u64,
 }
@@ -65,7 +65,7 @@ impl Kept {
                 assert!(before.is_none_or(|before| before.next_offset < count.next_offset), "positions only rise");
             } else {
                 assert_eq!(topic, Topic::LATE);
-                let parked = ParkedRecord::decode(value.unwrap()).unwrap();
+                let parked = QuarantineRecord::decode(value.unwrap()).unwrap();
                 self.parked.push((parked.offset, parked.reason));
             }
         }

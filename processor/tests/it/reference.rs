@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use millrace_contracts::{AnalyticsEvent, EventRef, Hour, Kind, ParkedReason, UserHash, partition_of};
+use millrace_contracts::{AnalyticsEvent, EventRef, Hour, Kind, QuarantineReason, UserHash, partition_of};
 use millrace_processor::Bounds;
 
 use crate::kept::{Input, PARTITION, PARTITIONS};
@@ -10,7 +10,7 @@ use crate::kept::{Input, PARTITION, PARTITIONS};
 #[derive(Default)]
 pub(crate) struct Reference {
     pub(crate) hours: BTreeMap<Hour, Expected>,
-    pub(crate) parked: Vec<(u64, ParkedReason)>,
+    pub(crate) parked: Vec<(u64, QuarantineReason)>,
     pub(crate) duplicates: u64,
     pub(crate) conflicts: u64,
     log_time: i64,
@@ -62,18 +62,18 @@ impl Reference {
         }
     }
 
-    fn event(&self, input: &Input) -> Result<AnalyticsEvent, ParkedReason> {
-        let value = input.value.as_ref().ok_or(ParkedReason::Tombstone)?;
-        let event = EventRef::decode(value).map_err(|_| ParkedReason::Undecodable)?.to_owned();
+    fn event(&self, input: &Input) -> Result<AnalyticsEvent, QuarantineReason> {
+        let value = input.value.as_ref().ok_or(QuarantineReason::Tombstone)?;
+        let event = EventRef::decode(value).map_err(|_| QuarantineReason::Undecodable)?.to_owned();
         if event.user.is_empty() || event.user.len() > 256 || event.user.contains(|c: char| c.is_control()) {
-            return Err(ParkedReason::InvalidUser);
+            return Err(QuarantineReason::InvalidUser);
         }
         if partition_of(UserHash::of(&event.user), PARTITIONS) != PARTITION {
-            return Err(ParkedReason::WrongPartition);
+            return Err(QuarantineReason::WrongPartition);
         }
         // Five minutes, and one for clocks that differ.
         let allowed = 0..=self.log_time + 6 * 60_000;
-        if allowed.contains(&event.timestamp_ms) { Ok(event) } else { Err(ParkedReason::OutsideWindow) }
+        if allowed.contains(&event.timestamp_ms) { Ok(event) } else { Err(QuarantineReason::OutsideWindow) }
     }
 
     fn is_duplicate(&mut self, offset: u64, event: &AnalyticsEvent, bounds: &Bounds) -> bool {

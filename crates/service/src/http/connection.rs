@@ -75,7 +75,7 @@ pub(super) async fn drive(http: Arc<Http>, stream: TcpStream, peer: IpAddr, guar
                     "head"
                 }
             };
-            counter!(metric::HTTP_CUT.name, "reason" => reason).increment(1);
+            counter!(metric::HTTP_TIMEOUTS.name, "reason" => reason).increment(1);
             return Poll::Ready(());
         }
         Poll::Pending

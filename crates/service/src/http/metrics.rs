@@ -11,7 +11,7 @@ pub(crate) fn register() {
         counter!(metric::HTTP_REFUSED.name, "reason" => reason).increment(0);
     }
     for reason in ["head", "idle", "write"] {
-        counter!(metric::HTTP_CUT.name, "reason" => reason).increment(0);
+        counter!(metric::HTTP_TIMEOUTS.name, "reason" => reason).increment(0);
     }
     for code in Code::ALL.iter().filter(|&&code| code != Code::Accepted) {
         counter!(metric::HTTP_PROBLEMS.name, "code" => code.as_str()).increment(0);

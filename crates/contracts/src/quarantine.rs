@@ -8,7 +8,7 @@ const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// Why a record of `analytics.events` was not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ParkedReason {
+pub enum QuarantineReason {
     /// The event's time lies outside the window the operator accepts.
     OutsideWindow,
     /// The value is no event.
@@ -21,7 +21,7 @@ pub enum ParkedReason {
     Tombstone,
 }
 
-impl ParkedReason {
+impl QuarantineReason {
     /// Every reason, in the order of the schema's symbols.
     pub const ALL: [Self; 5] =
         [Self::OutsideWindow, Self::Undecodable, Self::InvalidUser, Self::WrongPartition, Self::Tombstone];
@@ -40,9 +40,9 @@ impl ParkedReason {
 
 /// A record of `analytics.events` that was not counted: its bytes, where it stands and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParkedRecord<'a> {
+pub struct QuarantineRecord<'a> {
     /// Why it was not counted.
-    pub reason: ParkedReason,
+    pub reason: QuarantineReason,
     /// The partition of `analytics.events`.
     pub partition: u32,
     /// The offset there.
@@ -57,10 +57,10 @@ pub struct ParkedRecord<'a> {
     pub value_size: u64,
 }
 
-impl<'a> ParkedRecord<'a> {
+impl<'a> QuarantineRecord<'a> {
     /// Appends the framed record value; key and value are cut to what is kept.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        begin(out, schema::PARKED_RECORD);
+        begin(out, schema::QUARANTINE_RECORD);
         put_long(out, self.reason as i64);
         put_long(out, i64::from(self.partition));
         put_long(out, self.offset.cast_signed());
@@ -78,8 +78,8 @@ impl<'a> ParkedRecord<'a> {
 
     /// Reads a framed record value.
     pub fn decode(value: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut fields = Fields::open(value, schema::PARKED_RECORD)?;
-        let reason = usize::try_from(fields.long("reason")?).ok().and_then(|i| ParkedReason::ALL.get(i).copied());
+        let mut fields = Fields::open(value, schema::QUARANTINE_RECORD)?;
+        let reason = usize::try_from(fields.long("reason")?).ok().and_then(|i| QuarantineReason::ALL.get(i).copied());
         let reason = reason.ok_or(DecodeError::Range("reason"))?;
         let partition = u32::try_from(fields.long("partition")?).map_err(|_| DecodeError::Range("partition"))?;
         let offset = fields.count("offset")?;
@@ -114,8 +114,8 @@ mod tests {
             value: Option<Vec<u8>>,
             value_size in 0..i64::MAX,
         ) {
-            let parked = ParkedRecord {
-                reason: ParkedReason::ALL[reason],
+            let parked = QuarantineRecord {
+                reason: QuarantineReason::ALL[reason],
                 partition: partition.cast_unsigned(),
                 offset: offset.cast_unsigned(),
                 log_time_ms,
@@ -137,16 +137,16 @@ mod tests {
             ]);
             let mut bytes = Vec::new();
             parked.encode(&mut bytes);
-            prop_assert_eq!(&bytes, &avro_bytes(schema::PARKED_RECORD, avro));
-            prop_assert_eq!(ParkedRecord::decode(&bytes), Ok(parked));
+            prop_assert_eq!(&bytes, &avro_bytes(schema::QUARANTINE_RECORD, avro));
+            prop_assert_eq!(QuarantineRecord::decode(&bytes), Ok(parked));
         }
     }
 
     #[test]
     fn what_is_too_long_is_cut_and_its_size_told() {
         let long = vec![7; 2 << 20];
-        let parked = ParkedRecord {
-            reason: ParkedReason::Undecodable,
+        let parked = QuarantineRecord {
+            reason: QuarantineReason::Undecodable,
             partition: 0,
             offset: 0,
             log_time_ms: 0,
@@ -156,7 +156,7 @@ mod tests {
         };
         let mut bytes = Vec::new();
         parked.encode(&mut bytes);
-        let read = ParkedRecord::decode(&bytes).unwrap();
+        let read = QuarantineRecord::decode(&bytes).unwrap();
         assert_eq!((read.key.len(), read.value.unwrap().len(), read.value_size), (64 << 10, 1 << 20, 2 << 20));
         assert!(bytes.len() < 1_280 << 10, "a record of the log is at most 1.25 MiB");
     }
