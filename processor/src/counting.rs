@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_contracts::{
-    EventRef, Hour, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserHash, UserSketch, UserDelta,
+    EventRef, Hour, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserDelta, UserHash, UserSketch,
     metric,
 };
 use millrace_log::{Batch, Stage, StageError, Step, sabotaged};

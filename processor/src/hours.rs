@@ -1,8 +1,8 @@
 //! One hour in one partition: what it counts, how that is written, and how a step of it is taken back.
 
 use millrace_contracts::{
-    Exactness, GENERATION, Hour, HourTotals, HourlyCount, Kind, SketchSwitch, StateKey, Topic, UserHash, UserSketch,
-    UserDelta,
+    Exactness, GENERATION, Hour, HourTotals, HourlyCount, Kind, SketchSwitch, StateKey, Topic, UserDelta, UserHash,
+    UserSketch,
 };
 use millrace_log::{StageError, Step};
 

@@ -146,7 +146,10 @@ impl HourTotals {
             totals.written_at_ms = fields.long("written_at")?;
             totals.sketched = match fields.long("sketched")? {
                 0 => None,
-                1 => Some(SketchSwitch { exact_users: fields.count("exact_users")?, estimate: fields.count("estimate")? }),
+                1 => Some(SketchSwitch {
+                    exact_users: fields.count("exact_users")?,
+                    estimate: fields.count("estimate")?,
+                }),
                 _ => return Err(DecodeError::Range("sketched")),
             };
         }

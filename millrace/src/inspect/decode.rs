@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use millrace_contracts::{
-    DecodeError, EventRef, HourTotals, HourlyCount, LogTime, Marker, QuarantineRecord, Position, RefillRequest, StateKey,
-    Topic, UserSketch, UserDelta,
+    DecodeError, EventRef, HourTotals, HourlyCount, LogTime, Marker, Position, QuarantineRecord, RefillRequest,
+    StateKey, Topic, UserDelta, UserSketch,
 };
 use millrace_log::Record;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use millrace_contracts::{AnalyticsEvent, Hour, HourlyCount, Kind, QuarantineReason, QuarantineRecord, StateKey, Topic};
+use millrace_contracts::{
+    AnalyticsEvent, Hour, HourlyCount, Kind, QuarantineReason, QuarantineRecord, StateKey, Topic,
+};
 use millrace_log::{Batch, Record, Stage, Step};
 use millrace_processor::{Counting, PartitionState};
 
