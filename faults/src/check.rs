@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millrace_testkit::http_get;
 
 use crate::event::LATE_HOURS;
-use crate::fold::{Hours, Logged, fold, repeats};
+use crate::fold::{Hours, LogRecord, fold, repeats};
 use crate::load::Run;
 use crate::log;
 use crate::stores;
@@ -18,13 +18,13 @@ use crate::watcher::{counts, target};
 const POLLS: u32 = 5;
 const EVERY: Duration = Duration::from_millis(200);
 /// Most differences that are told.
-const TOLD: usize = 30;
+const MAX_DIFFERENCES: usize = 30;
 /// Hours before the current one that Redis must have; its window is 24 and the clock goes on.
 const LIVE: u64 = 20;
 
 /// What the comparison found.
 #[derive(Debug, Clone, Default)]
-pub struct Outcome {
+pub struct Comparison {
     /// Everything that is not as it must be.
     pub differences: Vec<String>,
     /// Records in the log.
@@ -40,9 +40,9 @@ pub struct Outcome {
 }
 
 /// Waits until the log and all counts stand still and are equal, at most `within`, and tells what is not.
-pub fn settle(system: &mut System, run: &Run, within: Duration) -> Outcome {
+pub fn settle(system: &mut System, run: &Run, within: Duration) -> Comparison {
     let begun = Instant::now();
-    let mut outcome = Outcome::default();
+    let mut outcome = Comparison::default();
     if let Err(why) = system.heal().and_then(|()| system.wait_ready()) {
         outcome.differences.push(why);
         return outcome;
@@ -72,13 +72,13 @@ pub fn settle(system: &mut System, run: &Run, within: Duration) -> Outcome {
         Ok(hours) => differ("analytics.hourly", &truth, &hours, &mut outcome.differences),
         Err(why) => outcome.differences.push(format!("analytics.hourly cannot be read: {why}")),
     }
-    outcome.differences.truncate(TOLD);
+    outcome.differences.truncate(MAX_DIFFERENCES);
     outcome.took = begun.elapsed();
     outcome
 }
 
 /// The log once it has not grown between two reads: what was under way when the load ended has landed or never will.
-fn standing_log(system: &mut System, within: Duration) -> Result<Vec<Logged>, String> {
+fn standing_log(system: &mut System, within: Duration) -> Result<Vec<LogRecord>, String> {
     let deadline = Instant::now() + within;
     let mut before = log::events(system)?;
     loop {
@@ -96,7 +96,7 @@ fn standing_log(system: &mut System, within: Duration) -> Result<Vec<Logged>, St
 }
 
 /// No loss, no ghosts, no other bytes than were sent.
-fn compare_log(run: &Run, log: &[Logged], outcome: &mut Outcome) {
+fn compare_log(run: &Run, log: &[LogRecord], outcome: &mut Comparison) {
     type Content<'a> = (&'a str, u64, bool);
     outcome.records = log.len() as u64;
     let (repeated, conflicts) = repeats(log);
@@ -114,7 +114,7 @@ fn compare_log(run: &Run, log: &[Logged], outcome: &mut Outcome) {
     }
     let events: Vec<_> = run
         .oracle
-        .standings()
+        .send_counts()
         .into_iter()
         .enumerate()
         .map(|(number, standing)| (run.shape.event(number as u64), standing))
@@ -173,7 +173,7 @@ fn compare_answers(system: &System, run: &Run, truth: &Hours) -> Vec<String> {
                 Ok(answer) => differences.push(format!("hour {hour} at {address}: {}", answer.status)),
                 Err(error) => differences.push(format!("hour {hour} at {address}: {error}")),
             }
-            if differences.len() >= TOLD {
+            if differences.len() >= MAX_DIFFERENCES {
                 return differences;
             }
         }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use millrace_testkit::Link;
 
+use crate::cluster::{Cluster, Script};
 use crate::fault::Fault;
+use crate::options::Options;
 use crate::order;
 use crate::report::Part;
-use crate::run::Options;
-use crate::scenarios::{Ring, rewind_group};
+use crate::scenarios::rewind_group;
 use crate::synced;
 use crate::system::{Engine, Setup};
 
@@ -23,7 +24,7 @@ struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
     also: &'static str,
-    play: fn(&mut Ring, &mut Part) -> Result<(), String>,
+    play: Script,
 }
 
 const EMBEDDED: &[Control] = &[
@@ -64,17 +65,17 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
     let begun = Instant::now();
     let name = format!("{engine} control {}", control.sabotage);
     let mut part = Part::new(&name, "The product sabotaged; the comparison must find it.");
-    crate::say(&name);
+    crate::print(&name);
     if !options.fail_points {
         part.unmet.push("the binary has no fail points".to_owned());
         return part;
     }
     let variable = ("FAILPOINTS".to_owned(), format!("sabotage::{}=return{}", control.sabotage, control.also));
     let setup = Setup { environment: vec![variable], ready: SETTLE, ..Setup::new(engine) };
-    match Ring::start(&setup, options, 500, 0) {
-        Ok(mut ring) => {
-            ring.settle = SETTLE;
-            let red = ring.play(&name, "", control.play);
+    match Cluster::start(&setup, options, 500, 0) {
+        Ok(mut cluster) => {
+            cluster.settle = SETTLE;
+            let red = cluster.play(&name, "", control.play);
             part.facts = red.differences.iter().take(3).map(|found| format!("found: {found}")).collect();
             if red.differences.is_empty() {
                 part.differences.push("the sabotage was not found".to_owned());
@@ -109,72 +110,72 @@ fn pause(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn kills_of_up(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
-    ring.send(4_000);
+fn kills_of_up(cluster: &mut Cluster, _: &mut Part) -> Result<(), String> {
+    cluster.send(4_000);
     for round in 0..8 {
-        ring.pass(pause(500 + 77 * round));
-        ring.system.node("up-1").kill();
-        ring.system.node("up-1").start();
-        ring.system.wait_ready()?;
+        cluster.pass(pause(500 + 77 * round));
+        cluster.system.node("up-1").kill();
+        cluster.system.node("up-1").start();
+        cluster.system.wait_ready()?;
     }
     Ok(())
 }
 
-fn kills_behind_a_cut_link(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
-    ring.pass(pause(2_000));
-    ring.system.set_link("kafka-command-1", Link::Cut);
-    ring.pass(pause(1_000));
-    ring.system.node("command-1").kill();
+fn kills_behind_a_cut_link(cluster: &mut Cluster, _: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
+    cluster.pass(pause(2_000));
+    cluster.system.set_link("kafka-command-1", Link::Cut);
+    cluster.pass(pause(1_000));
+    cluster.system.node("command-1").kill();
     Ok(())
 }
 
-fn crashes_of_up(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn crashes_of_up(cluster: &mut Cluster, _: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     // Between the two commits, if the one that dies is the first: one of about three.
-    crash(ring, "up-1", &["embedded::sync", "embedded::commit"].repeat(5))
+    crash(cluster, "up-1", &["embedded::sync", "embedded::commit"].repeat(5))
 }
 
-fn crashes_of_processors(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn crashes_of_processors(cluster: &mut Cluster, _: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     let points = ["kafka::stage::applied", "kafka::stage::produced", "kafka::stage::drained"];
-    crash(ring, "processor-1", &points)?;
-    crash(ring, "processor-2", &points)
+    crash(cluster, "processor-1", &points)?;
+    crash(cluster, "processor-2", &points)
 }
 
-fn crash(ring: &mut Ring, node: &str, points: &[&'static str]) -> Result<(), String> {
+fn crash(cluster: &mut Cluster, node: &str, points: &[&'static str]) -> Result<(), String> {
     for (seed, point) in points.iter().enumerate() {
         let fault = Fault::Crash(node.to_owned(), point, seed as u64);
-        let before = fault.felt(&mut ring.system);
-        fault.inject(&mut ring.system)?;
-        ring.wait_for(pause(8_000), |ring| fault.felt(&mut ring.system) > before);
-        fault.mend(&mut ring.system)?;
+        let before = fault.felt(&mut cluster.system);
+        fault.inject(&mut cluster.system)?;
+        cluster.wait_for(pause(8_000), |cluster| fault.felt(&mut cluster.system) > before);
+        fault.mend(&mut cluster.system)?;
     }
     Ok(())
 }
 
-fn late_records(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(500);
-    ring.pass(pause(3_000));
-    ring.finish_load();
-    order::check(&ring.system, part)
+fn late_records(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(500);
+    cluster.pass(pause(3_000));
+    cluster.finish_load();
+    order::check(&cluster.system, part)
 }
 
-fn repeated_ids(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    if !ring.run.shape.ids {
+fn repeated_ids(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    if !cluster.run.shape.ids {
         part.unmet.push("the binary takes no event ids".to_owned());
     }
-    ring.send(1_000);
-    ring.pass(pause(3_000));
+    cluster.send(1_000);
+    cluster.pass(pause(3_000));
     Ok(())
 }
 
-fn rewound_offsets(ring: &mut Ring, _: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
-    ring.pass(pause(3_000));
-    ring.finish_load();
+fn rewound_offsets(cluster: &mut Cluster, _: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
+    cluster.pass(pause(3_000));
+    cluster.finish_load();
     for number in [1, 2] {
-        ring.system.node(&format!("processor-{number}")).terminate(pause(15_000));
+        cluster.system.node(&format!("processor-{number}")).terminate(pause(15_000));
     }
-    rewind_group(ring, "processor")
+    rewind_group(cluster, "processor")
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// One record of `analytics.events`, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logged {
+pub struct LogRecord {
     /// `partition@offset`.
     pub at: String,
     /// ms since the epoch.
@@ -46,7 +46,7 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-impl Logged {
+impl LogRecord {
     /// Whether it is the same event, whatever its place.
     fn same(&self, other: &Self) -> bool {
         (self.timestamp_ms, self.click) == (other.timestamp_ms, other.click)
@@ -54,8 +54,8 @@ impl Logged {
 }
 
 /// What a log counts to: an event id of a user counts once, the first record of it.
-pub fn fold(log: &[Logged]) -> Hours {
-    let mut seen: HashMap<(&str, &str), &Logged> = HashMap::new();
+pub fn fold(log: &[LogRecord]) -> Hours {
+    let mut seen: HashMap<(&str, &str), &LogRecord> = HashMap::new();
     let mut users: BTreeMap<u64, HashSet<&str>> = BTreeMap::new();
     let mut hours = Hours::new();
     for event in log {
@@ -74,8 +74,8 @@ pub fn fold(log: &[Logged]) -> Hours {
 }
 
 /// How many records repeat an event id, and how many of them with other content.
-pub fn repeats(log: &[Logged]) -> (u64, u64) {
-    let mut seen: HashMap<(&str, &str), &Logged> = HashMap::new();
+pub fn repeats(log: &[LogRecord]) -> (u64, u64) {
+    let mut seen: HashMap<(&str, &str), &LogRecord> = HashMap::new();
     let (mut repeats, mut conflicts) = (0, 0);
     for event in log {
         let Some(id) = &event.id else { continue };
@@ -96,8 +96,8 @@ pub fn repeats(log: &[Logged]) -> (u64, u64) {
 mod tests {
     use super::*;
 
-    fn logged(timestamp_ms: u64, user: &str, click: bool, id: Option<&str>) -> Logged {
-        Logged { at: "0@0".into(), timestamp_ms, user: user.into(), click, id: id.map(Into::into) }
+    fn logged(timestamp_ms: u64, user: &str, click: bool, id: Option<&str>) -> LogRecord {
+        LogRecord { at: "0@0".into(), timestamp_ms, user: user.into(), click, id: id.map(Into::into) }
     }
 
     #[test]

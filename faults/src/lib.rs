@@ -10,6 +10,7 @@
 
 pub mod check;
 pub mod client;
+mod cluster;
 pub mod controls;
 pub mod event;
 pub mod fault;
@@ -19,6 +20,7 @@ mod log;
 pub mod meter;
 pub mod nemesis;
 pub mod node;
+pub mod options;
 pub mod oracle;
 pub mod order;
 pub mod random;
@@ -39,6 +41,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Prints a line; the terminal of a run is its protocol.
-pub fn say(line: &str) {
+pub fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

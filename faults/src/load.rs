@@ -14,7 +14,7 @@ use crate::oracle::{Oracle, Verdict, judge};
 /// The pause before an event is sent again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest Retry-After that is honoured.
-const LONGEST: Duration = Duration::from_secs(2);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// A load that was held up sends at most this much faster for a moment.
 const BEHIND: Duration = Duration::from_millis(200);
 
@@ -229,7 +229,9 @@ impl Shared {
             }
             *at = (*at + 1) % clients.len();
             let asked = match sent {
-                Attempt::Response { retry_after: Some(seconds), .. } => Duration::from_secs(seconds).min(LONGEST),
+                Attempt::Response { retry_after: Some(seconds), .. } => {
+                    Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
+                }
                 _ => PAUSE,
             };
             thread::sleep(asked);

@@ -13,13 +13,13 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use crate::fold::{Counts, Hours, Logged};
+use crate::fold::{Counts, Hours, LogRecord};
 use crate::system::{Engine, System};
 
 const WITHIN: Duration = Duration::from_mins(1);
 
 /// Every record of `analytics.events`.
-pub(crate) fn events(system: &System) -> Result<Vec<Logged>, String> {
+pub(crate) fn events(system: &System) -> Result<Vec<LogRecord>, String> {
     match system.engine {
         Engine::Kafka => read(system, "analytics.events", |at, _, value| {
             let text = |name| match field(&value, name)? {
@@ -35,12 +35,12 @@ pub(crate) fn events(system: &System) -> Result<Vec<Logged>, String> {
             };
             let click = matches!(field(&value, "kind")?, Value::Enum(0, _));
             let timestamp_ms = number(&value, "timestamp")?;
-            Ok(Logged { timestamp_ms, user: text("user")?, click, id, at })
+            Ok(LogRecord { timestamp_ms, user: text("user")?, click, id, at })
         }),
         Engine::Embedded => tail(system, "analytics.events", |at, line| {
             let value = &line["value"];
             let text = |name: &str| value[name].as_str().map(str::to_owned);
-            Some(Logged {
+            Some(LogRecord {
                 timestamp_ms: millis(&text("timestamp")?)?,
                 user: text("user")?,
                 click: text("event")? == "click",
@@ -123,7 +123,7 @@ fn read<T>(
 }
 
 /// A record as any consumer gets it.
-pub(crate) struct Raw {
+pub(crate) struct RawRecord {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     /// When it was made, or appended, as the topic says; ms since the epoch.
@@ -133,7 +133,7 @@ pub(crate) struct Raw {
 }
 
 /// Committed records of any topic from the beginning to the end, each partition in order.
-pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<Raw>, String> {
+pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<RawRecord>, String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", system.brokers())
         .set("group.id", "millrace-faults")
@@ -161,7 +161,7 @@ pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<Raw>, String> {
             None => {}
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => open -= 1,
             Some(Err(error)) => return Err(failed(error)),
-            Some(Ok(message)) => records.push(Raw {
+            Some(Ok(message)) => records.push(RawRecord {
                 partition: message.partition(),
                 offset: message.offset(),
                 made_ms: message.timestamp().to_millis().unwrap_or_default(),

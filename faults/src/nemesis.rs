@@ -37,7 +37,7 @@ pub struct Tally {
 
 /// What the nemesis did.
 #[derive(Debug, Clone, Default)]
-pub struct Done {
+pub struct Execution {
     /// By kind of fault.
     pub tally: BTreeMap<String, Tally>,
     /// What went wrong while a fault was injected or mended: exits that should be clean, servers that did not start.
@@ -170,8 +170,8 @@ fn kinds(engine: Engine, dice: &mut Dice, fail_points: bool) -> Vec<Fault> {
 
 /// Executes a schedule from now on, restarting what ends. The clock of the schedule stands still while a fault is injected
 /// or mended: a broker that takes its time to start must not push faults of one target into each other.
-pub fn execute(system: &mut System, schedule: &[Act], length: Duration) -> Done {
-    let mut done = Done::default();
+pub fn execute(system: &mut System, schedule: &[Act], length: Duration) -> Execution {
+    let mut done = Execution::default();
     for act in schedule {
         done.tally.entry(act.fault.kind()).or_default().scheduled += 1;
     }

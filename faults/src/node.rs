@@ -10,7 +10,7 @@ const BETWEEN: Duration = Duration::from_millis(500);
 
 /// What the nemesis wants of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum Target {
     Running,
     Frozen,
     Down,
@@ -32,7 +32,7 @@ pub struct Node {
     service: Service,
     /// Variables of every start.
     always: Vec<(String, String)>,
-    wanted: Wanted,
+    wanted: Target,
     started: Instant,
 }
 
@@ -45,7 +45,7 @@ impl Node {
         admin: SocketAddr,
         listeners: Vec<(&'static str, SocketAddr)>,
     ) -> Self {
-        let (ends, wanted, started) = (Vec::new(), Wanted::Running, Instant::now());
+        let (ends, wanted, started) = (Vec::new(), Target::Running, Instant::now());
         Self { name, role, admin, listeners, ends, service, always, wanted, started }
     }
 
@@ -55,12 +55,12 @@ impl Node {
         self.service.set_environment(&all);
         self.service.restart();
         self.started = Instant::now();
-        self.wanted = Wanted::Running;
+        self.wanted = Target::Running;
     }
 
     /// Starts it again if it ended without being asked to.
     pub(crate) fn tend(&mut self) {
-        if self.wanted != Wanted::Running || self.started.elapsed() < BETWEEN {
+        if self.wanted != Target::Running || self.started.elapsed() < BETWEEN {
             return;
         }
         let Some(process) = self.service.process() else { return };
@@ -75,7 +75,7 @@ impl Node {
     /// `SIGKILL`; it stays down until [`Node::start`].
     pub fn kill(&mut self) {
         self.service.kill();
-        self.wanted = Wanted::Down;
+        self.wanted = Target::Down;
     }
 
     /// Starts it if it is down.
@@ -85,14 +85,14 @@ impl Node {
 
     /// Starts it if it is down, with these variables; the watchdog's later starts do without.
     pub fn start_with(&mut self, variables: &[(&str, &str)]) {
-        if self.wanted == Wanted::Down {
+        if self.wanted == Target::Down {
             self.launch(variables);
         }
     }
 
     /// `SIGTERM`, and its status if it ends within `within`; else it is killed. It stays down.
     pub fn terminate(&mut self, within: Duration) -> Option<std::process::ExitStatus> {
-        self.wanted = Wanted::Down;
+        self.wanted = Target::Down;
         self.service.shut_down(within)
     }
 
@@ -103,17 +103,17 @@ impl Node {
 
     /// `SIGSTOP`.
     pub fn freeze(&mut self) {
-        if self.wanted == Wanted::Running {
+        if self.wanted == Target::Running {
             self.service.freeze();
-            self.wanted = Wanted::Frozen;
+            self.wanted = Target::Frozen;
         }
     }
 
     /// `SIGCONT`.
     pub fn thaw(&mut self) {
-        if self.wanted == Wanted::Frozen {
+        if self.wanted == Target::Frozen {
             self.service.thaw();
-            self.wanted = Wanted::Running;
+            self.wanted = Target::Running;
         }
     }
 
@@ -128,8 +128,8 @@ impl Node {
     }
 
     /// Leaves it alone when it ends: a scenario looks after it.
-    pub fn untended(&mut self) {
-        self.wanted = Wanted::Down;
+    pub fn leave_down(&mut self) {
+        self.wanted = Target::Down;
     }
 
     /// The process id.

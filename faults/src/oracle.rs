@@ -21,7 +21,7 @@ pub enum Verdict {
 
 /// How it stands with one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct SendCounts {
     /// Answers that said it is in the log.
     pub acknowledged: u32,
     /// Sends of which nobody knows.
@@ -31,7 +31,7 @@ pub struct Standing {
 /// Every event's standing, and what was answered how often.
 #[derive(Debug, Default)]
 pub struct Oracle {
-    events: Mutex<Vec<Standing>>,
+    events: Mutex<Vec<SendCounts>>,
     answers: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -61,7 +61,7 @@ impl Oracle {
         let mut events = lock(&self.events);
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         if events.len() <= index {
-            events.resize(index + 1, Standing::default());
+            events.resize(index + 1, SendCounts::default());
         }
         match verdict {
             Verdict::Acknowledged => events[index].acknowledged += 1,
@@ -71,7 +71,7 @@ impl Oracle {
     }
 
     /// Every event's standing, by number.
-    pub fn standings(&self) -> Vec<Standing> {
+    pub fn send_counts(&self) -> Vec<SendCounts> {
         lock(&self.events).clone()
     }
 

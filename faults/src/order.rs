@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::log::{Raw, raw};
+use crate::log::{RawRecord, raw};
 use crate::report::Part;
 use crate::system::System;
 
@@ -42,8 +42,8 @@ pub fn check(system: &System, part: &mut Part) -> Result<(), String> {
 
 /// The transactions of the state topic that hold a position: that position, the partition, and when the last of its
 /// records was made. A transaction ends in a control record, which leaves a gap in the offsets.
-fn transactions(state: &[Raw]) -> Vec<(u64, i32, i64)> {
-    let mut partitions: HashMap<i32, Vec<&Raw>> = HashMap::new();
+fn transactions(state: &[RawRecord]) -> Vec<(u64, i32, i64)> {
+    let mut partitions: HashMap<i32, Vec<&RawRecord>> = HashMap::new();
     for record in state {
         partitions.entry(record.partition).or_default().push(record);
     }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_gap_ends_a_transaction() {
-        let raw = |offset, made_ms, key: &str| Raw {
+        let raw = |offset, made_ms, key: &str| RawRecord {
             partition: 0,
             offset,
             made_ms,

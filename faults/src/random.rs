@@ -5,13 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_testkit::http;
 
-use crate::check::{self, Outcome};
+use crate::check::{self, Comparison};
 use crate::event::Shape;
 use crate::load::{Load, Pace, Run};
 use crate::meter::Meter;
 use crate::nemesis;
+use crate::print;
 use crate::report::Part;
-use crate::say;
 use crate::system::{Engine, Setup, System};
 use crate::watcher::Watcher;
 
@@ -24,11 +24,11 @@ pub const USERS: u64 = 3_000;
 /// Events that are sent at the end, undisturbed, to hold the metrics against.
 const LAST: u64 = 300;
 /// Shorter runs need not have met everything.
-const LONG: Duration = Duration::from_mins(2);
+const LONG_RUN: Duration = Duration::from_mins(2);
 
 /// What a random run is to be.
 #[derive(Debug, Clone)]
-pub struct Random {
+pub struct RandomRun {
     /// What runs.
     pub setup: Setup,
     /// Decides events and schedule.
@@ -55,13 +55,13 @@ pub fn new_run(system: &System, seed: u64, users: u64, hot: u64) -> Arc<Run> {
 ///
 /// # Errors
 /// If the system cannot be started.
-pub fn random(name: &str, plan: &Random) -> Result<Part, String> {
+pub fn random(name: &str, plan: &RandomRun) -> Result<Part, String> {
     let begun = Instant::now();
     let mut part = Part::new(name, "Load, watchers and a seeded nemesis; then everything mended and compared.");
     let schedule = nemesis::schedule(plan.setup.engine, plan.seed, plan.length, plan.fail_points);
-    say(&format!("{name}: {} faults in {} s", schedule.len(), plan.length.as_secs()));
+    print(&format!("{name}: {} faults in {} s", schedule.len(), plan.length.as_secs()));
     for act in &schedule {
-        say(&format!("  {act}"));
+        print(&format!("  {act}"));
     }
     let mut system = System::start(&plan.setup)?;
     let run = new_run(&system, plan.seed, USERS, 0);
@@ -84,8 +84,8 @@ pub fn random(name: &str, plan: &Random) -> Result<Part, String> {
     }
     part.tally = done.tally;
     part.differences.extend(done.troubles);
-    tell(&mut part, &system, &run, &outcome, &meter);
-    watched(&mut part, &watcher);
+    report_run(&mut part, &system, &run, &outcome, &meter);
+    report_reads(&mut part, &watcher);
     expect(&mut part, plan, &run, &system);
     part.took = begun.elapsed();
     Ok(part)
@@ -114,7 +114,7 @@ pub fn last_batch(part: &mut Part, system: &mut System, run: &Run, meter: &Meter
 }
 
 /// What was sent, answered, stored and restarted.
-pub fn tell(part: &mut Part, system: &System, run: &Run, outcome: &Outcome, meter: &Meter) {
+pub fn report_run(part: &mut Part, system: &System, run: &Run, outcome: &Comparison, meter: &Meter) {
     let answers: Vec<String> = run.oracle.answers().iter().map(|(word, count)| format!("{word} {count}")).collect();
     part.fact(format!("answers: {}", answers.join(", ")));
     part.fact(format!(
@@ -138,7 +138,7 @@ pub fn tell(part: &mut Part, system: &System, run: &Run, outcome: &Outcome, mete
 }
 
 /// What the sessions saw.
-pub fn watched(part: &mut Part, watcher: &Watcher) {
+pub fn report_reads(part: &mut Part, watcher: &Watcher) {
     let seen = watcher.seen();
     part.fact(format!(
         "watchers: {} reads, {} rebuilding, {} failed, {} fell as another read model answered; longest gap {} ms",
@@ -147,7 +147,7 @@ pub fn watched(part: &mut Part, watcher: &Watcher) {
     part.differences.extend(seen.falls);
 }
 
-fn expect(part: &mut Part, plan: &Random, run: &Run, system: &System) {
+fn expect(part: &mut Part, plan: &RandomRun, run: &Run, system: &System) {
     for (kind, tally) in &part.tally {
         if tally.fired < tally.scheduled {
             part.unmet.push(format!("{kind} was scheduled {} times and fired {}", tally.scheduled, tally.fired));
@@ -155,7 +155,7 @@ fn expect(part: &mut Part, plan: &Random, run: &Run, system: &System) {
     }
     let acknowledged = run.oracle.acknowledged();
     part.sometimes("events acknowledged", acknowledged);
-    if plan.length < LONG {
+    if plan.length < LONG_RUN {
         return;
     }
     let felt = |word: &str| part.tally.iter().filter(|(kind, _)| kind.contains(word)).map(|(_, t)| t.felt).sum::<u64>();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::nemesis::Tally;
-use crate::say;
+use crate::print;
 
 /// One part of a run: a row of the fault table, a random run, a negative control.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,11 @@ impl Part {
     /// An empty one.
     pub fn new(name: impl Into<String>, what: impl Into<String>) -> Self {
         Self { name: name.into(), what: what.into(), ..Self::default() }
+    }
+
+    /// A part that could not be run.
+    pub fn failed(name: impl Into<String>, why: String) -> Self {
+        Self { differences: vec![why], ..Self::new(name, "Could not be run.") }
     }
 
     /// Whether everything held and everything happened.
@@ -71,12 +76,12 @@ impl Part {
 
     /// Prints it.
     pub fn print(&self) {
-        say(&format!("{:<12} {} ({:.0} s)", self.verdict(), self.name, self.took.as_secs_f64()));
+        print(&format!("{:<12} {} ({:.0} s)", self.verdict(), self.name, self.took.as_secs_f64()));
         for fact in &self.facts {
-            say(&format!("             {fact}"));
+            print(&format!("             {fact}"));
         }
         for difference in self.differences.iter().chain(&self.unmet) {
-            say(&format!("           ! {}", difference.replace('\n', "\n             ")));
+            print(&format!("           ! {}", difference.replace('\n', "\n             ")));
         }
     }
 }

@@ -15,11 +15,11 @@ use crate::lock;
 
 const EVERY: Duration = Duration::from_millis(40);
 /// Most falls that are told one by one.
-const TOLD: usize = 20;
+const MAX_DIFFERENCES: usize = 20;
 
 /// What the sessions saw.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct ReadStats {
     /// Answers with numbers.
     pub reads: u64,
     /// Answers that said the numbers are not complete.
@@ -37,7 +37,7 @@ pub struct Seen {
 /// Running sessions, one for each query service.
 #[derive(Debug)]
 pub struct Watcher {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<ReadStats>>,
     incarnation: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -46,7 +46,7 @@ pub struct Watcher {
 impl Watcher {
     /// Begins to read at these services.
     pub fn start(queries: &[SocketAddr], shape: &Shape) -> Self {
-        let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+        let (seen, stop) = (Arc::new(Mutex::new(ReadStats::default())), Arc::new(AtomicBool::new(false)));
         let incarnation = Arc::new(AtomicU64::new(0));
         let base = shape.base_hour;
         let hours = [base, base - 1, base, base - 5, base, base - 23, base, base - 100];
@@ -81,7 +81,7 @@ impl Watcher {
     }
 
     /// What was seen so far.
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> ReadStats {
         lock(&self.seen).clone()
     }
 }
@@ -103,7 +103,7 @@ struct Session {
 }
 
 impl Session {
-    fn read(&mut self, hour: u64, seen: &Mutex<Seen>) {
+    fn read(&mut self, hour: u64, seen: &Mutex<ReadStats>) {
         let answer = http_get(self.address, &target(hour));
         let mut seen = lock(seen);
         let read = match answer {
@@ -126,7 +126,7 @@ impl Session {
         if let Some((before, from)) = self.last.get(&hour)
             && (counts.users < before.users || counts.clicks < before.clicks || counts.impressions < before.impressions)
         {
-            if *from == tier && seen.falls.len() < TOLD {
+            if *from == tier && seen.falls.len() < MAX_DIFFERENCES {
                 let fall = format!("{}: hour {hour} fell from {before} to {counts} ({tier})", self.address);
                 seen.falls.push(fall);
             } else if *from != tier {

@@ -1,6 +1,7 @@
 //! Rows 9, 10, 12 and 14: the brokers, and a transaction that nobody ends.
 
-use super::{Ring, Scenario, seconds};
+use super::scenario::Scenario;
+use crate::cluster::{Cluster, seconds};
 use crate::fault::Fault;
 use crate::random::USERS;
 use crate::report::Part;
@@ -44,75 +45,75 @@ fn three() -> (Setup, u64, u64) {
     (Setup { brokers: 3, instances: 1, ..Setup::new(Engine::Kafka) }, USERS, 0)
 }
 
-fn bounces(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn bounces(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     for round in 0..5 {
-        ring.pass(seconds(3));
+        cluster.pass(seconds(3));
         let fault = if round % 2 == 0 { Fault::BrokerKill(0) } else { Fault::BrokerStop(0) };
-        fault.inject(&mut ring.system)?;
-        ring.pass(seconds(2));
-        fault.mend(&mut ring.system)?;
-        ring.goes_on(part, &fault.kind(), seconds(30));
+        fault.inject(&mut cluster.system)?;
+        cluster.pass(seconds(2));
+        fault.mend(&mut cluster.system)?;
+        cluster.continues(part, &fault.kind(), seconds(30));
     }
-    let refused = ring.run.oracle.answered("503") + ring.run.oracle.answered("no answer");
+    let refused = cluster.run.oracle.answered("503") + cluster.run.oracle.answered("no answer");
     part.sometimes("refused or unknown while the broker was away", refused);
     Ok(())
 }
 
 /// Acknowledged events of all kinds of users, so that every partition's leader is asked.
-fn writes_go_on(ring: &mut Ring, part: &mut Part, what: &str) {
-    let before = ring.run.oracle.acknowledged();
-    let took = ring.wait_for(seconds(10), |ring| ring.run.oracle.acknowledged() > before + 300);
+fn writes_go_on(cluster: &mut Cluster, part: &mut Part, what: &str) {
+    let before = cluster.run.oracle.acknowledged();
+    let took = cluster.wait_for(seconds(10), |cluster| cluster.run.oracle.acknowledged() > before + 300);
     let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
     part.must(took.is_some(), format!("{what}: 300 more are acknowledged {text} (at most 10 s)"));
-    part.must(ring.run.send_one(seconds(10)).is_ok(), format!("{what}: one of any user is acknowledged"));
+    part.must(cluster.run.send_one(seconds(10)).is_ok(), format!("{what}: one of any user is acknowledged"));
 }
 
-fn killed(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(500);
-    ring.pass(seconds(5));
+fn killed(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(500);
+    cluster.pass(seconds(5));
     for broker in 0..3 {
         let fault = Fault::BrokerKill(broker);
-        fault.inject(&mut ring.system)?;
-        writes_go_on(ring, part, &format!("broker {} killed", broker + 1));
-        ring.goes_on(part, &format!("broker {} killed", broker + 1), seconds(40));
-        fault.mend(&mut ring.system)?;
+        fault.inject(&mut cluster.system)?;
+        writes_go_on(cluster, part, &format!("broker {} killed", broker + 1));
+        cluster.continues(part, &format!("broker {} killed", broker + 1), seconds(40));
+        fault.mend(&mut cluster.system)?;
         // Until it is in sync again the next one must not go.
-        ring.pass(seconds(10));
+        cluster.pass(seconds(10));
     }
     Ok(())
 }
 
-fn paused(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(500);
-    ring.pass(seconds(5));
+fn paused(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(500);
+    cluster.pass(seconds(5));
     let fault = Fault::BrokerFreeze(1);
-    fault.inject(&mut ring.system)?;
-    writes_go_on(ring, part, "broker 2 stopped");
-    ring.pass(seconds(20));
-    fault.mend(&mut ring.system)?;
-    ring.goes_on(part, "broker 2 woken", seconds(30));
+    fault.inject(&mut cluster.system)?;
+    writes_go_on(cluster, part, "broker 2 stopped");
+    cluster.pass(seconds(20));
+    fault.mend(&mut cluster.system)?;
+    cluster.continues(part, "broker 2 woken", seconds(30));
     Ok(())
 }
 
-fn hanging(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
-    ring.pass(seconds(2));
+fn hanging(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
+    cluster.pass(seconds(2));
     for (number, point) in ["kafka::stage::drained", "kafka::stage::offsets_sent"].into_iter().enumerate() {
         let name = format!("processor-{}", number + 1);
-        ring.system.node(&name).kill();
+        cluster.system.node(&name).kill();
         let crash = format!("{point}:200");
-        ring.system.node(&name).start_with(&[("MILLRACE_CRASH", &crash), ("MILLRACE_SEED", "3")]);
-        ring.system.node(&name).untended();
-        let died = ring.wait_for(seconds(20), |ring| !ring.system.node(&name).is_running());
+        cluster.system.node(&name).start_with(&[("MILLRACE_CRASH", &crash), ("MILLRACE_SEED", "3")]);
+        cluster.system.node(&name).leave_down();
+        let died = cluster.wait_for(seconds(20), |cluster| !cluster.system.node(&name).is_running());
         part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
-        let before = ring.visible();
-        let took = ring.wait_for(seconds(20), |ring| ring.visible() > before + 2_000);
+        let before = cluster.visible();
+        let took = cluster.wait_for(seconds(20), |cluster| cluster.visible() > before + 2_000);
         let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
         part.must(took.is_some(), format!("{point}: readers resume {text} (at most 20 s)"));
-        ring.system.node(&name).kill();
-        ring.system.node(&name).start();
-        ring.system.wait_ready()?;
+        cluster.system.node(&name).kill();
+        cluster.system.node(&name).start();
+        cluster.system.wait_ready()?;
     }
     Ok(())
 }

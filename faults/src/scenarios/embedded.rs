@@ -8,7 +8,9 @@ use std::process::Command;
 use millrace_testkit::{scratch_dir, target_dir};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::{Ring, Scenario, pressure, seconds};
+use super::pressure;
+use super::scenario::Scenario;
+use crate::cluster::{Cluster, seconds};
 use crate::fault::{EMBEDDED_POINTS, Fault};
 use crate::random::USERS;
 use crate::report::Part;
@@ -64,33 +66,34 @@ pub(super) const ROWS: &[Scenario] = &[
     },
 ];
 
-fn points(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_500);
+fn points(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_500);
     for (number, point) in EMBEDDED_POINTS.iter().enumerate() {
         let fault = Fault::Crash("up-1".to_owned(), point, number as u64);
-        let before = fault.felt(&mut ring.system);
-        fault.inject(&mut ring.system)?;
-        let died = ring.wait_for(seconds(12), |ring| fault.felt(&mut ring.system) > before);
+        let before = fault.felt(&mut cluster.system);
+        fault.inject(&mut cluster.system)?;
+        let died = cluster.wait_for(seconds(12), |cluster| fault.felt(&mut cluster.system) > before);
         part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
-        fault.mend(&mut ring.system)?;
-        ring.goes_on(part, point, seconds(10));
+        fault.mend(&mut cluster.system)?;
+        cluster.continues(part, point, seconds(10));
     }
     Ok(())
 }
 
-fn failed_sync(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn failed_sync(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     let fault = Fault::FailedSync("up-1".to_owned());
     for _ in 0..3 {
-        let before = fault.felt(&mut ring.system);
-        fault.inject(&mut ring.system)?;
-        let ended = ring.wait_for(seconds(15), |ring| {
-            fault.felt(&mut ring.system) > before || ring.system.node("up-1").log().contains("injected at the sync")
+        let before = fault.felt(&mut cluster.system);
+        fault.inject(&mut cluster.system)?;
+        let ended = cluster.wait_for(seconds(15), |cluster| {
+            fault.felt(&mut cluster.system) > before
+                || cluster.system.node("up-1").log().contains("injected at the sync")
         });
         part.sometimes("a sync failed", u64::from(ended.is_some()));
-        ring.pass(seconds(3));
-        fault.mend(&mut ring.system)?;
-        ring.goes_on(part, "after a failed sync", seconds(10));
+        cluster.pass(seconds(3));
+        fault.mend(&mut cluster.system)?;
+        cluster.continues(part, "after a failed sync", seconds(10));
     }
     Ok(())
 }
@@ -104,52 +107,52 @@ fn near_the_reserve() -> (Setup, u64, u64) {
     (Setup::new(Engine::Embedded).set("embedded.reserve_mib", &reserve), USERS, 0)
 }
 
-fn full_disk(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+fn full_disk(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     if free_mib() < BALLAST_MIB + 1_024 {
         part.unmet.push(format!("{} MiB are free, which is too little to fill the disk up to a reserve", free_mib()));
         return Ok(());
     }
-    ring.send(500);
-    ring.pass(seconds(2));
+    cluster.send(500);
+    cluster.pass(seconds(2));
     let path = scratch_dir("ballast").join("ballast");
     let file = File::create(&path).map_err(|error| error.to_string())?;
     let filled = fallocate(&file, FallocateFlags::empty(), 0, BALLAST_MIB << 20).map_err(|error| error.to_string());
-    let refused = |ring: &Ring| ring.run.oracle.answered("disk-full");
-    let full = ring.wait_for(seconds(20), |ring| refused(ring) > 0);
-    let read = ring.visible();
+    let refused = |cluster: &Cluster| cluster.run.oracle.answered("disk-full");
+    let full = cluster.wait_for(seconds(20), |cluster| refused(cluster) > 0);
+    let read = cluster.visible();
     drop(file);
     fs::remove_file(&path).map_err(|error| error.to_string())?;
     filled?;
-    part.sometimes("503 disk-full", refused(ring));
+    part.sometimes("503 disk-full", refused(cluster));
     part.must(full.is_some() && read > 0, format!("reads go on while it is full ({read} events shown)"));
-    ring.goes_on(part, "room again", seconds(20));
+    cluster.continues(part, "room again", seconds(20));
     Ok(())
 }
 
-fn damage(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(2_000);
-    ring.pass(seconds(5));
-    ring.finish_load();
-    ring.pass(seconds(2));
-    let status = ring.system.node("up-1").terminate(seconds(15));
+fn damage(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(2_000);
+    cluster.pass(seconds(5));
+    cluster.finish_load();
+    cluster.pass(seconds(2));
+    let status = cluster.system.node("up-1").terminate(seconds(15));
     part.must(status.is_some_and(|status| status.success()), "it stops cleanly first");
     let mut files = Vec::new();
-    files_below(&ring.system.data(), &mut files);
+    files_below(&cluster.system.data(), &mut files);
     files.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
     let mut refusals = 0;
     for (_, path) in files.iter().take(4) {
         let (at, before) = flip(path)?;
-        let name = path.strip_prefix(ring.system.data()).unwrap_or(path).display().to_string();
-        let node = ring.system.node("up-1");
+        let name = path.strip_prefix(cluster.system.data()).unwrap_or(path).display().to_string();
+        let node = cluster.system.node("up-1");
         node.start();
-        node.untended();
+        node.leave_down();
         let admin = node.admin;
-        let settled = ring.wait_for(seconds(30), |ring| {
+        let settled = cluster.wait_for(seconds(30), |cluster| {
             let ready = millrace_testkit::http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
-            ready || !ring.system.node("up-1").is_running()
+            ready || !cluster.system.node("up-1").is_running()
         });
-        let words = ring.system.node("up-1").last_words();
-        let ended = ring.system.node("up-1").ended();
+        let words = cluster.system.node("up-1").last_words();
+        let ended = cluster.system.node("up-1").ended();
         if let Some(status) = ended {
             refusals += 1;
             let named = words.contains(&name);
@@ -158,12 +161,12 @@ fn damage(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
             part.fact(last.chars().take(300).collect::<String>());
         } else {
             part.must(settled.is_some(), format!("{name} damaged at {at}: it starts or refuses"));
-            ring.system.tend();
-            let outcome = crate::check::settle(&mut ring.system, &ring.run, seconds(20));
+            cluster.system.tend();
+            let outcome = crate::check::settle(&mut cluster.system, &cluster.run, seconds(20));
             let whole = outcome.differences.is_empty();
             part.must(whole, format!("{name} damaged at {at}: started, and every number is right"));
         }
-        ring.system.node("up-1").kill();
+        cluster.system.node("up-1").kill();
         write_at(path, at, &before)?;
     }
     part.sometimes("refused to start", refusals);
@@ -196,7 +199,7 @@ fn write_at(path: &Path, at: u64, bytes: &[u8]) -> Result<(), String> {
     file.write_all_at(bytes, at).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn power(_: &mut Ring, part: &mut Part) -> Result<(), String> {
+fn power(_: &mut Cluster, part: &mut Part) -> Result<(), String> {
     if Command::new("strace").arg("-V").output().is_err() {
         part.unmet.push("strace is not installed".to_owned());
         return Ok(());

@@ -7,7 +7,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Ring, Scenario, seconds};
+use super::scenario::Scenario;
+use crate::cluster::{Cluster, seconds};
 use crate::order;
 use crate::random::USERS;
 use crate::report::Part;
@@ -39,55 +40,55 @@ fn stalled() -> (Setup, u64, u64) {
     (Setup { instances: 1, environment, ..Setup::new(Engine::Kafka) }, USERS, 0)
 }
 
-fn ordered(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(500);
-    ring.pass(seconds(4));
-    ring.finish_load();
-    order::check(&ring.system, part)
+fn ordered(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(500);
+    cluster.pass(seconds(4));
+    cluster.finish_load();
+    order::check(&cluster.system, part)
 }
 
-fn moved(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
-    ring.pass(seconds(4));
-    ring.finish_load();
-    ring.pass(seconds(3));
+fn moved(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
+    cluster.pass(seconds(4));
+    cluster.finish_load();
+    cluster.pass(seconds(3));
     for name in ["processor-1", "processor-2"] {
-        ring.system.node(name).terminate(seconds(15));
+        cluster.system.node(name).terminate(seconds(15));
     }
-    let shown = ring.visible();
-    let right = committed(ring, "processor")?;
-    rewind_group(ring, "processor")?;
+    let shown = cluster.visible();
+    let right = committed(cluster, "processor")?;
+    rewind_group(cluster, "processor")?;
     for name in ["processor-1", "processor-2"] {
-        ring.system.node(name).start();
+        cluster.system.node(name).start();
     }
-    ring.pass(seconds(8));
-    part.must(ring.visible() == shown, "nothing is counted while the positions differ");
+    cluster.pass(seconds(8));
+    part.must(cluster.visible() == shown, "nothing is counted while the positions differ");
     let ready = ["processor-1", "processor-2"].iter().all(|name| {
-        let admin = ring.system.node(name).admin;
+        let admin = cluster.system.node(name).admin;
         millrace_testkit::http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200)
     });
     part.must(!ready, "a processor says that it is not ready");
     for name in ["processor-1", "processor-2"] {
-        ring.system.node(name).kill();
+        cluster.system.node(name).kill();
     }
     // Static members that are gone stay in the group until their session ends.
-    ring.pass(seconds(8));
-    commit(ring, "processor", &right)?;
+    cluster.pass(seconds(8));
+    commit(cluster, "processor", &right)?;
     Ok(())
 }
 
-fn consumer(ring: &Ring, role: &str) -> Result<BaseConsumer, String> {
+fn consumer(cluster: &Cluster, role: &str) -> Result<BaseConsumer, String> {
     ClientConfig::new()
-        .set("bootstrap.servers", ring.system.brokers())
-        .set("group.id", format!("{}{role}", ring.system.prefix()))
+        .set("bootstrap.servers", cluster.system.brokers())
+        .set("group.id", format!("{}{role}", cluster.system.prefix()))
         .set("enable.auto.commit", "false")
         .create()
         .map_err(|error| error.to_string())
 }
 
-fn committed(ring: &Ring, role: &str) -> Result<TopicPartitionList, String> {
-    let consumer = consumer(ring, role)?;
-    let topic = format!("{}analytics.events", ring.system.prefix());
+fn committed(cluster: &Cluster, role: &str) -> Result<TopicPartitionList, String> {
+    let consumer = consumer(cluster, role)?;
+    let topic = format!("{}analytics.events", cluster.system.prefix());
     let metadata = consumer.fetch_metadata(Some(&topic), WITHIN).map_err(|error| error.to_string())?;
     let mut list = TopicPartitionList::new();
     for partition in metadata.topics().first().map_or(&[][..], |topic| topic.partitions()) {
@@ -96,10 +97,10 @@ fn committed(ring: &Ring, role: &str) -> Result<TopicPartitionList, String> {
     consumer.committed_offsets(list, WITHIN).map_err(|error| error.to_string())
 }
 
-fn commit(ring: &mut Ring, role: &str, offsets: &TopicPartitionList) -> Result<(), String> {
-    let consumer = consumer(ring, role)?;
+fn commit(cluster: &mut Cluster, role: &str, offsets: &TopicPartitionList) -> Result<(), String> {
+    let consumer = consumer(cluster, role)?;
     let mut last = String::new();
-    let done = ring.wait_for(WITHIN, |_| match consumer.commit(offsets, CommitMode::Sync) {
+    let done = cluster.wait_for(WITHIN, |_| match consumer.commit(offsets, CommitMode::Sync) {
         Ok(()) => true,
         Err(error) => {
             last = error.to_string();
@@ -110,8 +111,8 @@ fn commit(ring: &mut Ring, role: &str, offsets: &TopicPartitionList) -> Result<(
 }
 
 /// Sets a role's committed offsets back by half, once none of its members is left.
-pub(crate) fn rewind_group(ring: &mut Ring, role: &str) -> Result<(), String> {
-    let now = committed(ring, role)?;
+pub(crate) fn rewind_group(cluster: &mut Cluster, role: &str) -> Result<(), String> {
+    let now = committed(cluster, role)?;
     let mut back = TopicPartitionList::new();
     for element in now.elements() {
         if let Offset::Offset(offset) = element.offset() {
@@ -120,6 +121,6 @@ pub(crate) fn rewind_group(ring: &mut Ring, role: &str) -> Result<(), String> {
         }
     }
     // Static members that are gone stay in the group until their session ends.
-    ring.pass(seconds(8));
-    commit(ring, role, &back)
+    cluster.pass(seconds(8));
+    commit(cluster, role, &back)
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use super::{Ring, Scenario, seconds};
+use super::scenario::Scenario;
 use crate::client::Client;
+use crate::cluster::{Cluster, seconds};
 use crate::load::{Load, Pace};
 use crate::random::USERS;
 use crate::report::Part;
@@ -64,15 +65,15 @@ fn many_users() -> (Setup, u64, u64) {
     (Setup::new(Engine::Kafka), 1_000_000, 50)
 }
 
-pub(super) fn duplicates(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    if !ring.run.shape.ids {
+pub(super) fn duplicates(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    if !cluster.run.shape.ids {
         part.unmet.push("the binary takes no event ids".to_owned());
         return Ok(());
     }
-    let events: Arc<Vec<_>> = Arc::new((0..40).map(|_| ring.run.next_with_id()).collect());
+    let events: Arc<Vec<_>> = Arc::new((0..40).map(|_| cluster.run.next_with_id()).collect());
     let senders: Vec<_> = (0..20)
         .map(|number| {
-            let (run, events) = (Arc::clone(&ring.run), Arc::clone(&events));
+            let (run, events) = (Arc::clone(&cluster.run), Arc::clone(&events));
             thread::spawn(move || {
                 let address = run.commands[number % run.commands.len()];
                 let mut client = Client::new(address, seconds(8));
@@ -85,60 +86,60 @@ pub(super) fn duplicates(ring: &mut Ring, part: &mut Part) -> Result<(), String>
     for sender in senders {
         let _ = sender.join();
     }
-    part.sometimes("answers", ring.run.oracle.answered("acknowledged"));
+    part.sometimes("answers", cluster.run.oracle.answered("acknowledged"));
     Ok(())
 }
 
 /// Acknowledged a second with this many connections.
-fn goodput(ring: &mut Ring, connections: usize) -> u64 {
-    let load = Load::start(&ring.run, Pace { rate: UNPACED, connections, ..Pace::default() });
-    ring.pass(seconds(2));
-    let (before, begun) = (ring.run.oracle.acknowledged(), Instant::now());
-    ring.pass(seconds(8));
-    let acknowledged = ring.run.oracle.acknowledged() - before;
+fn goodput(cluster: &mut Cluster, connections: usize) -> u64 {
+    let load = Load::start(&cluster.run, Pace { rate: UNPACED, connections, ..Pace::default() });
+    cluster.pass(seconds(2));
+    let (before, begun) = (cluster.run.oracle.acknowledged(), Instant::now());
+    cluster.pass(seconds(8));
+    let acknowledged = cluster.run.oracle.acknowledged() - before;
     let rate = acknowledged * 1_000 / u64::try_from(begun.elapsed().as_millis()).unwrap_or(1).max(1);
     load.finish(seconds(30));
     rate
 }
 
-fn overload(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    let peak = goodput(ring, 32);
-    let flooded = goodput(ring, 160);
+fn overload(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    let peak = goodput(cluster, 32);
+    let flooded = goodput(cluster, 160);
     part.must(
         flooded * 10 >= peak * 8,
         format!("{flooded} a second at five times the connections, {peak} at the peak"),
     );
-    part.sometimes("refused at once", ring.run.oracle.answered("503") + ring.run.oracle.answered("429"));
+    part.sometimes("refused at once", cluster.run.oracle.answered("503") + cluster.run.oracle.answered("429"));
     Ok(())
 }
 
-fn cardinality(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    let rate = goodput(ring, 100);
-    part.fact(format!("{} events, {rate} a second", ring.run.oracle.acknowledged()));
+fn cardinality(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    let rate = goodput(cluster, 100);
+    part.fact(format!("{} events, {rate} a second", cluster.run.oracle.acknowledged()));
     Ok(())
 }
 
-fn cold_start(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+fn cold_start(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     for name in ["processor-1", "materializer-1", "query-1"] {
-        ring.system.node(name).kill();
+        cluster.system.node(name).kill();
     }
-    ring.send(UNPACED);
-    let filled = ring.wait_for(seconds(240), |ring| ring.run.oracle.acknowledged() >= BACKLOG);
+    cluster.send(UNPACED);
+    let filled = cluster.wait_for(seconds(240), |cluster| cluster.run.oracle.acknowledged() >= BACKLOG);
     part.sometimes("the backlog stands", u64::from(filled.is_some()));
-    ring.send(200);
-    ring.pass(seconds(1));
-    ring.run.p99_ms();
-    ring.pass(seconds(8));
-    let (before, _) = ring.run.p99_ms();
+    cluster.send(200);
+    cluster.pass(seconds(1));
+    cluster.run.p99_ms();
+    cluster.pass(seconds(8));
+    let (before, _) = cluster.run.p99_ms();
     for name in ["processor-1", "materializer-1", "query-1"] {
-        ring.system.node(name).start();
+        cluster.system.node(name).start();
     }
     let mut most = 0;
-    let caught_up = ring.wait_for(seconds(60), |ring| {
-        most = most.max(ring.system.node("processor-1").id().map_or(0, resident_mib));
-        ring.visible() + ring.run.oracle.acknowledged() / 15 > ring.run.oracle.acknowledged()
+    let caught_up = cluster.wait_for(seconds(60), |cluster| {
+        most = most.max(cluster.system.node("processor-1").id().map_or(0, resident_mib));
+        cluster.visible() + cluster.run.oracle.acknowledged() / 15 > cluster.run.oracle.acknowledged()
     });
-    let (during, sends) = ring.run.p99_ms();
+    let (during, sends) = cluster.run.p99_ms();
     let text = caught_up.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
     part.must(caught_up.is_some(), format!("the backlog is counted {text}"));
     part.must(most < MEMORY_MIB, format!("the processor held {most} MiB at most (below {MEMORY_MIB})"));

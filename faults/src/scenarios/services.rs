@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use super::{Ring, Scenario, seconds};
+use super::scenario::Scenario;
+use crate::cluster::{Cluster, seconds};
 use crate::event::mix;
 use crate::fault::{Fault, KAFKA_POINTS, STOP};
 use crate::report::Part;
@@ -58,146 +59,146 @@ pub(super) const ROWS: &[Scenario] = &[
 ];
 
 /// Crashes a node at a point once; whether it did.
-fn crash(ring: &mut Ring, part: &mut Part, node: &str, point: &'static str, seed: u64) -> Result<(), String> {
+fn crash(cluster: &mut Cluster, part: &mut Part, node: &str, point: &'static str, seed: u64) -> Result<(), String> {
     let fault = Fault::Crash(node.to_owned(), point, seed);
-    let before = fault.felt(&mut ring.system);
-    fault.inject(&mut ring.system)?;
-    let died = ring.wait_for(seconds(12), |ring| fault.felt(&mut ring.system) > before);
+    let before = fault.felt(&mut cluster.system);
+    fault.inject(&mut cluster.system)?;
+    let died = cluster.wait_for(seconds(12), |cluster| fault.felt(&mut cluster.system) > before);
     part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
-    fault.mend(&mut ring.system)
+    fault.mend(&mut cluster.system)
 }
 
 fn points(role: &str) -> &'static [&'static str] {
     KAFKA_POINTS.iter().find(|(of, _)| *of == role).map_or(&[], |(_, points)| points)
 }
 
-fn ingest(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_500);
+fn ingest(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_500);
     for round in 0..10 {
         let node = format!("command-{}", 1 + round % 2);
-        ring.pass(std::time::Duration::from_millis(300 + mix(ring.run.shape.seed ^ round) % 700));
-        ring.system.node(&node).kill();
-        ring.system.node(&node).start();
+        cluster.pass(std::time::Duration::from_millis(300 + mix(cluster.run.shape.seed ^ round) % 700));
+        cluster.system.node(&node).kill();
+        cluster.system.node(&node).start();
     }
     for (number, point) in points("command").iter().enumerate() {
         for round in 0..2 {
-            crash(ring, part, &format!("command-{}", 1 + (number + round) % 2), point, round as u64)?;
+            crash(cluster, part, &format!("command-{}", 1 + (number + round) % 2), point, round as u64)?;
         }
     }
-    part.sometimes("sends of unknown outcome", ring.run.oracle.answered("no answer"));
+    part.sometimes("sends of unknown outcome", cluster.run.oracle.answered("no answer"));
     Ok(())
 }
 
-fn processor(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn processor(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     for (number, point) in points("processor").iter().enumerate() {
-        crash(ring, part, &format!("processor-{}", 1 + number % 2), point, number as u64)?;
-        ring.goes_on(part, point, seconds(16));
+        crash(cluster, part, &format!("processor-{}", 1 + number % 2), point, number as u64)?;
+        cluster.continues(part, point, seconds(16));
     }
     Ok(())
 }
 
-fn projections(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn projections(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     for (number, point) in points("materializer").iter().enumerate() {
         for round in 0..2 {
-            crash(ring, part, &format!("materializer-{}", 1 + (number + round) % 2), point, round as u64)?;
+            crash(cluster, part, &format!("materializer-{}", 1 + (number + round) % 2), point, round as u64)?;
         }
     }
     for number in [1, 2, 1] {
-        let node = ring.system.node(&format!("query-{number}"));
+        let node = cluster.system.node(&format!("query-{number}"));
         node.kill();
         node.start();
-        ring.pass(seconds(2));
+        cluster.pass(seconds(2));
     }
     Ok(())
 }
 
-fn rolling(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn rolling(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     for role in ROLES {
         for number in [1, 2] {
             let name = format!("{role}-{number}");
             let begun = Instant::now();
-            let status = ring.system.node(&name).terminate(STOP);
+            let status = cluster.system.node(&name).terminate(STOP);
             let took = begun.elapsed();
             let status_text = status.map_or_else(|| "killed".to_owned(), |status| status.to_string());
             let clean = status.is_some_and(|status| status.success());
             part.must(clean, format!("{name}: {status_text} after {:.1} s (at most 15 s)", took.as_secs_f64()));
-            ring.system.node(&name).start();
-            ring.system.wait_ready()?;
+            cluster.system.node(&name).start();
+            cluster.system.wait_ready()?;
         }
     }
     // A request that never ends holds a stop up; a second signal does not wait for it.
-    let node = ring.system.node("command-1");
+    let node = cluster.system.node("command-1");
     let address = node.listeners.first().ok_or("command does not listen")?.1;
     let mut held = TcpStream::connect(address).map_err(|error| error.to_string())?;
     let unfinished =
         b"POST /analytics HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[";
     held.write_all(unfinished).map_err(|error| error.to_string())?;
-    ring.pass(seconds(1));
-    let node = ring.system.node("command-1");
-    node.untended();
+    cluster.pass(seconds(1));
+    let node = cluster.system.node("command-1");
+    node.leave_down();
     node.signal_terminate();
-    ring.pass(seconds(1));
-    let waited = ring.system.node("command-1").is_running();
+    cluster.pass(seconds(1));
+    let waited = cluster.system.node("command-1").is_running();
     let begun = Instant::now();
-    ring.system.node("command-1").signal_terminate();
-    let ended = ring.wait_for(seconds(3), |ring| !ring.system.node("command-1").is_running());
+    cluster.system.node("command-1").signal_terminate();
+    let ended = cluster.wait_for(seconds(3), |cluster| !cluster.system.node("command-1").is_running());
     part.fact(format!("with a request under way the first signal {}", if waited { "waits" } else { "did not wait" }));
     let took = begun.elapsed().as_secs_f64();
     part.must(ended.is_some(), format!("the second signal ends it within 3 s ({took:.1} s)"));
-    ring.system.node("command-1").kill();
-    ring.system.node("command-1").start();
+    cluster.system.node("command-1").kill();
+    cluster.system.node("command-1").start();
     Ok(())
 }
 
-fn zombie(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
-    ring.pass(seconds(3));
+fn zombie(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
+    cluster.pass(seconds(3));
     for number in [1, 2] {
         let (processor, materializer) = (format!("processor-{number}"), format!("materializer-{number}"));
-        ring.system.node(&processor).freeze();
-        ring.system.node(&materializer).freeze();
+        cluster.system.node(&processor).freeze();
+        cluster.system.node(&materializer).freeze();
         // Session and transaction time-out are 6 s each in a run; a replacement then restores.
-        ring.pass(seconds(6));
-        let before = ring.visible();
-        let took = ring.wait_for(seconds(16), |ring| ring.visible() > before + 2_000);
+        cluster.pass(seconds(6));
+        let before = cluster.visible();
+        let took = cluster.wait_for(seconds(16), |cluster| cluster.visible() > before + 2_000);
         let text = took.map_or_else(|| "never".to_owned(), |took| format!("{:.1} s", 6.0 + took.as_secs_f64()));
         part.must(took.is_some(), format!("{processor} stopped: reads move again after {text} (at most 22 s)"));
-        ring.system.node(&processor).thaw();
-        ring.system.node(&materializer).thaw();
-        ring.goes_on(part, &format!("{processor} woken"), seconds(16));
-        ring.pass(seconds(3));
+        cluster.system.node(&processor).thaw();
+        cluster.system.node(&materializer).thaw();
+        cluster.continues(part, &format!("{processor} woken"), seconds(16));
+        cluster.pass(seconds(3));
     }
     Ok(())
 }
 
-fn storm(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn storm(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     // Without names these two give up their partitions and join anew each time; the others are missed by nobody.
-    let setup = Setup { named: false, ..Setup::new(ring.system.engine) };
+    let setup = Setup { named: false, ..Setup::new(cluster.system.engine) };
     for number in [3, 4] {
-        if !ring.system.nodes.iter().any(|node| node.name == format!("processor-{number}")) {
-            ring.system.add_instance(&setup, "processor", number)?;
+        if !cluster.system.nodes.iter().any(|node| node.name == format!("processor-{number}")) {
+            cluster.system.add_instance(&setup, "processor", number)?;
         }
     }
-    ring.meter.watch(ring.system.admins());
-    ring.system.wait_ready()?;
+    cluster.meter.watch(cluster.system.admins());
+    cluster.system.wait_ready()?;
     // One is away at any time, long enough to be noticed or not.
     let mut away: Option<String> = None;
     for window in 1..=4 {
-        let before = ring.visible();
+        let before = cluster.visible();
         for step in 0..5 {
             if let Some(name) = away.take() {
-                ring.system.node(&name).start();
+                cluster.system.node(&name).start();
             }
             let name = format!("processor-{}", 1 + (window + step) % 4);
-            ring.system.node(&name).terminate(seconds(5));
+            cluster.system.node(&name).terminate(seconds(5));
             away = Some(name);
-            ring.pass(seconds(2));
+            cluster.pass(seconds(2));
         }
-        let shown = ring.visible().saturating_sub(before);
+        let shown = cluster.visible().saturating_sub(before);
         part.must(shown > 0, format!("window {window}: {shown} more events shown"));
     }
     Ok(())

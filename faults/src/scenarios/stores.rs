@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use millrace_testkit::{Link, Redis};
 
-use super::{Ring, Scenario, seconds};
+use super::scenario::Scenario;
+use crate::cluster::{Cluster, seconds};
 use crate::fault::Fault;
 use crate::report::Part;
 use crate::stores::redis_do;
@@ -54,78 +55,78 @@ pub(super) const ROWS: &[Scenario] = &[
     },
 ];
 
-fn url(ring: &Ring) -> Result<String, String> {
-    ring.system.redis.as_ref().map(Redis::url).ok_or_else(|| "no Redis".to_owned())
+fn url(cluster: &Cluster) -> Result<String, String> {
+    cluster.system.redis.as_ref().map(Redis::url).ok_or_else(|| "no Redis".to_owned())
 }
 
-fn rebuilds(ring: &Ring) -> u64 {
-    ring.meter.look();
-    ring.meter.total("millrace_materializer_rebuilds_total", "redis")
+fn rebuilds(cluster: &Cluster) -> u64 {
+    cluster.meter.look();
+    cluster.meter.total("millrace_materializer_rebuilds_total", "redis")
 }
 
-fn killed(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
-    ring.pass(seconds(2));
-    Fault::RedisKill.inject(&mut ring.system)?;
-    ring.pass(seconds(2));
-    Fault::RedisKill.mend(&mut ring.system)?;
-    ring.pass(seconds(3));
-    let before = rebuilds(ring);
-    if let Some(redis) = &mut ring.system.redis {
+fn killed(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
+    cluster.pass(seconds(2));
+    Fault::RedisKill.inject(&mut cluster.system)?;
+    cluster.pass(seconds(2));
+    Fault::RedisKill.mend(&mut cluster.system)?;
+    cluster.pass(seconds(3));
+    let before = rebuilds(cluster);
+    if let Some(redis) = &mut cluster.system.redis {
         redis.lose_everything();
     }
-    ring.pass(seconds(2));
-    Fault::RedisKill.mend(&mut ring.system)?;
-    let again = ring.wait_for(seconds(30), |ring| rebuilds(ring) > before);
+    cluster.pass(seconds(2));
+    Fault::RedisKill.mend(&mut cluster.system)?;
+    let again = cluster.wait_for(seconds(30), |cluster| rebuilds(cluster) > before);
     part.must(again.is_some(), "Redis is built again after its data was lost");
     Ok(())
 }
 
-fn flushed(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn flushed(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     for round in 1..=3 {
-        ring.pass(seconds(3));
-        let before = rebuilds(ring);
-        Fault::RedisFlush.inject(&mut ring.system)?;
-        let again = ring.wait_for(seconds(30), |ring| rebuilds(ring) > before);
+        cluster.pass(seconds(3));
+        let before = rebuilds(cluster);
+        Fault::RedisFlush.inject(&mut cluster.system)?;
+        let again = cluster.wait_for(seconds(30), |cluster| rebuilds(cluster) > before);
         let text = again.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
         part.must(again.is_some(), format!("FLUSHALL {round}: rebuilt {text}"));
     }
     Ok(())
 }
 
-fn failover(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
+fn failover(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let replica = Redis::start()?;
-    let (old, new) = (url(ring)?, replica.url());
+    let (old, new) = (url(cluster)?, replica.url());
     let primary = address_of(&old)?;
     let link = millrace_testkit::Proxy::start(primary).map_err(|error| error.to_string())?;
     let through = link.address().port().to_string();
     redis_do(&new, &["REPLICAOF", "127.0.0.1", &through])?;
-    ring.send(1_000);
-    let linked = ring.wait_for(seconds(20), |_| info(&new, "master_link_status:up"));
+    cluster.send(1_000);
+    let linked = cluster.wait_for(seconds(20), |_| info(&new, "master_link_status:up"));
     part.must(linked.is_some(), "the replica follows the primary");
-    ring.pass(seconds(2));
+    cluster.pass(seconds(2));
     link.set(Link::Cut);
-    ring.pass(seconds(5));
+    cluster.pass(seconds(5));
     redis_do(&new, &["REPLICAOF", "NO", "ONE"])?;
     let server = address_of(&new)?;
     for name in LINKS {
-        ring.system.set_link(name, Link::Reset);
-        ring.system.redirect(name, server);
+        cluster.system.set_link(name, Link::Reset);
+        cluster.system.redirect(name, server);
     }
-    ring.pass(seconds(1));
-    ring.watcher.new_incarnation();
+    cluster.pass(seconds(1));
+    cluster.watcher.new_incarnation();
     for name in LINKS {
-        ring.system.set_link(name, Link::Whole);
+        cluster.system.set_link(name, Link::Whole);
     }
     let before = commands(&old);
-    ring.pass(seconds(6));
+    cluster.pass(seconds(6));
     let after = commands(&old);
     part.must(
         after.saturating_sub(before) <= 3,
         format!("the old primary got {} writes", after.saturating_sub(before)),
     );
-    if let Some(old) = ring.system.redis.replace(replica) {
+    if let Some(old) = cluster.system.redis.replace(replica) {
         drop(old);
     }
     Ok(())
@@ -146,61 +147,62 @@ fn commands(url: &str) -> u64 {
     ["set", "hset"].iter().filter_map(|name| calls(name)).sum()
 }
 
-fn refusals(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(1_000);
+fn refusals(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(1_000);
     for fault in [Fault::RedisFull, Fault::RedisReadOnly, Fault::RedisForbids, Fault::RedisFreeze] {
-        fault.inject(&mut ring.system)?;
-        ring.pass(seconds(if fault == Fault::RedisFreeze { 15 } else { 4 }));
-        fault.mend(&mut ring.system)?;
-        moves(ring, part, &fault.kind());
+        fault.inject(&mut cluster.system)?;
+        cluster.pass(seconds(if fault == Fault::RedisFreeze { 15 } else { 4 }));
+        fault.mend(&mut cluster.system)?;
+        moves(cluster, part, &fault.kind());
     }
-    let url = url(ring)?;
+    let url = url(cluster)?;
     redis_do(&url, &["SCRIPT", "FLUSH"])?;
-    moves(ring, part, "NOSCRIPT");
+    moves(cluster, part, "NOSCRIPT");
     redis_do(&url, &["CLIENT", "PAUSE", "4000", "ALL"])?;
-    ring.pass(seconds(4));
-    moves(ring, part, "paused");
+    cluster.pass(seconds(4));
+    moves(cluster, part, "paused");
     // A stranger's key where a position was: refused, not overwritten; with it gone the partition is built again.
-    let key = format!("{}:a:{{3}}:pos", ring.system.prefix().trim_end_matches('.'));
+    let key = format!("{}:a:{{3}}:pos", cluster.system.prefix().trim_end_matches('.'));
     redis_do(&url, &["SET", &key, "not a hash"])?;
-    ring.pass(seconds(4));
+    cluster.pass(seconds(4));
     let kept = format!("{:?}", redis_do(&url, &["TYPE", &key])?);
     part.must(kept.contains("string"), format!("WRONGTYPE: the stranger's key is left alone ({kept})"));
     redis_do(&url, &["DEL", &key])?;
-    moves(ring, part, "WRONGTYPE");
+    moves(cluster, part, "WRONGTYPE");
     Ok(())
 }
 
-fn killed_in_turn(ring: &mut Ring, part: &mut Part) -> Result<(), String> {
-    ring.send(500);
+fn killed_in_turn(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(500);
     // Something to lose in each hour that is read.
-    let hours = [ring.run.shape.base_hour, ring.run.shape.base_hour - 1, ring.run.shape.base_hour - 5];
-    let shown = ring.wait_for(seconds(30), |ring| hours.iter().all(|&hour| read(ring, hour) == Read::Numbers));
+    let hours = [cluster.run.shape.base_hour, cluster.run.shape.base_hour - 1, cluster.run.shape.base_hour - 5];
+    let shown = cluster.wait_for(seconds(30), |cluster| hours.iter().all(|&hour| read(cluster, hour) == Read::Numbers));
     part.must(shown.is_some(), "every live hour is shown");
     for (store, kill) in [("Redis", Fault::RedisKill), ("PostgreSQL", Fault::PostgresKill)] {
-        kill.inject(&mut ring.system)?;
-        let reads = reads(ring, &hours);
+        kill.inject(&mut cluster.system)?;
+        let reads = reads(cluster, &hours);
         part.must(
             reads.keys().eq([&Read::Numbers]),
             format!("{store} away: every answer has numbers; it was {reads:?}"),
         );
-        kill.mend(&mut ring.system)?;
+        kill.mend(&mut cluster.system)?;
         // Its breaker has closed, and what it missed is written: the next one may go.
-        let from_redis = |ring: &Ring| hours[1..].iter().all(|&hour| tier(ring, hour).as_deref() == Some("redis"));
-        let back = ring.wait_for(seconds(30), |ring| from_redis(ring));
+        let from_redis =
+            |cluster: &Cluster| hours[1..].iter().all(|&hour| tier(cluster, hour).as_deref() == Some("redis"));
+        let back = cluster.wait_for(seconds(30), |cluster| from_redis(cluster));
         part.must(back.is_some(), format!("{store} is back: past live hours are answered from Redis"));
     }
     for kill in [Fault::RedisKill, Fault::PostgresKill] {
-        kill.inject(&mut ring.system)?;
+        kill.inject(&mut cluster.system)?;
     }
-    let both = reads(ring, &hours);
+    let both = reads(cluster, &hours);
     let others = both.keys().filter(|read| !matches!(read, Read::Numbers | Read::Later)).count();
     part.must(others == 0, format!("both away: numbers or 503 with Retry-After; it was {both:?}"));
     part.sometimes("503 with Retry-After while both are away", both.get(&Read::Later).copied().unwrap_or(0));
     for kill in [Fault::RedisKill, Fault::PostgresKill] {
-        kill.mend(&mut ring.system)?;
+        kill.mend(&mut cluster.system)?;
     }
-    let back = ring.wait_for(seconds(30), |ring| hours.iter().all(|&hour| read(ring, hour) == Read::Numbers));
+    let back = cluster.wait_for(seconds(30), |cluster| hours.iter().all(|&hour| read(cluster, hour) == Read::Numbers));
     part.must(back.is_some(), "numbers again once both are back");
     Ok(())
 }
@@ -216,8 +218,8 @@ enum Read {
     Other(String),
 }
 
-fn read(ring: &Ring, hour: u64) -> Read {
-    let Some(&address) = ring.system.queries().first() else { return Read::Other("no query service".to_owned()) };
+fn read(cluster: &Cluster, hour: u64) -> Read {
+    let Some(&address) = cluster.system.queries().first() else { return Read::Other("no query service".to_owned()) };
     match millrace_testkit::http_get(address, &crate::watcher::target(hour)) {
         Ok(answer) if answer.status == 200 => match crate::watcher::counts(&answer) {
             Some(counts) if counts.users > 0 => Read::Numbers,
@@ -230,18 +232,18 @@ fn read(ring: &Ring, hour: u64) -> Read {
 }
 
 /// The read model that answers for an hour.
-fn tier(ring: &Ring, hour: u64) -> Option<String> {
-    let &address = ring.system.queries().first()?;
+fn tier(cluster: &Cluster, hour: u64) -> Option<String> {
+    let &address = cluster.system.queries().first()?;
     let answer = millrace_testkit::http_get(address, &crate::watcher::target(hour)).ok()?;
     answer.header("millrace-tier").map(str::to_owned)
 }
 
 /// Reads these hours for 4 s; how often each answer came.
-fn reads(ring: &mut Ring, hours: &[u64]) -> BTreeMap<Read, u64> {
+fn reads(cluster: &mut Cluster, hours: &[u64]) -> BTreeMap<Read, u64> {
     let mut reads = BTreeMap::new();
-    ring.wait_for(seconds(4), |ring| {
+    cluster.wait_for(seconds(4), |cluster| {
         for &hour in hours {
-            *reads.entry(read(ring, hour)).or_default() += 1;
+            *reads.entry(read(cluster, hour)).or_default() += 1;
         }
         false
     });
@@ -249,10 +251,10 @@ fn reads(ring: &mut Ring, hours: &[u64]) -> BTreeMap<Read, u64> {
 }
 
 /// Redis itself moves on: its script runs again.
-fn moves(ring: &mut Ring, part: &mut Part, what: &str) {
-    let Ok(url) = url(ring) else { return };
+fn moves(cluster: &mut Cluster, part: &mut Part, what: &str) {
+    let Ok(url) = url(cluster) else { return };
     let before = commands(&url);
-    let took = ring.wait_for(seconds(40), |_| commands(&url) > before + 20);
+    let took = cluster.wait_for(seconds(40), |_| commands(&url) > before + 20);
     let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
     part.must(took.is_some(), format!("{what}: Redis is written to again {text}"));
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use millrace_faults::load::Pace;
-use millrace_faults::random::{Random, random};
+use millrace_faults::options::{Options, has_fail_points};
+use millrace_faults::random::{RandomRun, random};
 use millrace_faults::report::Part;
-use millrace_faults::run::{Options, has_fail_points};
 use millrace_faults::system::{Engine, Setup};
 use millrace_faults::{controls, scenarios};
 use millrace_testkit::not_run;
@@ -16,7 +16,7 @@ const LENGTH: Duration = Duration::from_secs(15);
 fn run(engine: Engine, instances: usize, named: bool) -> Result<Part, String> {
     let setup = Setup { instances, named, ..Setup::new(engine) };
     let pace = Pace { rate: 500, ..Pace::default() };
-    random("a short random run", &Random { setup, seed: SEED, length: LENGTH, pace, fail_points: has_fail_points() })
+    random("a short random run", &RandomRun { setup, seed: SEED, length: LENGTH, pace, fail_points: has_fail_points() })
 }
 
 fn options(engine: Engine) -> Options {
