@@ -1,19 +1,19 @@
 //! Connecting to PostgreSQL and bringing its schema up to date.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgPool};
+use sqlx::{Connection as _, PgPool, SqlSafeStr as _};
 
 use super::PostgresConfig;
 use super::config::is_identifier;
 use super::error::{classify, classify_migration};
 use crate::StoreError;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The migrations by version. The checksum of one that has run must not change.
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "hourly", include_str!("../../../migrations/0001_hourly.sql"))];
 
 /// After this long without use a connection is tried before it is used.
 const RESTED: Duration = Duration::from_secs(1);
@@ -46,6 +46,14 @@ fn options(config: &PostgresConfig) -> Result<PgConnectOptions, StoreError> {
     Ok(options.application_name("millrace").options([("search_path", &config.schema)]))
 }
 
+// Built here and not by sqlx's macro: it would have sqlx, tokio and rustls compiled a second time, for the compiler.
+fn migrator() -> Migrator {
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.map(migration).into())
+}
+
 /// Runs what is missing of the migrations. Processes that start together take turns by an advisory lock.
 pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
     let work = async {
@@ -56,7 +64,7 @@ pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
         let exists: bool =
             sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(|error| classify(&error))?;
         // Asked first: creating a schema needs a right on the database even when it is there already.
-        let mut migrator = Migrator { migrations: Cow::Borrowed(&MIGRATIONS.migrations), ..Migrator::DEFAULT };
+        let mut migrator = migrator();
         if !exists {
             migrator.create_schema(format!("\"{}\"", config.schema));
         }
@@ -66,4 +74,16 @@ pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
     };
     let late = || StoreError::retry("postgres: the migrations took too long, or another process holds their lock");
     tokio::time::timeout(MIGRATION_TIMEOUT, work).await.map_err(|_| late())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_a_migration() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), MIGRATIONS.len());
+        assert_eq!(migrator().iter().map(|migration| migration.version).collect::<Vec<_>>(), [1]);
+    }
 }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use millrace_contracts::{Exactness, Hour, HourlyCount};
-use sqlx::{Error, FromRow, PgPool};
+use sqlx::postgres::PgRow;
+use sqlx::{Error, FromRow, PgPool, Row as _};
 
 use crate::Part;
 
@@ -17,16 +18,13 @@ const SNAPSHOT: &str = "
     ORDER BY wanted.partition, hour";
 
 /// One row of the answer; without counts where a partition has none.
-#[derive(FromRow)]
-struct Row {
+struct SnapshotRow {
     partition: i32,
     position: Option<i64>,
     complete: bool,
-    #[sqlx(flatten)]
     count: Count,
 }
 
-#[derive(FromRow)]
 struct Count {
     hour: Option<i64>,
     generation: Option<i64>,
@@ -35,6 +33,25 @@ struct Count {
     impressions: Option<i64>,
     unique_users: Option<i64>,
     exact: Option<bool>,
+}
+
+impl FromRow<'_, PgRow> for SnapshotRow {
+    fn from_row(row: &PgRow) -> Result<Self, Error> {
+        Ok(Self {
+            partition: row.try_get("partition")?,
+            position: row.try_get("position")?,
+            complete: row.try_get("complete")?,
+            count: Count {
+                hour: row.try_get("hour")?,
+                generation: row.try_get("generation")?,
+                next_offset: row.try_get("next_offset")?,
+                clicks: row.try_get("clicks")?,
+                impressions: row.try_get("impressions")?,
+                unique_users: row.try_get("unique_users")?,
+                exact: row.try_get("exact")?,
+            },
+        })
+    }
 }
 
 impl Count {
@@ -53,7 +70,7 @@ impl Count {
 }
 
 pub(super) async fn read(pool: &PgPool, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, Error> {
-    let rows: Vec<Row> = sqlx::query_as(SNAPSHOT)
+    let rows: Vec<SnapshotRow> = sqlx::query_as(SNAPSHOT)
         .bind(partitions.start.cast_signed())
         .bind(partitions.end.cast_signed())
         .bind(hours.start.start_ms() / 1_000)
