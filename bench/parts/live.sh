@@ -17,7 +17,7 @@ measure_live() {
   have_proc "the live stream" || return 0
   local seconds=$(( BENCH_SECONDS * 2 )) log=$DATA/log/live-readers.log
   # A few more than there are readers: the first connection only looks whether there is a stream.
-  start_up live embedded "query.live_streams=$(( BENCH_READERS + 100 ))"
+  start_up live embedded "query.max_live_streams=$(( BENCH_READERS + 100 ))"
   # For longer than all of this takes; it is ended at the end.
   start live-load "$HELPER" offer "127.0.0.1:$COMMAND" --rate $LIVE_RATE --seconds $(( seconds * 2 + 300 )) --connections 10
   sleep 2

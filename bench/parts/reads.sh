@@ -45,7 +45,7 @@ measure_reads() {
   ARCHIVE_QUERY=$(free_port) admin=$(free_port)
   millrace readsarchive query engine=kafka "kafka.brokers=$BROKERS" prefix=bench.readskafka. telemetry.level=error \
     "redis.url=redis://127.0.0.1:$(free_port)/" "postgres.url=$POSTGRES_URL" postgres.schema=bench_readskafka \
-    query.archive_for=100ms "query.listen=127.0.0.1:$ARCHIVE_QUERY" "query.admin=127.0.0.1:$admin"
+    query.archive_cache_ttl=100ms "query.listen=127.0.0.1:$ARCHIVE_QUERY" "query.admin=127.0.0.1:$admin"
   up readsarchive "$admin"
   for CONNECTIONS in 1 64; do
     measure "reads-redis-$CONNECTIONS" get_redis "readskafka redis" raw_redis redis

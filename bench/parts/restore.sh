@@ -4,7 +4,7 @@
 # restore_start ENGINE NAME: the processor on Kafka; embedded, where the directory belongs to one process, all of up.
 restore_start() {
   # All users exact, however few partitions share them.
-  local command query exact=processor.exact_users=100000000
+  local command query exact=processor.max_exact_users=100000000
   RESTORE_ADMIN=$(free_port) command=$(free_port) query=$(free_port)
   RESTORE_BEGAN=$(now_ms)
   if [ "$1" = kafka ]; then

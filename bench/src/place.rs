@@ -36,8 +36,8 @@ impl Place {
             let mut kafka = section("kafka")?;
             kafka.insert("brokers".into(), brokers.into());
             // Written as fast as it goes: larger batches, and patience with a broker that shares the cores.
-            kafka.insert("linger_ms".into(), 5.into());
-            kafka.insert("message_timeout_ms".into(), 30_000.into());
+            kafka.insert("linger".into(), "5ms".into());
+            kafka.insert("message_timeout".into(), "30s".into());
             return Ok(Log::Kafka(KafkaLog::open(kafka.try_into()?, names)?));
         }
         let mut embedded = section("embedded")?;

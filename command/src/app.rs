@@ -30,7 +30,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         Arc::new(Self {
             appender: Appender::new(log, metrics.clone()),
-            bodies: MemoryBudget::new(config.body_memory.0),
+            bodies: MemoryBudget::new(config.max_body_memory.0),
             topic: names.topic(&Topic::EVENTS),
             config: config.clone(),
             clock,

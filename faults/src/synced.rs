@@ -45,7 +45,7 @@ pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
         .env("FAILPOINTS", format!("{STALL};{fail_points}"));
     for setting in [
         format!("embedded.directory={}", folder.join("data").display()),
-        "embedded.reserve_mib=1".to_owned(),
+        "embedded.min_free_disk=1MiB".to_owned(),
         format!("command.listen={public}"),
         format!("query.listen={query}"),
         format!("command.admin={admin}"),

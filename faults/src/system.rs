@@ -139,7 +139,7 @@ impl System {
         let (admin, public, query) = (port(), port(), port());
         self.settings = vec![
             pair("embedded.directory", &self.data().display()),
-            pair("embedded.reserve_mib", &1),
+            pair("embedded.min_free_disk", &"1MiB"),
             pair("command.admin", &admin),
             pair("command.listen", &public),
             pair("query.listen", &query),
@@ -163,12 +163,12 @@ impl System {
             pair("kafka.brokers", &brokers.direct()),
             pair("kafka.replication_factor", &setup.brokers),
             pair("kafka.min_insync_replicas", &in_sync),
-            pair("kafka.session_timeout_ms", &6_000),
-            pair("kafka.transaction_timeout_ms", &6_000),
+            pair("kafka.session_timeout", &"6s"),
+            pair("kafka.transaction_timeout", &"6s"),
             pair("redis.url", &redis.url()),
             pair("postgres.url", &postgres.url()),
             pair("postgres.schema", &self.schema()),
-            pair("postgres.connections", &4),
+            pair("postgres.max_connections", &4),
         ];
         self.settings.extend(setup.settings.iter().cloned());
         for role in ["materializer", "query"] {

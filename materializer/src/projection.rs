@@ -41,7 +41,7 @@ impl Projection {
         self,
         writer: impl Fn() -> S + Clone + Send + Sync + 'static,
     ) -> Result<(), LogError> {
-        let mut pause = self.config.retry_first.0;
+        let mut pause = self.config.retry_min_delay.0;
         loop {
             let began = tokio::time::Instant::now();
             match self.round(&writer).await {
@@ -53,13 +53,13 @@ impl Projection {
                     self.component.not_ready(error.to_string());
                 }
             }
-            if began.elapsed() > self.config.retry_longest.0 {
-                pause = self.config.retry_first.0;
+            if began.elapsed() > self.config.retry_max_delay.0 {
+                pause = self.config.retry_min_delay.0;
             }
             if self.stopped_within(pause).await {
                 return Ok(());
             }
-            pause = (pause * 2).min(self.config.retry_longest.0);
+            pause = (pause * 2).min(self.config.retry_max_delay.0);
         }
     }
 
@@ -91,7 +91,7 @@ impl Projection {
         let lost = tokio::select! {
             ended = &mut running => return ended.map_or_else(Ended::Failed, |()| Ended::Stopped),
             never = follow(seen, troubled, &self.component) => match never {},
-            partition = crate::standing::until_lost(writer(), &standing, self.config.look_every.0, tell) => partition,
+            partition = crate::standing::until_lost(writer(), &standing, self.config.probe_interval.0, tell) => partition,
         };
         tracing::warn!(store = self.name, partition = lost, "the store lost what it had: building it again");
         self.component.not_ready("the store lost what it had");

@@ -55,10 +55,10 @@ pub(crate) async fn run(
             Ok(()) => return Ok(()),
             Err(error @ LogError::Damaged(_)) => return Err(error),
             Err(error @ (LogError::Refused(_) | LogError::Unavailable(_))) => {
-                tracing::warn!(%error, "older hours are not refilled, starting anew in {:?}", config.retry_longest.0);
+                tracing::warn!(%error, "older hours are not refilled, starting anew in {:?}", config.retry_max_delay.0);
             }
         }
-        if tokio::time::timeout(config.retry_longest.0, stop.cancelled()).await.is_ok() {
+        if tokio::time::timeout(config.retry_max_delay.0, stop.cancelled()).await.is_ok() {
             return Ok(());
         }
     }

@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace_base::Span;
 use millrace_contracts::Hour;
-use millrace_service::config::Span;
-use serde::Deserialize as _;
-use serde::de::IntoDeserializer as _;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::bulk::export;
 use crate::bulk::import::Format;
@@ -193,7 +190,7 @@ header line that names these columns in any order.
 
 An event without an id of its own gets one made of the file's content and its line. So what is sent again, after an answer
 that was lost or a kill, counts once, as long as the processor remembers ids: by default for one hour of log time and
-500,000 records of a partition (processor.dedup_window, processor.dedup_records). What a killed import sent last counts
+500,000 records of a partition (processor.dedup_window, processor.max_dedup_records). What a killed import sent last counts
 twice if it goes on only after that; it is at most two batches a connection.
 
 How far everything is settled stands in FILE.millrace-import, lines that came to nothing in FILE.millrace-rejects. The
@@ -222,7 +219,7 @@ pub(crate) struct Import {
     /// Connections at the same time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) connections: u32,
-    /// Most events in one request; no more than the service's `command.batch_items`
+    /// Most events in one request; no more than the service's `command.max_batch_items`
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) batch: u32,
     /// Longest wait for an answer
@@ -314,8 +311,8 @@ impl fmt::Display for Store {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    Span::deserialize(deserializer).map(|span| span.0).map_err(|e| e.to_string())
+    let span = Span::parse(text).filter(|span| !span.0.is_zero());
+    span.map(|span| span.0).ok_or_else(|| "must be a duration above 0 with a unit, such as \"500ms\" or \"30s\"".into())
 }
 
 /// A percentage as hundredths of one.

@@ -1,25 +1,30 @@
 //! All settings of the process: the crates' own sections put together, and what only holds between them.
 
 mod check;
+mod obsolete;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
 
-use millrace_contracts::Names;
+use millrace_base::Span;
+use millrace_contracts::{EventWindow, Names};
 use millrace_log::{EmbeddedConfig, KafkaConfig};
-use millrace_service::config::{self, ConfigProblem, Span};
+use millrace_service::config::{self, ConfigProblem, Schema};
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
 use serde::Deserialize;
 
 use crate::cli::Layers;
 
-/// The annotated default file: every key, what it means, what is allowed.
+/// The annotated default file: every key, its meaning, its bounds.
 pub(crate) const DEFAULT: &str = include_str!("../default.toml");
 
-/// A variable with the prefix of settings that is none: it names the file.
+/// The keys of the settings, and those of earlier versions.
+const SCHEMA: Schema<'_> = Schema { defaults: DEFAULT, renamed: obsolete::RENAMED, removed: obsolete::REMOVED };
+
+/// The path of the file, in a variable that has the prefix of settings but is none.
 const FILE_VARIABLE: &str = "MILLRACE_CONFIG";
 
 /// Everything that can be set. `default.toml` documents each key.
@@ -35,12 +40,13 @@ pub(crate) struct Settings {
     pub(crate) instance: String,
     /// Allows listeners off loopback, although anyone who reaches them may write and read.
     pub(crate) insecure_listen: bool,
-    /// How long a stop may take.
-    pub(crate) grace: Span,
+    /// Longest shutdown.
+    pub(crate) shutdown_grace: Span,
     pub(crate) kafka: KafkaConfig,
     pub(crate) embedded: EmbeddedConfig,
     pub(crate) redis: RedisConfig,
     pub(crate) postgres: PostgresConfig,
+    pub(crate) analytics: EventWindow,
     pub(crate) command: millrace_command::Config,
     pub(crate) processor: millrace_processor::Config,
     pub(crate) materializer: millrace_materializer::Config,
@@ -71,7 +77,9 @@ impl Settings {
     /// Puts the layers together and checks the result: all problems at once.
     pub(crate) fn load(layers: &Layers, environment: Vec<(String, String)>) -> Result<Self, Vec<ConfigProblem>> {
         let environment = environment.into_iter().filter(|(name, _)| name != FILE_VARIABLE);
-        config::load_checked(DEFAULT, layers.config.as_deref(), environment, &layers.set, check::problems)
+        let settings: Self =
+            config::load_checked(&SCHEMA, layers.config.as_deref(), environment, &layers.set, check::violations)?;
+        Ok(settings.derive())
     }
 
     /// The names that carry the prefix.
@@ -79,15 +87,14 @@ impl Settings {
         Names::new(&self.prefix).expect("the prefix was checked when the settings were loaded")
     }
 
-    /// The processor's section with what follows from others: events are counted that the command service accepts.
-    pub(crate) fn processor(&self) -> millrace_processor::Config {
-        let mut config = self.processor.clone();
-        let (accept_from_ms, future_tolerance) = (self.command.accept_from_ms, self.command.future_tolerance.0);
-        config.window = millrace_processor::Window { accept_from_ms, future_tolerance };
-        if self.engine == Engine::Embedded && config.scratch.as_os_str().is_empty() {
-            config.scratch = self.embedded.directory.join("scratch");
+    /// Fills in the settings that follow from others.
+    fn derive(mut self) -> Self {
+        self.command.event_window = self.analytics;
+        self.processor.event_window = self.analytics;
+        if self.engine == Engine::Embedded && self.processor.scratch_directory.as_os_str().is_empty() {
+            self.processor.scratch_directory = self.embedded.directory.join("scratch");
         }
-        config
+        self
     }
 
     /// This process's name among the instances of its role: as set, else the host and the port of its admin listener,

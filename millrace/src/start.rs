@@ -39,7 +39,7 @@ impl Start {
         telemetry::init(&settings.telemetry).context("logs cannot be set up")?;
         telemetry::metrics();
         let stop = shutdown::on_signals();
-        let supervisor = Supervisor::new(stop.clone(), settings.grace.0);
+        let supervisor = Supervisor::new(stop.clone(), settings.shutdown_grace.0);
         let (names, health) = (settings.names(), Health::new());
         let starting = health.component("start");
         Ok(Self { settings, names, health, stop, supervisor, starting })
@@ -112,7 +112,7 @@ impl Start {
 
     /// Runs until a signal comes or a component ends, then closes the log.
     pub(crate) async fn run(self, log: Option<Log>) -> anyhow::Result<()> {
-        let grace = self.settings.grace.0;
+        let grace = self.settings.shutdown_grace.0;
         let health = self.health.clone();
         let stop = self.stop.clone();
         let drain = tokio::spawn(async move {

@@ -1,9 +1,9 @@
 //! Settings of the processor, and the bounds of counting that follow from them.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use millrace_service::config::{Size, Span};
+use millrace_base::{Size, Span, Violation};
+use millrace_contracts::EventWindow;
 
 /// Settings of the processor. `millrace/default.toml` documents each.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -14,35 +14,26 @@ pub struct Config {
     /// Worker threads of this process.
     pub workers: usize,
     /// Most records of one step.
-    pub step_records: usize,
+    pub max_step_records: usize,
     /// Most bytes of one step.
-    pub step_bytes: Size,
+    pub max_step_bytes: Size,
     /// Longest time a step collects records.
-    pub step_time: Span,
+    pub max_step_time: Span,
     /// Most users of an hour in a partition that are counted exactly.
-    pub exact_users: usize,
-    /// How long an hour that is not written any more keeps its exact users, in log time.
-    pub exact_for: Span,
-    /// Most records of a partition among which an event id is looked for.
-    pub dedup_records: u64,
-    /// How far back an event id is looked for, in log time.
+    pub max_exact_users: usize,
+    /// Log time without a write after which an hour's exact users are evicted.
+    pub evict_after: Span,
+    /// Most records of a partition in the window of event ids.
+    pub max_dedup_records: u64,
+    /// Longest log time of the window of event ids.
     pub dedup_window: Span,
     /// Memory for the users of all hours of the process; beyond it they go to disk.
-    pub memory: Size,
-    /// The directory of the files for that; empty for the system's temporary directory.
-    pub scratch: PathBuf,
-    /// The timestamps that are counted: those of the command service.
+    pub max_memory: Size,
+    /// Directory of the scratch files; empty for the system's temporary directory.
+    pub scratch_directory: PathBuf,
+    /// The timestamps that are counted: section `[analytics]`, which the command service reads, too.
     #[serde(skip)]
-    pub window: Window,
-}
-
-/// The timestamps of events that are counted; others are put aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// The oldest, in ms since the epoch.
-    pub accept_from_ms: u64,
-    /// How far ahead of the log's time.
-    pub future_tolerance: Duration,
+    pub event_window: EventWindow,
 }
 
 /// The bounds of counting.
@@ -68,12 +59,6 @@ pub struct Bounds {
     pub snapshot_bytes: usize,
 }
 
-impl Default for Window {
-    fn default() -> Self {
-        Self { accept_from_ms: 0, future_tolerance: Duration::from_mins(5) }
-    }
-}
-
 impl Default for Bounds {
     fn default() -> Self {
         Self {
@@ -91,38 +76,32 @@ impl Default for Bounds {
 }
 
 impl Config {
-    /// What is wrong, as (key below the section, what is allowed).
-    pub fn validate(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        let mut check = |ok: bool, key: &str, allowed: &str| {
-            if !ok {
-                problems.push((key.to_owned(), allowed.to_owned()));
-            }
-        };
-        check((1..=64).contains(&self.workers), "workers", "1 to 64");
-        check((1..=50_000).contains(&self.step_records), "step_records", "1 to 50000");
-        check((1_024..=256 << 20).contains(&self.step_bytes.0), "step_bytes", "1KiB to 256MiB");
-        let time = Duration::from_millis(1)..=Duration::from_millis(100);
-        check(time.contains(&self.step_time.0), "step_time", "1ms to 100ms");
-        check((1..=100_000_000).contains(&self.exact_users), "exact_users", "1 to 100000000");
-        let kept = Duration::from_mins(1)..=Duration::from_hours(3_660 * 24);
-        check(kept.contains(&self.exact_for.0), "exact_for", "1m to 3660d");
-        check((1..=100_000_000).contains(&self.dedup_records), "dedup_records", "1 to 100000000");
-        let window = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
-        check(window.contains(&self.dedup_window.0), "dedup_window", "1s to 7d");
-        check((16 << 20..=1 << 40).contains(&self.memory.0), "memory", "16MiB to 1024GiB");
-        problems
+    /// Every setting outside its bounds.
+    pub fn validate(&self) -> Vec<Violation> {
+        let (ms, seconds, day) = (Span::from_millis, Span::from_secs, 86_400);
+        let mut bounds = millrace_base::Bounds::new();
+        bounds
+            .range("workers", &self.workers, &(1..=64))
+            .range("max_step_records", &self.max_step_records, &(1..=50_000))
+            .range("max_step_bytes", &self.max_step_bytes, &(Size::from_kib(1)..=Size::from_mib(256)))
+            .range("max_step_time", &self.max_step_time, &(ms(1)..=ms(100)))
+            .range("max_exact_users", &self.max_exact_users, &(1..=100_000_000))
+            .range("evict_after", &self.evict_after, &(seconds(60)..=seconds(3_660 * day)))
+            .range("max_dedup_records", &self.max_dedup_records, &(1..=100_000_000))
+            .range("dedup_window", &self.dedup_window, &(seconds(1)..=seconds(7 * day)))
+            .range("max_memory", &self.max_memory, &(Size::from_mib(16)..=Size::from_gib(1_024)));
+        bounds.into_violations()
     }
 
     /// The bounds of counting.
     pub fn bounds(&self) -> Bounds {
         let ms = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
         Bounds {
-            exact_users: self.exact_users,
-            exact_for_ms: ms(self.exact_for),
-            dedup_records: self.dedup_records,
+            exact_users: self.max_exact_users,
+            exact_for_ms: ms(self.evict_after),
+            dedup_records: self.max_dedup_records,
             dedup_window_ms: ms(self.dedup_window),
-            memory: self.memory.0,
+            memory: self.max_memory.0,
             ..Bounds::default()
         }
     }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_contracts::{
-    EventRef, Hour, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserDelta, UserHash, UserSketch,
-    metric,
+    EventRef, EventWindow, Hour, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserDelta, UserHash,
+    UserSketch, metric,
 };
 use millrace_log::{Batch, Stage, StageError, Step, sabotaged};
 
-use crate::config::{Bounds, Window};
+use crate::config::Bounds;
 use crate::hours::{At, HourState, TouchedHour};
 use crate::ids::Seen;
 use crate::kept::Snapshot;
@@ -68,7 +68,7 @@ impl Undo {
 impl Counting {
     /// A stage for an input of that many partitions. `scratch`: the directory of the files that save memory; empty for the
     /// system's temporary directory.
-    pub fn new(partitions: u32, window: Window, bounds: Bounds, scratch: PathBuf) -> Self {
+    pub fn new(partitions: u32, window: EventWindow, bounds: Bounds, scratch: PathBuf) -> Self {
         // A rate over a series that comes with its first count misses it.
         Told::default().tell(0);
         metrics::counter!(metric::SPILLED.name).increment(0);

@@ -25,7 +25,7 @@ mod sketch;
 mod sorted;
 mod users;
 
-pub use config::{Bounds, Config, Window};
+pub use config::{Bounds, Config};
 pub use counting::{Counting, Told, Undo};
 pub use partition::PartitionState;
 pub use run::run;

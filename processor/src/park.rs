@@ -1,9 +1,9 @@
 //! What is counted here and what is put aside into `analytics.late`, with the reason. There is no third way.
 
-use millrace_contracts::{EventRef, Hour, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of};
+use millrace_contracts::{
+    EventRef, EventWindow, Hour, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of,
+};
 use millrace_log::{Record, Step};
-
-use crate::config::Window;
 
 const MOST_USER_BYTES: usize = 256;
 /// The command service asks its own clock whether an event is too far ahead; the log's time may be that much behind it. An
@@ -19,10 +19,9 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(partitions: u32, window: Window) -> Self {
-        let ms = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
-        let ahead_ms = ms(window.future_tolerance.as_millis()).saturating_add(CLOCKS_DIFFER_MS);
-        Self { partitions, from_ms: ms(u128::from(window.accept_from_ms)), ahead_ms }
+    pub(crate) fn new(partitions: u32, window: EventWindow) -> Self {
+        let (from_ms, ahead_ms) = window.at(CLOCKS_DIFFER_MS).into_inner();
+        Self { partitions, from_ms, ahead_ms }
     }
 
     /// The event and its user's hash, or why it is not counted in this partition.

@@ -22,12 +22,12 @@ pub fn run(
         let (status, seen) = watch::channel(Status::Starting);
         let follow = tokio::spawn(follow_status(seen, component));
         let bounds = Limits {
-            records: config.step_records,
-            bytes: usize::try_from(config.step_bytes.0).unwrap_or(usize::MAX),
-            wait: config.step_time.0,
+            records: config.max_step_records,
+            bytes: config.max_step_bytes.as_usize(),
+            wait: config.max_step_time.0,
         };
         let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step: bounds, status };
-        let counting = Counting::new(log.partitions(), config.window, config.bounds(), config.scratch);
+        let counting = Counting::new(log.partitions(), config.event_window, config.bounds(), config.scratch_directory);
         let ended = log.run_stage(counting, options, stop).await;
         follow.abort();
         ended

@@ -103,7 +103,7 @@ impl Scratch {
 
     fn unavailable(&self, error: &std::io::Error) -> StageError {
         let directory = self.directory.display();
-        StageError::Unavailable(format!("scratch file in \"{directory}\" (processor.scratch): {error}"))
+        StageError::Unavailable(format!("scratch file in \"{directory}\" (processor.scratch_directory): {error}"))
     }
 }
 
@@ -137,6 +137,6 @@ mod tests {
     fn a_directory_that_cannot_be_used_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = Scratch::new(file.path().into()).take(1).unwrap_err();
-        assert!(error.to_string().contains("processor.scratch"), "{error}");
+        assert!(error.to_string().contains("processor.scratch_directory"), "{error}");
     }
 }

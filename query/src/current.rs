@@ -56,7 +56,7 @@ impl Current {
         Self {
             slot: ArcSwapOption::empty(),
             flight: Mutex::new(()),
-            refresh_ms: ms(config.refresh.0),
+            refresh_ms: ms(config.refresh_interval.0),
             stale_after_ms: ms(config.stale_after.0),
         }
     }

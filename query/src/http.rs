@@ -60,7 +60,7 @@ pub fn router(
 pub(crate) fn routes(app: &Arc<App>, names: &Names, health: &Health, page: OpenApiRouter) -> Router {
     let health = health.router().route_layer(middleware::from_fn_with_state(Arc::clone(app), probe));
     let compressed = OpenApiRouter::default()
-        .routes(route("/analytics/range", openapi::range(app.range_hours), get(range::range)))
+        .routes(route("/analytics/range", openapi::range(app.max_range_hours), get(range::range)))
         .with_state(Arc::clone(app))
         .merge(registry::router(names))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM)));
@@ -79,7 +79,7 @@ pub(crate) struct App {
     pub(crate) hours: Arc<dyn Hours>,
     pub(crate) clock: Clock,
     pub(crate) live: Live,
-    pub(crate) range_hours: u32,
+    pub(crate) max_range_hours: u32,
     current: Current,
     flights: Flights,
     metrics: Metrics,
@@ -119,7 +119,7 @@ impl App {
             hours,
             clock,
             live: Live::new(config, stop),
-            range_hours: config.range_hours,
+            max_range_hours: config.max_range_hours,
             current: Current::new(config),
             flights: Flights::default(),
             metrics: Metrics::new(),

@@ -286,9 +286,9 @@ impl Live {
         Self {
             newest: watch::Sender::new(Newest::Nothing),
             pumping: AtomicBool::new(false),
-            seats: Arc::new(Semaphore::new(config.live_streams.min(Semaphore::MAX_PERMITS))),
+            seats: Arc::new(Semaphore::new(config.max_live_streams.min(Semaphore::MAX_PERMITS))),
             stop,
-            every: config.live_every.0,
+            every: config.live_interval.0,
             heartbeat: config.live_heartbeat.0,
         }
     }

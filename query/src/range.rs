@@ -37,7 +37,7 @@ static AVAILABLE: [MediaType<'static>; 3] = [
 ];
 
 pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Response {
-    let asked = match params::range(request.uri().query(), app.range_hours) {
+    let asked = match params::range(request.uri().query(), app.max_range_hours) {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };

@@ -61,14 +61,14 @@ impl Tiers {
             clock,
             redis: breaker(Tier::Redis, config),
             archive: breaker(Tier::Archive, config),
-            seats: Semaphore::new(config.archive_reads),
+            seats: Semaphore::new(config.max_archive_reads),
             edges: Mutex::default(),
             said: Said::default(),
             wait: config.store_timeout.0,
-            archive_for_ms: ms(config.archive_for.0),
-            refill_every_ms: ms(config.refill_every.0),
+            archive_for_ms: ms(config.archive_cache_ttl.0),
+            refill_every_ms: ms(config.refill_interval.0),
             refills: RateLimiter::direct(Quota::per_second(
-                NonZeroU32::new(config.refill_rate).unwrap_or(NonZeroU32::MIN),
+                NonZeroU32::new(config.max_refill_rate).unwrap_or(NonZeroU32::MIN),
             )),
         }
     }
@@ -207,8 +207,8 @@ impl Hours for Tiers {
 
 fn breaker(tier: Tier, config: &Config) -> Breaker {
     let limits = BreakerConfig {
-        window: config.breaker_calls,
-        reset_timeout: config.breaker_pause.0,
+        window: config.breaker_window,
+        reset_timeout: config.breaker_reset_timeout.0,
         call_timeout: config.store_timeout.0,
     };
     Breaker::new(tier.as_str(), limits, metrics::breaker(tier))

@@ -79,7 +79,7 @@ async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Placed>
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(Refusal::new(Code::MalformedBody, "the body begins with a byte order mark"));
     }
-    let most = app.config.batch_items;
+    let most = app.config.max_batch_items;
     let items = match form {
         Form::Lines => lines(&body, most)?,
         Form::Array => array(&body, most)?,

@@ -19,9 +19,8 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(config: &Config, now: i64) -> Self {
-        let ahead = i64::try_from(config.future_tolerance.0.as_millis()).unwrap_or(i64::MAX);
-        let from = i64::try_from(config.accept_from_ms).unwrap_or(i64::MAX);
-        Self { now, from, to: now.saturating_add(ahead) }
+        let (from, to) = config.event_window.at(now).into_inner();
+        Self { now, from, to }
     }
 
     /// A timestamp as text: an unsigned decimal integer of ms within the window.
@@ -91,11 +90,15 @@ pub(crate) fn invalid(field: &'static str, detail: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use millrace_contracts::EventWindow;
+
     use super::*;
 
     #[test]
     fn the_window_includes_its_edges() {
-        let window = Window::new(&Config { accept_from_ms: 10, ..Config::default() }, 1_000_000);
+        let event_window = EventWindow { accept_from_ms: 10, ..EventWindow::default() };
+        let config = Config { event_window, ..Config::default() };
+        let window = Window::new(&config, 1_000_000);
         assert_eq!(window.timestamp("10"), Ok(10));
         assert_eq!(window.timestamp("1300000"), Ok(1_300_000));
         for outside in ["9", "1300001", "9223372036854775807"] {

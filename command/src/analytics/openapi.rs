@@ -73,11 +73,14 @@ pub(crate) fn batch(config: &Config) -> PathItem {
         "At most {} items, {} bytes on the wire and {} inflated. The answer has a result for each item, in order. The \
          status is that of all of them: 4xx that of the first item when none was accepted, 503 when for one of them the \
          fault was ours. A body that is no batch is refused as a whole, with a problem document.",
-        config.batch_items, limits.body_bytes.0, limits.inflated_bytes.0
+        config.max_batch_items, limits.max_body_bytes.0, limits.max_inflated_bytes.0
     );
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
-        .content("application/json", some(ArrayBuilder::new().items(item(config)).max_items(Some(config.batch_items))))
+        .content(
+            "application/json",
+            some(ArrayBuilder::new().items(item(config)).max_items(Some(config.max_batch_items))),
+        )
         .content("application/x-ndjson", some(text().description(Some("An item a line; blank lines are ignored."))))
         .build();
     let mut said = operation("postBatch", EVENTS, "Records many events.")
@@ -117,13 +120,13 @@ const WEAKER: &str = "Accepted, at a weaker level of durability than all replica
                       the request to ask for it.";
 
 fn timestamp(config: &Config, required: Required, more: &str) -> Parameter {
-    let ahead = config.future_tolerance.0.as_secs();
+    let ahead = config.event_window.future_tolerance.0.as_secs();
     let about = format!("Milliseconds since the epoch, at most {ahead} seconds ahead.{more}");
     query("timestamp", required, &about, earliest(config))
 }
 
 fn earliest(config: &Config) -> ObjectBuilder {
-    let earliest = usize::try_from(config.accept_from_ms).unwrap_or(usize::MAX);
+    let earliest = usize::try_from(config.event_window.accept_from_ms).unwrap_or(usize::MAX);
     number().minimum(Some(earliest)).maximum(Some(isize::MAX)).examples([1_795_248_000_000_i64])
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Terms {
 
 impl Terms {
     pub(crate) fn of(config: &Config, headers: &HeaderMap) -> Self {
-        if config.respond_async && headers.get_all(PREFER).iter().any(|line| prefers_async(line.as_bytes())) {
+        if config.allow_respond_async && headers.get_all(PREFER).iter().any(|line| prefers_async(line.as_bytes())) {
             Self { durability: Durability::Cached, asked: true }
         } else {
             Self { durability: config.durability, asked: false }
@@ -101,9 +101,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(PREFER, HeaderValue::from_static("wait=1"));
         headers.append(PREFER, HeaderValue::from_static("respond-async"));
-        for (respond_async, durability, asked) in [(false, Durability::Leader, false), (true, Durability::Cached, true)]
+        for (allow_respond_async, durability, asked) in
+            [(false, Durability::Leader, false), (true, Durability::Cached, true)]
         {
-            let config = Config { respond_async, durability: Durability::Leader, ..Config::default() };
+            let config = Config { allow_respond_async, durability: Durability::Leader, ..Config::default() };
             assert_eq!(Terms::of(&config, &headers), Terms { durability, asked });
             let unasked = Terms { durability: Durability::Leader, asked: false };
             assert_eq!(Terms::of(&config, &HeaderMap::new()), unasked);

@@ -266,7 +266,7 @@ async fn served_with_care() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_over_its_rate_is_told_when_to_come_back() {
     let mut config = Config::default();
-    config.limits.requests_per_ip = 1;
+    config.limits.max_request_rate_per_ip = 1;
     let server = Server::with(config).await;
     // 45: of several at once, at most a burst passes; the clock decides how many, not whether.
     let mut refused = None;

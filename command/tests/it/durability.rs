@@ -1,5 +1,6 @@
 //! What answers wait for, and that the metrics tell what became of events that were answered before.
 
+use millrace_base::Size;
 use millrace_command::{Config, Durability};
 use millrace_testkit::Response;
 
@@ -10,8 +11,8 @@ const ITEM: &str = r#"{"timestamp":1,"user":"a","event":"click"}"#;
 const BAD: &str = r#"{"timestamp":1,"user":"","event":"click"}"#;
 const ASK: &str = "Prefer: wait=5, respond-async\r\n";
 
-fn config(durability: Durability, respond_async: bool) -> Config {
-    Config { durability, respond_async, ..Config::default() }
+fn config(durability: Durability, allow_respond_async: bool) -> Config {
+    Config { durability, allow_respond_async, ..Config::default() }
 }
 
 async fn post(server: &Server, fields: &str) -> Response {
@@ -24,7 +25,7 @@ async fn batch(server: &Server, fields: &str, items: &[&str]) -> Response {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_says_the_level() {
-    for (level, respond_async, fields, status, has_position, applied) in [
+    for (level, allow_respond_async, fields, status, has_position, applied) in [
         (Durability::Replicated, false, "", 204, true, None),
         (Durability::Replicated, false, ASK, 204, true, None),
         (Durability::Replicated, true, "", 204, true, None),
@@ -34,7 +35,7 @@ async fn the_status_says_the_level() {
         (Durability::Cached, false, "", 202, false, None),
         (Durability::Cached, true, ASK, 202, false, Some("respond-async")),
     ] {
-        let server = Server::with(config(level, respond_async)).await;
+        let server = Server::with(config(level, allow_respond_async)).await;
         let says = |answer: &Response| {
             (answer.header("millrace-position").is_some(), answer.header("preference-applied").map(str::to_owned))
         };
@@ -68,7 +69,8 @@ async fn the_status_says_the_level() {
 async fn what_is_lost_behind_a_202_is_counted_and_the_next_is_refused() {
     let mut lost = 0;
     for _ in 0..50 {
-        let server = Server::on(config(Durability::Cached, false), |log| log.reserve_mib = u32::MAX).await;
+        let server =
+            Server::on(config(Durability::Cached, false), |log| log.min_free_disk = Size::from_gib(1 << 20)).await;
         let early = u64::from(post(&server, "").await.status == 202);
         server.early("lost", early).await;
         assert_eq!(server.metric("millrace_command_async_pending"), 0);
@@ -90,12 +92,12 @@ async fn what_is_lost_behind_a_202_is_counted_and_the_next_is_refused() {
 async fn a_full_queue_is_still_503() {
     let large = format!(r#"{{"timestamp":1,"user":"{}","event":"click"}}"#, "u".repeat(200));
     for level in [Durability::Replicated, Durability::Leader, Durability::Cached] {
-        let server = Server::on(config(level, false), |log| log.queue_records = 1).await;
+        let server = Server::on(config(level, false), |log| log.max_queue_records = 1).await;
         let answer = batch(&server, "", &[ITEM, ITEM]).await;
         assert_eq!((answer.status, answer.json()[1]["code"].as_str()), (503, Some("overloaded")), "{answer:?}");
         assert!(answer.header("retry-after").is_some());
         assert_eq!((server.answered("accepted"), server.answered("overloaded")), (0, 2));
-        let server = Server::on(config(level, false), |log| log.max_record_bytes = 150).await;
+        let server = Server::on(config(level, false), |log| log.max_record_bytes = Size(150)).await;
         let answer = batch(&server, "", &[&large, ITEM]).await;
         let codes = [0, 1].map(|index| answer.json()[index]["code"].as_str().unwrap().to_owned());
         assert_eq!((answer.status, codes), (207, ["too-large".to_owned(), "accepted".to_owned()]), "{level:?}");

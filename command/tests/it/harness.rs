@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use millrace_base::Clock;
+use millrace_base::{Size, Span};
 use millrace_command::{Config, router};
 use millrace_contracts::Names;
 use millrace_log::{EmbeddedConfig, EmbeddedLog, Log};
-use millrace_service::config::{Size, Span};
 use millrace_service::http::{HttpLimits, serve};
 use millrace_testkit::{ApiDocument, AsyncConnection, Exchange, Response, request};
 use tokio::net::TcpListener;
@@ -47,8 +47,8 @@ pub(crate) fn short_limits() -> HttpLimits {
         body_timeout: ms(600),
         body_idle_timeout: ms(300),
         idle_timeout: ms(1_000),
-        body_bytes: Size(64 << 10),
-        inflated_bytes: Size(256 << 10),
+        max_body_bytes: Size(64 << 10),
+        max_inflated_bytes: Size(256 << 10),
         ..HttpLimits::default()
     }
 }
@@ -68,16 +68,16 @@ impl Server {
         let mut embedded = EmbeddedConfig {
             directory: directory.path().join("log"),
             partitions: 4,
-            queue_records: 100_000,
-            queue_kib: 64 << 10,
-            max_record_bytes: 1 << 20,
-            cache_kib: 1_024,
-            memtable_kib: 1_024,
-            journal_mib: 64,
-            reserve_mib: 0,
-            retention_mib: 0,
-            tail_records: 1_000,
-            retention_interval_ms: 60_000,
+            max_queue_records: 100_000,
+            max_queue_bytes: Size::from_mib(64),
+            max_record_bytes: Size::from_mib(1),
+            cache_size: Size::from_mib(1),
+            memtable_size: Size::from_mib(1),
+            journal_size: Size::from_mib(64),
+            min_free_disk: Size(0),
+            retention_bytes: Size(0),
+            max_tail_records: 1_000,
+            retention_check_interval: Span::from_secs(60),
         };
         change(&mut embedded);
         let open = move || EmbeddedLog::open(embedded, Names::default());

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use millrace_base::Size;
 use millrace_command::Config;
-use millrace_service::config::Size;
 
 use crate::harness::{Server, batch_request};
 
@@ -13,9 +13,9 @@ const JSON: &str = "Content-Type: application/json\r\n";
 /// events, which have no body, go on; and there is room again when the bodies are gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_under_way_are_bounded_together() {
-    let mut config = Config { body_memory: Size(256 << 10), ..Config::default() };
-    config.limits.body_bytes = Size(128 << 10);
-    config.limits.inflated_bytes = Size(256 << 10);
+    let mut config = Config { max_body_memory: Size(256 << 10), ..Config::default() };
+    config.limits.max_body_bytes = Size(128 << 10);
+    config.limits.max_inflated_bytes = Size(256 << 10);
     let server = Server::with(config).await;
     let whole = format!("[{}]", " ".repeat(100 << 10));
     let request = batch_request(JSON, &whole);
@@ -47,7 +47,7 @@ async fn bodies_under_way_are_bounded_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_above_the_cap_are_refused_at_once_with_different_times() {
     let mut config = Config::default();
-    config.limits.in_flight = 0;
+    config.limits.max_in_flight = 0;
     let server = Server::with(config).await;
     let mut times = HashSet::new();
     for _ in 0..100 {

@@ -83,7 +83,7 @@ async fn thousands_of_idle_and_slow_connections_keep_nobody_from_204() {
 #[tokio::test(flavor = "multi_thread")]
 async fn above_the_cap_new_connections_are_refused_until_quiet_ones_gave_way() {
     let mut config = Config::default();
-    config.limits.connections = 20;
+    config.limits.max_connections = 20;
     let server = Server::with(config).await;
     let mut held = Vec::new();
     for _ in 0..20 {

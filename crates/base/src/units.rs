@@ -72,6 +72,11 @@ impl Size {
         Self(gib << 30)
     }
 
+    /// As a length in memory; saturates.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
     /// Reads digits and a unit. `None` unless their product is within 63 bits.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -11,6 +11,7 @@ mod changes;
 mod codec;
 mod count;
 mod event;
+mod event_window;
 mod hour;
 pub mod metric;
 mod outcome;
@@ -27,6 +28,7 @@ pub use changes::{HourTotals, IdWindow, LogTime, Marker, Position, SketchSwitch,
 pub use codec::{DecodeError, MAX_FIELD_BYTES};
 pub use count::{Exactness, HourlyCount};
 pub use event::{AnalyticsEvent, EventRef, Kind};
+pub use event_window::EventWindow;
 pub use hour::{Hour, HourError};
 pub use outcome::{Code, Next};
 pub use projection::{ProjectionWrite, StoreError, WriteOutcome};

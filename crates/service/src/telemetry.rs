@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use millrace_base::{Bounds, Violation};
 use millrace_contracts::metric::{self, Metric, MetricKind};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
@@ -47,10 +48,13 @@ pub enum TelemetryError {
 }
 
 impl TelemetryConfig {
-    /// What is wrong with the settings: keys below their section, and what is allowed.
-    pub fn validate(&self) -> Vec<(String, String)> {
-        let level = EnvFilter::builder().parse(&self.level).err();
-        level.map(|error| ("level".into(), format!("must be a filter such as info: {error}"))).into_iter().collect()
+    /// Every setting outside its bounds.
+    pub fn validate(&self) -> Vec<Violation> {
+        let mut bounds = Bounds::new();
+        if let Err(error) = EnvFilter::builder().parse(&self.level) {
+            bounds.check(false, "level", format_args!("a filter such as info: {error}"));
+        }
+        bounds.into_violations()
     }
 }
 

@@ -104,7 +104,7 @@ fn free_mib() -> u64 {
 
 fn near_the_reserve() -> (Setup, u64, u64) {
     let reserve = free_mib().saturating_sub(LEFT_MIB).max(1);
-    (Setup::new(Engine::Embedded).set("embedded.reserve_mib", &reserve), USERS, 0)
+    (Setup::new(Engine::Embedded).set("embedded.min_free_disk", &format!("{reserve}MiB")), USERS, 0)
 }
 
 fn full_disk(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {

@@ -58,7 +58,7 @@ fn plain() -> (Setup, u64, u64) {
 
 fn small_queues() -> (Setup, u64, u64) {
     let setup = Setup { instances: 1, ..Setup::new(Engine::Kafka) };
-    (setup.set("kafka.queue_records", &64).set("command.limits.in_flight", &64), USERS, 0)
+    (setup.set("kafka.max_queue_records", &64).set("command.limits.max_in_flight", &64), USERS, 0)
 }
 
 fn many_users() -> (Setup, u64, u64) {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millrace_base::{Size, Span};
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names, Topic};
 use millrace_log::{KafkaConfig, KafkaLog, Log, NewRecord, Outcome};
 use millrace_materializer::{Config, Views};
-use millrace_service::config::{Size, Span};
 use millrace_service::health::Health;
 use millrace_store::{Answer, Archive, Clock, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Totals, Window};
 use millrace_testkit::Redis;
@@ -18,16 +18,16 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const SUITE: &str = "materializer";
 
 pub(crate) fn config() -> Config {
-    let ms = |ms| Span(Duration::from_millis(ms));
+    let ms = Span::from_millis;
     Config {
         admin: ([127, 0, 0, 1], 0).into(),
         workers: 2,
-        step_records: 1_000,
-        step_bytes: Size(1 << 20),
-        step_time: ms(5),
-        look_every: ms(100),
-        retry_first: ms(50),
-        retry_longest: ms(1_000),
+        max_step_records: 1_000,
+        max_step_bytes: Size(1 << 20),
+        max_step_time: ms(5),
+        probe_interval: ms(100),
+        retry_min_delay: ms(50),
+        retry_max_delay: ms(1_000),
     }
 }
 
@@ -89,12 +89,12 @@ impl Stack {
             partitions: PARTITIONS,
             replication_factor: 1,
             min_insync_replicas: 1,
-            queue_records: 50_000,
-            queue_kib: 65_536,
-            linger_ms: 1,
-            message_timeout_ms: 10_000,
-            transaction_timeout_ms: 10_000,
-            session_timeout_ms: 10_000,
+            max_queue_records: 50_000,
+            max_queue_bytes: Size::from_mib(64),
+            linger: Span::from_millis(1),
+            message_timeout: Span::from_secs(10),
+            transaction_timeout: Span::from_secs(10),
+            session_timeout: Span::from_secs(10),
             properties: BTreeMap::new(),
             append_acks: millrace_log::AppendAcks::All,
             static_members: false,
@@ -106,8 +106,8 @@ impl Stack {
         let archive = Archive::postgres(&config, PARTITIONS).await.unwrap();
         let redis_config = RedisConfig {
             url: SecretUrl::from(redis.url().as_str()),
-            response_timeout_ms: 500,
-            connect_timeout_ms: 500,
+            response_timeout: Span::from_millis(500),
+            connect_timeout: Span::from_millis(500),
             ..RedisConfig::default()
         };
         let window = Window::new(24, Clock::system());

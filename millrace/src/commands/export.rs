@@ -20,7 +20,7 @@ pub(crate) async fn run(options: cli::Export, settings: &Settings) -> ExitCode {
         Err(e) => return failed(EXIT_FAILED, &e.to_string()),
     };
     let source = Source { authority: target.authority, timeout };
-    match run_export(&Plan { from, to, step, format, output, source, hours: settings.query.range_hours }).await {
+    match run_export(&Plan { from, to, step, format, output, source, hours: settings.query.max_range_hours }).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop @ Stop::Later(..)) => failed(EXIT_LATER, &stop.to_string()),
         Err(stop @ (Stop::Empty | Stop::Refused(..) | Stop::Output { .. })) => failed(EXIT_FAILED, &stop.to_string()),

@@ -6,7 +6,7 @@ use crate::start::Start;
 
 /// Counts until a signal comes.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
-    let config = start.settings.processor();
+    let config = start.settings.processor.clone();
     let admin = reserve("processor.admin", config.admin)?;
     start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log().await? else { return Ok(()) };

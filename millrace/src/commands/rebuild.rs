@@ -77,6 +77,6 @@ async fn by_ourselves(log: Log, settings: &Settings) -> anyhow::Result<u64> {
     let followed = follow(async || standing(&log, &view).await).await;
     stop.cancel();
     running.await.context("the materializer failed")??;
-    log.close(settings.grace.0).await;
+    log.close(settings.shutdown_grace.0).await;
     followed
 }

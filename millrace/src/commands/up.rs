@@ -42,7 +42,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let instance = settings.instance(settings.command.admin);
     let names = start.names.clone();
-    let processor = settings.processor();
+    let processor = settings.processor.clone();
     let intake = Threads::new("command")?;
     let listener = intake.enter(|| command_listener.listen())?;
     let run =

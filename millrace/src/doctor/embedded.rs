@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use millrace_base::Size;
 use millrace_log::LogError;
 
 use super::Finding;
@@ -16,10 +17,10 @@ pub(super) async fn examine(settings: &Settings, running: bool, report: &mut (dy
         let found = format!("{} does not exist yet", directory.display());
         report(Finding::warn("embedded.directory", found, "nothing, if no data is expected: `millrace up` makes it"));
         let parent = directory.ancestors().skip(1).find(|parent| parent.is_dir()).unwrap_or(Path::new("."));
-        report(space(parent, settings.embedded.reserve_mib));
+        report(space(parent, settings.embedded.min_free_disk));
         return;
     }
-    report(space(directory, settings.embedded.reserve_mib));
+    report(space(directory, settings.embedded.min_free_disk));
     if running {
         match Remote::at(settings.command.admin).topics().await {
             Ok(topics) => report(content(&topics)),
@@ -33,7 +34,7 @@ pub(super) async fn examine(settings: &Settings, running: bool, report: &mut (dy
                 Ok(infos) => report(content(&infos.iter().map(TopicLine::from).collect::<Vec<_>>())),
                 Err(e) => report(failed(&e)),
             }
-            log.close(settings.grace.0).await;
+            log.close(settings.shutdown_grace.0).await;
         }
         Err(e) => report(failed(&e)),
     }
@@ -56,7 +57,7 @@ fn content(topics: &[TopicLine]) -> Finding {
     Finding::ok("log", format!("opens; records: {}", each.join(", ")))
 }
 
-fn space(directory: &Path, reserve_mib: u32) -> Finding {
+fn space(directory: &Path, min_free: Size) -> Finding {
     let what = "disk";
     let stat = match rustix::fs::statvfs(directory) {
         Ok(stat) => stat,
@@ -68,10 +69,10 @@ fn space(directory: &Path, reserve_mib: u32) -> Finding {
             );
         }
     };
-    let free_mib = stat.f_bavail.saturating_mul(stat.f_frsize) >> 20;
-    let found = format!("{free_mib} MiB free below {}", directory.display());
-    if free_mib <= u64::from(reserve_mib) {
-        return Finding::fail(what, found, format!("free some: appends are refused below {reserve_mib} MiB"));
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let found = format!("{} MiB free below {}", free >> 20, directory.display());
+    if free <= min_free.0 {
+        return Finding::fail(what, found, format!("free some: appends are refused below {min_free}"));
     }
     if stat.f_bavail < stat.f_blocks / 20 {
         return Finding::warn(what, found, "less than 5 % is left: free some");

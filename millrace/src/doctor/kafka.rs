@@ -57,7 +57,7 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
         Ok(()) => report(Finding::ok("topic settings", "the log stamps the events, not their producers")),
         Err(why) => report(Finding::fail("topic settings", why, "as it says")),
     }
-    log.close(settings.grace.0).await;
+    log.close(settings.shutdown_grace.0).await;
 }
 
 fn topic(info: &TopicInfo, configured: u32) -> Finding {

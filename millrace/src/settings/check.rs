@@ -1,62 +1,58 @@
-//! What must hold of the settings beyond their types: each section's own rules, and those between sections.
+//! The rules of the settings beyond their types: each section's own, and those between sections.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use millrace_base::{Bounds, Span, Violation};
 use millrace_contracts::Names;
 
 use super::{Engine, Settings};
 
-/// Every problem as (key, what is allowed).
-pub(super) fn problems(settings: &Settings) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
-    if let Err(e) = Names::new(&settings.prefix) {
-        problems.push(("prefix".to_owned(), e.to_string()));
-    }
-    if !is_instance(&settings.instance) {
-        problems.push(("instance".to_owned(), "0 to 128 of the characters a-z A-Z 0-9 . _ -".to_owned()));
-    }
-    let grace = Duration::from_millis(100)..=Duration::from_mins(10);
-    if !grace.contains(&settings.grace.0) {
-        problems.push(("grace".to_owned(), "100ms to 10m".to_owned()));
-    }
-    for (section, found) in sections(settings) {
-        problems.extend(found.into_iter().map(|(key, allowed)| (format!("{section}.{key}"), allowed)));
-    }
-    listeners(settings, &mut problems);
-    timeouts(settings, &mut problems);
-    // Two rules may say the same of a key; one line is enough.
-    let mut seen = std::collections::HashSet::new();
-    problems.retain(|(key, _)| seen.insert(key.clone()));
-    problems
+/// The first violation of each key.
+pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
+    let mut bounds = Bounds::new();
+    let grace = Span::from_millis(100)..=Span::from_secs(600);
+    let prefix = Names::new(&settings.prefix).is_ok();
+    bounds
+        .check(prefix, "prefix", "1..=64 characters of a-z A-Z 0-9 . _ - with . or - at the end")
+        .check(is_instance(&settings.instance), "instance", "0..=128 characters of a-z A-Z 0-9 . _ -")
+        .range("shutdown_grace", &settings.shutdown_grace, &grace);
+    sections(settings, &mut bounds);
+    listeners(settings, &mut bounds);
+    timeouts(settings, &mut bounds);
+    let mut violations = bounds.into_violations();
+    let mut keys = HashSet::new();
+    violations.retain(|violation| keys.insert(violation.key.clone()));
+    violations
 }
 
 fn is_instance(text: &str) -> bool {
     text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// The sections that the engine uses; the others may be as they like.
-fn sections(settings: &Settings) -> Vec<(&'static str, Vec<(String, String)>)> {
-    let mut sections = match settings.engine {
-        Engine::Embedded => vec![("embedded", settings.embedded.validate())],
-        Engine::Kafka => vec![
-            ("kafka", settings.kafka.validate()),
-            ("redis", settings.redis.validate()),
-            ("postgres", settings.postgres.validate()),
-        ],
-    };
-    sections.extend([
-        ("command", settings.command.validate()),
-        ("processor", settings.processor.validate()),
-        ("materializer", settings.materializer.validate()),
-        ("query", settings.query.validate()),
-        ("query.limits", settings.query.limits.validate()),
-        ("telemetry", settings.telemetry.validate()),
-    ]);
-    sections
+/// The sections that the engine uses; the others have no effect.
+fn sections(settings: &Settings, bounds: &mut Bounds) {
+    match settings.engine {
+        Engine::Embedded => {
+            bounds.section("embedded", settings.embedded.validate());
+        }
+        Engine::Kafka => {
+            bounds
+                .section("kafka", settings.kafka.validate())
+                .section("redis", settings.redis.validate())
+                .section("postgres", settings.postgres.validate());
+        }
+    }
+    bounds
+        .section("analytics", settings.analytics.validate())
+        .section("command", settings.command.validate())
+        .section("processor", settings.processor.validate())
+        .section("materializer", settings.materializer.validate())
+        .section("query", settings.query.validate())
+        .section("telemetry", settings.telemetry.validate());
 }
 
-fn listeners(settings: &Settings, problems: &mut Vec<(String, String)>) {
+fn listeners(settings: &Settings, bounds: &mut Bounds) {
     let listeners = [
         ("command.listen", settings.command.listen),
         ("query.listen", settings.query.listen),
@@ -66,39 +62,31 @@ fn listeners(settings: &Settings, problems: &mut Vec<(String, String)>) {
         ("materializer.admin", settings.materializer.admin),
     ];
     for (index, (key, address)) in listeners.into_iter().enumerate() {
-        if address.port() == 0 {
-            problems.push((key.to_owned(), "a port from 1 to 65535".to_owned()));
-        }
-        if !address.ip().is_loopback() && !settings.insecure_listen {
-            let why = "a loopback address: there is no authentication yet, so anyone who reaches another one may write \
-                       and read; insecure_listen = true allows it";
-            problems.push((key.to_owned(), why.to_owned()));
-        }
-        let taken = listeners[..index].iter().find(|(_, other)| address.port() != 0 && meet(*other, address));
+        bounds.check(address.port() != 0, key, "an address with a port in 1..=65535");
+        let loopback = "a loopback address: there is no authentication yet, so anyone who reaches another one may read and \
+                        write; insecure_listen = true allows it";
+        bounds.check(address.ip().is_loopback() || settings.insecure_listen, key, loopback);
+        let taken = listeners[..index].iter().find(|(_, other)| address.port() != 0 && collide(*other, address));
         if let Some((other, _)) = taken {
-            problems.push((key.to_owned(), format!("an address of its own: {address} is that of {other}")));
+            bounds.check(false, key, format_args!("an address of its own: {address} is that of {other}"));
         }
     }
 }
 
-/// Whether two listeners cannot both be bound.
-fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+/// Whether only one of two listeners can be bound.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
-/// A request must still be waiting when its record's outcome is known: otherwise an answer is unknown for nothing.
-fn timeouts(settings: &Settings, problems: &mut Vec<(String, String)>) {
-    for (key, limits) in [("command", &settings.command.limits), ("query", &settings.query.limits)] {
-        if limits.drain_timeout.0 >= settings.grace.0 {
-            problems
-                .push((format!("{key}.limits.drain_timeout"), format!("shorter than grace ({:?})", settings.grace.0)));
-        }
+/// A request must outlast its record's outcome; otherwise its response reports an unknown outcome for nothing.
+fn timeouts(settings: &Settings, bounds: &mut Bounds) {
+    let grace = settings.shutdown_grace;
+    for (section, limits) in [("command", &settings.command.limits), ("query", &settings.query.limits)] {
+        let key = format!("{section}.limits.drain_timeout");
+        bounds.check(limits.drain_timeout < grace, &key, format_args!("shorter than shutdown_grace ({grace})"));
     }
-    let record = Duration::from_millis(u64::from(settings.kafka.message_timeout_ms));
-    if settings.engine == Engine::Kafka && settings.command.limits.handler_timeout.0 <= record {
-        problems.push((
-            "command.limits.handler_timeout".to_owned(),
-            format!("longer than kafka.message_timeout_ms ({record:?})"),
-        ));
-    }
+    let record = settings.kafka.message_timeout;
+    let outlasts = settings.engine != Engine::Kafka || settings.command.limits.handler_timeout > record;
+    let allowed = format_args!("longer than kafka.message_timeout ({record})");
+    bounds.check(outlasts, "command.limits.handler_timeout", allowed);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millrace_base::Size;
 use millrace_log::EmbeddedConfig;
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
@@ -26,7 +27,7 @@ fn the_default_file_says_what_the_code_does() {
     let ports = [settings.command.listen, settings.query.listen, settings.command.admin, settings.query.admin];
     assert_eq!(ports.map(|address| address.port()), [8081, 8082, 9081, 9082]);
     assert_eq!((settings.processor.admin.port(), settings.materializer.admin.port()), (9083, 9084));
-    assert_eq!(settings.grace.0, Duration::from_secs(30));
+    assert_eq!(settings.shutdown_grace.0, Duration::from_secs(30));
 }
 
 #[test]
@@ -51,17 +52,17 @@ fn each_bad_setting_is_refused_by_its_key() {
         ("query.listen=nowhere", "query.listen"),
         ("query.listen=127.0.0.1:65536", "query.listen"),
         ("query.listen=127.0.0.1:0", "query.listen"),
-        ("query.refresh=0s", "query.refresh"),
-        ("query.refresh=-1s", "query.refresh"),
-        ("query.refresh=50", "query.refresh"),
-        ("query.refresh=99999999999999999999s", "query.refresh"),
-        ("command.limits.body_bytes=1MB", "command.limits.body_bytes"),
-        ("command.batch_items=many", "command.batch_items"),
+        ("query.refresh_interval=0s", "query.refresh_interval"),
+        ("query.refresh_interval=-1s", "query.refresh_interval"),
+        ("query.refresh_interval=50", "query.refresh_interval"),
+        ("query.refresh_interval=99999999999999999999s", "query.refresh_interval"),
+        ("command.limits.max_body_bytes=1MB", "command.limits.max_body_bytes"),
+        ("command.max_batch_items=many", "command.max_batch_items"),
         ("engine=redpanda", "engine"),
         ("prefix=no end", "prefix"),
         ("prefix=", "prefix"),
         ("instance=a b", "instance"),
-        ("grace=1h", "grace"),
+        ("shutdown_grace=1h", "shutdown_grace"),
         ("embedded.partitions=1025", "embedded.partitions"),
         ("processor.workers=0", "processor.workers"),
         ("telemetry.level=a=b=c", "telemetry.level"),
@@ -101,7 +102,7 @@ fn properties_that_carry_a_guarantee_are_refused_by_name() {
 
 #[test]
 fn what_holds_between_sections_is_checked() {
-    let problems = load(&["engine=kafka", "kafka.message_timeout_ms=20000"]).unwrap_err();
+    let problems = load(&["engine=kafka", "kafka.message_timeout=20s"]).unwrap_err();
     assert!(problems[0].contains("command.limits.handler_timeout") && problems[0].contains("20s"), "{problems:?}");
     let problems = load(&["engine=kafka", "kafka.min_insync_replicas=2"]).unwrap_err();
     assert!(problems[0].starts_with("kafka.min_insync_replicas (flag)"), "{problems:?}");
@@ -115,14 +116,14 @@ fn what_holds_between_sections_is_checked() {
 fn all_problems_come_at_once_with_their_places() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "prefix = \"x\"\n\n[query]\nlisten = \"0.0.0.0:8082\"\n").unwrap();
-    let layers = Layers { config: Some(file.path().to_owned()), set: vec!["grace=11m".into()] };
+    let layers = Layers { config: Some(file.path().to_owned()), set: vec!["shutdown_grace=11m".into()] };
     let environment =
         vec![("MILLRACE_CONFIG".into(), "ignored".into()), ("MILLRACE_COMMAND__ADMIN".into(), "127.0.0.1:0".into())];
     let problems = Settings::load(&layers, environment).unwrap_err();
     let path = file.path().display();
     let starts = [
         format!("prefix ({path}:1): "),
-        "grace (flag): ".to_owned(),
+        "shutdown_grace (flag): ".to_owned(),
         format!("query.listen ({path}:4): "),
         "command.admin (environment MILLRACE_COMMAND__ADMIN): ".to_owned(),
     ];
@@ -140,6 +141,91 @@ fn secrets_are_not_printed() {
     for bad in ["redis.url=http://:canary@h/", "postgres.url=http://[canary"] {
         let problems = load(&["engine=kafka", bad]).unwrap_err();
         assert!(!problems.concat().contains("canary"), "{problems:?}");
+    }
+}
+
+/// Every duration and size of the default file, by its key.
+fn with_units() -> Vec<(String, &'static str)> {
+    fn walk(prefix: &str, table: &toml::Table, found: &mut Vec<(String, &'static str)>) {
+        for (key, value) in table {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                toml::Value::Table(inner) => walk(&key, inner, found),
+                toml::Value::String(text) if Span::parse(text).is_some() => found.push((key, "0s")),
+                toml::Value::String(text) if Size::parse(text).is_some() => found.push((key, "0B")),
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("", &DEFAULT.parse().unwrap(), &mut found);
+    found
+}
+
+#[test]
+fn refuses_zero_for_every_duration_and_size_but_those_that_allow_it() {
+    let zero_allowed = ["kafka.linger", "embedded.min_free_disk", "embedded.retention_bytes"];
+    let keys = with_units();
+    assert!(keys.len() > 40, "{keys:?}");
+    for (key, zero) in keys {
+        let setting = format!("{key}={zero}");
+        let of_kafka = ["kafka.", "redis.", "postgres."].iter().any(|section| key.starts_with(section));
+        let loaded = load(&[if of_kafka { "engine=kafka" } else { "engine=embedded" }, &setting]);
+        match loaded {
+            Ok(_) => assert!(zero_allowed.contains(&key.as_str()), "{setting} is accepted"),
+            Err(problems) => {
+                assert!(!zero_allowed.contains(&key.as_str()), "{problems:?}");
+                let start = format!("{key} (flag): must be ");
+                assert!(problems.iter().any(|problem| problem.starts_with(&start)), "{setting}: {problems:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bounds_in_the_default_file_have_one_grammar() {
+    for line in DEFAULT.lines().filter(|line| line.starts_with('#')) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let range = words
+            .windows(3)
+            .any(|w| w[1] == "to" && [w[0], w[2]].iter().all(|w| w.starts_with(|c: char| c.is_ascii_digit())));
+        assert!(!range, "{line}");
+    }
+}
+
+#[test]
+fn refuses_keys_of_earlier_versions_with_their_replacement() {
+    for (old, new) in obsolete::RENAMED {
+        let problems = load(&[&format!("{old}=1")]).unwrap_err();
+        assert!(problems[0].starts_with(&format!("{old} (flag): is now {new}")), "{problems:?}");
+        let named = |key: &str| {
+            let defaults: toml::Value = DEFAULT.parse::<toml::Table>().unwrap().into();
+            key.split('.').try_fold(defaults, |table, part| table.get(part).cloned()).is_some()
+        };
+        assert!(named(new) && !named(old), "{old} {new}");
+    }
+    assert_eq!(
+        load(&["kafka.linger_ms=3"]).unwrap_err(),
+        ["kafka.linger_ms (flag): is now kafka.linger, a duration such as \"3ms\""]
+    );
+    assert_eq!(
+        load(&["query.limits.body_bytes=1KiB"]).unwrap_err(),
+        ["query.limits.body_bytes (flag): no longer exists: the query service reads no request bodies"]
+    );
+}
+
+#[test]
+fn command_and_processor_accept_the_same_timestamps() {
+    let settings = load(&["analytics.future_tolerance=1m", "analytics.accept_from=2026-01-01T00:00:00Z"]).unwrap();
+    assert_eq!(settings.analytics.accept_from_ms, 1_767_225_600_000);
+    assert_eq!(settings.command.event_window, settings.analytics);
+    assert_eq!(settings.processor.event_window, settings.analytics);
+    for (setting, part) in [("=yesterday", "RFC 3339"), ("=1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z or later")] {
+        let problems = load(&[&format!("analytics.accept_from{setting}")]).unwrap_err();
+        assert!(
+            problems[0].starts_with("analytics.accept_from (flag): ") && problems[0].contains(part),
+            "{problems:?}"
+        );
     }
 }
 

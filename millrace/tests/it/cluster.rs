@@ -40,12 +40,12 @@ impl Cluster {
             ("engine", "kafka".to_owned()),
             ("prefix", format!("{own}.")),
             ("kafka.brokers", brokers.to_owned()),
-            ("kafka.session_timeout_ms", "6000".to_owned()),
-            ("kafka.transaction_timeout_ms", "6000".to_owned()),
+            ("kafka.session_timeout", "6s".to_owned()),
+            ("kafka.transaction_timeout", "6s".to_owned()),
             ("redis.url", millrace_testkit::redis(suite)?.to_owned()),
             ("postgres.url", millrace_testkit::postgres(suite)?.to_owned()),
             ("postgres.schema", own.replace('-', "_")),
-            ("postgres.connections", "4".to_owned()),
+            ("postgres.max_connections", "4".to_owned()),
         ];
         settings.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
         let mut cluster = Self { settings, nodes: Vec::new() };

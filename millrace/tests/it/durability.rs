@@ -42,7 +42,7 @@ impl Edge {
             ("kafka.partitions", "6".to_owned()),
             ("kafka.replication_factor", replicas.to_string()),
             ("kafka.min_insync_replicas", replicas.div_ceil(2).to_string()),
-            ("kafka.message_timeout_ms", "1000".to_owned()),
+            ("kafka.message_timeout", "1s".to_owned()),
             ("command.durability", durability.to_owned()),
             ("command.listen", public.to_string()),
             ("command.admin", admin.to_string()),

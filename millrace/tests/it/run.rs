@@ -86,7 +86,7 @@ pub(crate) fn settings(directory: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("embedded.directory", directory.join("data").display().to_string()),
         // A test must not fail because the disk of a small machine is nearly full.
-        ("embedded.reserve_mib", "1".into()),
+        ("embedded.min_free_disk", "1MiB".into()),
         ("command.listen", port()),
         ("command.admin", port()),
         ("query.listen", port()),

@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, assert_right};
 
 const PARTITIONS: u32 = 12;
 /// A member that left without a word would hold its partitions for so long.
-const SESSION_MS: &str = "60000";
+const SESSION: &str = "60s";
 /// Beyond this a partition stood still: a rebalance takes a second or two, on a machine that is busy some more.
 const STILL: Duration = Duration::from_secs(30);
 
@@ -85,7 +85,7 @@ impl Drop for Follower {
 fn one_processor_becomes_four_and_then_two() {
     let suite = "processors that come and go";
     let Some(brokers) = millrace_testkit::kafka(suite) else { return };
-    let unnamed = [("instance", ""), ("kafka.session_timeout_ms", SESSION_MS)];
+    let unnamed = [("instance", ""), ("kafka.session_timeout", SESSION)];
     let Some(mut cluster) = Cluster::with(brokers, suite, 1, &unnamed) else { return };
     let arguments = ["--events", "60000", "--users", "10000", "--rate", "2000", "--connections", "32", "--seed", "23"];
     let load = cluster.load(&arguments);

@@ -20,7 +20,7 @@ fn all_problems_are_said_at_once_and_nothing_is_started() {
     let file = folder.path().join("millrace.toml");
     std::fs::write(&file, "[query]\nlisen = \"127.0.0.1:1\"\nrefresh = 5\n").unwrap();
     for subcommand in ["check-config", "up", "topics", "load"] {
-        let mut wrong = tool(&[subcommand, "--set", "grace=0s"]);
+        let mut wrong = tool(&[subcommand, "--set", "shutdown_grace=0s"]);
         let wrong = wrong.env("MILLRACE_CONFIG", &file).env("MILLRACE_COMMAND__LISTEN", "nowhere");
         let output = wrong.current_dir(folder.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(78), "{subcommand}");
@@ -28,9 +28,9 @@ fn all_problems_are_said_at_once_and_nothing_is_started() {
         let path = file.display();
         for start in [
             format!("millrace: query.lisen ({path}:2): "),
-            format!("millrace: query.refresh ({path}:3): "),
+            format!("millrace: query.refresh_interval ({path}:3): "),
             "millrace: command.listen (environment MILLRACE_COMMAND__LISTEN): ".to_owned(),
-            "millrace: grace (flag): ".to_owned(),
+            "millrace: shutdown_grace (flag): ".to_owned(),
         ] {
             assert!(text.lines().any(|line| line.starts_with(&start)), "{start} in {text}");
         }

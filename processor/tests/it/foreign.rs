@@ -1,11 +1,11 @@
 //! The catalogue of foreign records: each is put aside with its bytes and the reason, and the partition goes on.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use millrace_contracts::{Hour, Kind, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of};
+use millrace_base::Span;
+use millrace_contracts::{EventWindow, Hour, Kind, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of};
 use millrace_log::{Batch, Record, Stage, Step};
-use millrace_processor::{Bounds, Counting, Window};
+use millrace_processor::{Bounds, Counting};
 
 use crate::kept::{encoded, event};
 
@@ -72,7 +72,7 @@ fn each_is_put_aside_with_its_reason_and_the_rest_counts() {
         ("34: an object container file", Some(b"Obj\x01\x04\x14avro.codec".to_vec()), Undecodable),
     ];
 
-    let window = Window { accept_from_ms: 1_000, future_tolerance: Duration::from_mins(1) };
+    let window = EventWindow { accept_from_ms: 1_000, future_tolerance: Span::from_secs(60) };
     let counting = Counting::new(4, window, Bounds::default(), PathBuf::new());
     let (mut state, mut batch, mut step) = (counting.new_state(2), Batch::new(2), Step::default());
     // 2, 29: no key, and a timestamp before all time; 27, 28: headers are not looked at.
@@ -108,7 +108,7 @@ fn each_is_put_aside_with_its_reason_and_the_rest_counts() {
 
 #[test]
 fn a_change_that_is_not_ours_is_refused() {
-    let counting = Counting::new(1, Window::default(), Bounds::default(), PathBuf::new());
+    let counting = Counting::new(1, EventWindow::default(), Bounds::default(), PathBuf::new());
     let mut state = counting.new_state(0);
     for key in ["something", "2026-11-21T08Z/0/c", "2026-11-21T08Z/0/d/1", "2026-11-21T08Z/0/s/1/0", "time/0", "pos/0"]
     {

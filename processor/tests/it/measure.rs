@@ -5,9 +5,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use millrace_contracts::{Hour, Kind, UserHash};
+use millrace_contracts::{EventWindow, Hour, Kind, UserHash};
 use millrace_log::{Batch, Record, Stage, Step};
-use millrace_processor::{Bounds, Counting, PartitionState, Window};
+use millrace_processor::{Bounds, Counting, PartitionState};
 
 use crate::kept::{encoded, event};
 
@@ -17,7 +17,7 @@ const STEP: u64 = 50_000;
 fn counting() -> Counting {
     Counting::new(
         1,
-        Window::default(),
+        EventWindow::default(),
         Bounds { memory: 8 << 30, exact_users: 100_000_000, ..Bounds::default() },
         PathBuf::new(),
     )

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use millrace_contracts::{Exactness, Hour, Kind, StateKey, UserHash, partition_of};
+use millrace_contracts::{EventWindow, Exactness, Hour, Kind, StateKey, UserHash, partition_of};
 use millrace_log::{Batch, Stage};
-use millrace_processor::{Bounds, Counting, PartitionState, Window};
+use millrace_processor::{Bounds, Counting, PartitionState};
 
 use crate::kept::{Input, Kept, PARTITION, PARTITIONS, batch_of, encoded, event};
 
 const HOUR: i64 = 3_600_000;
 
 fn counting(bounds: Bounds) -> Counting {
-    Counting::new(PARTITIONS, Window::default(), bounds, PathBuf::new())
+    Counting::new(PARTITIONS, EventWindow::default(), bounds, PathBuf::new())
 }
 
 /// Users of the partition.

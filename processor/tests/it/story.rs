@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use millrace_contracts::{Exactness, Kind, UserHash, partition_of};
+use millrace_contracts::{EventWindow, Exactness, Kind, UserHash, partition_of};
 use millrace_log::{Stage, Step};
-use millrace_processor::{Bounds, Counting, Window};
+use millrace_processor::{Bounds, Counting};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -31,7 +31,7 @@ fn tight() -> Bounds {
 }
 
 fn counting(bounds: Bounds) -> Counting {
-    Counting::new(PARTITIONS, Window::default(), bounds, PathBuf::new())
+    Counting::new(PARTITIONS, EventWindow::default(), bounds, PathBuf::new())
 }
 
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use millrace_base::Span;
 use millrace_contracts::{Exactness, Hour, Names};
 use millrace_query::{Config, Hours, Known, Missed, Tier};
-use millrace_service::config::Span;
 use millrace_service::health::Health;
 use millrace_service::http::HttpLimits;
 use millrace_store::Totals;
@@ -31,18 +31,18 @@ pub(crate) fn config() -> Config {
     Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
-        refresh: Span(Duration::from_millis(REFRESH_MS.unsigned_abs())),
+        refresh_interval: Span(Duration::from_millis(REFRESH_MS.unsigned_abs())),
         stale_after: Span(Duration::from_millis(STALE_AFTER_MS.unsigned_abs())),
         store_timeout: Span(Duration::from_secs(2)),
-        breaker_calls: 8,
-        breaker_pause: Span(Duration::from_millis(10)),
-        archive_reads: 16,
-        archive_for: Span(Duration::from_millis(1)),
-        refill_every: Span(Duration::from_secs(10)),
-        refill_rate: 100,
-        range_hours: 744,
-        live_streams: 1_000,
-        live_every: Span(Duration::from_millis(1)),
+        breaker_window: 8,
+        breaker_reset_timeout: Span(Duration::from_millis(10)),
+        max_archive_reads: 16,
+        archive_cache_ttl: Span(Duration::from_millis(1)),
+        refill_interval: Span(Duration::from_secs(10)),
+        max_refill_rate: 100,
+        max_range_hours: 744,
+        max_live_streams: 1_000,
+        live_interval: Span(Duration::from_millis(1)),
         live_heartbeat: Span(Duration::from_hours(1)),
         watch: Vec::new(),
         limits: HttpLimits::default(),

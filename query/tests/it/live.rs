@@ -8,8 +8,8 @@ use axum::http::Request;
 use bytes::Bytes;
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
+use millrace_base::Span;
 use millrace_query::{Config, Tier};
-use millrace_service::config::Span;
 use millrace_testkit::{AsyncConnection, request};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -218,7 +218,7 @@ async fn nobody_listens_nothing_is_read() {
 
 #[tokio::test]
 async fn so_many_streams_and_no_more() {
-    let server = Server::with(with(|config| config.live_streams = 2)).await;
+    let server = Server::with(with(|config| config.max_live_streams = 2)).await;
     say(&server, 1);
     let (one, _two) = (Stream::open(&server, None).await, Stream::open(&server, None).await);
     let reply = server.get("/analytics/live", &[]).await;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use millrace_base::Span;
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
 use millrace_query::{Config, Hours as _, Known, Missed, Reads, Tier, Tiers, system_clock};
-use millrace_service::config::Span;
 use millrace_store::{
     Archive, Clock, HourlyStore, HourlyWrite, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window, Written,
 };
@@ -48,7 +48,7 @@ impl Servers {
             })),
         };
         let pause = Span(Duration::from_millis(100));
-        let config = Config { breaker_calls: 1, breaker_pause: pause, ..config() };
+        let config = Config { breaker_window: 1, breaker_reset_timeout: pause, ..config() };
         let tiers = Tiers::new(reads, &config, system_clock());
         Some(Self { redis, postgres, live, archive, refreshes, tiers })
     }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
+use millrace_base::Span;
 use millrace_contracts::{Exactness, Hour, HourlyCount};
 use millrace_query::{Config, Hours as _, Known, Missed, Reads, Tier, Tiers};
-use millrace_service::config::Span;
 use millrace_store::{Archive, ArchiveWriter, HourlyStore as _, HourlyWrite, Totals, Written};
 use tempfile::TempDir;
 
@@ -78,7 +78,7 @@ impl Shop {
 }
 
 fn config_with(archive_for_ms: u64) -> Config {
-    Config { archive_for: Span(Duration::from_millis(archive_for_ms)), ..config() }
+    Config { archive_cache_ttl: Span(Duration::from_millis(archive_for_ms)), ..config() }
 }
 
 fn clicks(known: Result<Known, Missed>) -> u64 {
@@ -149,7 +149,7 @@ async fn less_than_was_said_is_not_said() {
 
 #[tokio::test]
 async fn a_scan_of_old_hours_asks_for_few_refills() {
-    let mut shop = Shop::new(&Config { refill_rate: 3, ..config() });
+    let mut shop = Shop::new(&Config { max_refill_rate: 3, ..config() });
     for back in 30..130 {
         shop.count(CURRENT.plus(-back), 1).await;
     }

@@ -80,7 +80,7 @@ impl Layout {
     pub(super) fn open(database: &Database, config: &EmbeddedConfig, new: bool) -> Result<Self, LogError> {
         let options = || {
             KeyspaceCreateOptions::default()
-                .max_memtable_size(u64::from(config.memtable_kib) << 10)
+                .max_memtable_size(config.memtable_size.0)
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
         };
         let keyspace = |name: &str, new: bool| {

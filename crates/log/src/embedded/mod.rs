@@ -95,7 +95,7 @@ impl EmbeddedLog {
         checked.confirm(layout.commits)?;
         guard::note_keyspaces(directory, layout.keyspaces()).map_err(failed)?;
         let shared = Arc::new(Shared {
-            queue: Queue::new(config.queue_records as usize, config.queue_kib as usize * 1_024),
+            queue: Queue::new(config.max_queue_records as usize, config.max_queue_bytes.as_usize()),
             config,
             names,
             layout,
@@ -245,8 +245,8 @@ impl Shared {
 
 fn open_database(config: &EmbeddedConfig) -> Result<Database, LogError> {
     Database::builder(&config.directory)
-        .cache_size(u64::from(config.cache_kib) << 10)
-        .max_journaling_size(u64::from(config.journal_mib) << 20)
+        .cache_size(config.cache_size.0)
+        .max_journaling_size(config.journal_size.0)
         .journal_compression(CompressionType::None)
         .worker_threads(2)
         .open()

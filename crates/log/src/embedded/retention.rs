@@ -15,7 +15,7 @@ use crate::LogError;
 
 /// Until the log is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
-    while !shared.wait_for_close(shared.config.retention_interval()) {
+    while !shared.wait_for_close(shared.config.retention_check_interval.0) {
         if let Err(error) = drop_old(shared, now_ms()) {
             tracing::warn!(%error, "nothing could be dropped; it is tried again");
         }
@@ -45,7 +45,7 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
 fn new_start(shared: &Shared, partition: &Partition, now_ms: i64) -> Result<u64, LogError> {
     let (start, end) = (partition.start(), partition.end());
     match partition.topic.cleanup {
-        Cleanup::Compact => Ok(end.saturating_sub(u64::from(shared.config.tail_records)).max(start)),
+        Cleanup::Compact => Ok(end.saturating_sub(u64::from(shared.config.max_tail_records)).max(start)),
         Cleanup::Delete { retention_ms } => {
             let oldest = now_ms.saturating_sub(i64::try_from(retention_ms).unwrap_or(i64::MAX));
             let by_age = first_since(partition, oldest)?;
@@ -73,7 +73,7 @@ fn first_since(partition: &Partition, oldest: i64) -> Result<u64, LogError> {
 /// The start that leaves about as many bytes as are allowed, records taken as equally large.
 fn by_size(shared: &Shared, partition: &Partition) -> u64 {
     let (start, end) = (partition.start(), partition.end());
-    let (most, used) = (u64::from(shared.config.retention_mib) << 20, partition.log.disk_space());
+    let (most, used) = (shared.config.retention_bytes.0, partition.log.disk_space());
     if most == 0 || used <= most {
         return start;
     }

@@ -145,7 +145,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         for record in self.step.records() {
             let size = record.key.len() + record.value.map_or(0, <[u8]>::len);
             let index = self.shared.layout.index(record.topic, record.partition);
-            let Some(index) = index.filter(|_| size <= self.shared.config.max_record_bytes as usize) else {
+            let Some(index) = index.filter(|_| size <= self.shared.config.max_record_bytes.as_usize()) else {
                 let (topic, number) = (record.topic.name, record.partition);
                 return Err(LogError::Refused(format!(
                     "the stage's record of {size} bytes for {topic}/{number} is not taken"

@@ -58,14 +58,14 @@ impl Shared {
     pub(super) fn append(&self, records: &[NewRecord<'_>]) -> Receipts {
         let (receipts, tickets) = Receipts::new(records.len());
         let size: usize = records.iter().map(|record| codec::HEADER + record.key.len() + record.value.len()).sum();
-        let mut bytes = Vec::with_capacity(size.min(self.config.queue_kib as usize * 1_024));
+        let mut bytes = Vec::with_capacity(size.min(self.config.max_queue_bytes.as_usize()));
         let mut entries = Vec::with_capacity(records.len());
         let mut kept = Vec::with_capacity(records.len());
         let failed = self.failure().is_some();
         let now = now_ms();
         for (record, ticket) in records.iter().zip(tickets) {
             let length = record.key.len() + record.value.len();
-            if length > self.config.max_record_bytes as usize || record.key.len() > MAX_KEY_BYTES {
+            if length > self.config.max_record_bytes.as_usize() || record.key.len() > MAX_KEY_BYTES {
                 ticket.resolve(Outcome::Refused(Refusal::TooLarge));
                 continue;
             }
@@ -263,7 +263,7 @@ impl Writer {
         {
             return enough;
         }
-        let reserve = u64::from(self.shared.config.reserve_mib) << 20;
+        let reserve = self.shared.config.min_free_disk.0;
         let enough = match rustix::fs::statvfs(&self.shared.config.directory) {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) >= reserve,
             Err(error) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millrace_base::{Bounds, Size, Span, Violation};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
@@ -30,26 +31,26 @@ pub enum AppendAcks {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// Bootstrap brokers, `host:port` with commas between.
+    /// Bootstrap brokers, `host:port`, separated by commas.
     pub brokers: String,
     /// Partitions of every topic; an existing topic with another number is refused.
     pub partitions: u32,
-    /// Replicas of topics that are created.
+    /// Replicas of created topics.
     pub replication_factor: i32,
-    /// `min.insync.replicas` of topics that are created.
+    /// `min.insync.replicas` of created topics.
     pub min_insync_replicas: i32,
-    /// Most records waiting for the brokers; more are refused.
-    pub queue_records: u32,
-    /// Most KiB waiting for the brokers; more are refused.
-    pub queue_kib: u32,
-    /// How long a record waits for company, in ms.
-    pub linger_ms: u32,
-    /// After this long without a report an append's outcome is unknown, in ms.
-    pub message_timeout_ms: u32,
-    /// A worker that vanished blocks readers of its open transaction this long, in ms.
-    pub transaction_timeout_ms: u32,
-    /// A worker that is not heard of for this long loses its partitions, in ms.
-    pub session_timeout_ms: u32,
+    /// Most records in the producer's queue; further appends are refused.
+    pub max_queue_records: u32,
+    /// Most bytes in the producer's queue, in whole KiB; further appends are refused.
+    pub max_queue_bytes: Size,
+    /// Longest time a record waits for others to fill its batch.
+    pub linger: Span,
+    /// Without a delivery report for this long the outcome of an append is unknown.
+    pub message_timeout: Span,
+    /// The open transaction of a dead worker blocks readers for this long.
+    pub transaction_timeout: Span,
+    /// A worker without a heartbeat for this long loses its partitions.
+    pub session_timeout: Span,
     /// Any other librdkafka property, for every client.
     pub properties: BTreeMap<String, String>,
     /// What an acknowledged append means; no setting of this section, but of who appends.
@@ -94,36 +95,33 @@ const GUARDED: [(&str, Option<&str>); 27] = [
 ];
 
 impl KafkaConfig {
-    /// What is wrong, as (key below the section, what is allowed).
-    pub fn validate(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        let mut check = |ok: bool, key: &str, allowed: &str| {
-            if !ok {
-                problems.push((key.to_owned(), allowed.to_owned()));
-            }
-        };
-        check(!self.brokers.trim().is_empty(), "brokers", "host:port, more with commas between");
-        check((1..=1024).contains(&self.partitions), "partitions", "1 to 1024");
-        check((1..=15).contains(&self.replication_factor), "replication_factor", "1 to 15");
+    /// Every setting outside its bounds, and every property that Millrace does not pass on.
+    pub fn validate(&self) -> Vec<Violation> {
         let in_sync = 1..=self.replication_factor.max(1);
-        check(in_sync.contains(&self.min_insync_replicas), "min_insync_replicas", "1 to replication_factor");
-        check((1..=10_000_000).contains(&self.queue_records), "queue_records", "1 to 10000000");
-        check((1_280..=2_097_151).contains(&self.queue_kib), "queue_kib", "1280 to 2097151");
-        check(self.linger_ms <= 1_000, "linger_ms", "0 to 1000");
-        let timeout = self.message_timeout_ms;
-        check((1_000..=60_000).contains(&timeout), "message_timeout_ms", "1000 to 60000");
-        check((1_000..=900_000).contains(&self.transaction_timeout_ms), "transaction_timeout_ms", "1000 to 900000");
-        check((6_000..=300_000).contains(&self.session_timeout_ms), "session_timeout_ms", "6000 to 300000");
+        let mut bounds = Bounds::new();
+        bounds
+            .check(!self.brokers.trim().is_empty(), "brokers", "host:port, several separated by commas")
+            .range("partitions", &self.partitions, &(1..=1024))
+            .range("replication_factor", &self.replication_factor, &(1..=15))
+            .check(in_sync.contains(&self.min_insync_replicas), "min_insync_replicas", "1..=replication_factor")
+            .range("max_queue_records", &self.max_queue_records, &(1..=10_000_000))
+            .range("max_queue_bytes", &self.max_queue_bytes, &(Size::from_kib(1_280)..=Size::from_kib(2_097_151)))
+            .range("linger", &self.linger, &(Span::from_secs(0)..=Span::from_secs(1)))
+            .range("message_timeout", &self.message_timeout, &(Span::from_secs(1)..=Span::from_secs(60)))
+            .range("transaction_timeout", &self.transaction_timeout, &(Span::from_secs(1)..=Span::from_secs(900)))
+            .range("session_timeout", &self.session_timeout, &(Span::from_secs(6)..=Span::from_secs(300)));
         for (key, value) in &self.properties {
-            if let Some((_, allowed)) = GUARDED.iter().find(|(guarded, _)| guarded == key)
-                && *allowed != Some(value)
-            {
-                let allowed =
-                    allowed.map_or("not to be set: Millrace sets it".to_owned(), |only| format!("only {only}"));
-                check(false, &format!("properties.{key}"), &format!("{allowed}; the guarantees rest on it"));
-            }
+            let Some((_, allowed)) = GUARDED.iter().find(|(guarded, _)| guarded == key) else { continue };
+            let key = format!("properties.{key}");
+            match allowed {
+                None => bounds.check(false, &key, "absent: Millrace sets this property itself"),
+                Some(only) => {
+                    let allowed = format_args!("\"{only}\" or absent: the guarantees depend on this property");
+                    bounds.check(only == value, &key, allowed)
+                }
+            };
         }
-        problems
+        bounds.into_violations()
     }
 
     fn client(&self) -> ClientConfig {
@@ -147,12 +145,12 @@ impl KafkaConfig {
             AppendAcks::All => client.set("enable.idempotence", "true").set("acks", "all"),
             AppendAcks::Leader => client.set("enable.idempotence", "false").set("acks", "1"),
         };
-        client.set("linger.ms", self.linger_ms.to_string());
+        client.set("linger.ms", self.linger.as_millis().to_string());
         default_to(&mut client, "batch.num.messages", "10000");
         default_to(&mut client, "batch.size", "1000000");
-        client.set("queue.buffering.max.messages", self.queue_records.to_string());
-        client.set("queue.buffering.max.kbytes", self.queue_kib.to_string());
-        client.set("message.timeout.ms", self.message_timeout_ms.to_string());
+        client.set("queue.buffering.max.messages", self.max_queue_records.to_string());
+        client.set("queue.buffering.max.kbytes", (self.max_queue_bytes.0 / 1_024).to_string());
+        client.set("message.timeout.ms", self.message_timeout.as_millis().to_string());
         // How much waits.
         client.set("statistics.interval.ms", "1000");
         default_to(&mut client, "compression.type", "lz4");
@@ -164,9 +162,9 @@ impl KafkaConfig {
     pub(super) fn transactional(&self, id: &str) -> ClientConfig {
         let mut client = self.client();
         client.set("transactional.id", id).set("enable.idempotence", "true").set("acks", "all");
-        client.set("transaction.timeout.ms", self.transaction_timeout_ms.to_string());
+        client.set("transaction.timeout.ms", self.transaction_timeout.as_millis().to_string());
         // Must end before the transaction does.
-        client.set("message.timeout.ms", (self.transaction_timeout_ms / 10 * 9).to_string());
+        client.set("message.timeout.ms", (self.transaction_timeout.as_millis() / 10 * 9).to_string());
         client.set("linger.ms", "0");
         default_to(&mut client, "compression.type", "lz4");
         stay_connected(&mut client);
@@ -193,7 +191,7 @@ impl KafkaConfig {
             client.set("group.instance.id", format!("{instance}-{worker}"));
         }
         client.set("partition.assignment.strategy", "cooperative-sticky").set("group.protocol", "classic");
-        client.set("session.timeout.ms", self.session_timeout_ms.to_string());
+        client.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
         default_to(&mut client, "heartbeat.interval.ms", &HEARTBEAT_MS.to_string());
         // Of each partition. More is fetched once these are taken, not whenever a record comes in while a step commits: that
         // costs brokers more than the records do. A fetch brings as many as there are, so that a backlog is read as fast.
@@ -242,12 +240,12 @@ pub(crate) mod tests {
             partitions: 12,
             replication_factor: 1,
             min_insync_replicas: 1,
-            queue_records: 500_000,
-            queue_kib: 262_144,
-            linger_ms: 2,
-            message_timeout_ms: 5_000,
-            transaction_timeout_ms: 10_000,
-            session_timeout_ms: 10_000,
+            max_queue_records: 500_000,
+            max_queue_bytes: Size::from_mib(256),
+            linger: Span::from_millis(2),
+            message_timeout: Span::from_secs(5),
+            transaction_timeout: Span::from_secs(10),
+            session_timeout: Span::from_secs(10),
             properties: BTreeMap::new(),
             append_acks: AppendAcks::All,
             static_members: false,
@@ -270,7 +268,7 @@ pub(crate) mod tests {
             config.properties = BTreeMap::from([(key.to_owned(), "latest".to_owned())]);
             let problems = config.validate();
             assert_eq!(problems.len(), 1, "{key}");
-            assert_eq!(problems[0].0, format!("properties.{key}"));
+            assert_eq!(problems[0].key, format!("properties.{key}"));
         }
         config.properties =
             BTreeMap::from([("isolation.level".into(), "read_committed".into()), ("batch.size".into(), "9000".into())]);
@@ -281,8 +279,8 @@ pub(crate) mod tests {
     #[test]
     fn numbers_are_bounded() {
         let mut config = config(" ");
-        (config.partitions, config.min_insync_replicas, config.message_timeout_ms) = (0, 2, 10);
-        let keys: Vec<String> = config.validate().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["brokers", "partitions", "min_insync_replicas", "message_timeout_ms"]);
+        (config.partitions, config.min_insync_replicas, config.message_timeout) = (0, 2, Span::from_millis(10));
+        let keys: Vec<String> = config.validate().into_iter().map(|violation| violation.key).collect();
+        assert_eq!(keys, ["brokers", "partitions", "min_insync_replicas", "message_timeout"]);
     }
 }

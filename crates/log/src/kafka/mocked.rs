@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use millrace_base::Span;
 use millrace_contracts::{Names, Topic};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::mocking::MockCluster;
@@ -32,7 +33,7 @@ fn mock() -> Mock {
         cluster.create_topic(&names.topic(&topic), 1, 3).unwrap();
     }
     let mut config = config(&cluster.bootstrap_servers());
-    (config.partitions, config.message_timeout_ms) = (1, 3_000);
+    (config.partitions, config.message_timeout) = (1, Span::from_secs(3));
     Mock { cluster, config, names }
 }
 

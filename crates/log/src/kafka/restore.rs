@@ -74,7 +74,7 @@ impl KafkaLog {
         producer: &mut Transactional,
         partitions: &[u32],
     ) -> Result<Vec<Restored<S>>, LogError> {
-        let time_out = Duration::from_millis(self.0.config.transaction_timeout_ms.into());
+        let time_out = self.0.config.transaction_timeout.0;
         let patience = PATIENCE + time_out;
         let mut restoring = Restoring::begin(options, stop, partitions, self.0.config.max_poll_interval());
         let committed = member.committed(partitions, time_out + SETTLING);

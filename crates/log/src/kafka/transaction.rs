@@ -70,7 +70,7 @@ impl Transactional {
         let producer = BaseProducer::from_config_and_context(&config.transactional(id), Deliveries::default())
             .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
         producer.init_transactions(ANSWER).map_err(unavailable("init transactions"))?;
-        let patience = Duration::from_millis(config.transaction_timeout_ms.into()).min(ANSWER);
+        let patience = config.transaction_timeout.0.min(ANSWER);
         Ok(Self { producer: Arc::new(producer), patience })
     }
 

@@ -13,7 +13,8 @@ use crate::support;
 async fn appends() {
     for (per_call, calls, in_flight) in [(1, 3_000, 1), (1, 200_000, 256), (1_000, 1_000, 1), (1_000, 2_000, 8)] {
         let directory = tempfile::tempdir().unwrap();
-        let config = EmbeddedConfig { memtable_kib: 8_192, ..support::config(directory.path()) };
+        let config =
+            EmbeddedConfig { memtable_size: millrace_base::Size::from_mib(8), ..support::config(directory.path()) };
         let log = support::open(&config);
         let value = vec![b'v'; 100];
         let record = NewRecord { topic: Topic::EVENTS, partition: 0, key: b"user-4711", value: &value };
@@ -76,7 +77,8 @@ impl Stage for Summing {
 async fn stage() {
     const RECORDS: u64 = 2_000_000;
     let directory = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig { memtable_kib: 8_192, ..support::config(directory.path()) };
+    let config =
+        EmbeddedConfig { memtable_size: millrace_base::Size::from_mib(8), ..support::config(directory.path()) };
     let log = support::open(&config);
     let value = vec![b'v'; 100];
     let records = vec![NewRecord { topic: Topic::EVENTS, partition: 0, key: b"user-4711", value: &value }; 1_000];

@@ -31,7 +31,7 @@ async fn below_the_reserve_appends_are_refused_and_reads_go_on() {
     let log = support::open(&config);
     support::append(&log, Topic::EVENTS, 0..100).await;
     drop(log);
-    let log = support::open(&EmbeddedConfig { reserve_mib: u32::MAX, ..config });
+    let log = support::open(&EmbeddedConfig { min_free_disk: millrace_base::Size::from_gib(1 << 20), ..config });
     let record = NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: b"v" };
     assert_eq!(log.append(&[record]).await, [Outcome::Refused(Refusal::DiskFull)]);
     assert!(log.health().is_err());
@@ -42,8 +42,9 @@ async fn below_the_reserve_appends_are_refused_and_reads_go_on() {
 fn numbers_are_bounded_and_the_default_is_allowed() {
     let mut config = EmbeddedConfig::default();
     assert_eq!(config.validate(), []);
-    (config.partitions, config.queue_kib, config.journal_mib) = (0, 1, 1);
-    let keys: Vec<String> = config.validate().into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["partitions", "queue_kib", "journal_mib"]);
+    (config.partitions, config.max_queue_bytes, config.journal_size) =
+        (0, millrace_base::Size(1), millrace_base::Size(1));
+    let keys: Vec<String> = config.validate().into_iter().map(|violation| violation.key).collect();
+    assert_eq!(keys, ["partitions", "max_queue_bytes", "journal_size"]);
     let _: fn(&Log) -> u32 = Log::partitions;
 }

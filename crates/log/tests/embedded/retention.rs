@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use millrace_base::{Size, Span};
 use millrace_contracts::Topic;
 use millrace_log::{EmbeddedConfig, Log, LogError};
 
@@ -28,7 +29,11 @@ async fn wait_for_start(log: &Log, topic: Topic) -> u64 {
 #[tokio::test]
 async fn a_log_past_its_size_starts_later_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig { retention_mib: 2, retention_interval_ms: 50, ..support::config(directory.path()) };
+    let config = EmbeddedConfig {
+        retention_bytes: Size::from_mib(2),
+        retention_check_interval: Span::from_millis(50),
+        ..support::config(directory.path())
+    };
     let log = support::open(&config);
     support::append(&log, Topic::EVENTS, 0..60_000).await;
     let start = wait_for_start(&log, Topic::EVENTS).await;
@@ -37,7 +42,7 @@ async fn a_log_past_its_size_starts_later_and_says_so() {
     };
     assert!(why.contains("analytics.events/0"), "{why}");
     drop(log);
-    let log = support::open(&EmbeddedConfig { retention_interval_ms: 3_600_000, ..config });
+    let log = support::open(&EmbeddedConfig { retention_check_interval: Span::from_secs(3_600), ..config });
     let start = start_of(&log, Topic::EVENTS).await;
     let records = support::read_all(&log, Topic::EVENTS, start).unwrap();
     assert_eq!(records.len() as u64, 60_000 - start);
@@ -47,7 +52,11 @@ async fn a_log_past_its_size_starts_later_and_says_so() {
 #[tokio::test]
 async fn a_compacted_topic_keeps_the_newest_of_every_key() {
     let directory = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig { tail_records: 1_000, retention_interval_ms: 50, ..support::config(directory.path()) };
+    let config = EmbeddedConfig {
+        max_tail_records: 1_000,
+        retention_check_interval: Span::from_millis(50),
+        ..support::config(directory.path())
+    };
     let log = support::open(&config);
     // The first keys are written once and never again: only `latest` has them after a while.
     support::append(&log, Topic::HOURLY, 0..500).await;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use millrace_base::{Size, Span};
 use millrace_contracts::{Names, Topic};
 use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Log, LogError, NewRecord, Outcome, Polled};
 
@@ -11,9 +12,9 @@ use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Log, LogError, Ne
 pub(crate) fn config(directory: &Path) -> EmbeddedConfig {
     EmbeddedConfig {
         directory: directory.join("data"),
-        memtable_kib: 1_024,
-        reserve_mib: 0,
-        retention_interval_ms: 3_600_000,
+        memtable_size: Size::from_mib(1),
+        min_free_disk: Size(0),
+        retention_check_interval: Span::from_secs(3_600),
         ..EmbeddedConfig::default()
     }
 }

@@ -57,8 +57,8 @@ async fn a_closed_log_refuses(engine: Engine) {
 
 async fn a_full_queue_refuses_at_once_and_loses_nothing(mut engine: Engine) {
     match &mut engine {
-        Engine::Kafka { config, .. } => config.queue_records = 200,
-        Engine::Embedded { config, .. } => config.queue_records = 200,
+        Engine::Kafka { config, .. } => config.max_queue_records = 200,
+        Engine::Embedded { config, .. } => config.max_queue_records = 200,
     }
     let log = engine.open().await;
     let mut acknowledged = Vec::new();

@@ -35,8 +35,8 @@ impl Engine {
     pub(crate) fn kafka_at(brokers: &str) -> Self {
         let config = format!(
             "brokers = {brokers:?}\npartitions = {PARTITIONS}\nreplication_factor = 1\nmin_insync_replicas = 1\n\
-             queue_records = 100000\nqueue_kib = 65536\nlinger_ms = 1\nmessage_timeout_ms = 5000\n\
-             transaction_timeout_ms = 6000\nsession_timeout_ms = 6000\nproperties = {{}}\n"
+             max_queue_records = 100000\nmax_queue_bytes = \"64MiB\"\nlinger = \"1ms\"\nmessage_timeout = \"5s\"\n\
+             transaction_timeout = \"6s\"\nsession_timeout = \"6s\"\nproperties = {{}}\n"
         );
         let prefix = format!("{}.", millrace_testkit::unique("log"));
         let mut config: KafkaConfig = toml::from_str(&config).unwrap();

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use millrace_base::Span;
 use millrace_contracts::Topic;
 use millrace_log::{LogError, NewRecord, Outcome, Refusal, Status};
 use millrace_testkit::Kafka;
@@ -171,7 +172,7 @@ async fn rebalances_in_the_middle_of_batches_change_nothing() {
 async fn a_member_without_a_name_of_its_own_leaves_its_partitions_to_others() {
     let Some(mut engine) = Engine::kafka("leaving a group") else { return };
     let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
-    (config.static_members, config.session_timeout_ms) = (false, 300_000);
+    (config.static_members, config.session_timeout) = (false, Span::from_secs(300));
     let log = engine.open().await;
     let first = run_stage(&log, Numbering, "numbering", "a");
     let mut second = run_stage(&log, Numbering, "numbering", "b");
@@ -274,7 +275,7 @@ async fn a_broker_that_does_not_answer_leaves_outcomes_unknown_and_one_that_is_g
     };
     let mut engine = Engine::kafka_at(&kafka.brokers());
     let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
-    config.message_timeout_ms = 1_500;
+    config.message_timeout = Span::from_millis(1_500);
     let log = engine.open().await;
     let record = [NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: b"v" }];
     assert_eq!(log.append(&record).await, [Outcome::Acknowledged(0)]);

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millrace_base::{Size, Span};
 use millrace_contracts::Topic;
 use millrace_log::{Batch, Log, NewRecord, Outcome, Stage, StageError, Status, Step};
 
@@ -167,7 +168,7 @@ async fn the_input_is_shown_again_in_bounded_batches_up_to_the_position(engine: 
 
 async fn input_that_the_log_no_longer_has_is_not_waited_for(mut engine: Engine) {
     if let Engine::Embedded { config, .. } = &mut engine {
-        config.memtable_kib = 1_024;
+        config.memtable_size = Size::from_mib(1);
     }
     let log = engine.open().await;
     // Bytes that do not compress: the embedded engine drops by size on disk.
@@ -180,7 +181,7 @@ async fn input_that_the_log_no_longer_has_is_not_waited_for(mut engine: Engine) 
     }
     run(&log, 0, 10_000).await;
     if let Engine::Embedded { config, .. } = &mut engine {
-        (config.retention_mib, config.retention_interval_ms) = (1, 50);
+        (config.retention_bytes, config.retention_check_interval) = (Size::from_mib(1), Span::from_millis(50));
     }
     let log = reopen(&engine, log).await;
     crate::kafka::drop_below(&engine, 9_000).await;

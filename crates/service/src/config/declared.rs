@@ -1,30 +1,35 @@
-//! The keys that the default text declares, and the types of their values.
+//! The keys that a schema declares, and the types of their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use millrace_base::{Size, Span};
 use toml::{Table, Value};
 
 use super::layer::Entry;
-use super::{ConfigProblem, Place, put};
+use super::{ConfigProblem, Origin, Schema, put};
 use crate::shown;
 
-pub(super) struct Declared {
+/// The declared keys.
+pub(super) struct Declared<'a> {
+    schema: Schema<'a>,
     pub(super) defaults: Table,
     /// A value of the right type for every key, defaults or not.
     examples: BTreeMap<String, Value>,
-    /// Tables that take any key.
+    /// Tables that accept any key.
     free: BTreeSet<String>,
 }
 
-impl Declared {
-    pub(super) fn of(text: &str) -> Result<Self, ConfigProblem> {
+impl<'s> Declared<'s> {
+    pub(super) fn of(schema: &Schema<'s>) -> Result<Self, ConfigProblem> {
+        let text = schema.defaults;
         let broken = |error: toml::de::Error| ConfigProblem {
             key: "defaults".into(),
-            place: Place::Default,
+            origin: Origin::Default,
             problem: error.message().into(),
         };
         let defaults: Table = text.parse().map_err(broken)?;
-        let mut declared = Self { defaults: defaults.clone(), examples: BTreeMap::new(), free: BTreeSet::new() };
+        let mut declared =
+            Self { schema: *schema, defaults: defaults.clone(), examples: BTreeMap::new(), free: BTreeSet::new() };
         let mut all = defaults;
         let mut section: Vec<String> = Vec::new();
         for line in text.lines().map(str::trim) {
@@ -55,7 +60,7 @@ impl Declared {
         }
     }
 
-    /// The free table that a key stands in.
+    /// The free table of a key, and the rest of the key.
     pub(super) fn free_table_of<'a>(&self, key: &'a str) -> Option<(&'a str, &'a str)> {
         let mut cuts = key.match_indices('.').map(|(at, _)| (&key[..at], &key[at + 1..]));
         cuts.find(|(table, _)| self.free.contains(*table))
@@ -65,7 +70,7 @@ impl Declared {
         self.examples.get(key)
     }
 
-    /// What is wrong with a setting's key or type.
+    /// The problem of a setting's key or type.
     pub(super) fn fault(&self, entry: &Entry) -> Option<String> {
         if self.free_table_of(&entry.key).is_some() {
             return (!entry.value.is_str()).then(|| "must be text in quotes".into());
@@ -75,23 +80,44 @@ impl Declared {
         (!fits).then(|| format!("must be {}, not {}", kind(example), kind(&entry.value)))
     }
 
+    /// Whether a key was declared by an earlier version.
+    pub(super) fn is_obsolete(&self, key: &str) -> bool {
+        self.schema.renamed.iter().chain(self.schema.removed).any(|(old, _)| *old == key)
+    }
+
     fn unknown(&self, key: &str) -> String {
+        if let Some((_, new)) = self.schema.renamed.iter().find(|(old, _)| *old == key) {
+            return format!("is now {new}{}", self.example(new).map(form).unwrap_or_default());
+        }
+        if let Some((_, why)) = self.schema.removed.iter().find(|(old, _)| *old == key) {
+            return format!("no longer exists: {why}");
+        }
         let section = format!("{key}.");
-        if self.examples.keys().any(|known| known.starts_with(&section)) || self.free.contains(key) {
+        if self.examples.keys().any(|key| key.starts_with(&section)) || self.free.contains(key) {
             return "is a section, not a setting".into();
         }
         match self.nearest(key) {
-            Some((known, _)) => format!("unknown key \"{}\"; the nearest known is \"{known}\"", shown(key)),
+            Some((nearest, _)) => format!("unknown key \"{}\"; the nearest key is \"{nearest}\"", shown(key)),
             None => format!("unknown key \"{}\"", shown(key)),
         }
     }
 
-    /// The known key most like another, and by how many edits they differ.
+    /// The declared key nearest to another, and the number of edits between them.
     pub(super) fn nearest(&self, key: &str) -> Option<(&str, usize)> {
         // Keys from outside may be of any length; beyond this nothing is near.
         let key: String = key.chars().take(128).collect();
-        let distances = self.examples.keys().map(|known| (known.as_str(), strsim::damerau_levenshtein(known, &key)));
+        let distances = self.examples.keys().map(|name| (name.as_str(), strsim::damerau_levenshtein(name, &key)));
         distances.min_by_key(|(_, distance)| *distance)
+    }
+}
+
+/// How a value of a renamed key is written, where that may have changed with the name.
+fn form(example: &Value) -> String {
+    match example.as_str() {
+        Some(text) if Span::parse(text).is_some() => format!(", a duration such as \"{text}\""),
+        Some(text) if Size::parse(text).is_some() => format!(", a size such as \"{text}\""),
+        Some(text) if !text.is_empty() => format!(", text such as \"{text}\""),
+        _ => String::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading each layer into single settings with their places.
+//! Reads each layer into single settings with their origins.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::declared::Declared;
-use super::{ConfigProblem, Place, put};
+use super::{ConfigProblem, Origin, put};
 use crate::shown;
 
-/// What the names of our variables begin with.
+/// Prefix of the variables that are settings.
 pub const ENVIRONMENT_PREFIX: &str = "MILLRACE_";
-/// A variable of one word that differs from a known key by no more is taken for a slip, not for someone else's.
-const SLIP: usize = 2;
+/// A variable of one word within this many edits of a declared key is taken for a typing error, not for another program's.
+const MAX_EDITS: usize = 2;
 
 /// One setting of one layer.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Entry {
     pub(super) key: String,
     parts: Vec<String>,
     pub(super) value: Value,
-    pub(super) place: Place,
+    pub(super) origin: Origin,
 }
 
 impl Entry {
@@ -32,7 +32,7 @@ impl Entry {
 /// The variables of this process's environment whose names begin with [`ENVIRONMENT_PREFIX`].
 ///
 /// # Errors
-/// Names every one of them that is not UTF-8.
+/// One problem for each of them that is not UTF-8.
 pub fn environment() -> Result<Vec<(String, String)>, Vec<ConfigProblem>> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (name, value) in std::env::vars_os() {
@@ -44,7 +44,7 @@ pub fn environment() -> Result<Vec<(String, String)>, Vec<ConfigProblem>> {
             (Ok(name), Ok(value)) => good.push((name, value)),
             _ => bad.push(ConfigProblem {
                 key: shown(&shown_name),
-                place: Place::Environment(shown(&shown_name)),
+                origin: Origin::Environment(shown(&shown_name)),
                 problem: "is not valid UTF-8".into(),
             }),
         }
@@ -53,9 +53,9 @@ pub fn environment() -> Result<Vec<(String, String)>, Vec<ConfigProblem>> {
 }
 
 pub(super) fn of_file(path: &Path, problems: &mut Vec<ConfigProblem>) -> Vec<Entry> {
-    let place = |line| Place::File { path: path.to_owned(), line };
+    let origin = |line| Origin::File { path: path.to_owned(), line };
     let mut wrong = |line, problem: String| {
-        problems.push(ConfigProblem { key: "file".into(), place: place(line), problem });
+        problems.push(ConfigProblem { key: "file".into(), origin: origin(line), problem });
     };
     let text = match std::fs::read(path).map(String::from_utf8) {
         Err(error) => {
@@ -79,7 +79,7 @@ pub(super) fn of_file(path: &Path, problems: &mut Vec<ConfigProblem>) -> Vec<Ent
         key: parts.join("."),
         parts,
         value,
-        place: place(line_of(at)),
+        origin: origin(line_of(at)),
     };
     leaves.into_iter().map(entry).collect()
 }
@@ -115,14 +115,17 @@ fn plain(value: &DeValue<'_>) -> Value {
 
 /// `MILLRACE_QUERY__LISTEN` is `query.listen`; in a free table the rest of the name has dots for its underscores:
 /// `MILLRACE_KAFKA__PROPERTIES__LINGER_MS` is `linger.ms` there.
-pub(super) fn of_environment(env: impl Iterator<Item = (String, String)>, declared: &Declared) -> Vec<Entry> {
+pub(super) fn of_environment(env: impl Iterator<Item = (String, String)>, declared: &Declared<'_>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = env
         .filter_map(|(name, value)| {
             let key = name.strip_prefix(ENVIRONMENT_PREFIX)?.to_ascii_lowercase().replace("__", ".");
-            let known = declared.example(&key).is_some() || declared.free_table_of(&key).is_some();
-            // One word may be a variable of the tests or of the stack; a path can only be meant for us.
-            let ours = known || key.contains('.') || declared.nearest(&key).is_some_and(|(_, edits)| edits <= SLIP);
-            ours.then(|| textual(&key, &value, Place::Environment(shown(&name)), declared, true))
+            let exact = declared.example(&key).is_some() || declared.free_table_of(&key).is_some();
+            // One word may be a variable of the tests or of the stack; a path must be a setting.
+            let ours = exact
+                || declared.is_obsolete(&key)
+                || key.contains('.')
+                || declared.nearest(&key).is_some_and(|(_, edits)| edits <= MAX_EDITS);
+            ours.then(|| textual(&key, &value, Origin::Environment(shown(&name)), declared, true))
         })
         .collect();
     // The environment has no order; problems should.
@@ -130,14 +133,14 @@ pub(super) fn of_environment(env: impl Iterator<Item = (String, String)>, declar
     entries
 }
 
-pub(super) fn of_flags(flags: &[String], declared: &Declared, problems: &mut Vec<ConfigProblem>) -> Vec<Entry> {
+pub(super) fn of_flags(flags: &[String], declared: &Declared<'_>, problems: &mut Vec<ConfigProblem>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for flag in flags {
         match flag.split_once('=') {
-            Some((key, value)) => entries.push(textual(key.trim(), value, Place::Flag, declared, false)),
+            Some((key, value)) => entries.push(textual(key.trim(), value, Origin::Flag, declared, false)),
             None => problems.push(ConfigProblem {
                 key: shown(flag),
-                place: Place::Flag,
+                origin: Origin::Flag,
                 problem: "must have the form key=value, such as query.listen=127.0.0.1:8082".into(),
             }),
         }
@@ -146,12 +149,12 @@ pub(super) fn of_flags(flags: &[String], declared: &Declared, problems: &mut Vec
 }
 
 /// A setting whose value came as text: read as the type of its example.
-fn textual(key: &str, text: &str, place: Place, declared: &Declared, from_variable: bool) -> Entry {
+fn textual(key: &str, text: &str, origin: Origin, declared: &Declared<'_>, from_variable: bool) -> Entry {
     if let Some((table, name)) = declared.free_table_of(key) {
         let name = if from_variable { name.replace('_', ".") } else { name.to_owned() };
         let mut parts: Vec<String> = table.split('.').map(str::to_owned).collect();
         parts.push(name);
-        return Entry { key: parts.join("."), parts, value: Value::String(text.to_owned()), place };
+        return Entry { key: parts.join("."), parts, value: Value::String(text.to_owned()), origin };
     }
     let value = match declared.example(key) {
         None | Some(Value::String(_)) => None,
@@ -159,5 +162,5 @@ fn textual(key: &str, text: &str, place: Place, declared: &Declared, from_variab
         Some(_) => format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v")),
     };
     let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
-    Entry { key: key.to_owned(), parts: key.split('.').map(str::to_owned).collect(), value, place }
+    Entry { key: key.to_owned(), parts: key.split('.').map(str::to_owned).collect(), value, origin }
 }

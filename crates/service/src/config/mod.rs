@@ -1,50 +1,50 @@
-//! Configuration in layers: the annotated default text, one file, the environment, flags; a later layer wins. All
-//! problems are found at once, each with its key, its place and what is allowed.
+//! Configuration in layers: the annotated default text, one file, the environment, flags; a later layer wins. Loading
+//! reports all problems at once, each with its key, its origin and the allowed values.
 //!
 //! The default text declares the keys. A key without a default is declared in a comment without a blank after the `#`
-//! (`#url = "postgres://…"`), and an empty table (`[kafka.properties]`) is free: it takes any key, as text. Values are
-//! never echoed, since some are secrets. What a setting means is its service's business.
+//! (`#url = "postgres://…"`), and an empty table (`[kafka.properties]`) is free: it takes any key, as text. No message
+//! repeats a value, since some are secrets. The meaning of a setting is its service's business.
 
 mod declared;
 mod layer;
 mod problem;
-mod units;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use millrace_base::Violation;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use declared::Declared;
 use layer::Entry;
 pub use layer::{ENVIRONMENT_PREFIX, environment};
-pub use problem::{ConfigProblem, Place};
-pub use units::{Size, Span};
+pub use problem::{ConfigProblem, Origin};
 
-/// Loads a configuration that needs no check beyond its types; see [`load_checked`].
-pub fn load<T: DeserializeOwned>(
-    default_text: &str,
-    file: Option<&Path>,
-    env: impl Iterator<Item = (String, String)>,
-    flags: &[String],
-) -> Result<T, Vec<ConfigProblem>> {
-    load_checked(default_text, file, env, flags, |_| Vec::new())
+/// The keys of a configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema<'a> {
+    /// The annotated default text, which declares every key.
+    pub defaults: &'a str,
+    /// Keys of earlier versions and what replaces them: a setting under the first is refused with the second.
+    pub renamed: &'a [(&'a str, &'a str)],
+    /// Keys of earlier versions that nothing replaces, and the reason.
+    pub removed: &'a [(&'a str, &'a str)],
 }
 
-/// Loads a configuration from its layers: `default_text`, `file`, variables such as `MILLRACE_QUERY__LISTEN`, and flags
-/// of the form `query.listen=127.0.0.1:8082`. `check` says what is wrong with the whole, as (key, what is allowed).
+/// Loads a configuration from its layers: the defaults, `file`, variables such as `MILLRACE_QUERY__LISTEN`, and flags of the
+/// form `query.listen=127.0.0.1:8082`. `check` returns the violations of the whole.
 ///
 /// # Errors
-/// Every problem of every layer and of the whole. A setting that is wrong by itself counts as its default in the check.
+/// Every problem of every layer and of the whole. In the check, a setting that is wrong by itself has its default.
 pub fn load_checked<T: DeserializeOwned>(
-    default_text: &str,
+    schema: &Schema<'_>,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     flags: &[String],
-    check: impl FnOnce(&T) -> Vec<(String, String)>,
+    check: impl FnOnce(&T) -> Vec<Violation>,
 ) -> Result<T, Vec<ConfigProblem>> {
-    let declared = Declared::of(default_text).map_err(|problem| vec![problem])?;
+    let declared = Declared::of(schema).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
     let mut entries = file.map(|file| layer::of_file(file, &mut problems)).unwrap_or_default();
     entries.extend(layer::of_environment(env, &declared));
@@ -53,7 +53,7 @@ pub fn load_checked<T: DeserializeOwned>(
     let mut settings: BTreeMap<String, Entry> = BTreeMap::new();
     for entry in entries {
         match fault::<T>(&declared, &entry) {
-            Some(problem) => problems.push(ConfigProblem { key: entry.key, place: entry.place, problem }),
+            Some(problem) => problems.push(ConfigProblem { key: entry.key, origin: entry.origin, problem }),
             None => drop(settings.insert(entry.key.clone(), entry)),
         }
     }
@@ -64,11 +64,11 @@ pub fn load_checked<T: DeserializeOwned>(
     let loaded = Value::Table(whole).try_into::<T>();
     match loaded {
         Ok(config) => {
-            for (key, problem) in check(&config) {
-                // One that is wrong by itself is named already.
-                if problems.iter().all(|known| known.key != key) {
-                    let place = settings.get(&key).map_or(Place::Default, |entry| entry.place.clone());
-                    problems.push(ConfigProblem { key, place, problem });
+            for Violation { key, allowed } in check(&config) {
+                // One problem per key is enough.
+                if problems.iter().all(|reported| reported.key != key) {
+                    let origin = settings.get(&key).map_or(Origin::Default, |entry| entry.origin.clone());
+                    problems.push(ConfigProblem { key, origin, problem: format!("must be {allowed}") });
                 }
             }
             if problems.is_empty() { Ok(config) } else { Err(problems) }
@@ -76,18 +76,18 @@ pub fn load_checked<T: DeserializeOwned>(
         // A rejected setting may be just the one that is missing now.
         Err(error) if problems.is_empty() => {
             let key = missing_key(&error).unwrap_or("configuration").to_owned();
-            Err(vec![ConfigProblem { key, place: Place::Default, problem: error.message().to_owned() }])
+            Err(vec![ConfigProblem { key, origin: Origin::Default, problem: error.message().to_owned() }])
         }
         Err(_) => Err(problems),
     }
 }
 
-/// What is wrong with one setting by itself.
+/// The problem of one setting by itself.
 fn fault<T: DeserializeOwned>(declared: &Declared, entry: &Entry) -> Option<String> {
     if let Some(problem) = declared.fault(entry) {
         return Some(problem);
     }
-    // Alone on top of the defaults, so that an error can only be about it. Defaults that are not complete by themselves
+    // Alone on top of the defaults, so that it must be the cause of an error. Defaults that are incomplete by themselves
     // fail in the same way with it and without it.
     let mut alone = declared.defaults.clone();
     let before = Value::Table(alone.clone()).try_into::<T>().err();

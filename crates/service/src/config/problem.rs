@@ -1,38 +1,38 @@
-//! A problem with a setting, and where the setting stands.
+//! A problem of the configuration, and the origin of a setting.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a setting was made.
+/// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// Nowhere: it is the default.
+pub enum Origin {
+    /// The default text.
     Default,
-    /// In the file.
+    /// The file.
     File {
-        /// The file.
+        /// Its path.
         path: PathBuf,
-        /// The line, from 1; 0 for the file as a whole.
+        /// Line, from 1; 0 for the file as a whole.
         line: usize,
     },
-    /// In this variable of the environment.
+    /// This variable of the environment.
     Environment(String),
-    /// In a flag.
+    /// A flag.
     Flag,
 }
 
-/// One thing that is wrong with the configuration. Displayed as one line.
+/// One problem of the configuration. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
-    /// The key, `query.listen`.
+    /// The key, such as `query.listen`.
     pub key: String,
-    /// Where it was set.
-    pub place: Place,
-    /// What is wrong, and what is allowed.
+    /// Where the setting comes from.
+    pub origin: Origin,
+    /// The problem and the allowed values.
     pub problem: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -46,7 +46,7 @@ impl fmt::Display for Place {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.key, self.place, self.problem.replace('\n', " "))
+        write!(f, "{} ({}): {}", self.key, self.origin, self.problem.replace('\n', " "))
     }
 }
 

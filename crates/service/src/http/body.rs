@@ -46,7 +46,7 @@ pub async fn read_body(
     limits: &HttpLimits,
     memory: &MemoryBudget,
 ) -> Result<RequestBody, Refusal> {
-    let max = limits.body_bytes.0;
+    let max = limits.max_body_bytes.0;
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > max) {
         return Err(too_large(max));
@@ -59,7 +59,7 @@ pub async fn read_body(
     // The inflating service hands the inflated body to its inner one, which hands it back.
     let echo = service_fn(|request: Request<_>| ready(Ok::<_, Infallible>(Response::new(request.into_body()))));
     match RequestDecompression::new(echo).oneshot(wire).await {
-        Ok(response) => collect(response.into_body(), max, limits.inflated_bytes.0, limits, memory).await,
+        Ok(response) => collect(response.into_body(), max, limits.max_inflated_bytes.0, limits, memory).await,
         Err(_) => Err(malformed()),
     }
 }

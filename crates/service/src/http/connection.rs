@@ -32,7 +32,7 @@ pub(super) fn http1_builder(limits: &HttpLimits) -> http1::Builder {
         .header_read_timeout(None)
         // A client that closes its side after the request still gets its answer.
         .half_close(true)
-        .max_headers(limits.header_count * 2)
+        .max_headers(limits.max_headers * 2)
         .max_header_size(limits.head_limit())
         .max_buf_size(limits.buffer_limit())
         .writev(false);
@@ -44,10 +44,10 @@ pub(super) fn http2_builder(limits: &HttpLimits) -> http2::Builder<TokioExecutor
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(limits.head_bytes.0).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(limits.h2_resets)
-        .max_local_error_reset_streams(limits.h2_resets)
+        .max_concurrent_streams(limits.h2_max_streams)
+        .max_header_list_size(u32::try_from(limits.max_head_bytes.0).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(limits.h2_max_pending_resets)
+        .max_local_error_reset_streams(limits.h2_max_pending_resets)
         .keep_alive_interval(limits.idle_timeout.0 / 2)
         .keep_alive_timeout(limits.write_timeout.0);
     builder

@@ -97,7 +97,7 @@ impl Exchange {
         // Requests with bodies have a bound of their own, in bytes; counted here, a few slow ones would lock everyone out.
         let mut admitted = true;
         if request.body().is_end_stream() {
-            admitted = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limits.in_flight;
+            admitted = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limits.max_in_flight;
             ticket.in_flight = Some(self.in_flight.clone());
         }
         // Closing with an unread body sends a reset, and the client might lose its answer.
@@ -140,17 +140,17 @@ impl Exchange {
         }
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > limits.max_target() {
-            let detail = format!("the request target is longer than {} bytes", limits.uri_bytes.0);
+            let detail = format!("the request target is longer than {} bytes", limits.max_uri_bytes.0);
             return Err(Refusal::new(Code::UriTooLong, detail));
         }
         let headers = request.headers();
-        if headers.len() > limits.header_count {
-            let detail = format!("more than {} header fields", limits.header_count);
+        if headers.len() > limits.max_headers {
+            let detail = format!("more than {} header fields", limits.max_headers);
             return Err(Refusal::new(Code::HeadersTooLarge, detail));
         }
         let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if target + fields > limits.head_limit() {
-            let detail = format!("request target and header fields exceed {} bytes", limits.head_bytes.0);
+            let detail = format!("request target and header fields exceed {} bytes", limits.max_head_bytes.0);
             return Err(Refusal::new(Code::HeadersTooLarge, detail));
         }
         Ok(())

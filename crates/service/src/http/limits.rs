@@ -1,10 +1,7 @@
 //! Every bound of the HTTP server, in one table.
 
-use std::time::Duration;
-
+use millrace_base::{Bounds, Size, Span, Violation};
 use serde::Deserialize;
-
-use crate::config::{Size, Span};
 
 /// Bounds of one listener.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -25,87 +22,86 @@ pub struct HttpLimits {
     /// How long requests under way may take to finish once the server is to stop.
     pub drain_timeout: Span,
     /// Request line and header fields together.
-    pub head_bytes: Size,
+    pub max_head_bytes: Size,
     /// Number of header fields.
-    pub header_count: usize,
+    pub max_headers: usize,
     /// The request target.
-    pub uri_bytes: Size,
+    pub max_uri_bytes: Size,
     /// A body as it is on the wire.
-    pub body_bytes: Size,
+    pub max_body_bytes: Size,
     /// A body after decompression.
-    pub inflated_bytes: Size,
+    pub max_inflated_bytes: Size,
     /// Open connections.
-    pub connections: usize,
+    pub max_connections: usize,
     /// Open connections of one peer address; 0 for no bound (all clients share an address behind a balancer).
-    pub connections_per_ip: usize,
+    pub max_connections_per_ip: usize,
     /// Requests without a body being answered. Those with one are bounded by what their bodies hold.
-    pub in_flight: usize,
+    pub max_in_flight: usize,
     /// Requests a second of one peer address; 0 for no bound. Bursts of as many pass.
-    pub requests_per_ip: u32,
+    pub max_request_rate_per_ip: u32,
     /// Concurrent HTTP/2 streams of a connection.
-    pub h2_streams: u32,
+    pub h2_max_streams: u32,
     /// HTTP/2 streams a client may reset before they were accepted.
-    pub h2_resets: usize,
-}
-
-const fn seconds(n: u64) -> Span {
-    Span(Duration::from_secs(n))
+    pub h2_max_pending_resets: usize,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
-            head_timeout: seconds(10),
-            body_timeout: seconds(30),
-            body_idle_timeout: seconds(10),
-            idle_timeout: seconds(60),
-            write_timeout: seconds(10),
-            handler_timeout: seconds(10),
-            drain_timeout: seconds(10),
-            head_bytes: Size(16 << 10),
-            header_count: 64,
-            uri_bytes: Size(8 << 10),
-            body_bytes: Size(1 << 20),
-            inflated_bytes: Size(4 << 20),
-            connections: 16_384,
-            connections_per_ip: 0,
-            in_flight: 16_384,
-            requests_per_ip: 0,
-            h2_streams: 100,
-            h2_resets: 20,
+            head_timeout: Span::from_secs(10),
+            body_timeout: Span::from_secs(30),
+            body_idle_timeout: Span::from_secs(10),
+            idle_timeout: Span::from_secs(60),
+            write_timeout: Span::from_secs(10),
+            handler_timeout: Span::from_secs(10),
+            drain_timeout: Span::from_secs(10),
+            max_head_bytes: Size(16 << 10),
+            max_headers: 64,
+            max_uri_bytes: Size(8 << 10),
+            max_body_bytes: Size(1 << 20),
+            max_inflated_bytes: Size(4 << 20),
+            max_connections: 16_384,
+            max_connections_per_ip: 0,
+            max_in_flight: 16_384,
+            max_request_rate_per_ip: 0,
+            h2_max_streams: 100,
+            h2_max_pending_resets: 20,
         }
     }
 }
 
 impl HttpLimits {
-    /// What is wrong with the settings: keys below their section, and what is allowed.
-    pub fn validate(&self) -> Vec<(String, String)> {
-        let mut wrong = Vec::new();
-        let mut check = |good: bool, key: &str, allowed: &str| {
-            if !good {
-                wrong.push((key.to_owned(), allowed.to_owned()));
-            }
-        };
-        check(self.connections > 0, "connections", "must be at least 1");
-        check(self.in_flight > 0, "in_flight", "must be at least 1");
-        check((1..=256).contains(&self.header_count), "header_count", "must be 1 to 256");
-        check((1 << 10..=256 << 10).contains(&self.head_bytes.0), "head_bytes", "must be 1KiB to 256KiB");
-        check((256..=self.head_bytes.0).contains(&self.uri_bytes.0), "uri_bytes", "must be 256B to head_bytes");
-        check(self.body_bytes.0 <= 1 << 30, "body_bytes", "must be at most 1GiB");
-        let inflated = self.body_bytes.0..=4 << 30;
-        check(inflated.contains(&self.inflated_bytes.0), "inflated_bytes", "must be body_bytes to 4GiB");
-        check(self.h2_streams > 0, "h2_streams", "must be at least 1");
-        wrong
+    /// Every setting outside its bounds.
+    pub fn validate(&self) -> Vec<Violation> {
+        let timeout = Span::from_millis(1)..=Span::from_secs(86_400);
+        let mut bounds = Bounds::new();
+        bounds
+            .range("head_timeout", &self.head_timeout, &timeout)
+            .range("body_timeout", &self.body_timeout, &timeout)
+            .range("body_idle_timeout", &self.body_idle_timeout, &timeout)
+            .range("idle_timeout", &self.idle_timeout, &timeout)
+            .range("write_timeout", &self.write_timeout, &timeout)
+            .range("handler_timeout", &self.handler_timeout, &timeout)
+            .range("drain_timeout", &self.drain_timeout, &timeout)
+            .range("max_head_bytes", &self.max_head_bytes, &(Size::from_kib(1)..=Size::from_kib(256)))
+            .range("max_headers", &self.max_headers, &(1..=256))
+            .range("max_uri_bytes", &self.max_uri_bytes, &(Size(256)..=self.max_head_bytes))
+            .range("max_body_bytes", &self.max_body_bytes, &(Size(1)..=Size::from_gib(1)))
+            .range("max_inflated_bytes", &self.max_inflated_bytes, &(self.max_body_bytes..=Size::from_gib(4)))
+            .check(self.max_connections > 0, "max_connections", "1..")
+            .check(self.max_in_flight > 0, "max_in_flight", "1..")
+            .check(self.h2_max_streams > 0, "h2_max_streams", "1..");
+        bounds.into_violations()
     }
 
     /// The longest request target.
     pub(super) fn max_target(&self) -> usize {
-        usize::try_from(self.uri_bytes.0).unwrap_or(usize::MAX)
+        self.max_uri_bytes.as_usize()
     }
 
     /// The longest head.
     pub(super) fn head_limit(&self) -> usize {
-        usize::try_from(self.head_bytes.0).unwrap_or(usize::MAX)
+        self.max_head_bytes.as_usize()
     }
 
     /// hyper's buffers: larger than a head, so that a body needs few reads.

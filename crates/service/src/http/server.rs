@@ -29,8 +29,8 @@ pub(super) struct Http {
 /// within [`HttpLimits::drain_timeout`], and cuts what is left.
 pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, stop: CancellationToken) {
     let connections = ConnectionLimits {
-        max_connections: limits.connections,
-        max_connections_per_ip: limits.connections_per_ip,
+        max_connections: limits.max_connections,
+        max_connections_per_ip: limits.max_connections_per_ip,
         drain_timeout: limits.drain_timeout.0,
     };
     let http = Http {
@@ -38,7 +38,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, st
         http2: http2_builder(&limits),
         exchange: Exchange {
             router: router.with_state(()),
-            rate_limit: RateLimit::new(limits.requests_per_ip),
+            rate_limit: RateLimit::new(limits.max_request_rate_per_ip),
             in_flight: Arc::new(AtomicUsize::new(0)),
             limits,
         },

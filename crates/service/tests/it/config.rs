@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
-use millrace_service::config::{Size, Span, load, load_checked};
+use millrace_base::{Bounds, Size, Span, Violation};
+use millrace_service::config::{ConfigProblem, Schema, load_checked};
 use serde::Deserialize;
 
 const DEFAULTS: &str = r#"
@@ -49,6 +51,30 @@ struct Query {
     url: Option<String>,
 }
 
+const SCHEMA: Schema<'_> = Schema {
+    defaults: DEFAULTS,
+    renamed: &[
+        ("query.refresh_ms", "query.refresh"),
+        ("query.body_kib", "query.body"),
+        ("title", "prefix"),
+        ("query.limit", "query.connections"),
+    ],
+    removed: &[("query.color", "the page has one color")],
+};
+
+fn load(
+    schema: &Schema<'_>,
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    flags: &[String],
+) -> Result<Config, Vec<ConfigProblem>> {
+    load_checked(schema, file, env, flags, |config: &Config| {
+        let mut bounds = Bounds::new();
+        bounds.range("query.refresh", &config.query.refresh, &(Span::from_millis(1)..=Span::from_secs(60)));
+        bounds.into_violations()
+    })
+}
+
 fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
     pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>().into_iter()
 }
@@ -57,7 +83,7 @@ fn problems(file: &str, pairs: &[(&str, &str)], flags: &[&str]) -> Vec<String> {
     let mut at = tempfile::NamedTempFile::new().unwrap();
     at.write_all(file.as_bytes()).unwrap();
     let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
-    let found = load::<Config>(DEFAULTS, Some(at.path()), env(pairs), &flags).unwrap_err();
+    let found = load(&SCHEMA, Some(at.path()), env(pairs), &flags).unwrap_err();
     let path = at.path().display().to_string();
     found.iter().map(|problem| problem.to_string().replace(&path, "FILE")).collect()
 }
@@ -77,7 +103,7 @@ fn layers_win_in_their_order() {
         ("PATH", "/bin"),
     ];
     let flags = ["query.connections=9".to_owned(), "kafka.properties.client.id=me".to_owned()];
-    let config: Config = load(DEFAULTS, Some(file.path()), env(&pairs), &flags).unwrap();
+    let config = load(&SCHEMA, Some(file.path()), env(&pairs), &flags).unwrap();
     assert_eq!((config.prefix.as_str(), config.query.refresh.0.as_secs()), ("file.", 2));
     assert_eq!((config.query.body, config.query.connections, config.query.strict), (Size(2048), 9, false));
     assert_eq!((config.names, config.query.url.as_deref()), (vec!["x".to_owned(), "y".to_owned()], Some("redis://x")));
@@ -85,21 +111,22 @@ fn layers_win_in_their_order() {
     assert_eq!(config.kafka.properties["linger.ms"], "5");
     assert_eq!(config.kafka.properties["client.id"], "me");
     let keys = ["query.connections", "query.refresh", "query.body", "query.listen"];
-    let check = |_: &Config| keys.map(|key| (key.to_owned(), "no".to_owned())).to_vec();
+    let check =
+        |_: &Config| keys.map(|key| Violation { key: key.to_owned(), allowed: "otherwise".to_owned() }).to_vec();
     let flags = [flags.as_slice(), &["query.nothing=1".to_owned()]].concat();
-    let problems = load_checked(DEFAULTS, Some(file.path()), env(&pairs), &flags, check).unwrap_err();
-    let places: Vec<String> = problems.iter().map(|problem| format!("{} {}", problem.key, problem.place)).collect();
+    let problems = load_checked(&SCHEMA, Some(file.path()), env(&pairs), &flags, check).unwrap_err();
+    let origins: Vec<String> = problems.iter().map(|problem| format!("{} {}", problem.key, problem.origin)).collect();
     let of_file = format!("query.body {}:5", file.path().display());
     let refresh = "query.refresh environment MILLRACE_QUERY__REFRESH";
     let expected = ["query.nothing flag", "query.connections flag", refresh, &of_file, "query.listen default"];
-    assert_eq!(places, expected, "an unknown key hides nothing of what else is wrong");
+    assert_eq!(origins, expected, "an unknown key hides nothing of what else is wrong");
 }
 
 #[test]
 fn the_catalogue() {
     let rows: &[(&str, &str, &str)] = &[
         // 1 unknown key
-        ("[query]\nlisen = \"x\"", "query.lisen (FILE:2): unknown key", "the nearest known is \"query.listen\""),
+        ("[query]\nlisen = \"x\"", "query.lisen (FILE:2): unknown key", "the nearest key is \"query.listen\""),
         // 3 wrong type
         ("[query]\nconnections = \"many\"", "query.connections (FILE:2): must be a whole number", "not text in quotes"),
         ("query = 5", "query (FILE:1): ", "is a section"),
@@ -107,12 +134,12 @@ fn the_catalogue() {
         ("prefix = \"a.\"\nprefix = \"b.\"", "file (FILE:2): ", "duplicate key"),
         // 5 empty
         ("[query]\nlisten = \"\"", "query.listen (FILE:2): ", "invalid socket address"),
-        ("[query]\nrefresh = \"\"", "query.refresh (FILE:2): ", "units ms, s, m, h, d"),
+        ("[query]\nrefresh = \"\"", "query.refresh (FILE:2): ", "a duration in ms, s, m, h or d"),
         // 6 negative or zero
-        ("[query]\nrefresh = \"0s\"", "query.refresh (FILE:2): ", "above 0"),
-        ("[query]\nrefresh = \"-1s\"", "query.refresh (FILE:2): ", "above 0"),
+        ("[query]\nrefresh = \"0s\"", "query.refresh (FILE:2): ", "must be 1ms..=1m"),
+        ("[query]\nrefresh = \"-1s\"", "query.refresh (FILE:2): ", "a duration in"),
         // 7 no unit
-        ("[query]\nrefresh = \"30\"", "query.refresh (FILE:2): ", "units ms, s, m, h, d"),
+        ("[query]\nrefresh = \"30\"", "query.refresh (FILE:2): ", "a duration in ms, s, m, h or d"),
         ("[query]\nrefresh = 30", "query.refresh (FILE:2): ", "must be text in quotes"),
         // 8 overflow
         ("[query]\nconnections = 65536", "query.connections (FILE:2): ", "65536"),
@@ -141,7 +168,7 @@ fn all_problems_at_once_and_every_layer_named() {
         "nonsense (flag): must have the form key=value",
         "prefx (FILE:1): unknown key",
         "query.body (FILE:4): must be text",
-        "query.refresh (FILE:3): must be a whole number above 0",
+        "query.refresh (FILE:3): must be a duration",
         "prefx (environment MILLRACE_PREFX): unknown key",
         "query.conections (environment MILLRACE_QUERY__CONECTIONS): unknown key",
         "ratio (environment MILLRACE_RATIO): must be a number",
@@ -156,8 +183,25 @@ fn all_problems_at_once_and_every_layer_named() {
 #[test]
 fn a_missing_setting_is_named() {
     let text = DEFAULTS.replace("refresh = \"50ms\"", "");
-    let found = load::<Config>(&text, None, env(&[]), &[]).unwrap_err();
+    let found = load(&Schema { defaults: &text, ..SCHEMA }, None, env(&[]), &[]).unwrap_err();
     assert_eq!(found[0].to_string(), "refresh (default): missing field `refresh`");
-    let absent = load::<Config>(DEFAULTS, Some(std::path::Path::new("/nowhere/x.toml")), env(&[]), &[]).unwrap_err();
+    let absent = load(&SCHEMA, Some(Path::new("/nowhere/x.toml")), env(&[]), &[]).unwrap_err();
     assert!(absent[0].to_string().starts_with("file (/nowhere/x.toml): cannot be read"), "{}", absent[0]);
+}
+
+#[test]
+fn keys_of_earlier_versions_are_refused_with_their_replacement() {
+    let found = problems(
+        "[query]\nrefresh_ms = 50\nbody_kib = 1",
+        &[("MILLRACE_TITLE", "x"), ("MILLRACE_QUERY__LIMIT", "1")],
+        &["query.color=red"],
+    );
+    let all = [
+        "query.body_kib (FILE:3): is now query.body, a size such as \"1MiB\"",
+        "query.refresh_ms (FILE:2): is now query.refresh, a duration such as \"50ms\"",
+        "query.limit (environment MILLRACE_QUERY__LIMIT): is now query.connections",
+        "title (environment MILLRACE_TITLE): is now prefix, text such as \"millrace.\"",
+        "query.color (flag): no longer exists: the page has one color",
+    ];
+    assert_eq!(found, all);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
-use millrace_service::config::Span;
+use millrace_base::Span;
 use millrace_service::health::Health;
 use millrace_service::http::{HttpLimits, serve};
 use millrace_service::net::reserve;
@@ -60,7 +60,7 @@ async fn requests_past_the_cap_are_shed_at_once() {
         std::future::pending::<()>()
     };
     let (address, _stop) =
-        start(Router::new().route("/", get(hang)), HttpLimits { in_flight: 1, ..HttpLimits::default() });
+        start(Router::new().route("/", get(hang)), HttpLimits { max_in_flight: 1, ..HttpLimits::default() });
     let mut pending = AsyncConnection::open(address).await;
     pending.write_all(request("GET", "/", &[], "")).await.unwrap();
     seen.recv().await.unwrap();

@@ -1,7 +1,6 @@
 //! Settings of Redis.
 
-use std::time::Duration;
-
+use millrace_base::{Bounds, Span, Violation};
 use serde::Deserialize;
 
 use crate::SecretUrl;
@@ -12,16 +11,16 @@ use crate::SecretUrl;
 pub struct RedisConfig {
     /// `redis://user:password@host:port/db`, or `rediss://` for TLS.
     pub url: SecretUrl,
-    /// Hours before the current one that are answered from Redis.
+    /// Hours before the current one that Redis serves.
     pub live_hours: u32,
-    /// How long a key outlives the window, in ms: more than the clocks of any two machines differ.
-    pub margin_ms: u64,
-    /// How long an older hour stays once it was filled, in ms.
-    pub older_ttl_ms: u64,
-    /// Longest wait for a connection, in ms.
-    pub connect_timeout_ms: u64,
-    /// Longest wait for a reply, in ms.
-    pub response_timeout_ms: u64,
+    /// How long a key outlives the window: longer than the clocks of any two machines differ.
+    pub ttl_margin: Span,
+    /// TTL of an older hour after a refill.
+    pub refill_ttl: Span,
+    /// Longest wait for a connection.
+    pub connect_timeout: Span,
+    /// Longest wait for a reply.
+    pub response_timeout: Span,
 }
 
 impl Default for RedisConfig {
@@ -29,39 +28,28 @@ impl Default for RedisConfig {
         Self {
             url: SecretUrl::from("redis://127.0.0.1:6379/"),
             live_hours: 24,
-            margin_ms: 3_600_000,
-            older_ttl_ms: 600_000,
-            connect_timeout_ms: 1_000,
-            response_timeout_ms: 1_000,
+            ttl_margin: Span::from_secs(3_600),
+            refill_ttl: Span::from_secs(600),
+            connect_timeout: Span::from_secs(1),
+            response_timeout: Span::from_secs(1),
         }
     }
 }
 
 impl RedisConfig {
-    /// What is wrong, as (key below the section, what is allowed).
-    pub fn validate(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        let mut check = |ok: bool, key: &str, allowed: &str| {
-            if !ok {
-                problems.push((key.to_owned(), allowed.to_owned()));
-            }
-        };
+    /// Every setting outside its bounds.
+    pub fn validate(&self) -> Vec<Violation> {
         let url = redis::Client::open(self.url.expose()).is_ok();
-        check(url, "url", "redis://user:password@host:port/db, or rediss://");
-        check((1..=24 * 31).contains(&self.live_hours), "live_hours", "1 to 744");
-        check((60_000..=604_800_000).contains(&self.margin_ms), "margin_ms", "60000 to 604800000");
-        check((1_000..=86_400_000).contains(&self.older_ttl_ms), "older_ttl_ms", "1000 to 86400000");
-        check((10..=60_000).contains(&self.connect_timeout_ms), "connect_timeout_ms", "10 to 60000");
-        check((10..=60_000).contains(&self.response_timeout_ms), "response_timeout_ms", "10 to 60000");
-        problems
-    }
-
-    pub(super) fn connect_timeout(&self) -> Duration {
-        Duration::from_millis(self.connect_timeout_ms)
-    }
-
-    pub(super) fn response_timeout(&self) -> Duration {
-        Duration::from_millis(self.response_timeout_ms)
+        let timeout = Span::from_millis(10)..=Span::from_secs(60);
+        let mut bounds = Bounds::new();
+        bounds
+            .check(url, "url", "redis://user:password@host:port/db, or rediss:// for TLS")
+            .range("live_hours", &self.live_hours, &(1..=24 * 31))
+            .range("ttl_margin", &self.ttl_margin, &(Span::from_secs(60)..=Span::from_secs(7 * 86_400)))
+            .range("refill_ttl", &self.refill_ttl, &(Span::from_secs(1)..=Span::from_secs(86_400)))
+            .range("connect_timeout", &self.connect_timeout, &timeout)
+            .range("response_timeout", &self.response_timeout, &timeout);
+        bounds.into_violations()
     }
 }
 
@@ -75,13 +63,13 @@ mod tests {
         let bad = RedisConfig {
             url: SecretUrl::from("http://x"),
             live_hours: 0,
-            margin_ms: 0,
-            older_ttl_ms: 0,
-            connect_timeout_ms: 0,
-            response_timeout_ms: 0,
+            ttl_margin: Span::from_millis(0),
+            refill_ttl: Span::from_millis(0),
+            connect_timeout: Span::from_millis(0),
+            response_timeout: Span::from_millis(0),
         };
-        let keys: Vec<String> = bad.validate().into_iter().map(|(key, _)| key).collect();
-        let all = ["url", "live_hours", "margin_ms", "older_ttl_ms", "connect_timeout_ms", "response_timeout_ms"];
+        let keys: Vec<String> = bad.validate().into_iter().map(|violation| violation.key).collect();
+        let all = ["url", "live_hours", "ttl_margin", "refill_ttl", "connect_timeout", "response_timeout"];
         assert_eq!(keys, all);
         assert!(toml::from_str::<RedisConfig>("live_hour = 3").is_err());
     }

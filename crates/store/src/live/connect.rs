@@ -16,8 +16,8 @@ const OLDEST: (u32, u32) = (6, 2);
 pub(super) fn open(config: &RedisConfig) -> Result<ConnectionManager, StoreError> {
     let client = Client::open(config.url.expose()).map_err(|error| classify(&error))?;
     let manager = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(config.connect_timeout()))
-        .set_response_timeout(Some(config.response_timeout()))
+        .set_connection_timeout(Some(config.connect_timeout.0))
+        .set_response_timeout(Some(config.response_timeout.0))
         .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(client, manager).map_err(|error| classify(&error))
 }

@@ -78,8 +78,8 @@ impl LiveHours {
             keys: Keys::new(names),
             partitions,
             window,
-            margin_ms: config.margin_ms,
-            older_ttl_ms: config.older_ttl_ms,
+            margin_ms: config.ttl_margin.as_millis(),
+            older_ttl_ms: config.refill_ttl.as_millis(),
             written: Mutex::default(),
             seen: Mutex::new(vec![Seen::default(); partitions as usize]),
         };

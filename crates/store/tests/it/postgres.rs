@@ -13,7 +13,12 @@ use crate::support::{PARTITIONS, complete, count, known, now, put};
 
 fn config(url: &str) -> PostgresConfig {
     let schema = millrace_testkit::unique("store").replace('-', "_");
-    PostgresConfig { url: SecretUrl::from(url), schema, lock_timeout_ms: 200, ..PostgresConfig::default() }
+    PostgresConfig {
+        url: SecretUrl::from(url),
+        schema,
+        lock_timeout: millrace_base::Span::from_millis(200),
+        ..PostgresConfig::default()
+    }
 }
 
 async fn archive(config: &PostgresConfig) -> Archive {
@@ -134,7 +139,7 @@ async fn a_server_that_died_is_tried_again() {
     let Ok(mut server) = started.map_err(|why| millrace_testkit::not_run("store: postgres", "PostgreSQL", &why)) else {
         return;
     };
-    let config = PostgresConfig { acquire_timeout_ms: 500, ..config(&server.url()) };
+    let config = PostgresConfig { acquire_timeout: millrace_base::Span::from_millis(500), ..config(&server.url()) };
     let archive = archive(&config).await;
     let mut writer = archive.writer();
     complete(&mut writer, [1, 1, 1]).await;

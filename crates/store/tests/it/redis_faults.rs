@@ -139,7 +139,8 @@ async fn a_script_that_was_forgotten_is_loaded_again() {
 async fn a_silent_or_dead_server_is_tried_again() {
     let Some(mut server) = server() else { return };
     let (url, names) = (server.url(), names());
-    let short = RedisConfig { response_timeout_ms: 200, connect_timeout_ms: 200, ..config(&url) };
+    let timeout = millrace_base::Span::from_millis(200);
+    let short = RedisConfig { response_timeout: timeout, connect_timeout: timeout, ..config(&url) };
     let store = LiveHours::connect(&short, &names, PARTITIONS, window()).await.unwrap();
     complete(&mut store.writer(), [1, 1, 1]).await;
     server.freeze();

@@ -35,7 +35,8 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 }
 
 fn quick(url: &str) -> RedisConfig {
-    RedisConfig { response_timeout_ms: 500, connect_timeout_ms: 500, ..config(url) }
+    let timeout = millrace_base::Span::from_millis(500);
+    RedisConfig { response_timeout: timeout, connect_timeout: timeout, ..config(url) }
 }
 
 /// Writes partition 0 as a runner does, from wherever the store stands, until everything up to `end` is contained.

@@ -1,8 +1,8 @@
 //! Settings of PostgreSQL.
 
 use std::str::FromStr;
-use std::time::Duration;
 
+use millrace_base::{Bounds, Span, Violation};
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 
@@ -17,13 +17,13 @@ pub struct PostgresConfig {
     /// The schema of the tables; created when it is missing.
     pub schema: String,
     /// Most connections of this process.
-    pub connections: u32,
-    /// Longest wait for a free connection, in ms.
-    pub acquire_timeout_ms: u64,
-    /// Longest run of a statement, in ms.
-    pub statement_timeout_ms: u64,
-    /// Longest wait for a lock, in ms.
-    pub lock_timeout_ms: u64,
+    pub max_connections: u32,
+    /// Longest wait for a free connection.
+    pub acquire_timeout: Span,
+    /// Longest run of a statement.
+    pub statement_timeout: Span,
+    /// Longest wait for a lock.
+    pub lock_timeout: Span,
 }
 
 impl Default for PostgresConfig {
@@ -31,35 +31,28 @@ impl Default for PostgresConfig {
         Self {
             url: SecretUrl::from("postgres://millrace@127.0.0.1:5432/millrace"),
             schema: "millrace".into(),
-            connections: 8,
-            acquire_timeout_ms: 3_000,
-            statement_timeout_ms: 10_000,
-            lock_timeout_ms: 5_000,
+            max_connections: 8,
+            acquire_timeout: Span::from_secs(3),
+            statement_timeout: Span::from_secs(10),
+            lock_timeout: Span::from_secs(5),
         }
     }
 }
 
 impl PostgresConfig {
-    /// What is wrong, as (key below the section, what is allowed).
-    pub fn validate(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        let mut check = |ok: bool, key: &str, allowed: &str| {
-            if !ok {
-                problems.push((key.to_owned(), allowed.to_owned()));
-            }
-        };
+    /// Every setting outside its bounds.
+    pub fn validate(&self) -> Vec<Violation> {
         let url = !self.url.is_empty() && PgConnectOptions::from_str(self.url.expose()).is_ok();
-        check(url, "url", "postgres://user:password@host:port/database");
-        check(is_identifier(&self.schema), "schema", "1 to 63 of a-z 0-9 _, not a digit first");
-        check((1..=1_000).contains(&self.connections), "connections", "1 to 1000");
-        check((10..=60_000).contains(&self.acquire_timeout_ms), "acquire_timeout_ms", "10 to 60000");
-        check((10..=600_000).contains(&self.statement_timeout_ms), "statement_timeout_ms", "10 to 600000");
-        check((10..=600_000).contains(&self.lock_timeout_ms), "lock_timeout_ms", "10 to 600000");
-        problems
-    }
-
-    pub(super) fn acquire_timeout(&self) -> Duration {
-        Duration::from_millis(self.acquire_timeout_ms)
+        let least = Span::from_millis(10);
+        let mut bounds = Bounds::new();
+        bounds
+            .check(url, "url", "postgres://user:password@host:port/database")
+            .check(is_identifier(&self.schema), "schema", "1..=63 characters of a-z 0-9 _, the first not a digit")
+            .range("max_connections", &self.max_connections, &(1..=1_000))
+            .range("acquire_timeout", &self.acquire_timeout, &(least..=Span::from_secs(60)))
+            .range("statement_timeout", &self.statement_timeout, &(least..=Span::from_secs(600)))
+            .range("lock_timeout", &self.lock_timeout, &(least..=Span::from_secs(600)));
+        bounds.into_violations()
     }
 }
 
@@ -79,13 +72,13 @@ mod tests {
         let bad = PostgresConfig {
             url: SecretUrl::from("http://["),
             schema: "Robert'); --".into(),
-            connections: 0,
-            acquire_timeout_ms: 0,
-            statement_timeout_ms: 0,
-            lock_timeout_ms: 0,
+            max_connections: 0,
+            acquire_timeout: Span::from_millis(0),
+            statement_timeout: Span::from_millis(0),
+            lock_timeout: Span::from_millis(0),
         };
-        let keys: Vec<String> = bad.validate().into_iter().map(|(key, _)| key).collect();
-        let all = ["url", "schema", "connections", "acquire_timeout_ms", "statement_timeout_ms", "lock_timeout_ms"];
+        let keys: Vec<String> = bad.validate().into_iter().map(|violation| violation.key).collect();
+        let all = ["url", "schema", "max_connections", "acquire_timeout", "statement_timeout", "lock_timeout"];
         assert_eq!(keys, all);
         for (name, good) in
             [("millrace", true), ("_a1", true), ("", false), ("1a", false), ("a-b", false), ("A", false)]

@@ -25,11 +25,15 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<PgPool, StoreError> {
     if !is_identifier(&config.schema) {
         return Err(StoreError::stop("postgres: the schema is not a plain identifier"));
     }
-    let limits = [("statement_timeout", config.statement_timeout_ms), ("lock_timeout", config.lock_timeout_ms)];
+    let limits = [
+        ("statement_timeout", config.statement_timeout.as_millis()),
+        ("lock_timeout", config.lock_timeout.as_millis()),
+    ];
     // A worker that stopped in the middle of a transaction must not hold its locks for ever.
-    let limits = limits.into_iter().chain([("idle_in_transaction_session_timeout", config.statement_timeout_ms)]);
+    let limits =
+        limits.into_iter().chain([("idle_in_transaction_session_timeout", config.statement_timeout.as_millis())]);
     // A connection that rested may be to a server that is gone; asking one in use whether it is would double the round trips.
-    let pool = PgPoolOptions::new().max_connections(config.connections).acquire_timeout(config.acquire_timeout());
+    let pool = PgPoolOptions::new().max_connections(config.max_connections).acquire_timeout(config.acquire_timeout.0);
     let pool = pool.test_before_acquire(false).before_acquire(|connection, meta| {
         Box::pin(async move {
             if meta.idle_for >= RESTED {
@@ -58,7 +62,7 @@ fn migrator() -> Migrator {
 pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
     let work = async {
         // A pool of one: it has a time-out for connecting, and its settings are not those of the daily work.
-        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.acquire_timeout());
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.acquire_timeout.0);
         let pool = pool.connect_with(options(config)?).await.map_err(|error| classify(&error))?;
         let schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         let exists: bool =

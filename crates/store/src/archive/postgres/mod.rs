@@ -9,7 +9,6 @@ mod write;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millrace_contracts::{Exactness, Hour, Next};
 use sqlx::PgPool;
@@ -104,7 +103,7 @@ impl PostgresArchive {
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
         let config = &self.0.config;
         // A write is a handful of statements, after a wait for a connection.
-        let longest = Duration::from_millis(config.acquire_timeout_ms + 4 * config.statement_timeout_ms);
+        let longest = config.acquire_timeout.0 + 4 * config.statement_timeout.0;
         match tokio::time::timeout(longest, work).await {
             Ok(done) => done.map_err(|error| classify(&error)),
             Err(_) => Err(StoreError { next: Next::Retry, why: format!("PostgreSQL: no answer within {longest:?}") }),
