@@ -4,7 +4,7 @@
 //! out as one write of counts and position to a store ([`HourlySink`]). [`run`] hands one sink for each store to the log,
 //! which owns polling and partitions. The stores are independent: one that is away holds back nobody but itself.
 //!
-//! Beside the projections, `refill` reads `analytics.refresh`: a reader found an older hour in the archive only, and it is put
+//! Beside the projections, `refill` reads `analytics.refill`: a reader found an older hour in the archive only, and it is put
 //! into Redis for a while.
 //!
 //! How a store keeps its promise is `millrace-store`'s business; nothing is counted here, and nothing is true here that is

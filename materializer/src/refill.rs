@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use millrace_contracts::{Hour, RefillRequest, Topic, metric};
-use millrace_log::{Limits, Log, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Written};
-use millrace_store::{Archive, Clock, Filled, LiveHours, StoreError};
+use millrace_contracts::{Hour, ProjectionWrite, RefillRequest, StoreError, Topic, WriteOutcome, metric};
+use millrace_log::{Batch, Limits, Log, LogError, RunOptions, Sink, Status};
+use millrace_store::{Archive, Clock, Filled, LiveHours};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -66,17 +66,17 @@ pub(crate) async fn run(
 
 impl Sink for Refill {
     fn topic(&self) -> Topic {
-        Topic::REFRESH
+        Topic::REFILL
     }
 
-    async fn position(&mut self, _partition: u32) -> Result<Option<u64>, SinkError> {
+    async fn position(&mut self, _partition: u32) -> Result<Option<u64>, StoreError> {
         // None is kept: the topic holds one hour of hints, and the old ones are passed over.
         Ok(None)
     }
 
-    async fn write(&mut self, steps: &[SinkStep<'_>]) -> Result<Vec<Written>, SinkError> {
+    async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
         let oldest = self.clock.now_ms() - OLDEST_MS;
-        let records = steps.iter().flat_map(|step| step.batch.iter());
+        let records = steps.iter().flat_map(|step| step.items.iter());
         let young = records.filter(|record| record.timestamp_ms >= oldest);
         let wished = young.filter_map(|record| RefillRequest::decode(record.value?).ok());
         let hours: BTreeSet<Hour> = wished.map(|asked| asked.hour).filter(|hour| !self.live.covers(*hour)).collect();
@@ -85,7 +85,7 @@ impl Sink for Refill {
             metrics::counter!(metric::REFILLS.name, "outcome" => "failed").increment(1);
             tracing::warn!("refills took longer than {WITHIN:?}: the rest is left to later reads");
         }
-        Ok(vec![Written::Moved; steps.len()])
+        Ok(vec![WriteOutcome::Applied; steps.len()])
     }
 }
 

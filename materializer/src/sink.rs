@@ -1,8 +1,8 @@
 //! The sink: batches in, one write of counts and positions out.
 
-use millrace_contracts::{Topic, metric};
-use millrace_log::{Sink, SinkError, SinkStep, Written};
-use millrace_store::{HourlyStore, HourlyWrite, StoreError};
+use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
+use millrace_log::{Batch, Sink};
+use millrace_store::HourlyStore;
 
 use crate::Standing;
 use crate::fold::{Fold, fold};
@@ -28,10 +28,10 @@ impl<S: HourlyStore> HourlySink<S> {
         Self { store, name, standing, told: false }
     }
 
-    fn moved(&mut self, step: &SinkStep<'_>, fold: &Fold) {
-        let partition = step.batch.partition();
+    fn applied(&mut self, step: &ProjectionWrite<'_, Batch>, fold: &Fold) {
+        let partition = step.partition;
         self.standing.confirm(partition, Some(step.next));
-        let records = step.batch.len() as u64 - fold.skipped;
+        let records = step.items.len() as u64 - fold.skipped;
         metrics::counter!(metric::PROJECTED.name, "store" => self.name).increment(records);
         if step.expected.is_none() {
             metrics::counter!(metric::REBUILDS.name, "store" => self.name).increment(1);
@@ -52,43 +52,23 @@ impl<S: HourlyStore> Sink for HourlySink<S> {
         Topic::HOURLY
     }
 
-    async fn position(&mut self, partition: u32) -> Result<Option<u64>, SinkError> {
-        let position = self.store.position(partition).await.map_err(failed)?;
+    async fn position(&mut self, partition: u32) -> Result<Option<u64>, StoreError> {
+        let position = self.store.position(partition).await?;
         self.standing.confirm(partition, position);
         Ok(position)
     }
 
-    async fn write(&mut self, steps: &[SinkStep<'_>]) -> Result<Vec<Written>, SinkError> {
-        let folds: Vec<Fold> = steps.iter().map(|step| fold(step.batch)).collect();
-        let writes: Vec<HourlyWrite<'_>> = steps
-            .iter()
-            .zip(&folds)
-            .map(|(step, fold)| HourlyWrite {
-                partition: step.batch.partition(),
-                expected: step.expected,
-                next: step.next,
-                caught_up: step.caught_up,
-                counts: &fold.counts,
-            })
-            .collect();
-        let written = self.store.write(&writes).await.map_err(failed)?;
-        let mut results = Vec::with_capacity(steps.len());
-        for ((step, fold), written) in steps.iter().zip(&folds).zip(written) {
-            results.push(match written {
-                millrace_store::Written::Moved => {
-                    self.moved(step, fold);
-                    Written::Moved
-                }
-                millrace_store::Written::Elsewhere(position) => {
-                    self.standing.confirm(step.batch.partition(), position);
-                    Written::Elsewhere(position)
-                }
-            });
+    async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
+        let folds: Vec<Fold> = steps.iter().map(|step| fold(step.items)).collect();
+        let writes: Vec<ProjectionWrite<'_, [HourlyCount]>> =
+            steps.iter().zip(&folds).map(|(step, fold)| step.with_items(&fold.counts[..])).collect();
+        let outcomes = self.store.write(&writes).await?;
+        for ((step, fold), outcome) in steps.iter().zip(&folds).zip(&outcomes) {
+            match *outcome {
+                WriteOutcome::Applied => self.applied(step, fold),
+                WriteOutcome::PositionMismatch(position) => self.standing.confirm(step.partition, position),
+            }
         }
-        Ok(results)
+        Ok(outcomes)
     }
-}
-
-fn failed(error: StoreError) -> SinkError {
-    SinkError { next: error.next, why: error.why }
 }

@@ -65,8 +65,7 @@ pub(crate) async fn until_lost(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_contracts::Next;
-    use millrace_store::{HourlyWrite, StoreError, Written};
+    use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
     use std::collections::VecDeque;
 
     /// Answers one question after the other.
@@ -76,7 +75,10 @@ mod tests {
         async fn position(&mut self, _partition: u32) -> Result<Option<u64>, StoreError> {
             self.0.pop_front().expect("asked too often")
         }
-        async fn write(&mut self, _writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
+        async fn write(
+            &mut self,
+            _writes: &[ProjectionWrite<'_, [HourlyCount]>],
+        ) -> Result<Vec<WriteOutcome>, StoreError> {
             unreachable!("never written to")
         }
     }
@@ -85,13 +87,13 @@ mod tests {
     async fn less_than_was_confirmed_is_a_loss() {
         let standing = Standing::default();
         standing.confirm(4, Some(7));
-        let away = || Err(StoreError { next: Next::Retry, why: "away".into() });
+        let away = || Err(StoreError::retry("unreachable"));
         for lost in [None, Some(6)] {
             let store = Says([Ok(Some(7)), away(), Ok(Some(8)), Ok(lost)].into());
             let told = Mutex::new(Vec::new());
             let trouble = |why| told.lock().unwrap().push(why);
             assert_eq!(until_lost(store, &standing, Duration::from_millis(1), trouble).await, 4);
-            assert_eq!(told.into_inner().unwrap(), [None, Some("away".to_owned()), None]);
+            assert_eq!(told.into_inner().unwrap(), [None, Some("unreachable".to_owned()), None]);
         }
         standing.confirm(4, None);
         assert!(standing.partitions().is_empty(), "a rebuild has confirmed nothing yet");

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use millrace_command::Durability;
-use millrace_contracts::{Names, Next};
+use millrace_contracts::{Names, Next, StoreError};
 use millrace_log::{AppendAcks, EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_service::health::{Component, Health};
 use millrace_service::net::Reserved;
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{admin, http, shutdown, telemetry};
-use millrace_store::{Archive, Clock, LiveHours, StoreError, Window};
+use millrace_store::{Archive, Clock, LiveHours, Window};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 

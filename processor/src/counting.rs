@@ -94,8 +94,10 @@ impl Stage for Counting {
     }
 
     fn load(&self, state: &mut PartitionState, key: &[u8], value: &[u8]) -> Result<(), StageError> {
-        let not_ours =
-            |why: String| StageError::NotOurs { key: String::from_utf8_lossy(&key[..key.len().min(64)]).into(), why };
+        let not_ours = |why: String| StageError::ForeignChange {
+            key: String::from_utf8_lossy(&key[..key.len().min(64)]).into(),
+            why,
+        };
         let broken = |error: millrace_contracts::DecodeError| not_ours(error.to_string());
         let hour = match StateKey::parse(key) {
             Some(StateKey::Users { hour, seq, .. }) => {
@@ -132,11 +134,11 @@ impl Stage for Counting {
         state.relieve(&self.bounds)
     }
 
-    fn look_back(&self, state: &PartitionState) -> Option<u64> {
+    fn replay_from(&self, state: &PartitionState) -> Option<u64> {
         state.window.map(|window| window.offset)
     }
 
-    fn look_again(&self, state: &mut PartitionState, batch: &Batch) {
+    fn replay(&self, state: &mut PartitionState, batch: &Batch) {
         let Some(window) = state.window else { return };
         state.again = state.again.max(window.log_time_ms);
         for record in batch.iter().filter(|record| record.offset >= window.offset) {

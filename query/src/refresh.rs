@@ -7,7 +7,7 @@ use millrace_log::{Log, NewRecord};
 
 use crate::{Refresh, system_clock};
 
-/// Asks by `analytics.refresh`. Until `log` is there, and whenever it refuses, the wish is dropped: the next read of the hour
+/// Asks by `analytics.refill`. Until `log` is there, and whenever it refuses, the wish is dropped: the next read of the hour
 /// makes another. Appending never waits, and what became of it is nobody's concern, so there is no queue here but the
 /// log's own, which is bounded.
 pub fn ask_by(log: Arc<OnceLock<Log>>) -> Refresh {
@@ -19,7 +19,7 @@ pub fn ask_by(log: Arc<OnceLock<Log>>) -> Refresh {
         let partition = hour.index().rem_euclid(i64::from(log.partitions()));
         let partition = u32::try_from(partition).unwrap_or_default();
         let key = hour.to_string();
-        drop(log.append(&[NewRecord { topic: Topic::REFRESH, partition, key: key.as_bytes(), value: &value }]));
+        drop(log.append(&[NewRecord { topic: Topic::REFILL, partition, key: key.as_bytes(), value: &value }]));
     })
 }
 
@@ -45,7 +45,7 @@ mod tests {
         ask(hour);
 
         let read = tokio::task::spawn_blocking(move || {
-            let mut reader = log.reader(Topic::REFRESH, &[(0, 0)]).unwrap();
+            let mut reader = log.reader(Topic::REFILL, &[(0, 0)]).unwrap();
             let limits = Limits { wait: Duration::from_millis(100), ..Limits::default() };
             let mut batch = Batch::default();
             while reader.poll(&mut batch, limits).unwrap() != Polled::Records {}

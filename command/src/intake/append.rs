@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contracts::{Code, EventRef, Refusal, Topic, UserHash, partition_of};
-use millrace_log::{Log, NewRecord, Outcome, Receipts};
+use millrace_log::{Log, NewRecord, Outcome, Receipts, RefusalCause};
 use millrace_service::spread_retry;
 use tokio_util::task::TaskTracker;
 
@@ -165,14 +165,13 @@ fn placed(partition: u32, outcome: Outcome) -> Placed {
     }
 }
 
-fn refusal_of(cause: millrace_log::Refusal) -> Refusal {
-    use millrace_log::Refusal as Cause;
+fn refusal_of(cause: RefusalCause) -> Refusal {
     let (code, detail, seconds) = match cause {
-        Cause::TooLarge => return Refusal::new(Code::TooLarge, "the record is larger than the log accepts"),
-        Cause::Full => (Code::Overloaded, "the queue to the log is full; nothing was stored", 1),
-        Cause::ShuttingDown => (Code::ShuttingDown, "the process is shutting down; nothing was stored", 1),
-        Cause::Unavailable => (Code::Unavailable, "the log is unreachable; nothing was stored", 2),
-        Cause::DiskFull => (Code::DiskFull, "the disk is full; nothing was stored", 30),
+        RefusalCause::TooLarge => return Refusal::new(Code::TooLarge, "the record is larger than the log accepts"),
+        RefusalCause::Full => (Code::Overloaded, "the queue to the log is full; nothing was stored", 1),
+        RefusalCause::ShuttingDown => (Code::ShuttingDown, "the process is shutting down; nothing was stored", 1),
+        RefusalCause::Unavailable => (Code::Unavailable, "the log is unreachable; nothing was stored", 2),
+        RefusalCause::DiskFull => (Code::DiskFull, "the disk is full; nothing was stored", 30),
     };
     Refusal::new(code, detail).retry_after(spread_retry(Duration::from_secs(seconds)))
 }

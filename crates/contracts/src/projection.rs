@@ -21,6 +21,14 @@ pub struct ProjectionWrite<'a, T: ?Sized> {
     pub items: &'a T,
 }
 
+impl<T: ?Sized> ProjectionWrite<'_, T> {
+    /// The same write, of other items: those that a store makes from a batch.
+    pub fn with_items<'b, U: ?Sized>(&self, items: &'b U) -> ProjectionWrite<'b, U> {
+        let Self { partition, expected, next, caught_up, .. } = *self;
+        ProjectionWrite { partition, expected, next, caught_up, items }
+    }
+}
+
 /// The result of one [`ProjectionWrite`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
@@ -43,6 +51,15 @@ pub struct StoreError {
     #[source]
     pub source: Option<Arc<dyn Error + Send + Sync>>,
 }
+
+/// Equal if what happens next and the detail are; sources cannot be compared.
+impl PartialEq for StoreError {
+    fn eq(&self, other: &Self) -> bool {
+        (self.next, &self.detail) == (other.next, &other.detail)
+    }
+}
+
+impl Eq for StoreError {}
 
 impl StoreError {
     /// A failure that a later try may overcome.

@@ -71,7 +71,7 @@ const SCHEMAS: [Schema; 11] = [
     },
     Schema {
         id: REFILL_REQUEST,
-        topic: Topic::REFRESH.name,
+        topic: Topic::REFILL.name,
         name: "millrace.analytics.RefillRequest",
         text: include_str!("../schemas/refill_request.avsc"),
         alone: true,

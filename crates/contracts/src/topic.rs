@@ -63,19 +63,19 @@ impl Topic {
         log_time: false,
         content: "a record that was not counted: outside the window, or no event of ours",
     };
-    /// Wishes of readers that an older hour be put into Redis again.
-    pub const REFRESH: Self = Self {
-        name: "analytics.refresh",
+    /// Requests to fill Redis with an older hour again.
+    pub const REFILL: Self = Self {
+        name: "analytics.refill",
         key: "{hour}",
         cleanup: Cleanup::Delete { retention_ms: HOUR_MS },
         log_time: false,
-        content: "a reader asks for an older hour to be put into Redis",
+        content: "a request to fill Redis with an older hour",
     };
 }
 
 /// Every topic, in the order of the data flow. All have the same number of partitions: partition p of one is made from
 /// partition p of another.
-pub const TOPICS: [Topic; 5] = [Topic::EVENTS, Topic::STATE, Topic::HOURLY, Topic::LATE, Topic::REFRESH];
+pub const TOPICS: [Topic; 5] = [Topic::EVENTS, Topic::STATE, Topic::HOURLY, Topic::LATE, Topic::REFILL];
 
 /// The names of topics, consumer groups, transactional ids and Redis keys: all carry one configurable prefix, so that a
 /// shared cluster stays tidy.

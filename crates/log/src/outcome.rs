@@ -15,14 +15,14 @@ pub enum Outcome {
     /// The record is in the log at this offset, as durable as configured.
     Acknowledged(u64),
     /// The record was never enqueued and is not in the log: safe to send again.
-    Refused(Refusal),
+    Refused(RefusalCause),
     /// A time-out, a lost connection or a failed sync: the record may or may not be in the log.
     Unknown,
 }
 
 /// Why a record was never enqueued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RefusalCause {
     /// The bounded queue to the log is full.
     Full,
     /// The record is larger than the log takes.
@@ -35,8 +35,13 @@ pub enum Refusal {
     DiskFull,
 }
 
-const REFUSALS: [Refusal; 5] =
-    [Refusal::Full, Refusal::TooLarge, Refusal::ShuttingDown, Refusal::Unavailable, Refusal::DiskFull];
+const REFUSALS: [RefusalCause; 5] = [
+    RefusalCause::Full,
+    RefusalCause::TooLarge,
+    RefusalCause::ShuttingDown,
+    RefusalCause::Unavailable,
+    RefusalCause::DiskFull,
+];
 
 // An outcome in one word: offsets below 2^63, refusals counted down from the top, unknown at the very top.
 const UNKNOWN: u64 = u64::MAX;
@@ -90,7 +95,7 @@ impl Receipts {
 
     /// Why the record with this index was refused, as far as is known by now: a refusal to enqueue it is known as soon as
     /// [`Log::append`](crate::Log::append) has returned.
-    pub fn refused(&self, index: usize) -> Option<Refusal> {
+    pub fn refused(&self, index: usize) -> Option<RefusalCause> {
         match Outcome::unpack(self.0.words.get(index)?.load(Ordering::Relaxed)) {
             Outcome::Refused(why) => Some(why),
             _ => None,
@@ -160,8 +165,8 @@ mod tests {
         drop(tickets);
         assert_eq!((0..4).map(|index| receipts.refused(index)).collect::<Vec<_>>(), [None; 4]);
         let waiting = tokio::spawn(receipts);
-        last.resolve(Outcome::Refused(Refusal::Full));
+        last.resolve(Outcome::Refused(RefusalCause::Full));
         let got = waiting.await.unwrap();
-        assert_eq!(got, [Outcome::Acknowledged(7), Outcome::Unknown, Outcome::Refused(Refusal::Full)]);
+        assert_eq!(got, [Outcome::Acknowledged(7), Outcome::Unknown, Outcome::Refused(RefusalCause::Full)]);
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct Restored<S: Stage> {
 }
 
 /// Shows the stage what it wants to see again of its input. `start_of` says where a partition of the input begins.
-pub(crate) fn look_again<S: Stage>(
+pub(crate) fn replay<S: Stage>(
     stage: &S,
     open: impl FnOnce(Topic, &[(u32, u64)]) -> Result<Reader, LogError>,
     start_of: impl Fn(u32) -> Result<u64, LogError>,
@@ -83,7 +83,7 @@ pub(crate) fn look_again<S: Stage>(
 ) -> Result<(), LogError> {
     let mut ranges = Vec::new();
     for one in &*restored {
-        if let Some(from) = stage.look_back(&one.state) {
+        if let Some(from) = stage.replay_from(&one.state) {
             let from = from.max(start_of(one.partition)?);
             ranges.push(Range { partition: one.partition, from, until: one.next_offset });
         }
@@ -97,7 +97,7 @@ pub(crate) fn look_again<S: Stage>(
         restoring,
         |batch| {
             let own = states.get_mut(&batch.partition()).expect("only what was asked for is read");
-            stage.look_again(own, batch);
+            stage.replay(own, batch);
             Ok(())
         },
     )

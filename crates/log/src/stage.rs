@@ -9,7 +9,7 @@ use crate::{Batch, LogError, Step};
 pub enum StageError {
     /// A state change that is not what the stage writes. The partition is not started; a person has to look.
     #[error("state change {key}: {why}")]
-    NotOurs {
+    ForeignChange {
         /// The change's key, shortened.
         key: String,
         /// What is wrong with it.
@@ -23,7 +23,7 @@ pub enum StageError {
 impl From<StageError> for LogError {
     fn from(error: StageError) -> Self {
         match error {
-            StageError::NotOurs { .. } => Self::Refused(error.to_string()),
+            StageError::ForeignChange { .. } => Self::Refused(error.to_string()),
             StageError::Unavailable(why) => Self::Unavailable(why),
         }
     }
@@ -55,12 +55,12 @@ pub trait Stage: Send + Sync + 'static {
 
     /// After the changes are loaded: the input offset from which the state wants to see records again that are contained
     /// already. `None` when it needs none.
-    fn look_back(&self, _state: &Self::State) -> Option<u64> {
+    fn replay_from(&self, _state: &Self::State) -> Option<u64> {
         None
     }
 
-    /// Shows records from [`Stage::look_back`] up to the position again, in order. They are not to be counted.
-    fn look_again(&self, _state: &mut Self::State, _batch: &Batch) {}
+    /// Shows records from [`Stage::replay_from`] up to the position again, in order. They are not to be counted.
+    fn replay(&self, _state: &mut Self::State, _batch: &Batch) {}
 
     /// Takes in the records of a batch and says what is to be written. A record that cannot be used is the stage's to
     /// put aside; it never stops the partition.

@@ -1,8 +1,6 @@
 //! The port: how hourly counts are written, and what a read answers.
 
-use millrace_contracts::{Exactness, HourlyCount};
-
-use crate::StoreError;
+use millrace_contracts::{Exactness, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 
 /// The counts of an hour over all partitions. Users are disjoint between partitions, so they add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,38 +41,18 @@ pub enum Answer {
     Rebuilding,
 }
 
-/// One partition's part of a write.
-#[derive(Debug, Clone, Copy)]
-pub struct HourlyWrite<'a> {
-    /// The partition; all counts are of it.
-    pub partition: u32,
-    /// The position the store is believed to stand at; `None` begins a rebuild.
-    pub expected: Option<u64>,
-    /// The position in `analytics.hourly` once this is written.
-    pub next: u64,
-    /// Whether everything that was in the log is contained then.
-    pub caught_up: bool,
-    /// Absolute counts, at most one for an hour.
-    pub counts: &'a [HourlyCount],
-}
-
-/// What became of one [`HourlyWrite`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// Counts and position moved, together.
-    Moved,
-    /// Nothing was written: the store stands elsewhere (`None`: nowhere, it was emptied).
-    Elsewhere(Option<u64>),
-}
-
 /// Keeps hourly counts and, in the same atomic unit, the position they reach.
 ///
-/// A write whose outcome stayed unknown is simply written again: the stored position decides, and the second one is
-/// answered [`Written::Elsewhere`] with the position it had asked for.
+/// A write whose outcome stayed unknown is simply written again: the stored position decides, and the second one returns
+/// [`WriteOutcome::PositionMismatch`] with the position that the first one wrote.
 pub trait HourlyStore: Send + 'static {
     /// Where a partition stands; `None` when it is to be built from the start.
     fn position(&mut self, partition: u32) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
 
-    /// Writes each part atomically by itself; one result for each, in order. A partition occurs at most once.
-    fn write(&mut self, writes: &[HourlyWrite<'_>]) -> impl Future<Output = Result<Vec<Written>, StoreError>> + Send;
+    /// Writes absolute counts, at most one for an hour, each partition atomically by itself; one result for each, in order.
+    /// A partition occurs at most once.
+    fn write(
+        &mut self,
+        writes: &[ProjectionWrite<'_, [HourlyCount]>],
+    ) -> impl Future<Output = Result<Vec<WriteOutcome>, StoreError>> + Send;
 }

@@ -16,7 +16,6 @@
 
 mod archive;
 mod clock;
-mod error;
 mod hourly;
 mod live;
 mod part;
@@ -24,8 +23,7 @@ mod secret;
 
 pub use archive::{Archive, ArchiveWriter, Edges, PostgresConfig};
 pub use clock::Clock;
-pub use error::StoreError;
-pub use hourly::{Answer, HourlyStore, HourlyWrite, Totals, Written};
+pub use hourly::{Answer, HourlyStore, Totals};
 pub use live::{Filled, LiveHours, LiveHoursWriter, RedisConfig, Window};
 pub use part::Part;
 pub use secret::SecretUrl;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use millrace_contracts::{Hour, RefillRequest, Topic};
+use millrace_contracts::{Hour, RefillRequest, StoreError, Topic};
 use millrace_log::{Log, NewRecord, Outcome};
 use millrace_service::health::Health;
-use millrace_store::{Answer, Clock, LiveHours, StoreError};
+use millrace_store::{Answer, Clock, LiveHours};
 use tokio_util::sync::CancellationToken;
 
 use crate::stack::{PARTITIONS, Stack, append, totals, until};
@@ -14,7 +14,7 @@ async fn ask(log: &Log, hour: Hour) {
     let (mut value, key) = (Vec::new(), hour.to_string());
     RefillRequest { hour, requested_at_ms: 0 }.encode(&mut value);
     let partition = u32::try_from(hour.index()).unwrap() % PARTITIONS;
-    let record = NewRecord { topic: Topic::REFRESH, partition, key: key.as_bytes(), value: &value };
+    let record = NewRecord { topic: Topic::REFILL, partition, key: key.as_bytes(), value: &value };
     assert!(matches!(log.append(&[record]).await[..], [Outcome::Acknowledged(_)]));
 }
 
@@ -38,7 +38,7 @@ async fn an_older_hour_that_was_asked_for_is_in_redis_and_stays_right() {
     until(totals(0), async || live.hour(now).await).await;
 
     // Records that are no wishes are passed over, and an hour asked for twice is filled once.
-    let junk = NewRecord { topic: Topic::REFRESH, partition: 0, key: b"x", value: b"junk" };
+    let junk = NewRecord { topic: Topic::REFILL, partition: 0, key: b"x", value: b"junk" };
     assert!(matches!(log.append(&[junk]).await[..], [Outcome::Acknowledged(_)]));
     for hour in [old, old, empty] {
         ask(&log, hour).await;

@@ -1,7 +1,7 @@
 //! The sink against a store, without a log.
 
-use millrace_contracts::{Exactness, Hour, HourlyCount};
-use millrace_log::{Batch, Record, Sink, SinkStep, Written};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, WriteOutcome};
+use millrace_log::{Batch, Record, Sink};
 use millrace_materializer::{HourlySink, Standing};
 use millrace_store::{Answer, Archive, Totals};
 
@@ -39,14 +39,14 @@ async fn batches_become_counts_and_positions() {
     let first = batch(0, 3, &[bytes(&count(hour, 0, 9)), b"junk".to_vec(), bytes(&count(hour, 0, 4))]);
     let nothing = Batch::new(1);
     let steps = [
-        SinkStep { batch: &first, expected: None, next: 6, caught_up: false },
-        SinkStep { batch: &nothing, expected: None, next: 0, caught_up: true },
+        ProjectionWrite { partition: 0, items: &first, expected: None, next: 6, caught_up: false },
+        ProjectionWrite { partition: 1, items: &nothing, expected: None, next: 0, caught_up: true },
     ];
-    assert_eq!(a.write(&steps).await, Ok(vec![Written::Moved, Written::Moved]));
+    assert_eq!(a.write(&steps).await, Ok(vec![WriteOutcome::Applied, WriteOutcome::Applied]));
     assert_eq!(archive.hour(hour).await, Ok(Answer::Rebuilding));
     let end = Batch::new(0);
-    let end = SinkStep { batch: &end, expected: Some(6), next: 6, caught_up: true };
-    assert_eq!(a.write(&[end]).await, Ok(vec![Written::Moved]));
+    let end = ProjectionWrite { partition: 0, items: &end, expected: Some(6), next: 6, caught_up: true };
+    assert_eq!(a.write(&[end]).await, Ok(vec![WriteOutcome::Applied]));
     let totals = Totals { clicks: 9, impressions: 10, unique_users: 1, exactness: Exactness::Exact };
     assert_eq!(archive.hour(hour).await, Ok(Answer::Known(totals)));
 
@@ -54,7 +54,7 @@ async fn batches_become_counts_and_positions() {
     let mut b = sink();
     assert_eq!(b.position(0).await, Ok(Some(6)));
     let next = batch(0, 6, &[bytes(&count(hour, 0, 20))]);
-    let step = || SinkStep { batch: &next, expected: Some(6), next: 7, caught_up: true };
-    assert_eq!(b.write(&[step()]).await, Ok(vec![Written::Moved]));
-    assert_eq!(a.write(&[step()]).await, Ok(vec![Written::Elsewhere(Some(7))]));
+    let step = || ProjectionWrite { partition: 0, items: &next, expected: Some(6), next: 7, caught_up: true };
+    assert_eq!(b.write(&[step()]).await, Ok(vec![WriteOutcome::Applied]));
+    assert_eq!(a.write(&[step()]).await, Ok(vec![WriteOutcome::PositionMismatch(Some(7))]));
 }

@@ -106,7 +106,7 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
                 "value_size": parked.value_size,
             })
         }),
-        topic if *topic == Topic::REFRESH => RefillRequest::decode(value)
+        topic if *topic == Topic::REFILL => RefillRequest::decode(value)
             .map(|asked| json!({ "hour": time(asked.hour.start_ms()), "requested_at": time(asked.requested_at_ms) })),
         topic if *topic == Topic::STATE => {
             let key = StateKey::parse(key).ok_or("the key is not one of the topic's")?;

@@ -13,8 +13,8 @@ mod verify;
 
 use std::ops::Range;
 
-use millrace_contracts::Hour;
-use millrace_store::{Archive, Clock, LiveHours, Part, StoreError, Window};
+use millrace_contracts::{Hour, StoreError};
+use millrace_store::{Archive, Clock, LiveHours, Part, Window};
 
 use crate::settings::{Engine, Settings};
 

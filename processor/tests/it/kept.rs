@@ -96,12 +96,12 @@ impl Kept {
                 load(key, value);
             }
         }
-        if let Some(from) = counting.look_back(&state) {
+        if let Some(from) = counting.replay_from(&state) {
             let mut at = from;
             while at < self.next_offset {
                 let most = usize::try_from(self.next_offset - at).unwrap().min(4);
                 let batch = batch_of(log, at, most);
-                counting.look_again(&mut state, &batch);
+                counting.replay(&mut state, &batch);
                 at = batch.next_offset().unwrap();
             }
         }

@@ -150,7 +150,7 @@ fn tell(log: &[Input], story: &[Happens], hits: &RefCell<Hits>) -> Result<(), Te
                     counting = self::counting(tight());
                 }
                 state = kept.restore(&counting, log, compacted);
-                hits.borrow_mut().add("looked back", u64::from(counting.look_back(&state).is_some()));
+                hits.borrow_mut().add("looked back", u64::from(counting.replay_from(&state).is_some()));
             }
         }
     }

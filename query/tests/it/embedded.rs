@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
+use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
 use millrace_query::{Reads, system_clock};
 use millrace_service::health::Health;
-use millrace_store::{Archive, HourlyStore as _, HourlyWrite, Written};
+use millrace_store::{Archive, HourlyStore as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +44,8 @@ async fn from_the_archive_to_the_client() {
         };
         // Both hours the test may run in, should one end meanwhile.
         let counts = [count(past), count(current), count(current.plus(1))];
-        let write = HourlyWrite { partition, expected: None, next: 2, caught_up: true, counts: &counts };
-        assert_eq!(writer.write(&[write]).await, Ok(vec![Written::Moved]));
+        let write = ProjectionWrite { partition, expected: None, next: 2, caught_up: true, items: &counts[..] };
+        assert_eq!(writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
     }
     let reply = client.send("GET", &target(past), &[]).await;
     assert_eq!(reply.text(), "unique_users,4\nclicks,2\nimpressions,1\n");

@@ -5,11 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use millrace_base::Span;
-use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
+use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
 use millrace_query::{Config, Hours as _, Known, Missed, Reads, Tier, Tiers, system_clock};
-use millrace_store::{
-    Archive, Clock, HourlyStore, HourlyWrite, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window, Written,
-};
+use millrace_store::{Archive, Clock, HourlyStore, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window};
 use millrace_testkit::{Postgres, Redis};
 
 use crate::harness::config;
@@ -79,8 +77,8 @@ async fn write(store: &mut impl HourlyStore, (expected, next): (Option<u64>, u64
         HourlyCount { hour, partition: 0, generation, next_offset: next, clicks, impressions, unique_users, exactness }
     };
     let counts: Vec<HourlyCount> = hours.iter().map(count).collect();
-    let write = HourlyWrite { partition: 0, expected, next, caught_up: true, counts: &counts };
-    assert_eq!(store.write(&[write]).await, Ok(vec![Written::Moved]));
+    let write = ProjectionWrite { partition: 0, expected, next, caught_up: true, items: &counts[..] };
+    assert_eq!(store.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
 use millrace_base::Span;
-use millrace_contracts::{Exactness, Hour, HourlyCount};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, WriteOutcome};
 use millrace_query::{Config, Hours as _, Known, Missed, Reads, Tier, Tiers};
-use millrace_store::{Archive, ArchiveWriter, HourlyStore as _, HourlyWrite, Totals, Written};
+use millrace_store::{Archive, ArchiveWriter, HourlyStore as _, Totals};
 use tempfile::TempDir;
 
 use crate::harness::{NOW_MS, config};
@@ -55,8 +55,8 @@ impl Shop {
             unique_users,
             exactness,
         };
-        let write = HourlyWrite { partition: 0, expected: self.at, next, caught_up: true, counts: &[count] };
-        assert_eq!(self.writer.write(&[write]).await, Ok(vec![Written::Moved]));
+        let write = ProjectionWrite { partition: 0, expected: self.at, next, caught_up: true, items: &[count][..] };
+        assert_eq!(self.writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
         self.at = Some(next);
     }
 

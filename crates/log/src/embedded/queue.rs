@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::writer::Write;
-use crate::Refusal;
+use crate::RefusalCause;
 use crate::metric::APPENDED;
 
 pub(super) struct Queue {
@@ -35,25 +35,25 @@ impl Queue {
     }
 
     /// Enqueues unless a bound would be passed; then the write comes back with the reason.
-    pub(super) fn offer(&self, write: Write) -> Result<(), (Write, Refusal)> {
+    pub(super) fn offer(&self, write: Write) -> Result<(), (Write, RefusalCause)> {
         let waiting = self.lock();
         if waiting.closed {
-            return Err((write, Refusal::ShuttingDown));
+            return Err((write, RefusalCause::ShuttingDown));
         }
         let (records, bytes) =
             (waiting.records + write.records.entries.len(), waiting.bytes + write.records.bytes.len());
         if records > self.most_records || bytes > self.most_bytes {
-            return Err((write, Refusal::Full));
+            return Err((write, RefusalCause::Full));
         }
         self.push(waiting, write);
         Ok(())
     }
 
     /// Enqueues past the bounds: a runner has one write under way at most, and its own bounds.
-    pub(super) fn insist(&self, write: Write) -> Result<(), Refusal> {
+    pub(super) fn insist(&self, write: Write) -> Result<(), RefusalCause> {
         let waiting = self.lock();
         if waiting.closed {
-            return Err(Refusal::ShuttingDown);
+            return Err(RefusalCause::ShuttingDown);
         }
         self.push(waiting, write);
         Ok(())

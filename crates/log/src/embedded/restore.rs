@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::{Shared, codec, damaged};
 use crate::fault::sabotaged;
 use crate::progress::Restoring;
-use crate::restore::{Restored, look_again};
+use crate::restore::{Restored, replay};
 use crate::{LogError, RunOptions, Stage, StageError};
 
 /// Nobody else takes over here, so a restore may take its time; the input is on this machine, so it is there at once.
@@ -39,7 +39,7 @@ pub(super) fn restore<S: Stage>(
     }
     let open = |topic, from: &[_]| Reader::open(shared, topic, from).map(crate::Reader::Embedded);
     let start_of = |partition| Ok(shared.layout.get(stage.input(), partition)?.start());
-    look_again(stage, open, start_of, &mut restored, PATIENCE, &mut restoring)?;
+    replay(stage, open, start_of, &mut restored, PATIENCE, &mut restoring)?;
     restoring.complete();
     Ok(restored)
 }
@@ -79,7 +79,7 @@ fn load<S: Stage>(
             _ => {
                 let loaded = stage.load(&mut own, record.key, value);
                 loaded.map_err(|error| match error {
-                    StageError::NotOurs { .. } => LogError::Refused(format!("{shown}: {error}")),
+                    StageError::ForeignChange { .. } => LogError::Refused(format!("{shown}: {error}")),
                     StageError::Unavailable(why) => LogError::Unavailable(why),
                 })?;
                 has_changes = true;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fail::fail_point;
-use millrace_contracts::Next;
+use millrace_contracts::{Next, ProjectionWrite, StoreError, WriteOutcome};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use super::reader::Reader;
 use crate::fault::sabotaged;
 use crate::metric::Lags;
 use crate::worker::{self, Pauses};
-use crate::{Batch, Limits, LogError, Polled, RunOptions, Sink, SinkError, SinkStep, Status, Written};
+use crate::{Batch, Limits, LogError, Polled, RunOptions, Sink, Status};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
 const IDLE: Duration = Duration::from_millis(200);
@@ -137,15 +137,15 @@ impl<'a, S: Sink> Worker<'a, S> {
             let runtime = Handle::current();
             let unchecked = sabotaged("sabotage::skip-position-check");
             let expected = if unchecked { runtime.block_on(self.sink.position(partition))? } else { held.stands };
-            runtime.block_on(self.sink.write(&[SinkStep { batch, expected, next, caught_up }]))
+            runtime.block_on(self.sink.write(&[ProjectionWrite { partition, expected, next, caught_up, items: batch }]))
         })?;
         fail_point!("embedded::sink::written");
         let Some(written) = written else { return Ok(()) };
         match written.first() {
-            Some(Written::Moved) => {
+            Some(WriteOutcome::Applied) => {
                 self.held[partition as usize] = Held { stands: Some(next), from: next, told: caught_up };
             }
-            Some(Written::Elsewhere(stands)) => {
+            Some(WriteOutcome::PositionMismatch(stands)) => {
                 tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
                 self.place(partition, *stands)?;
             }
@@ -159,7 +159,7 @@ impl<'a, S: Sink> Worker<'a, S> {
 fn insist<T>(
     options: &RunOptions,
     stop: &CancellationToken,
-    mut attempt: impl FnMut() -> Result<T, SinkError>,
+    mut attempt: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<Option<T>, LogError> {
     let mut pauses = Pauses::default();
     let before = options.status.borrow().clone();

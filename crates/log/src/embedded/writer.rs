@@ -13,7 +13,7 @@ use super::guard::Synced;
 use super::layout::{COMMITS, latest_key};
 use crate::fault::sabotaged;
 use crate::outcome::Ticket;
-use crate::{LogError, NewRecord, Outcome, Receipts, Refusal};
+use crate::{LogError, NewRecord, Outcome, Receipts, RefusalCause};
 
 /// Most bytes of one group: a batch is in memory twice until it is written.
 const GROUP_BYTES: usize = 16 << 20;
@@ -66,12 +66,12 @@ impl Shared {
         for (record, ticket) in records.iter().zip(tickets) {
             let length = record.key.len() + record.value.len();
             if length > self.config.max_record_bytes.as_usize() || record.key.len() > MAX_KEY_BYTES {
-                ticket.resolve(Outcome::Refused(Refusal::TooLarge));
+                ticket.resolve(Outcome::Refused(RefusalCause::TooLarge));
                 continue;
             }
             // A partition that does not exist can never be had: the same as a log that is not there.
             let Some(partition) = self.layout.index(record.topic, record.partition).filter(|_| !failed) else {
-                ticket.resolve(Outcome::Refused(Refusal::Unavailable));
+                ticket.resolve(Outcome::Refused(RefusalCause::Unavailable));
                 continue;
             };
             codec::encode(now, record.key, Some(record.value), &mut bytes);
@@ -103,12 +103,12 @@ impl Shared {
 }
 
 impl Done {
-    fn refuse(self, why: Refusal) {
+    fn refuse(self, why: RefusalCause) {
         match self {
             Self::Append(tickets) => tickets.into_iter().for_each(|ticket| ticket.resolve(Outcome::Refused(why))),
             Self::Step { reply, .. } => {
                 let why = match why {
-                    Refusal::DiskFull => "the disk is at its reserve",
+                    RefusalCause::DiskFull => "the disk is at its reserve",
                     _ => "the log's writer has failed",
                 };
                 let _ = reply.send(Err(LogError::Unavailable(why.into())));
@@ -151,11 +151,11 @@ impl Writer {
 
     fn write(&mut self, group: &mut Vec<Write>) {
         if self.shared.failure().is_some() {
-            return group.drain(..).for_each(|write| write.done.refuse(Refusal::Unavailable));
+            return group.drain(..).for_each(|write| write.done.refuse(RefusalCause::Unavailable));
         }
         if !self.has_space() {
             for refused in group.extract_if(.., |write| write.done.needs_space()) {
-                refused.done.refuse(Refusal::DiskFull);
+                refused.done.refuse(RefusalCause::DiskFull);
             }
         }
         if group.is_empty() {

@@ -20,7 +20,7 @@ use super::config::{KafkaConfig, MAX_RECORD_BYTES};
 use super::unavailable;
 use crate::metric::APPENDED;
 use crate::outcome::Ticket;
-use crate::{LogError, NewRecord, Outcome, Receipts, Refusal};
+use crate::{LogError, NewRecord, Outcome, Receipts, RefusalCause};
 
 /// How long opening waits for the first answer of a broker.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -79,7 +79,7 @@ impl ProducerContext for Reports {
             Ok(message) => u64::try_from(message.offset()).map_or(Outcome::Unknown, Outcome::Acknowledged),
             // The broker looked at it and said no; every other error leaves open whether it was written.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
-                Outcome::Refused(Refusal::TooLarge)
+                Outcome::Refused(RefusalCause::TooLarge)
             }
             Err(_) => Outcome::Unknown,
         });
@@ -118,15 +118,15 @@ impl Appender {
         record: &NewRecord<'_>,
         topic: &str,
         ticket: Ticket,
-    ) -> Result<(), (Refusal, Ticket)> {
+    ) -> Result<(), (RefusalCause, Ticket)> {
         if self.0.closing.load(Ordering::Relaxed) {
-            return Err((Refusal::ShuttingDown, ticket));
+            return Err((RefusalCause::ShuttingDown, ticket));
         }
         if producer.context().down.load(Ordering::Relaxed) {
-            return Err((Refusal::Unavailable, ticket));
+            return Err((RefusalCause::Unavailable, ticket));
         }
         if record.key.len() + record.value.len() > MAX_RECORD_BYTES - 512 {
-            return Err((Refusal::TooLarge, ticket));
+            return Err((RefusalCause::TooLarge, ticket));
         }
         let message = BaseRecord::with_opaque_to(topic, Box::new(ticket))
             .partition(record.partition.cast_signed())
@@ -134,9 +134,9 @@ impl Appender {
             .payload(record.value);
         producer.send(message).map_err(|(error, message)| {
             let why = match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => Refusal::Full,
-                Some(RDKafkaErrorCode::MessageSizeTooLarge) => Refusal::TooLarge,
-                _ => Refusal::Unavailable,
+                Some(RDKafkaErrorCode::QueueFull) => RefusalCause::Full,
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => RefusalCause::TooLarge,
+                _ => RefusalCause::Unavailable,
             };
             (why, *message.delivery_opaque)
         })

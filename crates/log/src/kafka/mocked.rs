@@ -16,7 +16,7 @@ use super::member::{Event, Member};
 use super::transaction::{Failed, Transactional};
 use super::{KafkaConfig, KafkaLog};
 use crate::metric::Abort;
-use crate::{AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, Polled, Refusal};
+use crate::{AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, Polled, RefusalCause};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -103,7 +103,7 @@ async fn an_append_ends_by_what_the_broker_says() {
             mock.cluster.request_errors(Key::Produce, &[*code]);
             let ended = match append(&log).await {
                 Outcome::Acknowledged(_) => Acknowledged,
-                Outcome::Refused(Refusal::TooLarge) => TooLarge,
+                Outcome::Refused(RefusalCause::TooLarge) => TooLarge,
                 Outcome::Refused(other) => panic!("{acks:?} {code:?}: {other:?}"),
                 Outcome::Unknown => Unknown,
             };
@@ -118,7 +118,7 @@ async fn an_append_ends_by_what_the_broker_says() {
             loop {
                 match append(&log).await {
                     Outcome::Acknowledged(_) => break,
-                    Outcome::Refused(Refusal::Unavailable) | Outcome::Unknown if Instant::now() < deadline => {
+                    Outcome::Refused(RefusalCause::Unavailable) | Outcome::Unknown if Instant::now() < deadline => {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                     other => panic!("{acks:?} {code:?}: then {other:?}"),
@@ -140,7 +140,7 @@ async fn an_append_that_no_broker_takes_is_unknown_and_then_refused() {
     mock.cluster.clear_request_errors(Key::Produce);
     mock.cluster.broker_down(-1).unwrap();
     until("appends are refused", || log.health().is_err());
-    assert_eq!(append(&log).await, Outcome::Refused(Refusal::Unavailable));
+    assert_eq!(append(&log).await, Outcome::Refused(RefusalCause::Unavailable));
     mock.cluster.broker_up(-1).unwrap();
     until("a broker is back", || log.health().is_ok());
     let deadline = Instant::now() + PATIENCE;

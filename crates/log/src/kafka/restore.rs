@@ -30,7 +30,7 @@ use super::unavailable;
 use crate::fault::sabotaged;
 use crate::metric::Abort;
 use crate::progress::Restoring;
-use crate::restore::{Range, Restored, look_again, read_ranges};
+use crate::restore::{Range, Restored, read_ranges, replay};
 use crate::{Batch, Limits, LogError, Polled, Reader, RunOptions, Stage, StageError};
 
 /// Restoring gives up when nothing arrives for this long beyond the transaction time-out.
@@ -108,7 +108,7 @@ impl KafkaLog {
         fail_point!("kafka::restore::loaded");
         let open = |topic, from: &[_]| self.reader(topic, from).map(Reader::Kafka);
         let start_of = |partition| member.bounds(partition).map(|(start, _)| start);
-        look_again(stage, open, start_of, &mut restored, patience, &mut restoring)?;
+        replay(stage, open, start_of, &mut restored, patience, &mut restoring)?;
         restoring.complete();
         Ok(restored)
     }
@@ -317,7 +317,7 @@ impl Found {
                 continue;
             }
             stage.load(into, record.key, value).map_err(|error| match error {
-                StageError::NotOurs { .. } => broken(batch, record.offset, &error),
+                StageError::ForeignChange { .. } => broken(batch, record.offset, &error),
                 StageError::Unavailable(why) => LogError::Unavailable(why),
             })?;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use millrace_contracts::{Next, Topic};
+use millrace_contracts::{Next, ProjectionWrite, StoreError, Topic, WriteOutcome};
 use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use super::member::{Change, Event, Member};
 use crate::fault::sabotaged;
 use crate::metric::Lags;
 use crate::worker::{self, Pauses};
-use crate::{Batch, LogError, RunOptions, Sink, SinkError, SinkStep, Status, Written};
+use crate::{Batch, LogError, RunOptions, Sink, Status};
 
 /// How long an idle worker waits in one poll; a stop is noticed after it.
 const IDLE: Duration = Duration::from_millis(200);
@@ -74,11 +74,12 @@ impl Held {
         self.batch.next_offset().unwrap_or(self.from)
     }
 
-    fn step(&self) -> Option<SinkStep<'_>> {
+    fn step(&self) -> Option<ProjectionWrite<'_, Batch>> {
         let news = !self.batch.is_empty() || (self.at_end && !self.told);
         let next = self.next();
-        news.then_some(SinkStep {
-            batch: &self.batch,
+        news.then_some(ProjectionWrite {
+            partition: self.batch.partition(),
+            items: &self.batch,
             expected: self.stands,
             next,
             caught_up: self.told || self.at_end,
@@ -230,7 +231,7 @@ impl<'a, S: Sink> Worker<'a, S> {
     }
 
     fn write(&mut self) -> Result<(), Failure> {
-        let mut steps: Vec<(u32, SinkStep<'_>)> =
+        let mut steps: Vec<(u32, ProjectionWrite<'_, Batch>)> =
             self.held.iter().filter_map(|(&partition, held)| Some((partition, held.step()?))).collect();
         if steps.is_empty() {
             return Ok(());
@@ -240,18 +241,18 @@ impl<'a, S: Sink> Worker<'a, S> {
                 step.expected = Handle::current().block_on(self.sink.position(*partition)).map_err(Failure::Sink)?;
             }
         }
-        let (partitions, steps): (Vec<u32>, Vec<SinkStep<'_>>) = steps.into_iter().unzip();
+        let (partitions, steps): (Vec<u32>, Vec<ProjectionWrite<'_, Batch>>) = steps.into_iter().unzip();
         let nexts: Vec<(u64, bool)> = steps.iter().map(|step| (step.next, step.caught_up)).collect();
         let written = Handle::current().block_on(self.sink.write(&steps)).map_err(Failure::Sink)?;
         fail_point!("kafka::sink::written");
         for ((partition, (next, caught_up)), written) in partitions.into_iter().zip(nexts).zip(written) {
             match written {
-                Written::Moved => {
+                WriteOutcome::Applied => {
                     let held = self.held.get_mut(&partition).expect("held a moment ago");
                     (held.stands, held.from, held.told) = (Some(next), next, caught_up);
                     held.batch.clear();
                 }
-                Written::Elsewhere(stands) => {
+                WriteOutcome::PositionMismatch(stands) => {
                     tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
                     let held = self.place(partition, stands)?;
                     self.member.seek(partition, held.from)?;
@@ -263,7 +264,7 @@ impl<'a, S: Sink> Worker<'a, S> {
     }
 
     /// After a failed write: the batches stay, reading rests, and the group hears that we are alive.
-    fn hold_back(&mut self, error: &SinkError, stop: &CancellationToken) -> Result<(), LogError> {
+    fn hold_back(&mut self, error: &StoreError, stop: &CancellationToken) -> Result<(), LogError> {
         match error.next {
             Next::Stop => return Err(LogError::Refused(error.to_string())),
             Next::Retry | Next::Skip => {}
@@ -282,7 +283,7 @@ impl<'a, S: Sink> Worker<'a, S> {
 }
 
 enum Failure {
-    Sink(SinkError),
+    Sink(StoreError),
     Log(LogError),
 }
 

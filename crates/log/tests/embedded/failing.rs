@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use millrace_contracts::Topic;
-use millrace_log::{NewRecord, Outcome, Refusal};
+use millrace_log::{NewRecord, Outcome, RefusalCause};
 
 use crate::support;
 
@@ -22,7 +22,7 @@ fn child() {
         assert_eq!(log.append(&[record]).await, [Outcome::Unknown]);
         fail::remove(point);
         assert!(log.health().unwrap_err().contains("injected"));
-        assert_eq!(log.append(&[record]).await, [Outcome::Refused(Refusal::Unavailable)]);
+        assert_eq!(log.append(&[record]).await, [Outcome::Refused(RefusalCause::Unavailable)]);
         assert_eq!(support::read_all(&log, Topic::EVENTS, 0).unwrap().len(), 1, "what is not synced is not seen");
     });
 }

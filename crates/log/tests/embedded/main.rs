@@ -11,7 +11,7 @@ mod retention;
 mod support;
 
 use millrace_contracts::{Names, Topic};
-use millrace_log::{EmbeddedConfig, EmbeddedLog, Log, LogError, NewRecord, Outcome, Refusal};
+use millrace_log::{EmbeddedConfig, EmbeddedLog, Log, LogError, NewRecord, Outcome, RefusalCause};
 
 #[test]
 fn a_second_opening_is_refused_and_names_the_holder() {
@@ -33,7 +33,7 @@ async fn below_the_reserve_appends_are_refused_and_reads_go_on() {
     drop(log);
     let log = support::open(&EmbeddedConfig { min_free_disk: millrace_base::Size::from_gib(1 << 20), ..config });
     let record = NewRecord { topic: Topic::EVENTS, partition: 0, key: b"k", value: b"v" };
-    assert_eq!(log.append(&[record]).await, [Outcome::Refused(Refusal::DiskFull)]);
+    assert_eq!(log.append(&[record]).await, [Outcome::Refused(RefusalCause::DiskFull)]);
     assert!(log.health().is_err());
     assert_eq!(support::read_all(&log, Topic::EVENTS, 0).unwrap().len(), 100);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_contracts::Topic;
-use millrace_log::{NewRecord, Outcome, Refusal};
+use millrace_log::{NewRecord, Outcome, RefusalCause};
 
 use crate::harness::{Engine, append, from_start, read_all};
 use crate::on_both_engines;
@@ -39,7 +39,7 @@ async fn a_record_too_large_is_refused_and_its_neighbours_are_not(engine: Engine
     assert!(
         matches!(
             outcomes[..],
-            [Outcome::Acknowledged(0), Outcome::Refused(Refusal::TooLarge), Outcome::Acknowledged(1)]
+            [Outcome::Acknowledged(0), Outcome::Refused(RefusalCause::TooLarge), Outcome::Acknowledged(1)]
         ),
         "{outcomes:?}"
     );
@@ -51,7 +51,7 @@ async fn a_closed_log_refuses(engine: Engine) {
     log.close(Duration::from_secs(20)).await;
     assert_eq!(before.await, [Outcome::Acknowledged(0)], "what was under way is finished");
     let after = log.append(&[NewRecord { topic: Topic::EVENTS, partition: 1, key: b"k", value: b"v" }]).await;
-    assert_eq!(after, [Outcome::Refused(Refusal::ShuttingDown)]);
+    assert_eq!(after, [Outcome::Refused(RefusalCause::ShuttingDown)]);
     assert!(log.health().is_err());
 }
 
@@ -78,7 +78,7 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing(mut engine: Engine) {
         for (key, outcome) in keys.into_iter().zip(receipts.await) {
             match outcome {
                 Outcome::Acknowledged(offset) => acknowledged.push((offset, key, Some("v".to_owned()))),
-                Outcome::Refused(Refusal::Full) => full += 1,
+                Outcome::Refused(RefusalCause::Full) => full += 1,
                 other => panic!("{other:?}"),
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_base::Span;
 use millrace_contracts::Topic;
-use millrace_log::{LogError, NewRecord, Outcome, Refusal, Status};
+use millrace_log::{LogError, NewRecord, Outcome, RefusalCause, Status};
 use millrace_testkit::Kafka;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::{ClientContext, DefaultClientContext};
@@ -283,8 +283,10 @@ async fn a_broker_that_does_not_answer_leaves_outcomes_unknown_and_one_that_is_g
     assert_eq!(log.append(&record).await, [Outcome::Unknown]);
     kafka.thaw();
     kafka.kill();
-    until("appends are refused", || async { log.append(&record).await == [Outcome::Refused(Refusal::Unavailable)] })
-        .await;
+    until("appends are refused", || async {
+        log.append(&record).await == [Outcome::Refused(RefusalCause::Unavailable)]
+    })
+    .await;
     assert!(log.health().is_err());
     let kafka = tokio::task::spawn_blocking(move || {
         kafka.restart().unwrap();

@@ -3,8 +3,7 @@
 use std::sync::LazyLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use millrace_contracts::{Next, Topic};
-use millrace_log::SinkError;
+use millrace_contracts::{Next, StoreError, Topic};
 
 use crate::harness::{Engine, append, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
@@ -28,7 +27,7 @@ async fn a_lag_is_told_while_a_sink_is_away(engine: Engine) {
     let log = engine.open().await;
     append(&log, 1, (0..400).map(|n| n.to_string())).await;
     let sink = Shared::default();
-    sink.0.lock().unwrap().errors = vec![SinkError { next: Next::Retry, why: "away".into() }; 10_000];
+    sink.0.lock().unwrap().errors = vec![StoreError::retry("unreachable"); 10_000];
     let role = millrace_testkit::unique("lagging");
     let running = start_as(&role, &log, &sink);
     let role = format!("role=\"{role}\"");

@@ -44,15 +44,17 @@ impl Stage for Numbering {
                 (state.number, state.next, state.again) = (number, next, Some(Vec::new()));
                 Ok(())
             }
-            _ => Err(StageError::NotOurs { key: String::from_utf8_lossy(key).into(), why: "not a number".into() }),
+            _ => {
+                Err(StageError::ForeignChange { key: String::from_utf8_lossy(key).into(), why: "not a number".into() })
+            }
         }
     }
 
-    fn look_back(&self, state: &Numbered) -> Option<u64> {
+    fn replay_from(&self, state: &Numbered) -> Option<u64> {
         state.again.as_ref().map(|_| state.next.saturating_sub(AGAIN))
     }
 
-    fn look_again(&self, state: &mut Numbered, batch: &Batch) {
+    fn replay(&self, state: &mut Numbered, batch: &Batch) {
         state.again.as_mut().unwrap().extend(batch.iter().map(|record| record.offset));
     }
 

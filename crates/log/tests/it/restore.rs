@@ -65,11 +65,11 @@ impl Stage for Diary {
         Ok(())
     }
 
-    fn look_back(&self, state: &u64) -> Option<u64> {
+    fn replay_from(&self, state: &u64) -> Option<u64> {
         (self.back > 0 && *state > 0).then(|| state.saturating_sub(self.back))
     }
 
-    fn look_again(&self, _: &mut u64, batch: &Batch) {
+    fn replay(&self, _: &mut u64, batch: &Batch) {
         if let Some(gate) = &self.gate {
             assert!(gate.lock().unwrap().recv_timeout(PATIENCE).is_err());
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use millrace_contracts::{Next, Topic};
-use millrace_log::{LogError, Sink, SinkError, SinkStep, Status, Written};
+use millrace_contracts::{Next, ProjectionWrite, StoreError, Topic, WriteOutcome};
+use millrace_log::{LogError, Sink, Status};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ pub(crate) struct Model {
     keys: BTreeMap<u32, Vec<String>>,
     caught_up: BTreeMap<u32, bool>,
     /// Errors to answer with before the next success.
-    pub(crate) errors: Vec<SinkError>,
+    pub(crate) errors: Vec<StoreError>,
     /// Partitions whose state was thrown away behind the runner's back.
     emptied: u32,
     /// What it reads; events, unless set.
@@ -42,29 +42,29 @@ impl Sink for Shared {
         self.0.lock().unwrap().topic.unwrap_or(Topic::EVENTS)
     }
 
-    async fn position(&mut self, partition: u32) -> Result<Option<u64>, SinkError> {
+    async fn position(&mut self, partition: u32) -> Result<Option<u64>, StoreError> {
         Ok(self.0.lock().unwrap().positions.get(&partition).copied())
     }
 
-    async fn write(&mut self, steps: &[SinkStep<'_>]) -> Result<Vec<Written>, SinkError> {
+    async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
         let mut model = self.0.lock().unwrap();
         if let Some(error) = model.errors.pop() {
             return Err(error);
         }
         let mut written = Vec::new();
         for step in steps {
-            let partition = step.batch.partition();
+            let partition = step.items.partition();
             let stands = model.positions.get(&partition).copied();
             if stands != step.expected {
-                written.push(Written::Elsewhere(stands));
+                written.push(WriteOutcome::PositionMismatch(stands));
                 continue;
             }
-            assert!(step.batch.next_offset().is_none_or(|next| next == step.next));
-            let keys = step.batch.iter().map(|record| String::from_utf8_lossy(record.key).into_owned());
+            assert!(step.items.next_offset().is_none_or(|next| next == step.next));
+            let keys = step.items.iter().map(|record| String::from_utf8_lossy(record.key).into_owned());
             model.keys.entry(partition).or_default().extend(keys);
             model.positions.insert(partition, step.next);
             model.caught_up.insert(partition, step.caught_up);
-            written.push(Written::Moved);
+            written.push(WriteOutcome::Applied);
         }
         Ok(written)
     }
@@ -185,7 +185,7 @@ async fn a_sink_that_stands_elsewhere_is_followed(engine: Engine) {
 async fn a_sink_that_fails_gets_the_same_step_again(engine: Engine) {
     let log = engine.open().await;
     let sink = Shared::default();
-    let failing = || SinkError { next: Next::Retry, why: "away".into() };
+    let failing = || StoreError::retry("unreachable");
     sink.0.lock().unwrap().errors = vec![failing(), failing(), failing()];
     append(&log, 1, numbers(0..200)).await;
     let running = start(&log, &sink);
@@ -201,7 +201,7 @@ async fn a_sink_that_fails_gets_the_same_step_again(engine: Engine) {
 async fn a_sink_that_stops_ends_the_run(engine: Engine) {
     let log = engine.open().await;
     let sink = Shared::default();
-    sink.0.lock().unwrap().errors = vec![SinkError { next: Next::Stop, why: "schema newer than ours".into() }];
+    sink.0.lock().unwrap().errors = vec![StoreError::stop("schema newer than ours")];
     append(&log, 0, numbers(0..1)).await;
     let ended = tokio::time::timeout(crate::harness::PATIENCE, start(&log, &sink).task).await.unwrap().unwrap();
     assert_eq!(ended, Err(LogError::Refused("schema newer than ours".into())));

@@ -14,9 +14,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
-use millrace_contracts::{Exactness, Hour, HourlyCount};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 
-use crate::{Answer, HourlyWrite, Part, StoreError, Totals, Written};
+use crate::{Answer, Part, Totals};
 
 /// The defaults of fjall are for one large keyspace; a view is small.
 const MEMTABLE_BYTES: u64 = 8 << 20;
@@ -91,7 +91,7 @@ impl EmbeddedArchive {
         batch.commit().map_err(failed)
     }
 
-    pub(super) fn write(&self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
+    pub(super) fn write(&self, writes: &[ProjectionWrite<'_, [HourlyCount]>]) -> Result<Vec<WriteOutcome>, StoreError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut results = Vec::with_capacity(writes.len());
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
@@ -99,13 +99,13 @@ impl EmbeddedArchive {
             let stored = self.stored(write.partition)?;
             let position = stored.map(|(position, _)| position);
             if position != write.expected {
-                results.push(Written::Elsewhere(position));
+                results.push(WriteOutcome::PositionMismatch(position));
                 continue;
             }
             if write.expected.is_none() {
                 self.drop_partition(&mut batch, write.partition)?;
             }
-            for count in write.counts {
+            for count in write.items {
                 let key = key(write.partition, count.hour);
                 // In a rebuild the row is on its way out: it counts as absent.
                 let old = if write.expected.is_some() { self.hourly.get(key).map_err(failed)? } else { None };
@@ -116,7 +116,7 @@ impl EmbeddedArchive {
             }
             let complete = write.caught_up || stored.is_some_and(|(_, complete)| complete);
             batch.insert(&self.positions, write.partition.to_be_bytes(), encode_position(write.next, complete));
-            results.push(Written::Moved);
+            results.push(WriteOutcome::Applied);
         }
         batch.commit().map_err(failed)?;
         Ok(results)
@@ -143,9 +143,8 @@ impl fmt::Debug for EmbeddedArchive {
 }
 
 /// A local database that failed once does not heal by waiting: the process starts anew from what is durable.
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 fn failed(error: fjall::Error) -> StoreError {
-    StoreError::stop(format!("embedded archive: {error}"))
+    StoreError::stop(format!("embedded archive: {error}")).because(error)
 }
 
 fn malformed() -> StoreError {

@@ -6,9 +6,9 @@ mod range;
 
 use std::ops::Range;
 
-use millrace_contracts::Hour;
+use millrace_contracts::{Hour, ProjectionWrite, StoreError, WriteOutcome};
 
-use crate::{Answer, HourlyStore, HourlyWrite, Part, StoreError, Written};
+use crate::{Answer, HourlyStore, Part};
 
 pub use postgres::PostgresConfig;
 pub use range::Edges;
@@ -81,7 +81,7 @@ impl HourlyStore for ArchiveWriter {
         }
     }
 
-    async fn write(&mut self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
+    async fn write(&mut self, writes: &[ProjectionWrite<'_, [HourlyCount]>]) -> Result<Vec<WriteOutcome>, StoreError> {
         match &self.0 {
             Engine::Postgres(archive) => archive.write(writes).await,
             Engine::Embedded(archive) => archive.write(writes),

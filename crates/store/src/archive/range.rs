@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contracts::Hour;
+use millrace_contracts::{Hour, StoreError};
 
 use super::{Archive, Engine};
-use crate::{StoreError, Totals};
+use crate::Totals;
 
 /// The first and the last hour with counts; every other hour is outside, and known to be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

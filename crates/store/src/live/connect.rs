@@ -1,12 +1,12 @@
 //! Connecting to Redis, and whether it is one that can be used.
 
+use millrace_contracts::StoreError;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, InfoDict, RedisResult};
 use tracing::warn;
 
 use super::RedisConfig;
 use super::error::classify;
-use crate::StoreError;
 
 /// The oldest version that knows `SET .. PXAT`.
 const OLDEST: (u32, u32) = (6, 2);
@@ -14,18 +14,17 @@ const OLDEST: (u32, u32) = (6, 2);
 /// One multiplexed connection that connects, and connects again, by itself. While the server is away, commands fail at once:
 /// whoever reads has another store to ask, and whoever writes pauses by itself.
 pub(super) fn open(config: &RedisConfig) -> Result<ConnectionManager, StoreError> {
-    let client = Client::open(config.url.expose()).map_err(|error| classify(&error))?;
+    let client = Client::open(config.url.expose()).map_err(classify)?;
     let manager = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(config.connect_timeout.0))
         .set_response_timeout(Some(config.response_timeout.0))
         .set_number_of_retries(0);
-    ConnectionManager::new_lazy_with_config(client, manager).map_err(|error| classify(&error))
+    ConnectionManager::new_lazy_with_config(client, manager).map_err(classify)
 }
 
 /// Refuses a Redis that would lose keys inside the window. What the server keeps to itself is warned about.
 pub(super) async fn check(mut connection: ConnectionManager) -> Result<(), StoreError> {
-    let info: InfoDict =
-        redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(|error| classify(&error))?;
+    let info: InfoDict = redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(classify)?;
     let version: String = info.get("redis_version").unwrap_or_default();
     match parse_version(&version) {
         Some(found) if found < OLDEST => {
@@ -56,7 +55,7 @@ async fn setting(connection: &mut ConnectionManager, name: &str) -> Result<Optio
     let reply: RedisResult<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
     match reply {
         Ok(pair) => Ok(pair.into_iter().nth(1)),
-        Err(error) if error.is_io_error() => Err(classify(&error)),
+        Err(error) if error.is_io_error() => Err(classify(error)),
         Err(_) => Ok(None),
     }
 }

@@ -1,25 +1,25 @@
 //! What Redis' errors mean for what happens next.
 
+use millrace_contracts::StoreError;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
-
-use crate::StoreError;
 
 /// Server errors without a kind of their own that waiting does not heal: data or rights are not as they should be.
 const STOP_CODES: [&str; 5] = ["WRONGTYPE", "MALFORMED", "NOAUTH", "WRONGPASS", "DENIED"];
 
 /// Sorts an error. Whatever is not known to need a person is tried again: OOM, MISCONF, LOADING, READONLY and a lost
 /// connection pass.
-pub(super) fn classify(error: &RedisError) -> StoreError {
-    let why = format!("redis: {error}");
-    match error.kind() {
+pub(super) fn classify(error: RedisError) -> StoreError {
+    let detail = format!("redis: {error}");
+    let sorted = match error.kind() {
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
         | ErrorKind::Parse
         | ErrorKind::UnexpectedReturnType
-        | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot) => StoreError::stop(why),
-        _ if error.code().is_some_and(|code| STOP_CODES.contains(&code)) => StoreError::stop(why),
-        _ => StoreError::retry(why),
-    }
+        | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot) => StoreError::stop(detail),
+        _ if error.code().is_some_and(|code| STOP_CODES.contains(&code)) => StoreError::stop(detail),
+        _ => StoreError::retry(detail),
+    };
+    sorted.because(error)
 }
 
 /// Whether the script cache was emptied: a restart, a failover or SCRIPT FLUSH.
@@ -34,7 +34,7 @@ mod tests {
 
     fn of(reply: &str) -> Next {
         let value = redis::parse_redis_value(format!("-{reply}\r\n").as_bytes()).unwrap();
-        classify(&value.extract_error().unwrap_err()).next
+        classify(value.extract_error().unwrap_err()).next
     }
 
     #[test]

@@ -30,11 +30,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use millrace_contracts::{Hour, Names, Next};
+use millrace_contracts::{Hour, Names, Next, StoreError};
 use redis::aio::ConnectionManager;
 use tokio::sync::OnceCell;
 
-use crate::{Answer, Part, StoreError, Totals};
+use crate::{Answer, Part, Totals};
 
 pub use config::RedisConfig;
 pub use older::Filled;
@@ -84,8 +84,8 @@ impl LiveHours {
             seen: Mutex::new(vec![Seen::default(); partitions as usize]),
         };
         match inner.check().await {
-            Err(StoreError { next: Next::Retry, why }) => {
-                tracing::warn!(why, "Redis is away; it is tried again when used");
+            Err(error) if error.next == Next::Retry => {
+                tracing::warn!(%error, "Redis is unreachable: retrying at the next use");
             }
             checked => checked?,
         }

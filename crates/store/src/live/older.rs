@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use millrace_contracts::{Exactness, Hour, HourlyCount};
+use millrace_contracts::{Exactness, Hour, HourlyCount, StoreError};
 use redis::{Cmd, Value};
 
 use super::Inner;
@@ -11,7 +11,7 @@ use super::error::classify;
 use super::keys::{parse, value};
 use super::reader::{FIELDS, pos};
 use super::script::Known;
-use crate::{Part, StoreError};
+use crate::Part;
 
 static FILL: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("older.lua")));
 
@@ -41,7 +41,7 @@ pub(super) async fn fill(inner: &Inner, hour: Hour, parts: &[Part]) -> Result<Fi
     }
     let mut worst = Filled::Filled;
     for reply in FILL.run::<String>(&mut inner.connection.clone(), &calls).await? {
-        worst = worst.max(match reply.map_err(|error| classify(&error))?.as_str() {
+        worst = worst.max(match reply.map_err(classify)?.as_str() {
             "filled" => Filled::Filled,
             "early" => Filled::Early,
             _ => Filled::Incomplete,
@@ -66,8 +66,7 @@ pub(super) async fn snapshot(inner: &Inner, partition: u32, hours: Range<Hour>) 
     for hour in &hours {
         pipe.cmd("GET").arg(inner.keys.hour(partition, *hour));
     }
-    let replies: Vec<Value> =
-        pipe.query_async(&mut inner.connection.clone()).await.map_err(|error| classify(&error))?;
+    let replies: Vec<Value> = pipe.query_async(&mut inner.connection.clone()).await.map_err(classify)?;
     let malformed = || StoreError::stop(format!("redis: partition {partition} is malformed"));
     let found = pos(replies.first().ok_or_else(malformed)?, malformed)?;
     let Some(found) = found.filter(|found| found.hours >= inner.window.hours()) else {
@@ -89,5 +88,5 @@ pub(super) async fn reset(inner: &Inner) -> Result<(), StoreError> {
     for partition in 0..inner.partitions {
         pipe.cmd("DEL").arg(inner.keys.position(partition)).ignore();
     }
-    pipe.query_async(&mut inner.connection.clone()).await.map_err(|error| classify(&error))
+    pipe.query_async(&mut inner.connection.clone()).await.map_err(classify)
 }

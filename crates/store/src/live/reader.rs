@@ -2,13 +2,13 @@
 
 use std::sync::PoisonError;
 
-use millrace_contracts::Hour;
+use millrace_contracts::{Hour, StoreError};
 use redis::{FromRedisValue, Value};
 
 use super::Inner;
 use super::error::classify;
 use super::keys::{is_reservation, parse};
-use crate::{Answer, StoreError, Totals};
+use crate::{Answer, Totals};
 
 /// The highest position seen of a partition, and in which incarnation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,8 +56,7 @@ async fn sum(
         pipe.cmd("GET").arg(key(partition));
         pipe.cmd("HMGET").arg(&position).arg(&FIELDS);
     }
-    let replies: Vec<Value> =
-        pipe.query_async(&mut inner.connection.clone()).await.map_err(|error| classify(&error))?;
+    let replies: Vec<Value> = pipe.query_async(&mut inner.connection.clone()).await.map_err(classify)?;
 
     let mut totals = Totals::default();
     let mut now = Vec::with_capacity(before.len());

@@ -1,10 +1,10 @@
 //! Scripts: called by hash, all calls in one round trip, loaded when the server does not know them.
 
+use millrace_contracts::StoreError;
 use redis::aio::ConnectionManager;
 use redis::{Cmd, FromRedisValue, RedisResult, Script};
 
 use super::error::{classify, is_no_script};
-use crate::StoreError;
 
 /// A script and its hash.
 pub(super) struct Known {
@@ -37,7 +37,7 @@ impl Known {
         if !unknown.is_empty() {
             let mut load = redis::cmd("SCRIPT");
             load.arg("LOAD").arg(self.code);
-            let _: String = load.query_async(connection).await.map_err(|error| classify(&error))?;
+            let _: String = load.query_async(connection).await.map_err(classify)?;
             let again = run(connection, unknown.iter().map(|&i| &calls[i])).await?;
             for (i, reply) in unknown.into_iter().zip(again) {
                 replies[i] = reply;
@@ -56,5 +56,5 @@ async fn run<T: FromRedisValue>(
     for call in calls {
         pipe.add_command(call.clone());
     }
-    pipe.query_async(connection).await.map_err(|error| classify(&error))
+    pipe.query_async(connection).await.map_err(classify)
 }

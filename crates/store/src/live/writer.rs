@@ -1,5 +1,6 @@
 //! Writing: one script call for each partition, all in one round trip.
 
+use millrace_contracts::{ProjectionWrite, StoreError, WriteOutcome};
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, PoisonError};
 
@@ -11,7 +12,7 @@ use super::Inner;
 use super::error::classify;
 use super::keys::value;
 use super::script::Known;
-use crate::{HourlyStore, HourlyWrite, StoreError, Written};
+use crate::HourlyStore;
 
 static STEP: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("step.lua")));
 
@@ -32,18 +33,18 @@ impl LiveHoursWriter {
         Self { inner, connection, went_back: HashSet::new() }
     }
 
-    fn call(&self, write: &HourlyWrite<'_>) -> Cmd {
+    fn call(&self, write: &ProjectionWrite<'_, [HourlyCount]>) -> Cmd {
         let (window, keys) = (&self.inner.window, &self.inner.keys);
-        let live = || write.counts.iter().filter(|count| window.keeps(count.hour));
+        let live = || write.items.iter().filter(|count| window.keeps(count.hour));
         let mint = write.expected.is_none() || self.went_back.contains(&write.partition);
         let minted = if mint { Uuid::new_v4().simple().to_string() } else { String::new() };
 
-        let mut call = STEP.call(1 + live().count() + write.counts.len());
+        let mut call = STEP.call(1 + live().count() + write.items.len());
         call.arg(keys.position(write.partition));
         for count in live() {
             call.arg(keys.hour(write.partition, count.hour));
         }
-        for count in write.counts {
+        for count in write.items {
             call.arg(keys.older(write.partition, count.hour));
         }
         call.arg(write.expected.map(|position| position.to_string()).unwrap_or_default()).arg(write.next);
@@ -52,7 +53,7 @@ impl LiveHoursWriter {
             call.arg(value(count)).arg(window.expires_ms(count.hour, self.inner.margin_ms));
         }
         // Of every hour, live ones too: by another process's clock it may be an older one that was filled.
-        for count in write.counts {
+        for count in write.items {
             call.arg(value(count)).arg("");
         }
         call
@@ -88,14 +89,14 @@ impl HourlyStore for LiveHoursWriter {
         let mut call = redis::cmd("HMGET");
         call.arg(&key).arg("position").arg("hours");
         let (position, hours): (Option<u64>, Option<u32>) =
-            call.query_async(&mut self.connection).await.map_err(|error| classify(&error))?;
+            call.query_async(&mut self.connection).await.map_err(classify)?;
         // What a narrower window left out is missing: the script, too, takes such a partition as empty.
         let position = position.filter(|_| hours.is_some_and(|hours| hours >= self.inner.window.hours()));
         self.found(partition, position);
         Ok(position)
     }
 
-    async fn write(&mut self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
+    async fn write(&mut self, writes: &[ProjectionWrite<'_, [HourlyCount]>]) -> Result<Vec<WriteOutcome>, StoreError> {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
@@ -108,14 +109,14 @@ impl HourlyStore for LiveHoursWriter {
             match reply {
                 Ok((1, _)) => {
                     self.moved(write.partition, write.next);
-                    results.push(Written::Moved);
+                    results.push(WriteOutcome::Applied);
                 }
                 Ok((_, stored)) => {
                     let stored = stored.parse().ok();
                     self.found(write.partition, stored);
-                    results.push(Written::Elsewhere(stored));
+                    results.push(WriteOutcome::PositionMismatch(stored));
                 }
-                Err(error) => failed = Some(classify(&error)),
+                Err(error) => failed = Some(classify(error)),
             }
         }
         // Partitions that moved all the same are found elsewhere, exactly there, when the write is tried again.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contracts::{Exactness, Hour, HourlyCount};
-use millrace_store::{Answer, HourlyStore, HourlyWrite, Totals, Written};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, WriteOutcome};
+use millrace_store::{Answer, HourlyStore, Totals};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -25,17 +25,17 @@ async fn says_nothing_before_it_is_complete<S: Subject>(store: &S) {
     for partition in 0..PARTITIONS {
         assert_eq!(writer.position(partition).await, Ok(None));
         let counts = [count(now(), partition, 5, [1, 2, 3])];
-        assert_eq!(put(&mut writer, partition, (None, 7), false, &counts).await, Ok(Written::Moved));
+        assert_eq!(put(&mut writer, partition, (None, 7), false, &counts).await, Ok(WriteOutcome::Applied));
         assert_eq!(writer.position(partition).await, Ok(Some(7)));
     }
     for partition in 0..PARTITIONS {
         assert_eq!(store.answer(now()).await, Ok(Answer::Rebuilding), "{partition} is not complete");
-        assert_eq!(put(&mut writer, partition, (Some(7), 7), true, &[]).await, Ok(Written::Moved));
+        assert_eq!(put(&mut writer, partition, (Some(7), 7), true, &[]).await, Ok(WriteOutcome::Applied));
     }
     assert_eq!(store.answer(now()).await, Ok(known([3, 6, 9])));
     assert_eq!(store.answer(now().plus(-1)).await, Ok(Answer::Known(Totals::default())), "now zeros are known");
     let later = [count(now(), 0, 6, [10, 2, 3])];
-    assert_eq!(put(&mut writer, 0, (Some(7), 8), false, &later).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 0, (Some(7), 8), false, &later).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.answer(now()).await, Ok(known([12, 6, 9])), "complete once, complete for good");
 }
 
@@ -43,12 +43,16 @@ async fn moves_only_from_where_it_stands<S: Subject>(store: &S) {
     let (mut a, mut b) = (store.writer(), store.writer());
     complete(&mut a, [1, 1, 1]).await;
     let by_b = [count(now(), 0, 9, [90, 90, 90])];
-    assert_eq!(put(&mut b, 0, (None, 2), true, &by_b).await, Ok(Written::Elsewhere(Some(1))));
-    assert_eq!(put(&mut b, 0, (Some(0), 2), true, &by_b).await, Ok(Written::Elsewhere(Some(1))));
+    assert_eq!(put(&mut b, 0, (None, 2), true, &by_b).await, Ok(WriteOutcome::PositionMismatch(Some(1))));
+    assert_eq!(put(&mut b, 0, (Some(0), 2), true, &by_b).await, Ok(WriteOutcome::PositionMismatch(Some(1))));
     assert_eq!(store.answer(now()).await, Ok(known([3, 3, 3])), "nothing was written");
-    assert_eq!(put(&mut b, 0, (Some(1), 2), false, &by_b).await, Ok(Written::Moved));
+    assert_eq!(put(&mut b, 0, (Some(1), 2), false, &by_b).await, Ok(WriteOutcome::Applied));
     let by_a = [count(now(), 0, 50, [0, 0, 0])];
-    assert_eq!(put(&mut a, 0, (Some(1), 3), false, &by_a).await, Ok(Written::Elsewhere(Some(2))), "a is a zombie now");
+    assert_eq!(
+        put(&mut a, 0, (Some(1), 3), false, &by_a).await,
+        Ok(WriteOutcome::PositionMismatch(Some(2))),
+        "a is a zombie now"
+    );
     assert_eq!(store.answer(now()).await, Ok(known([92, 92, 92])));
 }
 
@@ -56,8 +60,8 @@ async fn takes_an_unknown_outcome_again<S: Subject>(store: &S) {
     let mut writer = store.writer();
     complete(&mut writer, [1, 1, 1]).await;
     let counts = [count(now(), 0, 9, [5, 5, 5])];
-    assert_eq!(put(&mut writer, 0, (Some(1), 4), false, &counts).await, Ok(Written::Moved));
-    assert_eq!(put(&mut writer, 0, (Some(1), 4), false, &counts).await, Ok(Written::Elsewhere(Some(4))));
+    assert_eq!(put(&mut writer, 0, (Some(1), 4), false, &counts).await, Ok(WriteOutcome::Applied));
+    assert_eq!(put(&mut writer, 0, (Some(1), 4), false, &counts).await, Ok(WriteOutcome::PositionMismatch(Some(4))));
     assert_eq!(store.answer(now()).await, Ok(known([7, 7, 7])));
 }
 
@@ -65,15 +69,16 @@ async fn answers_each_part_of_a_write<S: Subject>(store: &S) {
     let mut writer = store.writer();
     complete(&mut writer, [1, 1, 1]).await;
     let counts: Vec<[HourlyCount; 1]> = (0..PARTITIONS).map(|p| [count(now(), p, 2, [2, 2, 2])]).collect();
-    let write = |partition: u32, expected| HourlyWrite {
+    let write = |partition: u32, expected| ProjectionWrite {
         partition,
         expected,
         next: 6,
         caught_up: false,
-        counts: &counts[partition as usize],
+        items: &counts[partition as usize],
     };
     let parts = [write(2, Some(1)), write(0, Some(5)), write(1, None)];
-    let expected = vec![Written::Moved, Written::Elsewhere(Some(1)), Written::Elsewhere(Some(1))];
+    let expected =
+        vec![WriteOutcome::Applied, WriteOutcome::PositionMismatch(Some(1)), WriteOutcome::PositionMismatch(Some(1))];
     assert_eq!(writer.write(&parts).await, Ok(expected));
     assert_eq!(store.answer(now()).await, Ok(known([4, 4, 4])));
     assert_eq!(writer.write(&[]).await, Ok(vec![]));
@@ -83,7 +88,7 @@ async fn is_approximate_when_a_part_is<S: Subject>(store: &S) {
     let mut writer = store.writer();
     complete(&mut writer, [1, 1, 1]).await;
     let counts = [HourlyCount { exactness: Exactness::Approximate, ..count(now(), 1, 2, [1, 1, 1]) }];
-    assert_eq!(put(&mut writer, 1, (Some(1), 2), false, &counts).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (Some(1), 2), false, &counts).await, Ok(WriteOutcome::Applied));
     let Ok(Answer::Known(totals)) = store.answer(now()).await else { panic!("known before") };
     assert_eq!(totals.exactness, Exactness::Approximate);
 }
@@ -93,7 +98,7 @@ async fn tells_hours_and_partitions_apart<S: Subject>(store: &S) {
     complete(&mut writer, [0, 0, 0]).await;
     let large = i64::MAX.cast_unsigned() / 4;
     let counts = [count(now().plus(-24), 1, 2, [large, 1, 2]), count(now().plus(1), 1, 3, [4, 5, 6])];
-    assert_eq!(put(&mut writer, 1, (Some(1), 2), false, &counts).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (Some(1), 2), false, &counts).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.answer(now().plus(-24)).await, Ok(known([large, 1, 2])));
     assert_eq!(store.answer(now().plus(1)).await, Ok(known([4, 5, 6])), "events may be early");
     assert_eq!(store.answer(now()).await, Ok(known([0, 0, 0])));
@@ -134,7 +139,7 @@ async fn fold_once<S: Subject>(store: &S, chunks: &[Chunk]) -> Result<(), TestCa
         let counts: Vec<HourlyCount> = counts.into_values().collect();
         let position = &mut positions[*partition as usize];
         let moved = put(&mut writer, *partition, (Some(*position), *position + 2), false, &counts).await;
-        prop_assert_eq!(moved, Ok(Written::Moved));
+        prop_assert_eq!(moved, Ok(WriteOutcome::Applied));
         *position += 2;
     }
     for ago in 0..4 {

@@ -1,6 +1,7 @@
 //! The embedded engine: the promises of every store, and what a restart keeps.
 
-use millrace_store::{Archive, HourlyStore, Written};
+use millrace_contracts::WriteOutcome;
+use millrace_store::{Archive, HourlyStore};
 
 use crate::conformance::{conforms, folds_to_the_newest};
 use crate::reference::is_the_reference;
@@ -17,10 +18,10 @@ impl crate::support::Subject for Housed {
     async fn answer(
         &self,
         hour: millrace_contracts::Hour,
-    ) -> Result<millrace_store::Answer, millrace_store::StoreError> {
+    ) -> Result<millrace_store::Answer, millrace_contracts::StoreError> {
         self.0.hour(hour).await
     }
-    async fn reset(&self) -> Result<(), millrace_store::StoreError> {
+    async fn reset(&self) -> Result<(), millrace_contracts::StoreError> {
         self.0.reset().await
     }
 }
@@ -55,6 +56,9 @@ async fn a_restart_keeps_counts_and_positions() {
     assert_eq!(archive.hour(now()).await, Ok(known([3, 6, 9])));
     let mut writer = archive.writer();
     assert_eq!(writer.position(2).await, Ok(Some(1)));
-    assert_eq!(put(&mut writer, 2, (Some(1), 2), false, &[count(now(), 2, 7, [4, 4, 4])]).await, Ok(Written::Moved));
+    assert_eq!(
+        put(&mut writer, 2, (Some(1), 2), false, &[count(now(), 2, 7, [4, 4, 4])]).await,
+        Ok(WriteOutcome::Applied)
+    );
     assert_eq!(archive.hour(now()).await, Ok(known([6, 8, 10])));
 }

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use millrace_contracts::{Hour, HourlyCount, Names};
-use millrace_store::{Archive, ArchiveWriter, Filled, HourlyStore, LiveHours, LiveHoursWriter, Part, Totals, Written};
+use millrace_contracts::{Hour, HourlyCount, Names, WriteOutcome};
+use millrace_store::{Archive, ArchiveWriter, Filled, HourlyStore, LiveHours, LiveHoursWriter, Part, Totals};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redis::aio::MultiplexedConnection;
@@ -137,7 +137,7 @@ impl World {
                 if let Some((from, to)) = self.last[*p as usize] {
                     let counts = [record(*p, to - 1)];
                     let written = put(&mut self.writer, *p, (Some(from), to), true, &counts).await.unwrap();
-                    let moved = written == Written::Moved;
+                    let moved = written == WriteOutcome::Applied;
                     assert_eq!(moved, self.in_redis[*p as usize] == Some(from), "{written:?}");
                     if moved {
                         self.in_redis[*p as usize] = Some(to);
@@ -230,14 +230,14 @@ impl World {
 }
 
 /// One record more, or that there is none; answers where the store stands then.
-async fn advance(store: &mut impl HourlyStore, p: usize, stood: Option<u64>, end: u64) -> (Written, u64) {
+async fn advance(store: &mut impl HourlyStore, p: usize, stood: Option<u64>, end: u64) -> (WriteOutcome, u64) {
     let partition = u32::try_from(p).unwrap();
     let from = stood.unwrap_or(0);
     let next = (from + 1).min(end);
     let counts: Vec<HourlyCount> = (from..next).map(|offset| record(partition, offset)).collect();
     // As a runner does, it says that it has caught up at the end of what there is.
     let written = put(store, partition, (stood, next), next == end, &counts).await.unwrap();
-    assert_eq!(written, Written::Moved);
+    assert_eq!(written, WriteOutcome::Applied);
     (written, next)
 }
 
@@ -303,7 +303,7 @@ async fn an_older_hour_is_filled_corrected_and_let_go() {
     assert!((1..=600_000).contains(&before), "{before}");
     let (store, mut writer) = (world.store.clone(), world.store.writer());
     let late = [record(1, 4)];
-    assert_eq!(put(&mut writer, 1, (Some(0), 5), false, &late).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (Some(0), 5), false, &late).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.older(hour()).await.unwrap().unwrap().clicks, 5 * DIGITS);
     assert!(lives(1).await <= before);
 
@@ -314,7 +314,7 @@ async fn an_older_hour_is_filled_corrected_and_let_go() {
     assert_eq!(store.fill(hour(), &parts).await, Ok(Filled::Early));
     assert_eq!(store.older(hour()).await, Ok(None), "a reservation is no answer");
     // The next count takes the reservation's place by itself.
-    assert_eq!(put(&mut writer, 1, (Some(5), 6), false, &[record(1, 5)]).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (Some(5), 6), false, &[record(1, 5)]).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.older(hour()).await.unwrap().unwrap().clicks, 6 * DIGITS);
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millrace_contracts::Next;
-use millrace_store::{Answer, Archive, HourlyStore, PostgresConfig, SecretUrl, Written};
+use millrace_contracts::{Next, WriteOutcome};
+use millrace_store::{Answer, Archive, HourlyStore, PostgresConfig, SecretUrl};
 use millrace_testkit::Postgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
@@ -65,7 +65,7 @@ async fn a_schema_of_a_newer_program_is_refused() {
     raw(url, &config).await.execute(newer).await.unwrap();
     let error = Archive::postgres(&config, PARTITIONS).await.unwrap_err();
     assert_eq!(error.next, Next::Stop);
-    assert!(error.why.contains("newer"), "{error}");
+    assert!(error.detail.contains("newer"), "{error}");
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn an_old_hour_and_one_before_the_epoch_are_kept() {
     for hour in [millrace_contracts::Hour::of_ms(123), millrace_contracts::Hour::MAX] {
         let position = writer.position(0).await.unwrap();
         let moved = put(&mut writer, 0, (position, 9), false, &[count(hour, 0, 5, [4, 5, 6])]).await;
-        assert_eq!(moved, Ok(Written::Moved));
+        assert_eq!(moved, Ok(WriteOutcome::Applied));
         assert_eq!(archive.hour(hour).await, Ok(known([4, 5, 6])));
     }
 }
@@ -92,10 +92,10 @@ async fn what_a_former_build_left_behind_does_not_count() {
     let forget = "UPDATE projection SET position = NULL WHERE partition = 1";
     raw(url, &config).await.execute(forget).await.unwrap();
     assert_eq!(archive.hour(now()).await, Ok(Answer::Rebuilding));
-    assert_eq!(put(&mut writer, 1, (Some(1), 2), true, &[]).await, Ok(Written::Elsewhere(None)));
-    assert_eq!(put(&mut writer, 1, (None, 2), false, &[]).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (Some(1), 2), true, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
+    assert_eq!(put(&mut writer, 1, (None, 2), false, &[]).await, Ok(WriteOutcome::Applied));
     assert_eq!(archive.hour(now()).await, Ok(Answer::Rebuilding), "it was complete once, but not this build");
-    assert_eq!(put(&mut writer, 1, (Some(2), 2), true, &[]).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (Some(2), 2), true, &[]).await, Ok(WriteOutcome::Applied));
     assert_eq!(archive.hour(now()).await, Ok(known([200, 200, 200])));
 }
 
@@ -114,7 +114,7 @@ async fn a_lock_that_is_held_is_waited_for_again() {
     assert_eq!(error.next, Next::Retry, "{error}");
     holder.rollback().await.unwrap();
     assert_eq!(archive.hour(now()).await, Ok(known([3, 3, 3])), "nothing half applied");
-    assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &counts).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &counts).await, Ok(WriteOutcome::Applied));
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_server_that_died_is_tried_again() {
     assert_eq!(early.hour(now()).await.unwrap_err().next, Next::Retry);
     server.restart().unwrap();
     let back = tokio::time::timeout(Duration::from_secs(20), async {
-        while put(&mut writer, 0, (Some(1), 2), false, &counts).await != Ok(Written::Moved) {
+        while put(&mut writer, 0, (Some(1), 2), false, &counts).await != Ok(WriteOutcome::Applied) {
             tokio::task::yield_now().await;
         }
     });

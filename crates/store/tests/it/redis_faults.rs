@@ -1,7 +1,7 @@
 //! Redis that refuses, forgets or falls silent: nothing half applied, nothing skipped. Each test has a server of its own.
 
-use millrace_contracts::{Names, Next};
-use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig, Written};
+use millrace_contracts::{Names, Next, WriteOutcome};
+use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig};
 use millrace_testkit::Redis;
 
 use crate::redis_live::{config, hour_key, live, names, position_key, raw};
@@ -33,7 +33,7 @@ async fn refused(store: &LiveHours, names: &Names, url: &str, next: Next) {
 
 async fn accepted(store: &LiveHours) {
     let counts = [count(now(), 0, 9, [9, 9, 9])];
-    assert_eq!(put(&mut store.writer(), 0, (Some(1), 2), false, &counts).await, Ok(Written::Moved));
+    assert_eq!(put(&mut store.writer(), 0, (Some(1), 2), false, &counts).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.hour(now()).await, Ok(known([11, 11, 11])));
 }
 
@@ -101,7 +101,7 @@ async fn missing_rights_stop_and_leave_everything_untouched() {
     }
     let wrong = url.replace("redis://", "redis://few:wrong@");
     let error = LiveHours::connect(&config(&wrong), &names, PARTITIONS, window()).await.unwrap_err();
-    assert!(!error.why.contains("wrong@"), "{error}");
+    assert!(!error.detail.contains("wrong@"), "{error}");
     assert_eq!(error.next, Next::Stop, "{error}");
 }
 
@@ -114,13 +114,13 @@ async fn a_flushed_server_is_rebuilding_until_all_is_back() {
     complete(&mut writer, [1, 1, 1]).await;
     run(&url, &["FLUSHALL"]).await;
     assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding), "not zeros");
-    assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &[]).await, Ok(Written::Elsewhere(None)));
+    assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
     assert_eq!(writer.position(1).await, Ok(None));
-    assert_eq!(put(&mut writer, 0, (None, 1), true, &[]).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 0, (None, 1), true, &[]).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding));
     for partition in 1..PARTITIONS {
         let counts = [count(now(), partition, 1, [1, 1, 1])];
-        assert_eq!(put(&mut writer, partition, (None, 1), true, &counts).await, Ok(Written::Moved));
+        assert_eq!(put(&mut writer, partition, (None, 1), true, &counts).await, Ok(WriteOutcome::Applied));
     }
     assert_eq!(store.hour(now()).await, Ok(known([2, 2, 2])));
 }
@@ -165,7 +165,7 @@ async fn back(store: &LiveHours) {
     let polling = tokio::time::timeout(std::time::Duration::from_secs(20), async {
         loop {
             last = Some(put(&mut store.writer(), 0, (Some(1), 2), false, &[]).await);
-            if last == Some(Ok(Written::Elsewhere(None))) {
+            if last == Some(Ok(WriteOutcome::PositionMismatch(None))) {
                 return;
             }
             tokio::task::yield_now().await;
@@ -181,7 +181,7 @@ async fn a_server_that_evicts_is_refused() {
     run(&url, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     let error = LiveHours::connect(&config(&url), &names(), PARTITIONS, window()).await.unwrap_err();
     assert_eq!(error.next, Next::Stop);
-    assert!(error.why.contains("noeviction"), "{error}");
+    assert!(error.detail.contains("noeviction"), "{error}");
     // Where the policy may not be read, it is the operator's word.
     run(&url, &["ACL", "SETUSER", "few", "reset", "on", ">secret", "~*", "+@all", "-config"]).await;
     live(&url.replace("redis://", "redis://few:secret@"), &names()).await;

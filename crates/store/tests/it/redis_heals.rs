@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millrace_contracts::Next;
-use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig, Written};
+use millrace_contracts::{Next, WriteOutcome};
+use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig};
 use millrace_testkit::{Link, Proxy, Redis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -45,7 +45,7 @@ async fn catch_up(store: &LiveHours, end: u64) {
     until("caught up", async || {
         let Ok(stands) = writer.position(0).await else { return false };
         let counts = [count(now(), 0, end, [end, end, end])];
-        put(&mut writer, 0, (stands, end), true, &counts).await == Ok(Written::Moved)
+        put(&mut writer, 0, (stands, end), true, &counts).await == Ok(WriteOutcome::Applied)
     })
     .await;
 }
@@ -70,7 +70,7 @@ async fn a_killed_server_with_its_data_goes_on_from_what_it_kept() {
         let mut writer = store.writer();
         let stands = writer.position(partition).await.unwrap();
         let counts = [count(now(), partition, 1, [1, 1, 1])];
-        assert_eq!(put(&mut writer, partition, (stands, 1), true, &counts).await, Ok(Written::Moved));
+        assert_eq!(put(&mut writer, partition, (stands, 1), true, &counts).await, Ok(WriteOutcome::Applied));
     }
     catch_up(&store, 41).await;
     assert_eq!(store.hour(now()).await, Ok(known([43, 43, 43])));
@@ -96,7 +96,7 @@ async fn a_promoted_replica_that_lagged_never_lets_a_number_fall() {
     let () = ask(&new.url(), &["REPLICAOF", "NO", "ONE"]).await;
     assert_eq!(
         put(&mut store.writer(), 0, (Some(1), 8), true, &[count(now(), 0, 8, [8, 8, 8])]).await,
-        Ok(Written::Moved)
+        Ok(WriteOutcome::Applied)
     );
     assert_eq!(store.hour(now()).await, Ok(known([10, 10, 10])));
 
@@ -108,13 +108,13 @@ async fn a_promoted_replica_that_lagged_never_lets_a_number_fall() {
     assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding), "not 3, which it was before");
     let mut writer = store.writer();
     let next = [count(now(), 0, 9, [9, 9, 9])];
-    assert_eq!(put(&mut writer, 0, (Some(8), 9), true, &next).await, Ok(Written::Elsewhere(Some(1))));
+    assert_eq!(put(&mut writer, 0, (Some(8), 9), true, &next).await, Ok(WriteOutcome::PositionMismatch(Some(1))));
     // The records from there on, in two steps: in between nothing is said.
     let first = [count(now(), 0, 5, [5, 5, 5])];
-    assert_eq!(put(&mut writer, 0, (Some(1), 5), false, &first).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 0, (Some(1), 5), false, &first).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding));
     assert_eq!(replica.hour(now()).await, Ok(Answer::Rebuilding), "another process that saw less is told the same");
-    assert_eq!(put(&mut writer, 0, (Some(5), 9), true, &next).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 0, (Some(5), 9), true, &next).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.hour(now()).await, Ok(known([11, 11, 11])));
 }
 
@@ -137,10 +137,10 @@ async fn a_server_that_cannot_persist_is_tried_again() {
     .await;
     let counts = [count(now(), 0, 9, [9, 9, 9])];
     let error = put(&mut store.writer(), 0, (Some(1), 2), false, &counts).await.unwrap_err();
-    assert!(error.next == Next::Retry && error.why.contains("MISCONF"), "{error}");
+    assert!(error.next == Next::Retry && error.detail.contains("MISCONF"), "{error}");
     assert_eq!(store.hour(now()).await, Ok(known([3, 3, 3])), "nothing half applied, and reads go on");
     let () = ask(&url, &["CONFIG", "SET", "save", ""]).await;
-    assert_eq!(put(&mut store.writer(), 0, (Some(1), 2), false, &counts).await, Ok(Written::Moved));
+    assert_eq!(put(&mut store.writer(), 0, (Some(1), 2), false, &counts).await, Ok(WriteOutcome::Applied));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Redis: the promises of every store, and those of a window.
 
-use millrace_contracts::{Hour, Names};
-use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig, SecretUrl, Totals, Window, Written};
+use millrace_contracts::{Hour, Names, WriteOutcome};
+use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig, SecretUrl, Totals, Window};
 use redis::aio::MultiplexedConnection;
 
 use crate::conformance::{conforms, folds_to_the_newest};
@@ -58,7 +58,7 @@ async fn a_key_lives_until_the_window_has_passed_it() {
     let mut writer = store.writer();
     let hours = [1, 0, -24, -25, -26].map(|ago| now().plus(ago));
     let counts = hours.map(|hour| count(hour, 0, 3, [1, 1, 1]));
-    assert_eq!(put(&mut writer, 0, (None, 5), true, &counts).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 0, (None, 5), true, &counts).await, Ok(WriteOutcome::Applied));
     let mut connection = raw(url).await;
     for (count, kept) in counts.iter().zip([true, true, true, true, false]) {
         let key = hour_key(&names, 0, count.hour);
@@ -92,7 +92,7 @@ async fn a_wider_window_is_built_anew() {
     assert_eq!(wide.hour(now()).await, Ok(Answer::Rebuilding), "hours the narrow window left out are not zeros");
     let mut writer = wide.writer();
     assert_eq!(writer.position(0).await, Ok(None));
-    assert_eq!(put(&mut writer, 0, (Some(1), 2), true, &[]).await, Ok(Written::Elsewhere(None)));
+    assert_eq!(put(&mut writer, 0, (Some(1), 2), true, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
     complete(&mut writer, [2, 2, 2]).await;
     assert_eq!(wide.hour(now()).await, Ok(known([6, 6, 6])));
     assert_eq!(narrow.hour(now()).await, Ok(known([6, 6, 6])), "a narrower reader finds all it needs");
@@ -107,12 +107,12 @@ async fn what_a_former_build_left_behind_does_not_count() {
     complete(&mut writer, [100, 100, 100]).await;
     let () = redis::cmd("DEL").arg(position_key(&names, 1)).query_async(&mut raw(url).await).await.unwrap();
     assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding));
-    assert_eq!(put(&mut writer, 1, (Some(1), 2), false, &[]).await, Ok(Written::Elsewhere(None)));
+    assert_eq!(put(&mut writer, 1, (Some(1), 2), false, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
     // The rebuild finds less than before: another log.
-    assert_eq!(put(&mut writer, 1, (None, 9), true, &[]).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (None, 9), true, &[]).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.hour(now()).await, Ok(known([200, 200, 200])));
     let smaller = [count(now(), 1, 0, [7, 7, 7])];
-    assert_eq!(put(&mut writer, 1, (Some(9), 10), false, &smaller).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 1, (Some(9), 10), false, &smaller).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.hour(now()).await, Ok(known([207, 207, 207])));
 }
 
@@ -123,7 +123,10 @@ async fn a_position_that_went_back_is_a_new_incarnation() {
     let store = live(url, &names).await;
     let mut writer = store.writer();
     complete(&mut writer, [1, 1, 1]).await;
-    assert_eq!(put(&mut writer, 2, (Some(1), 8), false, &[count(now(), 2, 4, [5, 5, 5])]).await, Ok(Written::Moved));
+    assert_eq!(
+        put(&mut writer, 2, (Some(1), 8), false, &[count(now(), 2, 4, [5, 5, 5])]).await,
+        Ok(WriteOutcome::Applied)
+    );
     assert_eq!(store.hour(now()).await, Ok(known([7, 7, 7])));
 
     // What a replica that lagged would hold.
@@ -135,12 +138,12 @@ async fn a_position_that_went_back_is_a_new_incarnation() {
 
     assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding), "a reader that has seen more does not go back");
     let counts = [count(now(), 2, 4, [5, 5, 5])];
-    assert_eq!(put(&mut writer, 2, (Some(8), 9), false, &counts).await, Ok(Written::Elsewhere(Some(1))));
-    assert_eq!(put(&mut writer, 2, (Some(1), 8), false, &counts).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 2, (Some(8), 9), false, &counts).await, Ok(WriteOutcome::PositionMismatch(Some(1))));
+    assert_eq!(put(&mut writer, 2, (Some(1), 8), false, &counts).await, Ok(WriteOutcome::Applied));
     assert_ne!(field(&mut connection, &key, "incarnation").await, before);
     let fresh = live(url, &names).await;
     assert_eq!(fresh.hour(now()).await, Ok(Answer::Rebuilding), "not all is contained again");
-    assert_eq!(put(&mut writer, 2, (Some(8), 8), true, &[]).await, Ok(Written::Moved));
+    assert_eq!(put(&mut writer, 2, (Some(8), 8), true, &[]).await, Ok(WriteOutcome::Applied));
     for reader in [store, fresh] {
         assert_eq!(reader.hour(now()).await, Ok(known([7, 7, 7])));
     }

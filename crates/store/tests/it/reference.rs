@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contracts::{Hour, HourlyCount};
-use millrace_store::{Answer, HourlyStore, HourlyWrite, Written};
+use millrace_contracts::{Hour, HourlyCount, ProjectionWrite, WriteOutcome};
+use millrace_store::{Answer, HourlyStore};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -19,9 +19,9 @@ struct Reference {
 }
 
 impl Reference {
-    fn write(&mut self, write: &Write) -> Written {
+    fn write(&mut self, write: &Write) -> WriteOutcome {
         if self.position != write.expected {
-            return Written::Elsewhere(self.position);
+            return WriteOutcome::PositionMismatch(self.position);
         }
         if write.expected.is_none() {
             *self = Self::default();
@@ -33,7 +33,7 @@ impl Reference {
             }
         }
         (self.position, self.complete) = (Some(write.next), self.complete || write.caught_up);
-        Written::Moved
+        WriteOutcome::Applied
     }
 }
 
@@ -130,7 +130,7 @@ async fn run<S: Subject>(store: &S, ops: &[Op]) -> Result<(), TestCaseError> {
         };
         let expected = reference[write.partition as usize].write(&write);
         let Write { partition, expected: from, next, caught_up, ref counts } = write;
-        let part = HourlyWrite { partition, expected: from, next, caught_up, counts };
+        let part = ProjectionWrite { partition, expected: from, next, caught_up, items: counts };
         let written = writers[usize::from(second)].write(&[part]).await;
         prop_assert_eq!(written, Ok(vec![expected]), "{:?}", &write);
         made.push(write);

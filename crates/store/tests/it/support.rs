@@ -2,10 +2,8 @@
 
 use std::sync::OnceLock;
 
-use millrace_contracts::{Exactness, Hour, HourlyCount};
-use millrace_store::{
-    Answer, Archive, Clock, HourlyStore, HourlyWrite, LiveHours, StoreError, Totals, Window, Written,
-};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_store::{Answer, Archive, Clock, HourlyStore, LiveHours, Totals, Window};
 
 /// Partitions of every store under test.
 pub(crate) const PARTITIONS: u32 = 3;
@@ -77,8 +75,8 @@ pub(crate) async fn put(
     (expected, next): (Option<u64>, u64),
     caught_up: bool,
     counts: &[HourlyCount],
-) -> Result<Written, StoreError> {
-    let write = HourlyWrite { partition, expected, next, caught_up, counts };
+) -> Result<WriteOutcome, StoreError> {
+    let write = ProjectionWrite { partition, expected, next, caught_up, items: counts };
     Ok(writer.write(&[write]).await?[0])
 }
 
@@ -86,6 +84,6 @@ pub(crate) async fn put(
 pub(crate) async fn complete(writer: &mut impl HourlyStore, numbers: [u64; 3]) {
     for partition in 0..PARTITIONS {
         let counts = [count(now(), partition, 1, numbers)];
-        assert_eq!(put(writer, partition, (None, 1), true, &counts).await, Ok(Written::Moved));
+        assert_eq!(put(writer, partition, (None, 1), true, &counts).await, Ok(WriteOutcome::Applied));
     }
 }

@@ -1,9 +1,9 @@
 //! The first and the last hour with counts: a seek to either end of each partition.
 
 use fjall::Readable;
+use millrace_contracts::StoreError;
 
 use super::{EmbeddedArchive, decode_position, failed, hour_of};
-use crate::StoreError;
 use crate::archive::range::Edges;
 
 impl EmbeddedArchive {

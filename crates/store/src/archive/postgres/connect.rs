@@ -1,5 +1,6 @@
 //! Connecting to PostgreSQL and bringing its schema up to date.
 
+use millrace_contracts::StoreError;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use sqlx::{Connection as _, PgPool, SqlSafeStr as _};
 use super::PostgresConfig;
 use super::config::is_identifier;
 use super::error::{classify, classify_migration};
-use crate::StoreError;
 
 /// The migrations by version. The checksum of one that has run must not change.
 const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "hourly", include_str!("../../../migrations/0001_hourly.sql"))];
@@ -46,7 +46,7 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<PgPool, StoreError> {
 }
 
 fn options(config: &PostgresConfig) -> Result<PgConnectOptions, StoreError> {
-    let options = PgConnectOptions::from_str(config.url.expose()).map_err(|error| classify(&error))?;
+    let options = PgConnectOptions::from_str(config.url.expose()).map_err(classify)?;
     Ok(options.application_name("millrace").options([("search_path", &config.schema)]))
 }
 
@@ -63,16 +63,16 @@ pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
     let work = async {
         // A pool of one: it has a time-out for connecting, and its settings are not those of the daily work.
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.acquire_timeout.0);
-        let pool = pool.connect_with(options(config)?).await.map_err(|error| classify(&error))?;
+        let pool = pool.connect_with(options(config)?).await.map_err(classify)?;
         let schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         let exists: bool =
-            sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(|error| classify(&error))?;
+            sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(classify)?;
         // Asked first: creating a schema needs a right on the database even when it is there already.
         let mut migrator = migrator();
         if !exists {
             migrator.create_schema(format!("\"{}\"", config.schema));
         }
-        migrator.run(&pool).await.map_err(|error| classify_migration(&error))?;
+        migrator.run(&pool).await.map_err(classify_migration)?;
         pool.close().await;
         Ok(())
     };

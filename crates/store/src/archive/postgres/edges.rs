@@ -1,9 +1,8 @@
 //! The first and the last hour with counts: two ends of an index.
 
-use millrace_contracts::Hour;
+use millrace_contracts::{Hour, StoreError};
 
 use super::PostgresArchive;
-use crate::StoreError;
 use crate::archive::range::Edges;
 
 // One statement is one snapshot: the edges and the completeness belong together.

@@ -1,33 +1,35 @@
 //! What PostgreSQL's errors mean for what happens next.
 
+use millrace_contracts::StoreError;
 use sqlx::Error;
 use sqlx::migrate::MigrateError;
 
-use crate::StoreError;
-
 /// Sorts an error. A lost COMMIT is retried like any other lost connection: the position row says whether it came through.
-pub(super) fn classify(error: &Error) -> StoreError {
-    let why = format!("postgres: {error}");
-    match error {
-        Error::Database(database) if !is_passing(database.code().as_deref()) => StoreError::stop(why),
+pub(super) fn classify(error: Error) -> StoreError {
+    let detail = format!("postgres: {error}");
+    let sorted = match &error {
+        Error::Database(database) if !is_passing(database.code().as_deref()) => StoreError::stop(detail),
         Error::Database(_)
         | Error::Io(_)
         | Error::Protocol(_)
         | Error::PoolTimedOut
         | Error::PoolClosed
         | Error::WorkerCrashed
-        | Error::BeginFailed => StoreError::retry(why),
-        _ => StoreError::stop(why),
-    }
+        | Error::BeginFailed => StoreError::retry(detail),
+        _ => StoreError::stop(detail),
+    };
+    sorted.because(error)
 }
 
-pub(super) fn classify_migration(error: &MigrateError) -> StoreError {
+pub(super) fn classify_migration(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
-        MigrateError::VersionMissing(version) => StoreError::stop(format!(
-            "postgres: the schema has migration {version}, which this program does not know: it was written by a newer one"
-        )),
-        other => StoreError::stop(format!("postgres: {other}")),
+        MigrateError::VersionMissing(version) => {
+            let detail =
+                format!("postgres: a newer version of Millrace wrote the schema: migration {version} is unknown");
+            StoreError::stop(detail).because(error)
+        }
+        other => StoreError::stop(format!("postgres: {other}")).because(other),
     }
 }
 

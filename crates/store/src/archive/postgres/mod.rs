@@ -10,11 +10,11 @@ mod write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use millrace_contracts::{Exactness, Hour, Next};
+use millrace_contracts::{Exactness, Hour, Next, ProjectionWrite, StoreError, WriteOutcome};
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
-use crate::{Answer, HourlyWrite, Part, StoreError, Totals, Written};
+use crate::{Answer, Part, Totals};
 
 pub use config::PostgresConfig;
 
@@ -44,8 +44,8 @@ impl PostgresArchive {
         let (config, migrated) = (config.clone(), OnceCell::new());
         let archive = Self(Arc::new(Inner { pool: connect::pool(&config)?, config, migrated, partitions }));
         match archive.pool().await {
-            Err(StoreError { next: Next::Retry, why }) => {
-                tracing::warn!(why, "PostgreSQL is away; it is tried again when used");
+            Err(error) if error.next == Next::Retry => {
+                tracing::warn!(%error, "PostgreSQL is unreachable: retrying at the next use");
             }
             Err(error) => return Err(error),
             Ok(_) => {}
@@ -95,7 +95,10 @@ impl PostgresArchive {
         self.bounded(reset).await.map(|_| ())
     }
 
-    pub(super) async fn write(&self, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, StoreError> {
+    pub(super) async fn write(
+        &self,
+        writes: &[ProjectionWrite<'_, [HourlyCount]>],
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
         self.bounded(write::write(self.pool().await?, writes)).await
     }
 
@@ -105,8 +108,8 @@ impl PostgresArchive {
         // A write is a handful of statements, after a wait for a connection.
         let longest = config.acquire_timeout.0 + 4 * config.statement_timeout.0;
         match tokio::time::timeout(longest, work).await {
-            Ok(done) => done.map_err(|error| classify(&error)),
-            Err(_) => Err(StoreError { next: Next::Retry, why: format!("PostgreSQL: no answer within {longest:?}") }),
+            Ok(done) => done.map_err(classify),
+            Err(_) => Err(StoreError::retry(format!("postgres: no response within {longest:?}"))),
         }
     }
 }

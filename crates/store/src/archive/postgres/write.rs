@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use millrace_contracts::Exactness;
+use millrace_contracts::{Exactness, ProjectionWrite, WriteOutcome};
 use sqlx::{Error, PgPool, Postgres, Transaction};
-
-use crate::{HourlyWrite, Written};
 
 // By partition, so that two writers never wait for each other crosswise.
 const LOCK: &str = "SELECT partition, position FROM projection WHERE partition = ANY($1) ORDER BY partition FOR UPDATE";
@@ -31,15 +29,19 @@ const MOVE: &str = "
     WHERE old.partition = new.partition";
 
 /// Locks the positions, compares them, and moves those that are where they were believed to be.
-pub(super) async fn write(pool: &PgPool, writes: &[HourlyWrite<'_>]) -> Result<Vec<Written>, Error> {
+pub(super) async fn write(
+    pool: &PgPool,
+    writes: &[ProjectionWrite<'_, [HourlyCount]>],
+) -> Result<Vec<WriteOutcome>, Error> {
     if writes.is_empty() {
         return Ok(Vec::new());
     }
     let mut transaction = pool.begin().await?;
     let stored = lock(&mut transaction, writes).await?;
-    let found = |write: &HourlyWrite<'_>| stored.get(&write.partition).copied().flatten();
+    let found = |write: &ProjectionWrite<'_, [HourlyCount]>| stored.get(&write.partition).copied().flatten();
 
-    let matching: Vec<&HourlyWrite<'_>> = writes.iter().filter(|write| found(write) == write.expected).collect();
+    let matching: Vec<&ProjectionWrite<'_, [HourlyCount]>> =
+        writes.iter().filter(|write| found(write) == write.expected).collect();
     if !matching.is_empty() {
         drop_rebuilt(&mut transaction, &matching).await?;
         upsert(&mut transaction, &matching).await?;
@@ -57,8 +59,8 @@ pub(super) async fn write(pool: &PgPool, writes: &[HourlyWrite<'_>]) -> Result<V
     transaction.commit().await?;
 
     let result = |write| match found(write) {
-        position if position == write.expected => Written::Moved,
-        position => Written::Elsewhere(position),
+        position if position == write.expected => WriteOutcome::Applied,
+        position => WriteOutcome::PositionMismatch(position),
     };
     Ok(writes.iter().map(result).collect())
 }
@@ -66,7 +68,7 @@ pub(super) async fn write(pool: &PgPool, writes: &[HourlyWrite<'_>]) -> Result<V
 /// The stored positions, locked until the transaction ends. Rows that are missing are made.
 async fn lock(
     transaction: &mut Transaction<'_, Postgres>,
-    writes: &[HourlyWrite<'_>],
+    writes: &[ProjectionWrite<'_, [HourlyCount]>],
 ) -> Result<HashMap<u32, Option<u64>>, Error> {
     let partitions: Vec<i32> = writes.iter().map(|write| write.partition.cast_signed()).collect();
     loop {
@@ -83,7 +85,10 @@ async fn lock(
 }
 
 /// What a former build left behind, of another log perhaps, does not count.
-async fn drop_rebuilt(transaction: &mut Transaction<'_, Postgres>, writes: &[&HourlyWrite<'_>]) -> Result<(), Error> {
+async fn drop_rebuilt(
+    transaction: &mut Transaction<'_, Postgres>,
+    writes: &[&ProjectionWrite<'_, [HourlyCount]>],
+) -> Result<(), Error> {
     let rebuilt: Vec<i32> =
         writes.iter().filter(|write| write.expected.is_none()).map(|write| write.partition.cast_signed()).collect();
     if !rebuilt.is_empty() {
@@ -93,7 +98,10 @@ async fn drop_rebuilt(transaction: &mut Transaction<'_, Postgres>, writes: &[&Ho
     Ok(())
 }
 
-async fn upsert(transaction: &mut Transaction<'_, Postgres>, writes: &[&HourlyWrite<'_>]) -> Result<(), Error> {
+async fn upsert(
+    transaction: &mut Transaction<'_, Postgres>,
+    writes: &[&ProjectionWrite<'_, [HourlyCount]>],
+) -> Result<(), Error> {
     let mut hours = Vec::new();
     let mut partitions = Vec::new();
     let mut generations = Vec::new();
@@ -102,8 +110,7 @@ async fn upsert(transaction: &mut Transaction<'_, Postgres>, writes: &[&HourlyWr
     let mut impressions = Vec::new();
     let mut users = Vec::new();
     let mut exact = Vec::new();
-    for (partition, count) in writes.iter().flat_map(|write| write.counts.iter().map(|count| (write.partition, count)))
-    {
+    for (partition, count) in writes.iter().flat_map(|write| write.items.iter().map(|count| (write.partition, count))) {
         hours.push(count.hour.start_ms() / 1_000);
         partitions.push(partition.cast_signed());
         generations.push(i64::from(count.generation));
