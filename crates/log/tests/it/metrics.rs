@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use millrace_contracts::{Next, StoreError, Topic};
+use millrace_contracts::{StoreError, Topic};
 
 use crate::harness::{Engine, append, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};

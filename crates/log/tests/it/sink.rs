@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use millrace_contracts::{Next, ProjectionWrite, StoreError, Topic, WriteOutcome};
-use millrace_log::{LogError, Sink, Status};
+use millrace_contracts::{ProjectionWrite, StoreError, Topic, WriteOutcome};
+use millrace_log::{Batch, LogError, Sink, Status};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;

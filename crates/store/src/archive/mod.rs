@@ -6,7 +6,7 @@ mod range;
 
 use std::ops::Range;
 
-use millrace_contracts::{Hour, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 
 use crate::{Answer, HourlyStore, Part};
 

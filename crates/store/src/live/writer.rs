@@ -1,6 +1,6 @@
 //! Writing: one script call for each partition, all in one round trip.
 
-use millrace_contracts::{ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, PoisonError};
 

@@ -10,7 +10,7 @@ mod write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use millrace_contracts::{Exactness, Hour, Next, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{Exactness, Hour, HourlyCount, Next, ProjectionWrite, StoreError, WriteOutcome};
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 

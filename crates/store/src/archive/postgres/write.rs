@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use millrace_contracts::{Exactness, ProjectionWrite, WriteOutcome};
+use millrace_contracts::{Exactness, HourlyCount, ProjectionWrite, WriteOutcome};
 use sqlx::{Error, PgPool, Postgres, Transaction};
 
 // By partition, so that two writers never wait for each other crosswise.
