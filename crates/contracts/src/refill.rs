@@ -1,4 +1,4 @@
-//! A reader's wish that an older hour be put into Redis again, as it stands in `analytics.refresh`.
+//! A request to fill Redis with an older hour, the record of `analytics.refill`.
 
 use crate::codec::{DecodeError, Fields, begin, put_long};
 use crate::{Hour, schema};
@@ -6,9 +6,9 @@ use crate::{Hour, schema};
 /// A wish: it may be lost, come twice or come late, and is never an answer to anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefillRequest {
-    /// The hour wanted.
+    /// The hour to fill.
     pub hour: Hour,
-    /// When it was asked for, ms since the epoch.
+    /// When the request was made, ms since the epoch.
     pub requested_at_ms: i64,
 }
 
@@ -44,15 +44,15 @@ mod tests {
     proptest! {
         #[test]
         fn equals_apache_avro_byte_for_byte(hour in 0..=Hour::MAX.index(), requested_at_ms: i64) {
-            let asked = RefillRequest { hour: Hour::from_index(hour), requested_at_ms };
+            let request = RefillRequest { hour: Hour::from_index(hour), requested_at_ms };
             let mut bytes = Vec::new();
-            asked.encode(&mut bytes);
+            request.encode(&mut bytes);
             let avro = Value::Record(vec![
-                ("hour".into(), Value::TimestampMillis(asked.hour.start_ms())),
+                ("hour".into(), Value::TimestampMillis(request.hour.start_ms())),
                 ("requested_at".into(), Value::TimestampMillis(requested_at_ms)),
             ]);
             prop_assert_eq!(&bytes, &avro_bytes(schema::REFILL_REQUEST, avro));
-            prop_assert_eq!(RefillRequest::decode(&bytes), Ok(asked));
+            prop_assert_eq!(RefillRequest::decode(&bytes), Ok(request));
         }
 
         #[test]
