@@ -3,7 +3,7 @@
 use crate::codec::{DecodeError, Fields, begin, put_long};
 use crate::{Hour, schema};
 
-/// A wish: it may be lost, come twice or come late, and is never an answer to anything.
+/// A request to fill Redis with an older hour. A hint: it may be lost, repeated or late, and nothing waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefillRequest {
     /// The hour to fill.
