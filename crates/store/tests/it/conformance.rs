@@ -74,7 +74,7 @@ async fn answers_each_part_of_a_write<S: Subject>(store: &S) {
         expected,
         next: 6,
         caught_up: false,
-        items: &counts[partition as usize],
+        items: &counts[partition as usize][..],
     };
     let parts = [write(2, Some(1)), write(0, Some(5)), write(1, None)];
     let expected =
