@@ -65,8 +65,7 @@ pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.acquire_timeout.0);
         let pool = pool.connect_with(options(config)?).await.map_err(classify)?;
         let schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-        let exists: bool =
-            sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(classify)?;
+        let exists: bool = sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(classify)?;
         // Asked first: creating a schema needs a right on the database even when it is there already.
         let mut migrator = migrator();
         if !exists {
