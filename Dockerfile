@@ -1,17 +1,17 @@
 # syntax=docker/dockerfile:1
-# The one binary of all services. Build: docker build -t millrace:local .
+# The binary of all services. Build: docker build -t millrace:local .
 
 FROM rust:1.95-bookworm AS build
 ARG TARGETARCH
 WORKDIR /src
 COPY . .
-# Registry and target folder stay on the build machine between builds, so only what changed is compiled.
+# Registry and target folder stay on the build machine: a later build compiles what changed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,id=millrace-target-${TARGETARCH},target=/src/target \
     cargo build --release --locked -p millrace && cp target/release/millrace /millrace
 
 FROM debian:bookworm-slim
-# curl is for the health checks.
+# The health checks use curl.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl libssl3 zlib1g \
     && rm -rf /var/lib/apt/lists/* \
@@ -19,7 +19,7 @@ RUN apt-get update \
 COPY --from=build /millrace /usr/local/bin/millrace
 USER millrace
 WORKDIR /var/lib/millrace
-# Command, query, and the admin listeners; each listens on loopback unless told otherwise.
+# Command, query, and the admin listeners. All of them listen on loopback by default.
 EXPOSE 8081 8082 9081 9082 9083 9084
 ENTRYPOINT ["millrace"]
 CMD ["up"]

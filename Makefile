@@ -1,6 +1,6 @@
-# `make` starts a local stack, `make test` proves it. `make help` lists the rest. Works with GNU make 3.81.
+# `make` starts a local stack, `make test` runs every test, `make help` lists all targets. Works with GNU make 3.81.
 
-# Ports, the engine and other switches are variables of make or of the environment: make COMMAND_PORT=18081
+# Ports, engine and other options are variables of make or of the environment: make COMMAND_PORT=18081
 VARIABLES = ENGINE COMMAND_PORT QUERY_PORT COMMAND_ADMIN_PORT QUERY_ADMIN_PORT PROCESSOR_ADMIN_PORT \
   MATERIALIZER_ADMIN_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT REDIS_PORT POSTGRES_PORT NO_INSTALL NO_OPEN EVENTS RATE \
   SEED ONLY CONTROLS
@@ -23,18 +23,23 @@ bench: ; @bench/run
 faults: ; @deploy/faults '$(SECONDS)'
 
 help:
-	@echo 'make             start a local stack: in containers if an engine with its compose plugin answers, else embedded'
-	@echo '  ENGINE=native    Apache Kafka, Redis and PostgreSQL as processes; ENGINE=embedded: one process, local disk;'
-	@echo '                   ENGINE=compose: containers'
-	@echo '  COMMAND_PORT=8081 QUERY_PORT=8082 COMMAND_ADMIN_PORT=9081 QUERY_ADMIN_PORT=9082 PROCESSOR_ADMIN_PORT=9083'
-	@echo '  MATERIALIZER_ADMIN_PORT=9084 KAFKA_PORT=19092 KAFKA_CONTROLLER_PORT=19093 REDIS_PORT=16379 POSTGRES_PORT=15432'
-	@echo 'make status      what runs            make logs    what it says'
-	@echo 'make down        stop, keep the data  make clean   stop, delete the data'
-	@echo 'make demo        a paced load on the running stack (EVENTS=20000 RATE=500)'
-	@echo 'make build       the binary, target/release/millrace'
-	@echo 'make test        every test, against real servers that it starts itself (NO_INSTALL=1: install nothing)'
-	@echo 'make quick       the tests that need no server'
-	@echo 'make check       formatting, lints, documentation, licences, spelling'
-	@echo 'make bench       the measurements'
-	@echo 'make faults      everything broken on purpose, every number compared: docs/faults.md'
-	@echo '  SEED= replays; ENGINE=kafka, embedded or both; SECONDS=300; ONLY=5,17,random; CONTROLS=1'
+	@echo 'make             start a local stack: in containers if a container engine with its compose plugin answers, else embedded'
+	@echo '  ENGINE=native    Apache Kafka, Redis, PostgreSQL and the services as processes'
+	@echo '  ENGINE=embedded  one process, data on the local disk'
+	@echo '  ENGINE=compose   containers'
+	@echo '  ports: COMMAND_PORT=8081 QUERY_PORT=8082 COMMAND_ADMIN_PORT=9081 QUERY_ADMIN_PORT=9082'
+	@echo '    PROCESSOR_ADMIN_PORT=9083 MATERIALIZER_ADMIN_PORT=9084 KAFKA_PORT=19092 KAFKA_CONTROLLER_PORT=19093'
+	@echo '    REDIS_PORT=16379 POSTGRES_PORT=15432'
+	@echo 'make status      show the processes and whether they are ready'
+	@echo 'make logs        show the logs and follow them'
+	@echo 'make demo        send events to the running stack: EVENTS=20000 in all, RATE=500 per second (NO_OPEN=1: no browser)'
+	@echo 'make down        stop the stack and keep its data'
+	@echo 'make clean       stop the stack and delete its data'
+	@echo
+	@echo 'make build       build the release binary, target/release/millrace'
+	@echo 'make test        run every test against real servers, which it starts (NO_INSTALL=1: install nothing)'
+	@echo 'make quick       run the tests that need no server'
+	@echo 'make check       check formatting, lints, documentation, licenses and spelling'
+	@echo 'make bench       run the measurements: bench/README.md'
+	@echo 'make faults      inject faults and compare every count: docs/faults.md'
+	@echo '  SECONDS=300 of random faults; SEED= replays them; ENGINE=kafka, embedded or both; ONLY=5,17,random; CONTROLS=1'

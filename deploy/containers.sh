@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Which container engine and compose plugin answer here. Sourced.
+# Finds the container engine and its compose plugin. Sourced.
 
-# Sets ENGINE_COMMAND (docker or podman) if an engine answers; a client alone is not enough.
+# find_engine: sets ENGINE_COMMAND (docker or podman) if an engine answers; a client alone is not enough.
 find_engine() {
   local name
   for name in docker podman; do
@@ -13,7 +13,7 @@ find_engine() {
   return 1
 }
 
-# Sets COMPOSE, the words of the compose command, if engine and plugin answer.
+# find_compose: sets COMPOSE, the words of the compose command, if engine and plugin answer.
 find_compose() {
   find_engine || return 1
   if "$ENGINE_COMMAND" compose version >/dev/null 2>&1; then

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the stack's scripts share: talking, ports, Java, and processes that are known by more than their number.
+# Functions that the scripts share: output, ports, HTTP, Java, and processes identified by pid and start time.
 # Sourced by scripts that have set ROOT. Runs on bash 3.2 with BSD or GNU tools.
 
 say() { printf '%s\n' "$*"; }
@@ -10,12 +10,12 @@ is_root() { [ "$(id -u)" = 0 ]; }
 
 # --- ports -----------------------------------------------------------------------------------------------------------
 
-# True if something on loopback answers on this port.
+# port_answers PORT: true if a process listens on this port of loopback.
 port_answers() {
   (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# wait_for SECONDS COMMAND...: true as soon as the command is, false at the deadline.
+# wait_for SECONDS COMMAND...: repeats the command until it succeeds; false at the deadline.
 wait_for() {
   local deadline
   deadline=$(( $(date +%s) + $1 ))
@@ -26,7 +26,7 @@ wait_for() {
   done
 }
 
-# need_port NAME PORT: stops with the name of the variable if the port is taken.
+# need_port NAME PORT: fails with the name of the variable if the port is taken.
 need_port() {
   case $2 in
     '' | *[!0-9]*) fail "$1 must be a port number, not \"$2\"" ;;
@@ -36,7 +36,7 @@ need_port() {
   fi
 }
 
-# A port that nothing answers on, outside the ranges that systems hand out by themselves.
+# free_port: prints a free port outside the ephemeral ranges of common systems.
 free_port() {
   local port tries
   tries=0
@@ -51,7 +51,8 @@ free_port() {
   fail "no free port found"
 }
 
-# Prints a URL's body; false unless the answer is 2xx. curl where it is, else bash's own sockets (no chunked decoding).
+# http_get URL: prints the response's body; false unless the status is 2xx. Uses curl, else bash's sockets (no chunked
+# decoding).
 http_get() {
   if command -v curl >/dev/null 2>&1; then
     curl -fsS -m 5 "$1" 2>/dev/null
@@ -73,7 +74,7 @@ http_ok() { http_get "$1" >/dev/null 2>&1; }
 
 # --- Java ------------------------------------------------------------------------------------------------------------
 
-# True if $1 is a Java of 17 or newer. It is run, because macOS ships a `java` that only says where to get one.
+# java_works JAVA: true for Java 17 or newer. It runs it, because macOS ships a `java` that only names a download page.
 java_works() {
   local version
   version=$("$1" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
@@ -95,8 +96,8 @@ find_java() {
 }
 
 # --- processes -------------------------------------------------------------------------------------------------------
-# A pid file holds the number and the moment the process began, so that a number which the system has given to another
-# process since is never signalled.
+# A pid file holds the pid and the start time of the process, so that another process with a reused pid never gets a
+# signal.
 
 process_began() {
   if [ -r "/proc/$1/stat" ]; then
@@ -111,13 +112,13 @@ record_pid() {
   printf '%s %s\n' "$2" "$(process_began "$2")" >"$1"
 }
 
-# running FILE: prints the pid if the process the file names still runs; false otherwise.
+# running FILE: prints the pid if the process in the file runs; false otherwise.
 running() {
   local pid began
   [ -r "$1" ] || return 1
   read -r pid began <"$1" || return 1
   [ -n "$began" ] && [ "$(process_began "$pid")" = "$began" ] || return 1
-  # A zombie has ended; only its parent has not looked yet.
+  # A zombie has ended; its parent has not waited for it yet.
   if [ -r "/proc/$pid/stat" ]; then
     case $(sed 's/^.*) //' "/proc/$pid/stat" 2>/dev/null) in Z*) return 1 ;; esac
   fi
@@ -126,7 +127,7 @@ running() {
 
 gone() { ! running "$1" >/dev/null; }
 
-# detach PIDFILE LOGFILE COMMAND...: starts a process that outlives this script, its terminal and its interrupts.
+# detach PIDFILE LOGFILE COMMAND...: starts a process that outlives this script and its terminal.
 detach() {
   local pidfile logfile pid
   pidfile=$1
@@ -137,15 +138,15 @@ detach() {
   record_pid "$pidfile" "$pid"
 }
 
-# stop FILE NAME SECONDS SIGNAL: asks the process to end, and after that time makes it.
+# stop FILE NAME SECONDS SIGNAL: sends the signal, and SIGKILL after that time.
 stop() {
   local pid
   if pid=$(running "$1"); then
     kill "-$4" "$pid" 2>/dev/null || true
     if ! wait_for "$3" gone "$1"; then
-      warn "$2 did not stop within $3 s and is killed"
+      warn "$2 did not stop within $3 s: sending SIGKILL"
       kill -9 "$pid" 2>/dev/null || true
-      wait_for 5 gone "$1" || warn "$2 (process $pid) is still there"
+      wait_for 5 gone "$1" || warn "$2 (process $pid) still runs"
     fi
   fi
   rm -f "$1"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The ports of the local stack. Those of Kafka, Redis and PostgreSQL are not the usual ones, so that the stack runs
-# beside servers that are. Sourced.
+# The ports of the local stack. Those of Kafka, Redis and PostgreSQL are not the default ones, so that the stack runs
+# beside other servers. Sourced.
 
 PORT_NAMES="COMMAND_PORT QUERY_PORT COMMAND_ADMIN_PORT QUERY_ADMIN_PORT PROCESSOR_ADMIN_PORT MATERIALIZER_ADMIN_PORT \
 KAFKA_PORT KAFKA_CONTROLLER_PORT REDIS_PORT POSTGRES_PORT"
@@ -16,7 +16,7 @@ KAFKA_PORT KAFKA_CONTROLLER_PORT REDIS_PORT POSTGRES_PORT"
 : "${REDIS_PORT:=16379}"
 : "${POSTGRES_PORT:=15432}"
 
-# The settings of millrace that follow from them, for the engine given as $1, one NAME=VALUE a line.
+# millrace_settings ENGINE: prints the settings of millrace for these ports, one NAME=VALUE per line.
 millrace_settings() {
   echo "MILLRACE_COMMAND__LISTEN=127.0.0.1:$COMMAND_PORT"
   echo "MILLRACE_COMMAND__ADMIN=127.0.0.1:$COMMAND_ADMIN_PORT"
@@ -29,7 +29,7 @@ millrace_settings() {
     echo "MILLRACE_EMBEDDED__DIRECTORY=$DATA/data"
   else
     echo "MILLRACE_ENGINE=kafka"
-    # What the page shows of the others.
+    # The other processes that the dashboard shows.
     echo "MILLRACE_QUERY__WATCH=[\"127.0.0.1:$COMMAND_ADMIN_PORT\", \"127.0.0.1:$PROCESSOR_ADMIN_PORT\", \"127.0.0.1:$MATERIALIZER_ADMIN_PORT\"]"
     echo "MILLRACE_KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
     echo "MILLRACE_KAFKA__REPLICATION_FACTOR=1"

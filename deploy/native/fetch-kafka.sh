@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Apache Kafka's jars: fetched once through Maven into target/stack/kafka/libs. Sourced; needs ../lib.sh.
+# Downloads Apache Kafka's jars with Maven into target/stack/kafka/libs. Sourced; needs ../lib.sh.
 
-# Prints the folder that holds libs/*.jar, whether or not they are there yet.
+# kafka_home: prints the folder of libs/*.jar, whether or not they exist yet.
 kafka_home() {
   echo "${MILLRACE_KAFKA_HOME:-$ROOT/target/stack/kafka}"
 }
@@ -13,11 +13,11 @@ kafka_jars_there() {
     ls "$home"/libs/kafka-clients-*.jar >/dev/null 2>&1
     return
   fi
-  # The pom that the jars were fetched by lies beside them: a changed version fetches again.
+  # The jars' pom is beside them: a changed version downloads again.
   cmp -s "$ROOT/deploy/native/pom.xml" "$home/pom.xml"
 }
 
-# Fetches the jars unless they are there. Returns 1, having said why, if they cannot be had.
+# fetch_kafka: downloads the jars unless they exist; on failure prints why and returns 1.
 fetch_kafka() {
   kafka_jars_there && return 0
   local home log
@@ -26,14 +26,14 @@ fetch_kafka() {
     warn "MILLRACE_KAFKA_HOME=$home has no libs/kafka-clients-*.jar"
     return 1
   fi
-  have_maven || { warn "Apache Maven (mvn) is needed to fetch Apache Kafka"; return 1; }
+  have_maven || { warn "Apache Kafka cannot be downloaded without Apache Maven (mvn)"; return 1; }
   log=$home/fetch.log
   rm -rf "$home"
   mkdir -p "$home"
-  say "fetching Apache Kafka $(kafka_version) from Maven Central (about 40 MB, once)"
+  say "downloading Apache Kafka $(kafka_version) from Maven Central (about 40 MB, once)"
   if ! mvn -B -q -f "$ROOT/deploy/native/pom.xml" dependency:copy-dependencies \
       -DincludeScope=runtime "-DoutputDirectory=$home/libs" </dev/null >"$log" 2>&1; then
-    warn "Maven could not fetch it; the end of $log:"
+    warn "Maven could not download it; the end of $log:"
     tail -n 15 "$log" >&2
     return 1
   fi

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Finds out which programs are missing and installs them where that needs nobody's password. Sourced; needs ../lib.sh,
-# fetch-kafka.sh and servers.sh.
+# Finds missing programs and installs them if that needs no password. Sourced; needs ../lib.sh, fetch-kafka.sh and
+# servers.sh.
 
-# The words: build (compiler and libraries), java, maven, redis, postgres, compose (what deploy/compose-check needs),
-# browser (for the page's test).
+# have WORD: true if it is installed. Words: build (compiler and libraries), java, maven, redis, postgres, compose (for
+# deploy/compose-check), browser (for the dashboard's test).
 have() {
   case $1 in
     build) command -v cc >/dev/null 2>&1 && command -v make >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 \
@@ -18,7 +18,7 @@ have() {
   esac
 }
 
-# find_python: sets PYTHON to one that reads YAML.
+# find_python: sets PYTHON to an interpreter with PyYAML.
 find_python() {
   for PYTHON in python3 /usr/bin/python3; do
     "$PYTHON" -c 'import yaml' >/dev/null 2>&1 && return 0
@@ -26,7 +26,7 @@ find_python() {
   return 1
 }
 
-# find_browser: whether one is where the test looks.
+# find_browser: true if the dashboard's test finds a browser.
 find_browser() {
   local name
   [ -n "${MILLRACE_TEST_BROWSER:-}" ] && return 0
@@ -59,8 +59,8 @@ brew_package() {
   esac
 }
 
-# install_missing WORD...: installs what is missing of them, unless NO_INSTALL is set, and says so. Returns 0 if all of
-# them are there afterwards; else says what to install by hand.
+# install_missing WORD...: installs the missing ones unless NO_INSTALL is set. Returns 0 if all are installed afterwards;
+# else prints what to install.
 install_missing() {
   local word missing packages
   missing=

@@ -1,9 +1,8 @@
 # shellcheck shell=bash
-# Kafka, Redis and PostgreSQL as plain processes, all data below one folder. Sourced by deploy/stack and deploy/test;
-# needs ../lib.sh and fetch-kafka.sh. Each start_ function takes the folder and a port and returns 1, having said why,
-# if its server does not come up.
+# Kafka, Redis and PostgreSQL as processes, all data below one folder. Sourced; needs ../lib.sh and fetch-kafka.sh. Each
+# start_ function takes the folder and a port; if its server does not start, it prints why and returns 1.
 
-# The first name of a program that is there, also where Debian and Homebrew hide PostgreSQL's.
+# find_program NAME: prints its path; also looks in the folders where Debian and Homebrew install PostgreSQL's programs.
 find_program() {
   local name dir found
   name=$1
@@ -77,7 +76,7 @@ start_redis() {
   return 1
 }
 
-# PONG only once the append-only file is loaded. Spoken by hand: redis-cli is a package of its own.
+# Redis replies PONG once the append-only file is loaded. Without redis-cli, which is a package of its own.
 redis_ready() {
   local answer
   answer=$( (exec 3<>"/dev/tcp/127.0.0.1/$1" && printf 'PING\r\n' >&3 && read -r -t 2 line <&3 && echo "$line") 2>/dev/null )
@@ -87,7 +86,7 @@ redis_ready_or_dead() { redis_ready "$2" || gone "$1/run/redis.pid"; }
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
 
-# The user PostgreSQL runs as when this script runs as root, which PostgreSQL refuses.
+# postgres_user: prints the user to run PostgreSQL as if this script runs as root; PostgreSQL refuses to run as root.
 postgres_user() {
   local user
   for user in postgres nobody; do
@@ -96,7 +95,7 @@ postgres_user() {
   return 1
 }
 
-# as_postgres COMMAND...: runs it as that user if we are root. The working directory is one that every user may enter.
+# as_postgres COMMAND...: runs it as that user if this script runs as root, in a directory that every user may enter.
 as_postgres() {
   if ! is_root; then
     "$@"
@@ -114,7 +113,7 @@ as_postgres() {
   fi
 }
 
-# Where the data lies: below the folder, unless that user cannot reach it (a checkout below /root, say).
+# postgres_dir FOLDER: prints the data directory: below the folder, unless that user cannot reach it.
 postgres_dir() {
   local dir
   dir=$1/postgres
@@ -147,7 +146,7 @@ start_postgres() {
     make_postgres "${initdb%/*}" "$dir" >>"$log" 2>&1 \
       || { warn "PostgreSQL's data could not be set up; the end of $log:"; tail -n 15 "$log" >&2; return 1; }
   fi
-  # After a kill -9 its children take a moment to notice, and until then PostgreSQL rightly refuses to start.
+  # After a kill -9 its children end a moment later, and until then PostgreSQL refuses to start.
   if ! wait_for 15 launch_postgres "${initdb%/*}" "$dir" "$2" "$log"; then
     warn "PostgreSQL did not start; the end of $log:"
     tail -n 15 "$log" >&2
@@ -156,7 +155,7 @@ start_postgres() {
   record_pid "$1/run/postgres.pid" "$(head -n 1 "$dir/data/postmaster.pid")"
 }
 
-# make_postgres BIN DIR: the file "made" comes last, so that half-made data is made again.
+# make_postgres BIN DIR: writes the file "made" last, so that incomplete data is created again.
 make_postgres() {
   rm -rf "$2/data"
   as_postgres "$1/initdb" -D "$2/data" -U millrace -A trust -E UTF8 --no-locale || return 1
@@ -171,16 +170,16 @@ launch_postgres() {
     -c max_connections=${POSTGRES_CONNECTIONS:-100}" </dev/null >>"$4" 2>&1
 }
 
-# --- all of them -----------------------------------------------------------------------------------------------------
+# --- all servers -----------------------------------------------------------------------------------------------------
 
-# stop_servers FOLDER. PostgreSQL's "fast" stop is an interrupt: asked politely, it waits for its clients to leave.
+# stop_servers FOLDER. PostgreSQL's fast shutdown is SIGINT; after SIGTERM it waits until its clients disconnect.
 stop_servers() {
   stop "$1/run/postgres.pid" PostgreSQL 20 INT
   stop "$1/run/redis.pid" Redis 20 TERM
   stop "$1/run/kafka.pid" Kafka 30 TERM
 }
 
-# remove_servers FOLDER: their data, also where PostgreSQL's had to lie elsewhere.
+# remove_servers FOLDER: deletes their data, also PostgreSQL's outside the folder.
 remove_servers() {
   local elsewhere
   if [ -f "$1/postgres.path" ]; then
