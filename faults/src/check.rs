@@ -1,4 +1,4 @@
-//! The comparison at quiet: the oracle with the log, and a fold of the log with everything that answers.
+//! The comparison once everything is idle: the oracle with the log, and a fold of the log with every read model.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::thread;
@@ -14,18 +14,18 @@ use crate::stores;
 use crate::system::{Engine, System};
 use crate::watcher::{counts, target};
 
-/// Polls without a difference that make it quiet.
+/// Consecutive polls without a difference that complete the comparison.
 const POLLS: u32 = 5;
 const EVERY: Duration = Duration::from_millis(200);
-/// Most differences that are told.
+/// The maximum number of differences in a report.
 const MAX_DIFFERENCES: usize = 30;
-/// Hours before the current one that Redis must have; its window is 24 and the clock goes on.
+/// Hours before the current one that Redis must have: fewer than its window of 24, because time passes.
 const LIVE: u64 = 20;
 
-/// What the comparison found.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default)]
 pub struct Comparison {
-    /// Everything that is not as it must be.
+    /// Every difference.
     pub differences: Vec<String>,
     /// Records in the log.
     pub records: u64,
@@ -35,19 +35,19 @@ pub struct Comparison {
     pub unknown_stored: u64,
     /// Sends of unknown outcome whose event is not.
     pub unknown_lost: u64,
-    /// How long it took from the call until everything was equal.
+    /// The time from the call until everything was equal.
     pub took: Duration,
 }
 
-/// Waits until the log and all counts stand still and are equal, at most `within`, and tells what is not.
+/// Waits until the log stops growing and all counts are equal to its fold. Reports the differences after `within`.
 pub fn settle(system: &mut System, run: &Run, within: Duration) -> Comparison {
     let begun = Instant::now();
     let mut outcome = Comparison::default();
-    if let Err(why) = system.heal().and_then(|()| system.wait_ready()) {
+    if let Err(why) = system.repair_all().and_then(|()| system.wait_ready()) {
         outcome.differences.push(why);
         return outcome;
     }
-    let log = match standing_log(system, within) {
+    let log = match stable_log(system, within) {
         Ok(log) => log,
         Err(why) => {
             outcome.differences.push(format!("the log cannot be read: {why}"));
@@ -77,8 +77,8 @@ pub fn settle(system: &mut System, run: &Run, within: Duration) -> Comparison {
     outcome
 }
 
-/// The log once it has not grown between two reads: what was under way when the load ended has landed or never will.
-fn standing_log(system: &mut System, within: Duration) -> Result<Vec<LogRecord>, String> {
+/// The log, once two reads return the same length: no request of the load is in flight any more.
+fn stable_log(system: &mut System, within: Duration) -> Result<Vec<LogRecord>, String> {
     let deadline = Instant::now() + within;
     let mut before = log::events(system)?;
     loop {
@@ -89,13 +89,13 @@ fn standing_log(system: &mut System, within: Duration) -> Result<Vec<LogRecord>,
             return Ok(log);
         }
         if Instant::now() > deadline {
-            return Err("it keeps growing".to_owned());
+            return Err("it does not stop growing".to_owned());
         }
         before = log;
     }
 }
 
-/// No loss, no ghosts, no other bytes than were sent.
+/// Nothing lost, nothing that was never sent, and the content that was sent.
 fn compare_log(run: &Run, log: &[LogRecord], outcome: &mut Comparison) {
     type Content<'a> = (&'a str, u64, bool);
     outcome.records = log.len() as u64;
@@ -117,28 +117,28 @@ fn compare_log(run: &Run, log: &[LogRecord], outcome: &mut Comparison) {
         .send_counts()
         .into_iter()
         .enumerate()
-        .map(|(number, standing)| (run.shape.event(number as u64), standing))
+        .map(|(number, sends)| (run.shape.event(number as u64), sends))
         .collect();
-    // Events without ids may be equal by chance: they are compared by how many there may be of a content.
+    // Events without ids can be equal by chance: for each content, their number must be within bounds.
     let mut bounds: BTreeMap<Content<'_>, (u32, u32)> = BTreeMap::new();
     let mut ids = HashSet::new();
-    for (event, standing) in &events {
-        let most = standing.acknowledged + standing.unknown;
+    for (event, sends) in &events {
+        let most = sends.acknowledged + sends.unknown;
         let Some(id) = &event.id else {
             let bound = bounds.entry((&event.user, event.timestamp_ms, event.click)).or_default();
-            bound.0 += standing.acknowledged;
+            bound.0 += sends.acknowledged;
             bound.1 += most;
             continue;
         };
         ids.insert(id.as_str());
         let found = with_id.get(id.as_str()).copied().unwrap_or_default();
-        let least = standing.acknowledged;
+        let least = sends.acknowledged;
         if !(least..=most).contains(&found) {
             let text = format!("event {id} is in the log {found} times, not {least} to {most}");
             outcome.differences.push(text);
         }
-        outcome.unknown_stored += u64::from(found.saturating_sub(least).min(standing.unknown));
-        outcome.unknown_lost += u64::from(most.saturating_sub(found).min(standing.unknown));
+        outcome.unknown_stored += u64::from(found.saturating_sub(least).min(sends.unknown));
+        outcome.unknown_lost += u64::from(most.saturating_sub(found).min(sends.unknown));
     }
     for (content, (least, most)) in &bounds {
         let found = without.remove(content).unwrap_or_default();
@@ -154,7 +154,7 @@ fn compare_log(run: &Run, log: &[LogRecord], outcome: &mut Comparison) {
     );
 }
 
-/// Every hour at every query service, and one that nothing was sent for.
+/// Every hour at every query service, and one hour without events.
 fn compare_answers(system: &System, run: &Run, truth: &Hours) -> Vec<String> {
     let mut differences = Vec::new();
     let empty = run.shape.base_hour - LATE_HOURS - 5;

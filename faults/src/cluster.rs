@@ -37,20 +37,20 @@ impl Cluster {
         Ok(Self { system, run, settle: SETTLE, meter, watcher, load: None })
     }
 
-    /// Runs a script, then mends and compares everything.
+    /// Runs a script, then repairs and compares everything.
     pub(crate) fn play(&mut self, name: &str, what: &str, script: Script) -> Part {
         let (begun, mut part) = (Instant::now(), Part::new(name, what));
         if let Err(why) = script(self, &mut part) {
             part.differences.push(why);
         }
-        if let Err(why) = self.system.heal().and_then(|()| self.system.wait_ready()) {
+        if let Err(why) = self.system.repair_all().and_then(|()| self.system.wait_ready()) {
             part.differences.push(why);
         }
         self.finish_load();
         let outcome = check::settle(&mut self.system, &self.run, self.settle);
         part.must(
             outcome.differences.is_empty(),
-            format!("everything equal {:.1} s after healing", outcome.took.as_secs_f64()),
+            format!("everything equal {:.1} s after the repair", outcome.took.as_secs_f64()),
         );
         part.differences.extend(outcome.differences.iter().cloned());
         report_run(&mut part, &self.system, &self.run, &outcome, &self.meter);
@@ -91,7 +91,7 @@ impl Cluster {
 
     /// Events counted by all processors, by their metrics.
     pub(crate) fn counted(&self) -> u64 {
-        self.meter.look();
+        self.meter.scrape();
         self.meter.total("millrace_processor_counted_total", "")
     }
 

@@ -16,10 +16,10 @@ use crate::scenarios::rewind_group;
 use crate::synced;
 use crate::system::{Engine, Setup};
 
-/// A sabotaged run need not be waited for long: what is wrong stays wrong.
+/// A short wait: wrong counts stay wrong.
 const SETTLE: Duration = Duration::from_secs(15);
 
-/// One sabotage and what brings it to light.
+/// A sabotage, and the script that reveals it.
 struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
@@ -41,7 +41,7 @@ const KAFKA: &[Control] = &[
     Control { sabotage: "skip-position-check", also: "", play: rewound_offsets },
 ];
 
-/// Runs the controls of an engine; a part is green if its sabotage was found.
+/// Runs the controls of an engine; a part is green if the comparison detects its sabotage.
 pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
     let controls = match engine {
         Engine::Embedded => EMBEDDED,
@@ -55,7 +55,7 @@ pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
     }
 }
 
-/// One control by name, for a test.
+/// Runs one control by name.
 pub fn named(engine: Engine, options: &Options, sabotage: &str) -> Option<Part> {
     let controls = if engine == Engine::Embedded { EMBEDDED } else { KAFKA };
     controls.iter().find(|control| control.sabotage == sabotage).map(|control| one(engine, options, control))
@@ -64,7 +64,7 @@ pub fn named(engine: Engine, options: &Options, sabotage: &str) -> Option<Part> 
 fn one(engine: Engine, options: &Options, control: &Control) -> Part {
     let begun = Instant::now();
     let name = format!("{engine} control {}", control.sabotage);
-    let mut part = Part::new(&name, "The product sabotaged; the comparison must find it.");
+    let mut part = Part::new(&name, "The product sabotaged; the comparison must detect it.");
     crate::print(&name);
     if !options.fail_points {
         part.unmet.push("the binary has no fail points".to_owned());
@@ -76,9 +76,9 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
         Ok(mut cluster) => {
             cluster.settle = SETTLE;
             let red = cluster.play(&name, "", control.play);
-            part.facts = red.differences.iter().take(3).map(|found| format!("found: {found}")).collect();
+            part.facts = red.differences.iter().take(3).map(|found| format!("detected: {found}")).collect();
             if red.differences.is_empty() {
-                part.differences.push("the sabotage was not found".to_owned());
+                part.differences.push("the sabotage was not detected".to_owned());
                 part.facts.extend(red.facts);
             }
             part.unmet = red.unmet;
@@ -91,14 +91,14 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
 
 fn skip_sync(options: &Options) -> Part {
     let begun = Instant::now();
-    let mut part = Part::new("embedded control skip-sync", "The product sabotaged; the system calls must show it.");
+    let mut part = Part::new("embedded control skip-sync", "The product sabotaged; the system calls must reveal it.");
     if !options.fail_points || Command::new("strace").arg("-V").output().is_err() {
-        part.unmet.push("needs a binary with fail points, and strace".to_owned());
+        part.unmet.push("a binary with fail points and strace are required".to_owned());
         return part;
     }
     match synced::answers("sabotage::skip-sync=return") {
         Ok((answers, after_sync)) => {
-            part.must(after_sync < answers, format!("{after_sync} of {answers} answers came after a completed sync"));
+            part.must(after_sync < answers, format!("{after_sync} of {answers} responses came after a completed sync"));
         }
         Err(why) => part.unmet.push(why),
     }
@@ -146,10 +146,10 @@ fn crashes_of_processors(cluster: &mut Cluster, _: &mut Part) -> Result<(), Stri
 fn crash(cluster: &mut Cluster, node: &str, points: &[&'static str]) -> Result<(), String> {
     for (seed, point) in points.iter().enumerate() {
         let fault = Fault::Crash(node.to_owned(), point, seed as u64);
-        let before = fault.felt(&mut cluster.system);
+        let before = fault.effects(&mut cluster.system);
         fault.inject(&mut cluster.system)?;
-        cluster.wait_for(pause(8_000), |cluster| fault.felt(&mut cluster.system) > before);
-        fault.mend(&mut cluster.system)?;
+        cluster.wait_for(pause(8_000), |cluster| fault.effects(&mut cluster.system) > before);
+        fault.repair(&mut cluster.system)?;
     }
     Ok(())
 }
@@ -163,7 +163,7 @@ fn late_records(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
 
 fn repeated_ids(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     if !cluster.run.shape.ids {
-        part.unmet.push("the binary takes no event ids".to_owned());
+        part.unmet.push("the binary does not support event ids".to_owned());
     }
     cluster.send(1_000);
     cluster.pass(pause(3_000));

@@ -1,23 +1,23 @@
-//! Every event of a run, made from the seed and its number alone: nothing needs to be remembered to know what was sent.
+//! The events of a run. Seed and number alone determine an event, so that nothing has to be stored to compare it.
 
 /// Hours that late events are spread over.
 pub const LATE_HOURS: u64 = 168;
-/// A current event lies in the first minutes of its hour: never further ahead of the clock than the service takes.
+/// A current event is in the first minutes of its hour, never further ahead of the clock than the service accepts.
 const CURRENT_MS: u64 = 300_000;
 const HOUR_MS: u64 = 3_600_000;
 
-/// What a run's events look like.
+/// The parameters of a run's events.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// Decides every event.
+    /// Determines every event.
     pub seed: u64,
-    /// The hour in which the run began, counted from the epoch's; no event is of a later one.
+    /// The hour of the start of the run, in hours since the epoch; no event is later.
     pub base_hour: u64,
-    /// Whether events carry ids: without, one of unknown outcome cannot be sent again.
+    /// Whether events carry ids: without one, an event of unknown outcome cannot be sent again.
     pub ids: bool,
-    /// Number of different users.
+    /// The number of distinct users.
     pub users: u64,
-    /// Share of the events, in percent, that are of one and the same user.
+    /// The share of one user's events, in percent.
     pub hot: u64,
 }
 
@@ -32,15 +32,15 @@ pub struct Event {
     pub user: String,
     /// A click; otherwise an impression.
     pub click: bool,
-    /// The client's id of the event.
+    /// The event id.
     pub id: Option<String>,
-    /// Sent a second time on purpose, to another instance.
+    /// Whether it is also sent to another instance, as a duplicate.
     pub twice: bool,
 }
 
 impl Shape {
-    /// The event of this number. 5 % are late, over 168 hours; of those that may, four of five carry an id and of these
-    /// one of thirty is sent twice.
+    /// The event of this number. 5 % are late, over 168 hours. With ids, four of five carry one, and one of thirty of these
+    /// is sent twice.
     pub fn event(&self, number: u64) -> Event {
         let random = mix(self.seed ^ mix(number));
         let late = random.is_multiple_of(20);
@@ -77,7 +77,7 @@ impl Event {
         format!("/analytics?timestamp={timestamp_ms}&user={user}&{kind}{id}")
     }
 
-    /// Its hour, counted from the epoch's.
+    /// Its hour, in hours since the epoch.
     pub fn hour(&self) -> u64 {
         self.timestamp_ms / HOUR_MS
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_replays_and_the_shares_are_as_said() {
+    fn a_seed_determines_the_events_and_their_shares() {
         let shape = Shape { seed: 7, base_hour: 500_000, ids: true, users: 3_000, hot: 0 };
         let events: Vec<Event> = (0..100_000).map(|number| shape.event(number)).collect();
         assert_eq!(events[77], shape.event(77));

@@ -1,4 +1,4 @@
-//! Every kind of fault: how it is injected, how it is mended, and how one knows that it was felt.
+//! Every kind of fault: its injection, its repair, and the evidence that it took effect.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use millrace_testkit::Link;
 use crate::stores::redis_do;
 use crate::system::System;
 
-/// Points at which a process of the embedded engine may kill itself.
+/// Fail points at which a process of the embedded engine kills itself.
 pub const EMBEDDED_POINTS: [&str; 10] = [
     "embedded::append::enqueued",
     "embedded::append::synced",
@@ -22,7 +22,7 @@ pub const EMBEDDED_POINTS: [&str; 10] = [
     "embedded::sync:delayed",
 ];
 
-/// Points at which a service on Kafka may kill itself.
+/// Fail points at which a service on Kafka kills itself.
 pub const KAFKA_POINTS: &[(&str, &[&str])] = &[
     ("command", &["kafka::append::enqueued", "kafka::append::reported"]),
     (
@@ -44,43 +44,43 @@ pub const KAFKA_POINTS: &[(&str, &[&str])] = &[
     ("materializer", &["kafka::sink::positions", "kafka::sink::written"]),
 ];
 
-/// How long a stop by `SIGTERM` may take.
+/// The longest allowed stop after `SIGTERM`.
 pub const STOP: Duration = Duration::from_secs(15);
 
-/// One fault and what it strikes.
+/// A fault and its target.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
-    /// `SIGKILL`; down while it lasts.
+    /// `SIGKILL`; down until the repair.
     Kill(String),
     /// `SIGSTOP`, then `SIGCONT`.
     Freeze(String),
-    /// `SIGTERM`, which must end with status 0; down while it lasts.
+    /// `SIGTERM`, after which the exit status must be 0; down until the repair.
     Terminate(String),
-    /// Started anew so that it kills itself at a point; the number seeds at which coming.
+    /// A restart with a fail point at which it kills itself; the number seeds at which pass.
     Crash(String, &'static str, u64),
-    /// Started anew so that a sync fails.
+    /// A restart with a fail point at which a sync fails.
     FailedSync(String),
-    /// A link broken in some way.
+    /// A link in a faulty state.
     Link(String, Link),
     /// Everything in Redis is deleted.
     RedisFlush,
-    /// Redis is killed; away while it lasts.
+    /// Redis is killed; down until the repair.
     RedisKill,
-    /// Redis answers nothing.
+    /// Redis is frozen.
     RedisFreeze,
-    /// Redis takes no writes: over its memory, with noeviction.
+    /// Redis refuses writes: out of memory with noeviction.
     RedisFull,
-    /// Redis takes no writes: a replica of a server that is not there.
+    /// Redis refuses writes: a replica of an unreachable server.
     RedisReadOnly,
-    /// Redis takes no writes: the user may not run them.
+    /// Redis refuses writes: the user has no permission.
     RedisForbids,
-    /// PostgreSQL is killed; away while it lasts.
+    /// PostgreSQL is killed; down until the repair.
     PostgresKill,
-    /// A broker is killed; away while it lasts.
+    /// A broker is killed; down until the repair.
     BrokerKill(usize),
-    /// A broker is stopped by `SIGTERM`; away while it lasts.
+    /// A broker is stopped by `SIGTERM`; down until the repair.
     BrokerStop(usize),
-    /// A broker answers nothing.
+    /// A broker is frozen.
     BrokerFreeze(usize),
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// The word under which it is tallied.
+    /// Its kind, the key of the tally.
     pub fn kind(&self) -> String {
         match self {
             Self::Kill(node) => format!("kill -9 {}", role(node)),
@@ -122,7 +122,7 @@ impl Fault {
         }
     }
 
-    /// What it strikes: two faults of one target at a time would mend each other.
+    /// Its target: two faults of one target at the same time would repair each other.
     pub fn target(&self) -> String {
         match self {
             Self::Kill(node)
@@ -142,10 +142,10 @@ impl Fault {
         }
     }
 
-    /// Does it.
+    /// Injects the fault.
     ///
     /// # Errors
-    /// What did not go as it must: a stop that is not clean, a server that does not answer.
+    /// If a stop is not clean or a server does not respond.
     pub fn inject(&self, system: &mut System) -> Result<(), String> {
         match self {
             Self::Kill(node) => system.node(node).kill(),
@@ -154,14 +154,14 @@ impl Fault {
                 let status = system.node(node).terminate(STOP);
                 return match status {
                     Some(status) if status.success() => Ok(()),
-                    Some(status) => Err(format!("{node} was stopped and ended with {status}")),
-                    None => Err(format!("{node} did not end within {STOP:?}")),
+                    Some(status) => Err(format!("{node} exited with {status} after SIGTERM")),
+                    None => Err(format!("{node} did not exit within {STOP:?} after SIGTERM")),
                 };
             }
             Self::Crash(node, point, seed) => {
                 let spec = match point.strip_suffix(":delayed") {
                     Some(point) => format!("{point}:50:3000"),
-                    // Some points are come to once in a life, others with every event.
+                    // A process passes some points once, others with every event.
                     None if ["assigned", "restore", "positions"].iter().any(|word| point.contains(word)) => {
                         format!("{point}:1000")
                     }
@@ -191,16 +191,16 @@ impl Fault {
         Ok(())
     }
 
-    /// Undoes it.
+    /// Repairs the fault.
     ///
     /// # Errors
-    /// If a server does not come back.
-    pub fn mend(&self, system: &mut System) -> Result<(), String> {
+    /// If a server does not start again.
+    pub fn repair(&self, system: &mut System) -> Result<(), String> {
         match self {
             Self::Kill(node) | Self::Terminate(node) => system.node(node).start(),
             Self::Freeze(node) => system.node(node).thaw(),
             Self::Crash(node, ..) | Self::FailedSync(node) => {
-                // Whether it has crashed or not, the next process has no such orders.
+                // Whether or not it has crashed, the next process starts without the fail point.
                 system.node(node).kill();
                 system.node(node).start();
             }
@@ -218,10 +218,10 @@ impl Fault {
         Ok(())
     }
 
-    /// Something that grows when the fault is felt; nothing where a signal or a command that was answered cannot be missed.
-    pub(crate) fn felt(&self, system: &mut System) -> Option<u64> {
+    /// A count that grows when the fault takes effect; `None` for signals and commands, which always do.
+    pub(crate) fn effects(&self, system: &mut System) -> Option<u64> {
         Some(match self {
-            Self::Link(link, _) => system.disturbed(link),
+            Self::Link(link, _) => system.effects(link),
             Self::Crash(node, point, _) => {
                 let point = point.trim_end_matches(":delayed");
                 let ends = &system.node(node).ends;

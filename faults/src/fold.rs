@@ -1,4 +1,4 @@
-//! The counts of a log, folded by a program that shares no line with the one under test.
+//! The counts of a log, folded independently of the product's code.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -14,14 +14,14 @@ pub struct LogRecord {
     pub user: String,
     /// A click; otherwise an impression.
     pub click: bool,
-    /// The client's id of the event.
+    /// The event id.
     pub id: Option<String>,
 }
 
-/// The numbers of an hour.
+/// The counts of an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
 pub struct Counts {
-    /// Different users.
+    /// Distinct users.
     pub users: u64,
     /// Clicks.
     pub clicks: u64,
@@ -29,7 +29,7 @@ pub struct Counts {
     pub impressions: u64,
 }
 
-/// The numbers of every hour that has any, by hour since the epoch.
+/// The counts of every hour with events, by hours since the epoch.
 pub type Hours = BTreeMap<u64, Counts>;
 
 impl fmt::Display for Counts {
@@ -47,13 +47,13 @@ impl std::ops::AddAssign for Counts {
 }
 
 impl LogRecord {
-    /// Whether it is the same event, whatever its place.
+    /// Whether it has the same content, at any position.
     fn same(&self, other: &Self) -> bool {
         (self.timestamp_ms, self.click) == (other.timestamp_ms, other.click)
     }
 }
 
-/// What a log counts to: an event id of a user counts once, the first record of it.
+/// The counts of a log. An event id of a user counts once, by its first record.
 pub fn fold(log: &[LogRecord]) -> Hours {
     let mut seen: HashMap<(&str, &str), &LogRecord> = HashMap::new();
     let mut users: BTreeMap<u64, HashSet<&str>> = BTreeMap::new();
@@ -73,7 +73,7 @@ pub fn fold(log: &[LogRecord]) -> Hours {
     hours
 }
 
-/// How many records repeat an event id, and how many of them with other content.
+/// The number of records that repeat an event id, and of those with different content.
 pub fn repeats(log: &[LogRecord]) -> (u64, u64) {
     let mut seen: HashMap<(&str, &str), &LogRecord> = HashMap::new();
     let (mut repeats, mut conflicts) = (0, 0);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_counts_once_and_the_first_wins() {
+    fn counts_an_id_once_by_its_first_record() {
         let log = [
             logged(1, "a", true, Some("x")),
             logged(1, "a", true, Some("x")),

@@ -1,10 +1,10 @@
-//! The fault harness: starts everything as real processes, sends events, breaks things by a seeded schedule, mends them,
-//! and compares every number with an oracle that only believes answers.
+//! The fault harness: starts the whole system as processes, sends events, injects faults by a seeded schedule, repairs
+//! them, and compares every count with an oracle that relies on responses alone.
 //!
-//! What lives here: the events ([`event`]), the oracle and the load ([`oracle`], [`load`]), the processes and links
+//! In it: the events ([`event`]), the oracle and the load ([`oracle`], [`load`]), the processes and links
 //! ([`system`]), the nemesis ([`nemesis`]), the comparison ([`check`]), the rows of the fault table ([`scenarios`]), the
-//! negative controls ([`controls`]) and the report. What does not: any code of the product. It is a black box behind
-//! HTTP, processes and the servers' own protocols; what its records mean is decoded here by other means (apache-avro).
+//! negative controls ([`controls`]) and the report. Not in it: any code of the product, which is a black box behind HTTP,
+//! processes and the servers' own protocols; apache-avro decodes its records here.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
@@ -35,12 +35,12 @@ pub mod watcher;
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard};
 
-/// What a mutex guards.
+/// Locks a mutex.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics with the lock")
+    mutex.lock().expect("no holder of this lock panics")
 }
 
-/// Prints a line; the terminal of a run is its protocol.
+/// Prints a line to standard output.
 pub fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! The load: connections that send the run's events at a pace, and send again what may be sent again.
+//! The load: connections that send the run's events at a rate, and retry where a retry is safe.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,19 +13,19 @@ use crate::oracle::{Oracle, Verdict, judge};
 
 /// The pause before an event is sent again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The longest Retry-After that is honoured.
+/// The longest Retry-After that the load waits.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
-/// A load that was held up sends at most this much faster for a moment.
+/// How far a delayed load may be behind its schedule; it sends that much faster for a moment.
 const BEHIND: Duration = Duration::from_millis(200);
 
 /// Settings of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Events a second.
+    /// Events per second.
     pub rate: u64,
     /// Connections at the same time.
     pub connections: usize,
-    /// Longest wait for an answer.
+    /// The longest wait for a response.
     pub timeout: Duration,
 }
 
@@ -35,21 +35,21 @@ impl Default for Pace {
     }
 }
 
-/// Everything that loads of one run share: the events, what is known of them, and which number comes next.
+/// What the loads of one run share: the events, the oracle and the next number.
 #[derive(Debug)]
 pub struct Run {
-    /// What the events look like.
+    /// The parameters of the events.
     pub shape: Shape,
-    /// What is known of them.
+    /// The outcomes of all sends.
     pub oracle: Oracle,
-    /// Where they are sent to.
+    /// The addresses of the command services.
     pub commands: Vec<SocketAddr>,
     next: AtomicU64,
-    /// How long each acknowledged send took, in µs, since they were last taken.
+    /// The latencies of acknowledged sends in µs since the last [`Run::p99_ms`].
     latencies: Mutex<Vec<u64>>,
 }
 
-/// A running load. Dropping it stops it without waiting for what it retries.
+/// A running load. Dropping it stops it without waiting for its retries.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -63,7 +63,7 @@ struct Shared {
     due: Mutex<Instant>,
     /// No new events.
     ending: AtomicBool,
-    /// No further tries either.
+    /// No further retries either.
     given_up: AtomicBool,
 }
 
@@ -94,7 +94,7 @@ impl Run {
         }
     }
 
-    /// Sends an event once and notes how that ended.
+    /// Sends an event once and records the outcome.
     pub fn send(&self, client: &mut Client, event: &Event) -> (Verdict, Attempt) {
         let begun = Instant::now();
         let sent = client.send("POST", &event.target());
@@ -115,7 +115,7 @@ impl Run {
         (all.get(at).copied().unwrap_or_default() / 1_000, all.len() as u64)
     }
 
-    /// Sends one event to the first service that takes it.
+    /// Sends one event until a service acknowledges it.
     ///
     /// # Errors
     /// If none does within `within`.
@@ -136,12 +136,12 @@ impl Run {
             }
             thread::sleep(PAUSE);
         }
-        Err(format!("no event was taken within {within:?}: {last}"))
+        Err(format!("no event was acknowledged within {within:?}: {last}"))
     }
 }
 
 impl Load {
-    /// Starts to send.
+    /// Starts sending.
     pub fn start(run: &Arc<Run>, pace: Pace) -> Self {
         let shared = Arc::new(Shared {
             run: Arc::clone(run),
@@ -159,7 +159,7 @@ impl Load {
         Self { shared, threads }
     }
 
-    /// Sends nothing new, and ends when what is under way is settled; after `within`, what is not stays unknown.
+    /// Sends no new events and waits for the outcomes of those in flight; after `within`, gives up their retries.
     pub fn finish(mut self, within: Duration) {
         self.shared.ending.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + within;
@@ -194,7 +194,7 @@ impl Shared {
                     at = (at + 1) % services;
                     self.settle(&mut clients, &mut at, &event);
                 }
-                // Behind a proxy a service that is away looks like this: no reason to burn the events.
+                // Behind a proxy, an unreachable service has this outcome too: wait rather than use up the events.
                 Verdict::Unknown => thread::sleep(PAUSE),
                 _ => {}
             }
@@ -215,7 +215,7 @@ impl Shared {
         u32::try_from(self.pace.rate.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// Sends an event until it is acknowledged or may not be sent again.
+    /// Sends an event until it is acknowledged or a retry is not safe.
     fn settle(&self, clients: &mut [Client], at: &mut usize, event: &Event) -> Verdict {
         loop {
             let (verdict, sent) = self.run.send(&mut clients[*at], event);
@@ -228,13 +228,13 @@ impl Shared {
                 return verdict;
             }
             *at = (*at + 1) % clients.len();
-            let asked = match sent {
+            let pause = match sent {
                 Attempt::Response { retry_after: Some(seconds), .. } => {
                     Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
                 }
                 _ => PAUSE,
             };
-            thread::sleep(asked);
+            thread::sleep(pause);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Reads the log from the outside: on Kafka as any consumer would, decoded by apache-avro with the schemas that the
-//! registry serves; on the embedded engine through `millrace tail`.
+//! Reads the log from outside the product: on Kafka as a consumer, decoded by apache-avro with the registry's schemas; on
+//! the embedded engine through `millrace tail`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -51,7 +51,7 @@ pub(crate) fn events(system: &System) -> Result<Vec<LogRecord>, String> {
     }
 }
 
-/// What `analytics.hourly` says of every hour: the newest count of each partition, summed up.
+/// The counts of every hour in `analytics.hourly`: the sum of each partition's newest record.
 pub(crate) fn hourly(system: &System) -> Result<Hours, String> {
     let records = match system.engine {
         Engine::Kafka => read(system, "analytics.hourly", |_, partition, value| {
@@ -100,12 +100,13 @@ fn tail<T>(
     text.lines()
         .map(|line| {
             let json: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
-            take(format!("{}@{}", json["partition"], json["offset"]), &json).ok_or_else(|| format!("not ours: {line}"))
+            take(format!("{}@{}", json["partition"], json["offset"]), &json)
+                .ok_or_else(|| format!("unexpected record: {line}"))
         })
         .collect()
 }
 
-/// Committed records of a topic of ours, decoded, each partition in order.
+/// The committed records of a topic of Millrace, decoded, each partition in order.
 fn read<T>(
     system: &System,
     topic: &str,
@@ -122,17 +123,17 @@ fn read<T>(
     Ok(records)
 }
 
-/// A record as any consumer gets it.
+/// A record as consumed.
 pub(crate) struct RawRecord {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
-    /// When it was made, or appended, as the topic says; ms since the epoch.
+    /// The record's timestamp, of creation or append as the topic is configured; ms since the epoch.
     pub(crate) made_ms: i64,
     pub(crate) key: Vec<u8>,
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// Committed records of any topic from the beginning to the end, each partition in order.
+/// All committed records of a topic, each partition in order.
 pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<RawRecord>, String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", system.brokers())
@@ -155,7 +156,7 @@ pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<RawRecord>, String>
     let deadline = Instant::now() + WITHIN;
     while open > 0 {
         if Instant::now() > deadline {
-            return Err(format!("{full}: its end was not reached within {WITHIN:?}"));
+            return Err(format!("{full}: did not reach its end within {WITHIN:?}"));
         }
         match consumer.poll(Duration::from_millis(200)) {
             None => {}
@@ -174,11 +175,11 @@ pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<RawRecord>, String>
 }
 
 fn decode(system: &System, schemas: &mut HashMap<u32, Schema>, value: &[u8]) -> Result<Value, String> {
-    let [0, a, b, c, d, datum @ ..] = value else { return Err("not in Confluent's framing".to_owned()) };
+    let [0, a, b, c, d, datum @ ..] = value else { return Err("not in Confluent's wire format".to_owned()) };
     let id = u32::from_be_bytes([*a, *b, *c, *d]);
     let schema = match schemas.entry(id) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(unknown) => unknown.insert(schema(system, id)?),
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(schema(system, id)?),
     };
     let mut rest = datum;
     let reader = GenericDatumReader::builder(schema).build().map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! The processes' own metrics, added up over their restarts.
+//! The metrics of all processes, accumulated over their restarts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::lock;
 
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Scrapes every process now and then until it is dropped.
+/// Scrapes every process periodically until it is dropped.
 #[derive(Debug)]
 pub struct Meter {
     shared: Arc<Shared>,
@@ -30,13 +30,13 @@ struct Shared {
 /// One line of `/metrics` of one node.
 #[derive(Debug, Clone, Copy, Default)]
 struct Series {
-    /// Of processes that are gone.
+    /// Of processes that have ended.
     before: f64,
     now: f64,
 }
 
 impl Meter {
-    /// Begins to scrape these admin listeners.
+    /// Starts to scrape these admin listeners.
     pub fn start(nodes: Vec<(String, SocketAddr)>) -> Self {
         let shared =
             Arc::new(Shared { nodes: Mutex::new(nodes), series: Mutex::default(), stop: AtomicBool::new(false) });
@@ -50,23 +50,23 @@ impl Meter {
         Self { shared, thread: Some(thread) }
     }
 
-    /// Looks at these from now on.
-    pub fn watch(&self, nodes: Vec<(String, SocketAddr)>) {
+    /// Replaces the admin listeners to scrape.
+    pub fn set_nodes(&self, nodes: Vec<(String, SocketAddr)>) {
         *lock(&self.shared.nodes) = nodes;
     }
 
-    /// Looks at once.
-    pub fn look(&self) {
+    /// Scrapes once, now.
+    pub fn scrape(&self) {
         self.shared.scrape();
     }
 
-    /// The sum of all series of this name whose labels contain `label`, over all nodes and their restarts. What a killed
-    /// process counted after it was last looked at is missing.
+    /// The sum of all series of this name whose labels contain `label`, over all nodes and their restarts, without what a
+    /// killed process counted after its last scrape.
     pub fn total(&self, name: &str, label: &str) -> u64 {
         self.sum(name, label, |series| series.before + series.now)
     }
 
-    /// The same of the present processes only, for gauges.
+    /// As [`Self::total`], of the running processes only, for gauges.
     pub fn now(&self, name: &str, label: &str) -> u64 {
         self.sum(name, label, |series| series.now)
     }

@@ -1,4 +1,4 @@
-//! The nemesis: a schedule made from a seed, and its execution.
+//! The nemesis: a schedule determined by a seed, and its execution.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,38 +10,38 @@ use crate::event::mix;
 use crate::fault::Fault;
 use crate::system::{Engine, System};
 
-/// Between two looks at the processes.
-const LOOK: Duration = Duration::from_millis(100);
+/// The interval between two steps of the execution.
+const STEP: Duration = Duration::from_millis(100);
 
-/// One fault of the schedule.
+/// A fault in the schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Act {
-    /// When it begins, from the start of the run.
+    /// Its start, from the start of the run.
     pub at: Duration,
-    /// How long it lasts.
+    /// Its duration.
     pub hold: Duration,
-    /// What it is.
+    /// The fault.
     pub fault: Fault,
 }
 
-/// How often a fault was scheduled, and how often it was felt.
+/// How often a fault was scheduled, fired and effective.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// In the schedule.
     pub scheduled: u64,
     /// Injected.
     pub fired: u64,
-    /// Felt: a process died of it, bytes were held, a connection was ended, a server was away.
-    pub felt: u64,
+    /// Took effect: a process died of it, a link held bytes or ended a connection, a server was down.
+    pub effective: u64,
 }
 
-/// What the nemesis did.
+/// The result of executing a schedule.
 #[derive(Debug, Clone, Default)]
 pub struct Execution {
     /// By kind of fault.
     pub tally: BTreeMap<String, Tally>,
-    /// What went wrong while a fault was injected or mended: exits that should be clean, servers that did not start.
-    pub troubles: Vec<String>,
+    /// Failures of injections and repairs: exits that were not clean, servers that did not start.
+    pub failures: Vec<String>,
 }
 
 impl fmt::Display for Act {
@@ -50,7 +50,7 @@ impl fmt::Display for Act {
     }
 }
 
-/// A stream of numbers decided by a seed.
+/// A stream of numbers determined by a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -72,8 +72,8 @@ impl Dice {
     }
 }
 
-/// The schedule of a seed: windows of 5 to 10 s, a quarter of them without faults, the others with one to three at once.
-/// Kinds are drawn like cards, so that none is left out for long.
+/// The schedule of a seed: windows of 5 to 10 s, a quarter of them without faults, the others with one to three. Kinds are
+/// drawn like cards from a deck, so that each one comes regularly.
 pub fn schedule(engine: Engine, seed: u64, length: Duration, fail_points: bool) -> Vec<Act> {
     let (mut dice, mut acts, mut deck) = (Dice(mix(seed ^ 0x6e65_6d65)), Vec::new(), Vec::new());
     let mut at = Duration::from_secs(2);
@@ -84,7 +84,7 @@ pub fn schedule(engine: Engine, seed: u64, length: Duration, fail_points: bool) 
             return acts;
         }
         let faults = if dice.below(4) == 0 { 0 } else { 1 + dice.below(3) };
-        let mut struck: Vec<String> = Vec::new();
+        let mut targets: Vec<String> = Vec::new();
         for _ in 0..faults {
             if deck.is_empty() {
                 deck = kinds(engine, &mut dice, fail_points);
@@ -94,16 +94,16 @@ pub fn schedule(engine: Engine, seed: u64, length: Duration, fail_points: bool) 
                 }
             }
             let Some(fault) = deck.pop() else { break };
-            // Two faults of one target would mend each other.
-            if struck.iter().any(|target| *target == fault.target()) {
+            // Two faults of one target would repair each other.
+            if targets.iter().any(|target| *target == fault.target()) {
                 deck.insert(0, fault);
                 continue;
             }
-            struck.push(fault.target());
+            targets.push(fault.target());
             let late = dice.ms(0, 1_500);
             let most = u64::try_from(window.saturating_sub(late).as_millis()).unwrap_or(u64::MAX);
             let hold = match fault {
-                // It takes a while to come to the point.
+                // The process passes the point some time later.
                 Fault::Crash(..) | Fault::FailedSync(_) => window.saturating_sub(late),
                 _ => dice.ms(500, most),
             };
@@ -113,7 +113,7 @@ pub fn schedule(engine: Engine, seed: u64, length: Duration, fail_points: bool) 
     }
 }
 
-/// Every kind of fault once, its target chosen.
+/// Every kind of fault once, each with a random target.
 fn kinds(engine: Engine, dice: &mut Dice, fail_points: bool) -> Vec<Fault> {
     let links = |dice: &mut Dice| {
         let slow = Link::Slow(dice.ms(100, 2_000));
@@ -168,39 +168,39 @@ fn kinds(engine: Engine, dice: &mut Dice, fail_points: bool) -> Vec<Fault> {
     faults
 }
 
-/// Executes a schedule from now on, restarting what ends. The clock of the schedule stands still while a fault is injected
-/// or mended: a broker that takes its time to start must not push faults of one target into each other.
+/// Executes a schedule and restarts processes that end. The schedule's clock stops during an injection or a repair: a broker
+/// that starts slowly must not make faults of one target overlap.
 pub fn execute(system: &mut System, schedule: &[Act], length: Duration) -> Execution {
-    let mut done = Execution::default();
+    let mut execution = Execution::default();
     for act in schedule {
-        done.tally.entry(act.fault.kind()).or_default().scheduled += 1;
+        execution.tally.entry(act.fault.kind()).or_default().scheduled += 1;
     }
     let mut waiting: Vec<&Act> = schedule.iter().rev().collect();
-    let mut held: Vec<(&Act, Option<u64>)> = Vec::new();
+    let mut active: Vec<(&Act, Option<u64>)> = Vec::new();
     let (mut now, mut looked) = (Duration::ZERO, Instant::now());
-    while now < length || !held.is_empty() {
+    while now < length || !active.is_empty() {
         system.tend();
         now += looked.elapsed();
-        let over: Vec<_> = held.extract_if(.., |(act, _)| act.at + act.hold <= now).collect();
+        let over: Vec<_> = active.extract_if(.., |(act, _)| act.at + act.hold <= now).collect();
         for (act, before) in over {
-            if before.is_none() || act.fault.felt(system) > before {
-                done.tally.entry(act.fault.kind()).or_default().felt += 1;
+            if before.is_none() || act.fault.effects(system) > before {
+                execution.tally.entry(act.fault.kind()).or_default().effective += 1;
             }
-            if let Err(why) = act.fault.mend(system) {
-                done.troubles.push(format!("mending {}: {why}", act.fault));
+            if let Err(why) = act.fault.repair(system) {
+                execution.failures.push(format!("repairing {}: {why}", act.fault));
             }
         }
         while let Some(act) = waiting.pop_if(|act| act.at <= now) {
-            held.push((act, act.fault.felt(system)));
+            active.push((act, act.fault.effects(system)));
             match act.fault.inject(system) {
-                Ok(()) => done.tally.entry(act.fault.kind()).or_default().fired += 1,
-                Err(why) => done.troubles.push(format!("{}: {why}", act.fault)),
+                Ok(()) => execution.tally.entry(act.fault.kind()).or_default().fired += 1,
+                Err(why) => execution.failures.push(format!("{}: {why}", act.fault)),
             }
         }
         looked = Instant::now();
-        std::thread::sleep(LOOK);
+        std::thread::sleep(STEP);
     }
-    done
+    execution
 }
 
 #[cfg(test)]
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_replays_and_draws_every_kind() {
+    fn a_seed_determines_the_schedule_and_draws_every_kind() {
         let length = Duration::from_mins(10);
         for engine in [Engine::Embedded, Engine::Kafka] {
             let acts = schedule(engine, 7, length, true);

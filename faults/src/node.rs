@@ -1,14 +1,14 @@
-//! One instance of a service: what the nemesis does to it, and what its watchdog sees.
+//! One instance of a service: the target of the nemesis, with a watchdog that restarts it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use millrace_testkit::Service;
 
-/// Between two starts by the watchdog.
+/// The interval between two starts by the watchdog.
 const BETWEEN: Duration = Duration::from_millis(500);
 
-/// What the nemesis wants of a node.
+/// The state that the nemesis sets for a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Running,
@@ -23,16 +23,16 @@ pub struct Node {
     pub name: String,
     /// `processor`.
     pub role: &'static str,
-    /// Health and metrics.
+    /// The admin listener: health and metrics.
     pub admin: SocketAddr,
-    /// Public listeners by the service that listens: both of them in one process on the embedded engine.
+    /// The public listeners by service; the embedded engine has both in one process.
     pub listeners: Vec<(&'static str, SocketAddr)>,
-    /// How it ended each time that nobody had asked it to.
+    /// The unexpected exits: status and reason.
     pub ends: Vec<String>,
     service: Service,
     /// Variables of every start.
     always: Vec<(String, String)>,
-    wanted: Target,
+    target: Target,
     started: Instant,
 }
 
@@ -45,8 +45,8 @@ impl Node {
         admin: SocketAddr,
         listeners: Vec<(&'static str, SocketAddr)>,
     ) -> Self {
-        let (ends, wanted, started) = (Vec::new(), Target::Running, Instant::now());
-        Self { name, role, admin, listeners, ends, service, always, wanted, started }
+        let (ends, target, started) = (Vec::new(), Target::Running, Instant::now());
+        Self { name, role, admin, listeners, ends, service, always, target, started }
     }
 
     fn launch(&mut self, variables: &[(&str, &str)]) {
@@ -55,12 +55,12 @@ impl Node {
         self.service.set_environment(&all);
         self.service.restart();
         self.started = Instant::now();
-        self.wanted = Target::Running;
+        self.target = Target::Running;
     }
 
-    /// Starts it again if it ended without being asked to.
+    /// Restarts it after an unexpected exit.
     pub(crate) fn tend(&mut self) {
-        if self.wanted != Target::Running || self.started.elapsed() < BETWEEN {
+        if self.target != Target::Running || self.started.elapsed() < BETWEEN {
             return;
         }
         let Some(process) = self.service.process() else { return };
@@ -75,7 +75,7 @@ impl Node {
     /// `SIGKILL`; it stays down until [`Node::start`].
     pub fn kill(&mut self) {
         self.service.kill();
-        self.wanted = Target::Down;
+        self.target = Target::Down;
     }
 
     /// Starts it if it is down.
@@ -83,53 +83,53 @@ impl Node {
         self.start_with(&[]);
     }
 
-    /// Starts it if it is down, with these variables; the watchdog's later starts do without.
+    /// Starts it if it is down, with these variables, which later starts by the watchdog do not have.
     pub fn start_with(&mut self, variables: &[(&str, &str)]) {
-        if self.wanted == Target::Down {
+        if self.target == Target::Down {
             self.launch(variables);
         }
     }
 
-    /// `SIGTERM`, and its status if it ends within `within`; else it is killed. It stays down.
+    /// Sends `SIGTERM` and returns the exit status; kills it after `within`. It stays down.
     pub fn terminate(&mut self, within: Duration) -> Option<std::process::ExitStatus> {
-        self.wanted = Target::Down;
+        self.target = Target::Down;
         self.service.shut_down(within)
     }
 
-    /// `SIGTERM`, and nothing else.
+    /// Sends `SIGTERM` and does not wait.
     pub fn signal_terminate(&mut self) {
         self.service.process().into_iter().for_each(millrace_testkit::Child::terminate);
     }
 
     /// `SIGSTOP`.
     pub fn freeze(&mut self) {
-        if self.wanted == Target::Running {
+        if self.target == Target::Running {
             self.service.freeze();
-            self.wanted = Target::Frozen;
+            self.target = Target::Frozen;
         }
     }
 
     /// `SIGCONT`.
     pub fn thaw(&mut self) {
-        if self.wanted == Target::Frozen {
+        if self.target == Target::Frozen {
             self.service.thaw();
-            self.wanted = Target::Running;
+            self.target = Target::Running;
         }
     }
 
-    /// Whether a process of it runs.
+    /// Whether its process runs.
     pub fn is_running(&mut self) -> bool {
         self.service.process().is_some_and(|process| process.ended().is_none())
     }
 
-    /// How its present process ended, if it did.
+    /// The exit status of its last process, once that has ended.
     pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.service.process().and_then(millrace_testkit::Child::ended)
     }
 
-    /// Leaves it alone when it ends: a scenario looks after it.
+    /// Turns off the watchdog until the next start.
     pub fn leave_down(&mut self) {
-        self.wanted = Target::Down;
+        self.target = Target::Down;
     }
 
     /// The process id.
@@ -138,11 +138,11 @@ impl Node {
     }
 
     /// The last lines of its log.
-    pub fn last_words(&mut self) -> String {
-        self.service.process().map(|process| process.last_words()).unwrap_or_default()
+    pub fn log_tail(&mut self) -> String {
+        self.service.process().map(|process| process.log_tail()).unwrap_or_default()
     }
 
-    /// Everything its processes logged.
+    /// The log of all its processes.
     pub fn log(&self) -> String {
         self.service.log()
     }

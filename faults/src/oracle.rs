@@ -1,4 +1,4 @@
-//! What is known about every event from the outside: acknowledged, refused or unknown. Nothing else is believed.
+//! The outcomes of all sends, from responses alone: acknowledged, refused or unknown.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,36 +6,36 @@ use std::sync::Mutex;
 use crate::client::Attempt;
 use crate::lock;
 
-/// What an answer says about an event.
+/// The outcome of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is in the log.
+    /// The event is in the log.
     Acknowledged,
-    /// It is not in the log; worth another try.
+    /// The event is not in the log; a retry may succeed.
     Later,
-    /// It is not in the log and never will be.
+    /// The event is not in the log, and no retry changes that.
     Refused,
-    /// Nobody knows.
+    /// The event may be in the log.
     Unknown,
 }
 
-/// How it stands with one event.
+/// The outcomes of one event's sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SendCounts {
-    /// Answers that said it is in the log.
+    /// Acknowledgements.
     pub acknowledged: u32,
-    /// Sends of which nobody knows.
+    /// Sends of unknown outcome.
     pub unknown: u32,
 }
 
-/// Every event's standing, and what was answered how often.
+/// The outcomes of every event, and how often each answer came.
 #[derive(Debug, Default)]
 pub struct Oracle {
     events: Mutex<Vec<SendCounts>>,
     answers: Mutex<BTreeMap<String, u64>>,
 }
 
-/// The verdict on a request, and the word under which it is tallied.
+/// The outcome of a request, and the answer as a word for the tally.
 pub fn judge(sent: &Attempt) -> (Verdict, String) {
     match sent {
         Attempt::NotSent => (Verdict::Later, "no connection".to_owned()),
@@ -55,7 +55,7 @@ pub fn judge(sent: &Attempt) -> (Verdict, String) {
 }
 
 impl Oracle {
-    /// Notes how one send of an event ended.
+    /// Records one send of an event.
     pub fn note(&self, number: u64, verdict: Verdict, word: String) {
         *lock(&self.answers).entry(word).or_default() += 1;
         let mut events = lock(&self.events);
@@ -70,24 +70,24 @@ impl Oracle {
         }
     }
 
-    /// Every event's standing, by number.
+    /// The outcomes of every event, by number.
     pub fn send_counts(&self) -> Vec<SendCounts> {
         lock(&self.events).clone()
     }
 
-    /// How often each answer was given.
+    /// How often each answer came.
     pub fn answers(&self) -> BTreeMap<String, u64> {
         lock(&self.answers).clone()
     }
 
-    /// How often an answer was given whose word contains this.
+    /// How often an answer came whose word contains this one.
     pub fn answered(&self, word: &str) -> u64 {
         lock(&self.answers).iter().filter(|(key, _)| key.contains(word)).map(|(_, count)| count).sum()
     }
 
-    /// How many events are in the log for certain.
+    /// The number of acknowledged events.
     pub fn acknowledged(&self) -> u64 {
-        lock(&self.events).iter().filter(|standing| standing.acknowledged > 0).count() as u64
+        lock(&self.events).iter().filter(|sends| sends.acknowledged > 0).count() as u64
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_says_so_is_known() {
+    fn judges_by_status_and_code() {
         assert_eq!(verdict(204, ""), Verdict::Acknowledged);
         assert_eq!(verdict(202, ""), Verdict::Acknowledged);
         assert_eq!(verdict(503, "unavailable"), Verdict::Later);

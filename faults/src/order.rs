@@ -1,7 +1,7 @@
-//! Whether everything of a step was produced before its offsets were sent, by the time stamps in the log.
+//! Checks by the log's timestamps that every record of a step was produced before the step's offsets were sent.
 //!
-//! No count shows it: a new owner waits for pending offsets before it reads the state, so a late record does harm only
-//! together with another fault.
+//! Counts do not reveal a violation: a new owner waits for pending offsets before it reads the state, so a late record does
+//! harm only together with another fault.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use crate::log::{RawRecord, raw};
 use crate::report::Part;
 use crate::system::System;
 
-/// Makes every step pause after its offsets, longer than clocks and brokers blur.
+/// A fail point that makes every step pause after its offsets, for longer than timestamps are inexact.
 pub const STALL: &str = ";kafka::stage::offsets_sent=sleep(50)";
 
-/// Counts the steps whose offsets can be found, and those with a record younger than them.
+/// Counts the steps whose offsets are in the log, and those with a record newer than their offsets.
 ///
 /// # Errors
 /// If the log cannot be read.
@@ -30,18 +30,18 @@ pub fn check(system: &System, part: &mut Part) -> Result<(), String> {
     }
     let (mut steps, mut late) = (0, 0);
     let state = raw(system, &format!("{}analytics.state", system.prefix()))?;
-    for (next_offset, partition, youngest) in transactions(&state) {
+    for (next_offset, partition, newest) in transactions(&state) {
         let Some(sent_ms) = sent.get(&(partition, next_offset)) else { continue };
         steps += 1;
-        late += u64::from(youngest > *sent_ms);
+        late += u64::from(newest > *sent_ms);
     }
     part.sometimes("steps with their offsets in the log", steps);
-    part.must(late == 0, format!("{late} of {steps} steps have records younger than their offsets"));
+    part.must(late == 0, format!("{late} of {steps} steps have records newer than their offsets"));
     Ok(())
 }
 
-/// The transactions of the state topic that hold a position: that position, the partition, and when the last of its
-/// records was made. A transaction ends in a control record, which leaves a gap in the offsets.
+/// The transactions of the state topic with a position: that position, the partition, and the timestamp of the last
+/// record. A transaction ends with a control record, which is a gap in the offsets.
 fn transactions(state: &[RawRecord]) -> Vec<(u64, i32, i64)> {
     let mut partitions: HashMap<i32, Vec<&RawRecord>> = HashMap::new();
     for record in state {
@@ -52,8 +52,8 @@ fn transactions(state: &[RawRecord]) -> Vec<(u64, i32, i64)> {
         for transaction in records.chunk_by(|a, b| b.offset == a.offset + 1) {
             let position = transaction.iter().find(|record| record.key.starts_with(b"pos/"));
             let next = position.and_then(|record| zigzag(record.value.as_deref()?.get(5..)?));
-            let youngest = transaction.iter().map(|record| record.made_ms).max();
-            found.extend(next.zip(youngest).map(|(next, youngest)| (next, partition, youngest)));
+            let newest = transaction.iter().map(|record| record.made_ms).max();
+            found.extend(next.zip(newest).map(|(next, newest)| (next, partition, newest)));
         }
     }
     found
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_and_a_number_are_read() {
+    fn parses_a_key_and_a_number() {
         let key = [&[0, 1, 0, 1, b'g', 0, 2, b't', b'u'][..], &7_i32.to_be_bytes()].concat();
         assert_eq!(offset_key(&key), Some(("g".into(), "tu".into(), 7)));
         assert_eq!(offset_key(&[0, 2, 0, 1, b'g']), None);

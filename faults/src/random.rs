@@ -1,4 +1,4 @@
-//! A random run: load, watchers and nemesis for a while; then everything is mended, compared, and tried once more.
+//! A random run: load, readers and nemesis for some time; then the repair, the comparison, and new events.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,49 +15,49 @@ use crate::report::Part;
 use crate::system::{Engine, Setup, System};
 use crate::watcher::Watcher;
 
-/// After everything was mended: until every number is right.
+/// The longest wait after the repair until every count is equal.
 pub const SETTLE: Duration = Duration::from_secs(90);
-/// Until a fresh event is visible.
+/// The longest wait until a new event is visible.
 pub const FRESH: Duration = Duration::from_secs(30);
-/// Different users of a run that is not about users.
+/// The default number of distinct users.
 pub const USERS: u64 = 3_000;
-/// Events that are sent at the end, undisturbed, to hold the metrics against.
+/// Events sent after the comparison, without faults, to check the metrics.
 const LAST: u64 = 300;
-/// Shorter runs need not have met everything.
+/// Shorter runs may miss some kinds of faults.
 const LONG_RUN: Duration = Duration::from_mins(2);
 
-/// What a random run is to be.
+/// The parameters of a random run.
 #[derive(Debug, Clone)]
 pub struct RandomRun {
-    /// What runs.
+    /// The system.
     pub setup: Setup,
-    /// Decides events and schedule.
+    /// Determines events and schedule.
     pub seed: u64,
-    /// How long faults are injected.
+    /// The length of the schedule.
     pub length: Duration,
-    /// How fast is sent.
+    /// The pace of the load.
     pub pace: Pace,
     /// Whether the binary has fail points.
     pub fail_points: bool,
 }
 
-/// A run of the current hour on this system, with event ids if the binary takes them.
+/// A run of the current hour on this system, with event ids if the binary supports them.
 pub fn new_run(system: &System, seed: u64, users: u64, hot: u64) -> Arc<Run> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // Without a timestamp no event comes of it; which fault is named tells whether the parameter is known.
-    let asked = system.commands().first().map(|address| http(*address, "POST", "/analytics?event_id=x", &[], ""));
-    let ids = !asked.is_some_and(|answer| answer.is_ok_and(|answer| answer.text().contains("event_id")));
+    // Without a timestamp the request is invalid; its error names event_id only if that is an unknown parameter.
+    let probe = system.commands().first().map(|address| http(*address, "POST", "/analytics?event_id=x", &[], ""));
+    let ids = !probe.is_some_and(|response| response.is_ok_and(|response| response.text().contains("event_id")));
     let shape = Shape { seed, base_hour: now / 3_600, ids, users, hot };
     Run::new(shape, system.commands())
 }
 
-/// Runs it.
+/// Executes a random run.
 ///
 /// # Errors
 /// If the system cannot be started.
 pub fn random(name: &str, plan: &RandomRun) -> Result<Part, String> {
     let begun = Instant::now();
-    let mut part = Part::new(name, "Load, watchers and a seeded nemesis; then everything mended and compared.");
+    let mut part = Part::new(name, "Load, readers and a seeded nemesis; then repair and comparison.");
     let schedule = nemesis::schedule(plan.setup.engine, plan.seed, plan.length, plan.fail_points);
     print(&format!("{name}: {} faults in {} s", schedule.len(), plan.length.as_secs()));
     for act in &schedule {
@@ -68,22 +68,22 @@ pub fn random(name: &str, plan: &RandomRun) -> Result<Part, String> {
     let meter = Meter::start(system.admins());
     let watcher = Watcher::start(&system.queries(), &run.shape);
     let load = Load::start(&run, plan.pace);
-    let done = nemesis::execute(&mut system, &schedule, plan.length);
-    if let Err(why) = system.heal().and_then(|()| system.wait_ready()) {
+    let execution = nemesis::execute(&mut system, &schedule, plan.length);
+    if let Err(why) = system.repair_all().and_then(|()| system.wait_ready()) {
         part.differences.push(why);
     }
     load.finish(Duration::from_secs(30));
     let outcome = check::settle(&mut system, &run, SETTLE);
     part.must(
         outcome.differences.is_empty(),
-        format!("everything equal {:.1} s after healing", outcome.took.as_secs_f64()),
+        format!("everything equal {:.1} s after the repair", outcome.took.as_secs_f64()),
     );
     part.differences.extend(outcome.differences.iter().cloned());
     if part.differences.is_empty() {
         last_batch(&mut part, &mut system, &run, &meter);
     }
-    part.tally = done.tally;
-    part.differences.extend(done.troubles);
+    part.tally = execution.tally;
+    part.differences.extend(execution.failures);
     report_run(&mut part, &system, &run, &outcome, &meter);
     report_reads(&mut part, &watcher);
     expect(&mut part, plan, &run, &system);
@@ -91,10 +91,10 @@ pub fn random(name: &str, plan: &RandomRun) -> Result<Part, String> {
     Ok(part)
 }
 
-/// Undisturbed events: visible soon, and the metrics say exactly how many they were.
+/// Sends events without faults: they become visible, and the metrics report their exact number.
 pub fn last_batch(part: &mut Part, system: &mut System, run: &Run, meter: &Meter) {
     let accepted = |meter: &Meter| meter.total("millrace_command_events_total", "accepted");
-    meter.look();
+    meter.scrape();
     let (before, acknowledged) = (accepted(meter), run.oracle.answered("acknowledged"));
     for _ in 0..LAST {
         if let Err(why) = run.send_one(FRESH) {
@@ -103,17 +103,14 @@ pub fn last_batch(part: &mut Part, system: &mut System, run: &Run, meter: &Meter
         }
     }
     let outcome = check::settle(system, run, FRESH);
-    part.must(
-        outcome.differences.is_empty(),
-        format!("fresh events visible within {:.1} s", outcome.took.as_secs_f64()),
-    );
+    part.must(outcome.differences.is_empty(), format!("new events visible within {:.1} s", outcome.took.as_secs_f64()));
     part.differences.extend(outcome.differences);
-    meter.look();
+    meter.scrape();
     let (counted, sent) = (accepted(meter) - before, run.oracle.answered("acknowledged") - acknowledged);
-    part.must(counted == sent, format!("the metrics say {counted} accepted, the oracle {sent}"));
+    part.must(counted == sent, format!("{counted} accepted by the metrics, {sent} by the oracle"));
 }
 
-/// What was sent, answered, stored and restarted.
+/// Adds answers, records, restarts and metrics to a report.
 pub fn report_run(part: &mut Part, system: &System, run: &Run, outcome: &Comparison, meter: &Meter) {
     let answers: Vec<String> = run.oracle.answers().iter().map(|(word, count)| format!("{word} {count}")).collect();
     part.fact(format!("answers: {}", answers.join(", ")));
@@ -123,9 +120,9 @@ pub fn report_run(part: &mut Part, system: &System, run: &Run, outcome: &Compari
     ));
     let ends: Vec<String> =
         system.nodes.iter().flat_map(|node| node.ends.iter().map(|end| format!("{}: {end}", node.name))).collect();
-    part.fact(format!("processes that ended by themselves and were started again: {}", ends.len()));
+    part.fact(format!("unexpected exits of processes, each followed by a restart: {}", ends.len()));
     part.fact(format!(
-        "aborted steps {}, rebuilt partitions {}, duplicates left out {}",
+        "aborted steps {}, rebuilt partitions {}, duplicates dropped {}",
         meter.total("millrace_stage_aborts_total", ""),
         meter.total("millrace_materializer_rebuilds_total", ""),
         meter.total("millrace_processor_duplicates_total", ""),
@@ -137,14 +134,14 @@ pub fn report_run(part: &mut Part, system: &System, run: &Run, outcome: &Compari
     }
 }
 
-/// What the sessions saw.
+/// Adds the results of the reader sessions to a report.
 pub fn report_reads(part: &mut Part, watcher: &Watcher) {
-    let seen = watcher.seen();
+    let stats = watcher.stats();
     part.fact(format!(
-        "watchers: {} reads, {} rebuilding, {} failed, {} fell as another read model answered; longest gap {} ms",
-        seen.reads, seen.rebuilding, seen.failed, seen.behind, seen.longest_gap_ms
+        "readers: {} reads, {} rebuilding, {} failed, {} counts fell with a change of read model; longest gap {} ms",
+        stats.reads, stats.rebuilding, stats.failed, stats.behind, stats.longest_gap_ms
     ));
-    part.differences.extend(seen.falls);
+    part.differences.extend(stats.falls);
 }
 
 fn expect(part: &mut Part, plan: &RandomRun, run: &Run, system: &System) {
@@ -158,20 +155,21 @@ fn expect(part: &mut Part, plan: &RandomRun, run: &Run, system: &System) {
     if plan.length < LONG_RUN {
         return;
     }
-    let felt = |word: &str| part.tally.iter().filter(|(kind, _)| kind.contains(word)).map(|(_, t)| t.felt).sum::<u64>();
-    let kinds = ["kill -9", "freeze", "SIGTERM", "link"].map(|word| (word, felt(word)));
+    let effective =
+        |word: &str| part.tally.iter().filter(|(kind, _)| kind.contains(word)).map(|(_, t)| t.effective).sum::<u64>();
+    let kinds = ["kill -9", "freeze", "SIGTERM", "link"].map(|word| (word, effective(word)));
     for (word, count) in kinds {
-        part.sometimes(&format!("felt: {word}"), count);
+        part.sometimes(&format!("{word} took effect"), count);
     }
     let unknown = run.oracle.answered("no answer") + run.oracle.answered("outcome-unknown");
     part.sometimes("unknown outcomes", unknown);
     part.sometimes("events sent again", run.oracle.answered("no connection") + run.oracle.answered("503"));
     if plan.fail_points {
-        let crashes = part.tally.iter().filter(|(kind, _)| kind.starts_with("crash")).map(|(_, t)| t.felt).sum();
-        part.sometimes("felt: crashes at fail points", crashes);
+        let crashes = part.tally.iter().filter(|(kind, _)| kind.starts_with("crash")).map(|(_, t)| t.effective).sum();
+        part.sometimes("crashes at fail points took effect", crashes);
     }
     if plan.setup.engine == Engine::Kafka {
         let fenced: u64 = system.nodes.iter().map(|node| node.log().matches("fenced").count() as u64).sum();
-        part.fact(format!("lines of logs that tell of fencing: {fenced}"));
+        part.fact(format!("log lines about fencing: {fenced}"));
     }
 }

@@ -1,4 +1,4 @@
-//! What a run found, as lines on the terminal and as a page.
+//! The report of a run: lines on the terminal, and a page.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,22 +12,22 @@ use crate::print;
 pub struct Part {
     /// `kafka row 5`, `embedded random, seed 7`, `control skip-dedup`.
     pub name: String,
-    /// What was done and what had to hold.
+    /// The actions and the conditions.
     pub what: String,
-    /// What is not as it must be.
+    /// Violated conditions and differences.
     pub differences: Vec<String>,
-    /// What should have happened at least once and did not: the part proves nothing.
+    /// Events that had to happen at least once and did not: the part is inconclusive.
     pub unmet: Vec<String>,
-    /// What was counted and measured.
+    /// Counts and measurements.
     pub facts: Vec<String>,
     /// Faults by kind.
     pub tally: BTreeMap<String, Tally>,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
 }
 
 impl Part {
-    /// An empty one.
+    /// An empty part.
     pub fn new(name: impl Into<String>, what: impl Into<String>) -> Self {
         Self { name: name.into(), what: what.into(), ..Self::default() }
     }
@@ -37,17 +37,17 @@ impl Part {
         Self { differences: vec![why], ..Self::new(name, "Could not be run.") }
     }
 
-    /// Whether everything held and everything happened.
+    /// Whether all conditions hold and nothing is missing.
     pub fn is_green(&self) -> bool {
         self.differences.is_empty() && self.unmet.is_empty()
     }
 
-    /// Notes a figure.
+    /// Adds a measurement.
     pub fn fact(&mut self, text: impl Into<String>) {
         self.facts.push(text.into());
     }
 
-    /// Notes something that had to happen at least once.
+    /// Adds an event that must happen at least once.
     pub fn sometimes(&mut self, what: &str, count: u64) {
         self.fact(format!("{what}: {count}"));
         if count == 0 {
@@ -55,13 +55,13 @@ impl Part {
         }
     }
 
-    /// Notes something that has to hold.
+    /// Adds a condition.
     pub fn must(&mut self, holds: bool, what: impl Into<String>) {
         let what = what.into();
         if holds {
             self.facts.push(what);
         } else {
-            self.differences.push(format!("not so: {what}"));
+            self.differences.push(format!("violated: {what}"));
         }
     }
 
@@ -74,7 +74,7 @@ impl Part {
         }
     }
 
-    /// Prints it.
+    /// Prints the part.
     pub fn print(&self) {
         print(&format!("{:<12} {} ({:.0} s)", self.verdict(), self.name, self.took.as_secs_f64()));
         for fact in &self.facts {
@@ -104,9 +104,9 @@ pub fn markdown(heading: &str, parts: &[Part]) -> String {
             let _ = writeln!(page, "- **inconclusive** {unmet}");
         }
         if !part.tally.is_empty() {
-            let _ = writeln!(page, "\n| fault | scheduled | fired | felt |\n|---|---|---|---|");
-            for (kind, Tally { scheduled, fired, felt }) in &part.tally {
-                let _ = writeln!(page, "| {kind} | {scheduled} | {fired} | {felt} |");
+            let _ = writeln!(page, "\n| fault | scheduled | fired | took effect |\n|---|---|---|---|");
+            for (kind, Tally { scheduled, fired, effective }) in &part.tally {
+                let _ = writeln!(page, "| {kind} | {scheduled} | {fired} | {effective} |");
             }
         }
     }

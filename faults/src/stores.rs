@@ -1,4 +1,4 @@
-//! The read models, read without the product: Redis and PostgreSQL by their own clients.
+//! Reads the read models without the product's code: Redis and PostgreSQL through their clients.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::fold::{Counts, Hours};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Every hour in PostgreSQL, its partitions summed up.
+/// The counts of every hour in PostgreSQL, summed over partitions.
 pub(crate) fn postgres(url: &str, schema: &str) -> Result<Hours, String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let read = async {
@@ -38,7 +38,7 @@ pub(crate) fn postgres(url: &str, schema: &str) -> Result<Hours, String> {
     Ok(hours)
 }
 
-/// Every live hour in Redis that belongs to its partition's present build, the partitions summed up.
+/// The counts of every live hour in Redis in its partition's current build, summed over partitions.
 pub(crate) fn redis(url: &str, stem: &str) -> Result<Hours, String> {
     type Found = (String, Option<String>, Option<String>);
     let read = || -> redis::RedisResult<Vec<Found>> {
@@ -71,7 +71,7 @@ pub(crate) fn redis(url: &str, stem: &str) -> Result<Hours, String> {
     Ok(hours)
 }
 
-/// A connection that does not wait for ever.
+/// A connection with timeouts.
 fn connect(url: &str) -> redis::RedisResult<redis::Connection> {
     let connection = redis::Client::open(url)?.get_connection_with_timeout(WITHIN)?;
     connection.set_read_timeout(Some(WITHIN))?;
@@ -98,7 +98,7 @@ fn hour(key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_key_names_its_hour() {
+    fn parses_the_hour_of_a_key() {
         assert_eq!(super::hour("x:a:{3}:hour:1970-01-02T01Z"), Some(25));
         assert_eq!(super::hour("x:a:{3}:hour:nonsense"), None);
     }

@@ -1,6 +1,6 @@
-//! Whether an answer comes after the sync: by the system calls of one process, one request at a time.
+//! Checks by the system calls of one process that each acknowledgement comes after its sync, one request at a time.
 //!
-//! `kill -9` keeps the page cache, so no kill can show what a power cut would.
+//! `kill -9` keeps the page cache, so a kill cannot reveal what a power failure would.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +12,14 @@ use millrace_testkit::{Child, free_port, http, http_get, millrace_bin, scratch_d
 const REQUESTS: u64 = 20;
 const WITHIN: Duration = Duration::from_mins(1);
 
-/// Counting a record syncs, too. It is held up for long enough that its sync cannot be taken for the append's.
+/// Counting a record syncs too: this delays it, so that its sync is not mistaken for that of the append.
 const STALL: &str = "embedded::stage::polled=sleep(300)";
 
-/// Traces an embedded process while it takes single events; how many answers were sent, and how many of them after a
-/// sync that was begun and completed after the request was read.
+/// Traces an embedded process while it accepts single events. Returns the number of responses, and of those after a sync
+/// that began and completed after the request was read.
 ///
 /// # Errors
-/// If it cannot be traced, or does not serve.
+/// If it cannot be traced or is not ready.
 pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
     let folder = scratch_dir("synced");
     let trace = folder.join("trace");
@@ -55,7 +55,7 @@ pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
     let mut child = Child::spawn(&mut command, &folder.join("log")).map_err(|error| error.to_string())?;
     let ready = || http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
     if !wait_until(WITHIN, ready) {
-        return Err(format!("the traced process is not ready:\n{}", child.last_words()));
+        return Err(format!("the traced process is not ready:\n{}", child.log_tail()));
     }
     for number in 1..=REQUESTS {
         let answer = http(public, "POST", "/analytics?timestamp=123&user=a&click", &[], "");
@@ -67,7 +67,7 @@ pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
             http_get(query, "/analytics?timestamp=123").is_ok_and(|a| a.text().contains(&format!("clicks,{number}\n")))
         };
         if !wait_until(WITHIN, counted) {
-            return Err("the traced process does not count".to_owned());
+            return Err("the traced process does not count its events".to_owned());
         }
     }
     child.terminate();
@@ -82,10 +82,10 @@ pub fn answers(fail_points: &str) -> Result<(u64, u64), String> {
     if whole { Ok(order(&text)) } else { Err(format!("{} has no end", trace.display())) }
 }
 
-/// Counts the 204s, and those with a whole sync since the last POST was read.
+/// Counts the responses with 204, and those with a complete sync since the last POST was read.
 fn order(trace: &str) -> (u64, u64) {
     let (mut answers, mut after_sync) = (0, 0);
-    // Of the journal: that of another file makes no record durable.
+    // Only syncs of the journal: no other file makes a record durable.
     let (mut begun, mut synced) = (BTreeSet::new(), false);
     for line in trace.lines() {
         let thread = line.split_whitespace().next().unwrap_or_default();
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_sync_in_between_counts() {
+    fn counts_only_a_sync_between_request_and_response() {
         let trace = "7 read(9, \"POST /analytics\", 8192) = 60\n\
                      8 fdatasync(5</d/0.jnl> <unfinished ...>\n\
                      8 <... fdatasync resumed>) = 0\n\

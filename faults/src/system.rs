@@ -1,4 +1,4 @@
-//! Everything that runs: servers, links and instances of each service, with names to break them by.
+//! The system under test: servers, links and instances of each service, by name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +14,14 @@ use millrace_testkit::{
 
 use crate::node::Node;
 
-/// Longest wait for a service to be ready.
+/// The longest wait for a service to be ready.
 const READY: Duration = Duration::from_secs(90);
-/// Instances of a role that have a link to the brokers waiting for them.
-const MOST_INSTANCES: usize = 4;
+/// The maximum number of instances of a role; each has a link to the brokers.
+const MAX_INSTANCES: usize = 4;
 /// The services of the Kafka engine.
 pub const ROLES: [&str; 4] = ["command", "processor", "materializer", "query"];
 
-/// Where the log lives.
+/// The engine of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// One process, one directory.
@@ -39,7 +39,7 @@ impl fmt::Display for Engine {
     }
 }
 
-/// How much of it, and how it is set.
+/// The size and settings of a system.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// The engine.
@@ -48,13 +48,13 @@ pub struct Setup {
     pub brokers: usize,
     /// Instances of each service on Kafka.
     pub instances: usize,
-    /// Whether each has its name as `instance`: then a restart keeps its partitions, else it gives them up and joins anew.
+    /// Whether `instance` is set for each: then it keeps its partitions over a restart, else it leaves and rejoins.
     pub named: bool,
-    /// Further settings of every process, which win.
+    /// Further settings of every process, which take precedence.
     pub settings: Vec<(String, String)>,
-    /// Variables of every process, until it is started with others.
+    /// Environment variables of every process.
     pub environment: Vec<(String, String)>,
-    /// Longest wait for the services to be ready.
+    /// The longest wait for the services to be ready.
     pub ready: Duration,
 }
 
@@ -72,7 +72,7 @@ pub struct System {
     /// PostgreSQL, on Kafka.
     pub postgres: Option<Postgres>,
     links: BTreeMap<String, Proxy>,
-    /// Of the tools, which go around the links.
+    /// The settings of the tools, which bypass the links.
     settings: Vec<(String, String)>,
     prefix: String,
     folder: PathBuf,
@@ -93,7 +93,7 @@ impl Setup {
         }
     }
 
-    /// The same with one more setting.
+    /// Adds a setting.
     #[must_use]
     pub fn set(mut self, key: &str, value: &impl ToString) -> Self {
         self.settings.push((key.to_owned(), value.to_string()));
@@ -113,7 +113,7 @@ impl System {
     /// Starts everything and waits until it is ready.
     ///
     /// # Errors
-    /// What is missing, or why something did not start.
+    /// The missing program, or why something did not start.
     pub fn start(setup: &Setup) -> Result<Self, String> {
         let mut system = Self {
             engine: setup.engine,
@@ -152,7 +152,7 @@ impl System {
         self.prefix = format!("{}.", unique("faults"));
         let names: Vec<String> = ["command", "processor", "materializer"]
             .iter()
-            .flat_map(|role| (1..=MOST_INSTANCES).map(move |number| format!("{role}-{number}")))
+            .flat_map(|role| (1..=MAX_INSTANCES).map(move |number| format!("{role}-{number}")))
             .collect();
         let brokers = Brokers::start(setup.brokers, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let (redis, postgres) = (Redis::start()?, Postgres::start()?);
@@ -247,7 +247,7 @@ impl System {
     /// Waits until every node is ready.
     ///
     /// # Errors
-    /// The first that is not in time, with the end of its log.
+    /// The first node that is not ready in time, with the end of its log.
     pub fn wait_ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + self.ready;
         for index in 0..self.nodes.len() {
@@ -259,14 +259,14 @@ impl System {
             }) {
                 let reasons = http_get(admin, "/readyz").map(Response::into_text).unwrap_or_default();
                 let node = &mut self.nodes[index];
-                let words = node.last_words();
+                let words = node.log_tail();
                 return Err(format!("{} is not ready: {reasons}\n{words}", node.name));
             }
         }
         Ok(())
     }
 
-    /// Starts again what ended without being asked to.
+    /// Restarts nodes after unexpected exits.
     pub fn tend(&mut self) {
         self.nodes.iter_mut().for_each(Node::tend);
     }
@@ -279,11 +279,11 @@ impl System {
         self.nodes.iter_mut().find(|node| node.name == name).unwrap_or_else(|| panic!("no node {name}"))
     }
 
-    /// Mends every link and thaws and starts every process.
+    /// Repairs every link, and thaws and starts every process.
     ///
     /// # Errors
     /// If a server does not start again.
-    pub fn heal(&mut self) -> Result<(), String> {
+    pub fn repair_all(&mut self) -> Result<(), String> {
         for name in self.links() {
             self.set_link(&name, Link::Whole);
         }
@@ -300,7 +300,7 @@ impl System {
         self.links.keys().cloned().chain(kafka.filter(|name| !name.contains("query"))).collect()
     }
 
-    /// Breaks or mends a link.
+    /// Sets the state of a link.
     pub fn set_link(&self, name: &str, to: Link) {
         if let Some(proxy) = self.links.get(name) {
             proxy.set(to);
@@ -309,28 +309,28 @@ impl System {
         }
     }
 
-    /// How often a link's fault was felt.
-    pub fn disturbed(&self, name: &str) -> u64 {
+    /// How often a link's fault took effect.
+    pub fn effects(&self, name: &str) -> u64 {
         match (self.links.get(name), &self.brokers, name.strip_prefix("kafka-")) {
-            (Some(proxy), ..) => proxy.disturbed(),
-            (None, Some(brokers), Some(node)) => brokers.disturbed(node),
+            (Some(proxy), ..) => proxy.effects(),
+            (None, Some(brokers), Some(node)) => brokers.effects(node),
             _ => 0,
         }
     }
 
-    /// Leads a store's link to another server.
+    /// Connects a store's link to another server.
     pub fn redirect(&self, name: &str, server: SocketAddr) {
         if let Some(proxy) = self.links.get(name) {
             proxy.redirect(server);
         }
     }
 
-    /// Where clients send events, through their links.
+    /// The addresses for events, behind the clients' links.
     pub fn commands(&self) -> Vec<SocketAddr> {
         self.links.iter().filter(|(name, _)| name.starts_with("client-")).map(|(_, proxy)| proxy.address()).collect()
     }
 
-    /// Where hours are read.
+    /// The addresses of the query services.
     pub fn queries(&self) -> Vec<SocketAddr> {
         self.nodes.iter().flat_map(|node| &node.listeners).filter(|(of, _)| *of == "query").map(|(_, a)| *a).collect()
     }
@@ -340,10 +340,10 @@ impl System {
         self.nodes.iter().map(|node| (node.name.clone(), node.admin)).collect()
     }
 
-    /// Runs a tool of the binary with the run's settings, around all links, and gives what it printed.
+    /// Runs a subcommand with the run's settings, bypassing all links, and returns its output.
     ///
     /// # Errors
-    /// What it said if it failed.
+    /// Its error output if it fails.
     pub fn tool(&self, arguments: &[&str]) -> Result<String, String> {
         let mut tool = Command::new(millrace_bin());
         tool.args(arguments).stdin(Stdio::null()).current_dir(&self.folder);
@@ -367,7 +367,7 @@ impl System {
         self.brokers.as_ref().map(Brokers::direct).unwrap_or_default()
     }
 
-    /// What every name begins with.
+    /// The prefix of topics, groups and keys.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }

@@ -1,4 +1,4 @@
-//! Sessions that read hours all the time, and see to it that no number falls and nothing is zero that was not.
+//! Reader sessions: they read hours continuously and check that no count falls.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,46 +14,46 @@ use crate::fold::Counts;
 use crate::lock;
 
 const EVERY: Duration = Duration::from_millis(40);
-/// Most falls that are told one by one.
-const MAX_DIFFERENCES: usize = 20;
+/// The maximum number of falls in a report.
+const MAX_FALLS: usize = 20;
 
-/// What the sessions saw.
+/// The results of the reader sessions.
 #[derive(Debug, Clone, Default)]
 pub struct ReadStats {
-    /// Answers with numbers.
+    /// Responses with counts.
     pub reads: u64,
-    /// Answers that said the numbers are not complete.
+    /// Responses with the code `rebuilding`.
     pub rebuilding: u64,
-    /// Other answers, and none.
+    /// Other responses, and failed requests.
     pub failed: u64,
-    /// Numbers that fell between two answers of the same read model.
+    /// Counts that fell between two responses of the same read model.
     pub falls: Vec<String>,
-    /// Numbers that fell because another read model answered, which was behind.
+    /// Counts that fell because another read model, which lags, served the response.
     pub behind: u64,
-    /// The longest time without numbers of any hour, in ms.
+    /// The longest time without counts of any hour, in ms.
     pub longest_gap_ms: u64,
 }
 
 /// Running sessions, one for each query service.
 #[derive(Debug)]
 pub struct Watcher {
-    seen: Arc<Mutex<ReadStats>>,
+    stats: Arc<Mutex<ReadStats>>,
     incarnation: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Watcher {
-    /// Begins to read at these services.
+    /// Starts to read from these services.
     pub fn start(queries: &[SocketAddr], shape: &Shape) -> Self {
-        let (seen, stop) = (Arc::new(Mutex::new(ReadStats::default())), Arc::new(AtomicBool::new(false)));
+        let (stats, stop) = (Arc::new(Mutex::new(ReadStats::default())), Arc::new(AtomicBool::new(false)));
         let incarnation = Arc::new(AtomicU64::new(0));
         let base = shape.base_hour;
         let hours = [base, base - 1, base, base - 5, base, base - 23, base, base - 100];
         let threads = queries
             .iter()
             .map(|&address| {
-                let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
+                let (stats, stop) = (Arc::clone(&stats), Arc::clone(&stop));
                 let incarnation = Arc::clone(&incarnation);
                 thread::spawn(move || {
                     let mut session = Session { address, last: HashMap::new(), numbers: Instant::now() };
@@ -66,23 +66,23 @@ impl Watcher {
                         if std::mem::replace(&mut of, now) != now {
                             session.last.clear();
                         }
-                        session.read(hour, &seen);
+                        session.read(hour, &stats);
                         thread::sleep(EVERY);
                     }
                 })
             })
             .collect();
-        Self { seen, incarnation, stop, threads }
+        Self { stats, incarnation, stop, threads }
     }
 
-    /// A store went back to older data, and may show it: sessions begin anew.
+    /// Starts new sessions: a store has older data now and may serve it.
     pub fn new_incarnation(&self) {
         self.incarnation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was seen so far.
-    pub fn seen(&self) -> ReadStats {
-        lock(&self.seen).clone()
+    /// The results so far.
+    pub fn stats(&self) -> ReadStats {
+        lock(&self.stats).clone()
     }
 }
 
@@ -97,40 +97,40 @@ impl Drop for Watcher {
 
 struct Session {
     address: SocketAddr,
-    /// By hour: the numbers, and the read model that gave them.
+    /// By hour: the last counts, and their read model.
     last: HashMap<u64, (Counts, String)>,
     numbers: Instant,
 }
 
 impl Session {
-    fn read(&mut self, hour: u64, seen: &Mutex<ReadStats>) {
+    fn read(&mut self, hour: u64, stats: &Mutex<ReadStats>) {
         let answer = http_get(self.address, &target(hour));
-        let mut seen = lock(seen);
+        let mut stats = lock(stats);
         let read = match answer {
             Ok(answer) if answer.status == 200 => counts(&answer).map(|counts| (counts, answer)),
             Ok(answer) if answer.text().contains("rebuilding") => {
-                seen.rebuilding += 1;
+                stats.rebuilding += 1;
                 return;
             }
             _ => None,
         };
         let Some((counts, answer)) = read else {
-            seen.failed += 1;
+            stats.failed += 1;
             return;
         };
-        seen.reads += 1;
+        stats.reads += 1;
         let gap = u64::try_from(self.numbers.elapsed().as_millis()).unwrap_or(u64::MAX);
-        seen.longest_gap_ms = seen.longest_gap_ms.max(gap);
+        stats.longest_gap_ms = stats.longest_gap_ms.max(gap);
         self.numbers = Instant::now();
         let tier = answer.header("millrace-tier").unwrap_or("none").to_owned();
         if let Some((before, from)) = self.last.get(&hour)
             && (counts.users < before.users || counts.clicks < before.clicks || counts.impressions < before.impressions)
         {
-            if *from == tier && seen.falls.len() < MAX_DIFFERENCES {
+            if *from == tier && stats.falls.len() < MAX_FALLS {
                 let fall = format!("{}: hour {hour} fell from {before} to {counts} ({tier})", self.address);
-                seen.falls.push(fall);
+                stats.falls.push(fall);
             } else if *from != tier {
-                seen.behind += 1;
+                stats.behind += 1;
             }
         }
         self.last.insert(hour, (counts, tier));
@@ -142,7 +142,7 @@ pub(crate) fn target(hour: u64) -> String {
     format!("/analytics?timestamp={}", hour * 3_600_000)
 }
 
-/// The three lines of an answer.
+/// The counts in a response's three lines.
 pub(crate) fn counts(answer: &Response) -> Option<Counts> {
     let mut lines = answer.text().lines();
     let mut number = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(',')?.parse().ok();
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_lines_are_read() {
+    fn parses_the_three_lines() {
         let body = b"unique_users,1\nclicks,2\nimpressions,3\n".to_vec();
         let answer = Response { status: 200, headers: Vec::new(), body };
         assert_eq!(counts(&answer), Some(Counts { users: 1, clicks: 2, impressions: 3 }));

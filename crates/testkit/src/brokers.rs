@@ -1,4 +1,4 @@
-//! One broker or several, each with a listener for every link, so that a proxy stands between a client and all of them.
+//! A cluster of brokers, each with one listener per link, so that a proxy is between a client and every broker.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,20 +8,20 @@ use crate::kafka::Kafka;
 use crate::proxy::{Link, Proxy};
 use crate::wait::free_port;
 
-/// Brokers of one cluster, and the links that lead to them.
+/// The brokers of one cluster, and the links to them.
 #[derive(Debug)]
 pub struct Brokers {
     nodes: Vec<Kafka>,
-    /// By name: one proxy for each broker.
+    /// By name: one proxy per broker.
     links: BTreeMap<String, Vec<Proxy>>,
 }
 
 impl Brokers {
-    /// Starts `count` brokers (1 or 3) with a link of each name. With three, inner topics have three replicas of which two
-    /// must be in sync.
+    /// Starts `count` brokers (1 or 3) with one link per name. With three, internal topics have three replicas and
+    /// `min.insync.replicas=2`.
     ///
     /// # Errors
-    /// What is missing, or why they did not start.
+    /// The missing program, or why they did not start.
     pub fn start(count: usize, links: &[&str]) -> Result<Self, String> {
         let ports: Vec<[u16; 2]> = (0..count).map(|_| [free_port(), free_port()]).collect();
         let voters: Vec<String> =
@@ -79,7 +79,7 @@ impl Brokers {
         all.join(",")
     }
 
-    /// Bootstrap addresses of a link; clients that begin there stay on it.
+    /// Bootstrap addresses of a link; clients that start there stay on it.
     ///
     /// # Panics
     /// If there is no link of this name.
@@ -88,15 +88,15 @@ impl Brokers {
         all.join(",")
     }
 
-    /// Breaks or mends a link, to every broker.
+    /// Sets the state of a link to every broker.
     pub fn set(&self, link: &str, to: Link) {
         for proxy in self.links.get(link).into_iter().flatten() {
             proxy.set(to);
         }
     }
 
-    /// See [`Proxy::disturbed`].
-    pub fn disturbed(&self, link: &str) -> u64 {
-        self.links.get(link).into_iter().flatten().map(Proxy::disturbed).sum()
+    /// See [`Proxy::effects`].
+    pub fn effects(&self, link: &str) -> u64 {
+        self.links.get(link).into_iter().flatten().map(Proxy::effects).sum()
     }
 }

@@ -1,4 +1,4 @@
-//! A headless browser, driven by the `DevTools` protocol: what a page shows, what it asks for, what it complains of.
+//! A headless browser, driven by the `DevTools` protocol: a page's content, requests and errors.
 
 use std::env;
 use std::fs;
@@ -27,7 +27,7 @@ pub struct Browser {
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
     calls: u64,
     requests: Vec<String>,
-    complaints: Vec<String>,
+    errors: Vec<String>,
     _process: Child,
 }
 
@@ -35,7 +35,7 @@ impl Browser {
     /// Starts the browser that `MILLRACE_TEST_BROWSER` names, else the Chromium or Chrome of this machine.
     ///
     /// # Errors
-    /// What is missing, or why it did not start.
+    /// The missing program, or why it did not start.
     pub fn start() -> Result<Self, String> {
         servers_wanted()?;
         let named = env::var_os("MILLRACE_TEST_BROWSER").map(Into::into);
@@ -48,9 +48,9 @@ impl Browser {
         let process = Child::spawn(&mut command, &folder.join("log")).map_err(|error| error.to_string())?;
         let port = || fs::read_to_string(folder.join("DevToolsActivePort")).ok()?.lines().next()?.parse::<u16>().ok();
         if !wait_until(START, || port().is_some()) {
-            return Err(format!("the browser did not start: {}", process.last_words()));
+            return Err(format!("the browser did not start: {}", process.log_tail()));
         }
-        let at = ([127, 0, 0, 1], port().ok_or("the browser's port is gone")?).into();
+        let at = ([127, 0, 0, 1], port().ok_or("the browser wrote no port")?).into();
         let page = http(at, "PUT", "/json/new?about:blank", &[], "").map_err(|error| error.to_string())?;
         let page: Value = serde_json::from_slice(&page.body).map_err(|error| error.to_string())?;
         let url = page["webSocketDebuggerUrl"].as_str().ok_or("the browser has no page")?;
@@ -58,14 +58,14 @@ impl Browser {
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             stream.set_read_timeout(Some(ANSWER)).map_err(|error| error.to_string())?;
         }
-        let mut browser = Self { socket, calls: 0, requests: Vec::new(), complaints: Vec::new(), _process: process };
+        let mut browser = Self { socket, calls: 0, requests: Vec::new(), errors: Vec::new(), _process: process };
         for domain in ["Runtime", "Log", "Network", "Page"] {
             browser.call(&format!("{domain}.enable"), &json!({}));
         }
         Ok(browser)
     }
 
-    /// Goes to a page.
+    /// Navigates to a page.
     pub fn open(&mut self, url: &str) {
         self.call("Page.navigate", &json!({ "url": url }));
     }
@@ -84,18 +84,18 @@ impl Browser {
         wait_until(within, || self.value(expression) == true)
     }
 
-    /// Every address the page has asked for so far.
+    /// Every URL the page has requested so far.
     pub fn requests(&self) -> &[String] {
         &self.requests
     }
 
-    /// Every error the page has caused so far: exceptions, failed loads, violations of its policy.
-    pub fn complaints(&self) -> &[String] {
-        &self.complaints
+    /// Every error of the page so far: exceptions, failed loads, violations of its content security policy.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
     }
 
-    /// Shows the page at this width and height in pixels, light or dark.
-    pub fn look(&mut self, width: u32, height: u32, dark: bool) {
+    /// Sets the viewport in pixels, and the color scheme.
+    pub fn set_viewport(&mut self, width: u32, height: u32, dark: bool) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", &size);
         let scheme = if dark { "dark" } else { "light" };
@@ -103,7 +103,7 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", &features);
     }
 
-    /// Prints the whole page as a PNG into a file.
+    /// Writes a screenshot of the whole page to a PNG file.
     ///
     /// # Panics
     /// If it cannot.
@@ -128,28 +128,28 @@ impl Browser {
         while Instant::now() < deadline {
             let message = self.socket.read().unwrap_or_else(|error| panic!("browser: {method}: {error}"));
             let Message::Text(text) = message else { continue };
-            let mut said: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("browser: {error}"));
-            if said["id"] == id {
-                assert!(said["error"].is_null(), "{method}: {}", said["error"]);
-                return said["result"].take();
+            let mut message: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("browser: {error}"));
+            if message["id"] == id {
+                assert!(message["error"].is_null(), "{method}: {}", message["error"]);
+                return message["result"].take();
             }
-            self.note(&said);
+            self.note(&message);
         }
-        panic!("browser: {method} was not answered");
+        panic!("browser: {method} got no response");
     }
 
-    fn note(&mut self, said: &Value) {
-        let parameters = &said["params"];
-        match said["method"].as_str() {
+    fn note(&mut self, event: &Value) {
+        let parameters = &event["params"];
+        match event["method"].as_str() {
             Some("Network.requestWillBeSent") => {
                 self.requests.push(parameters["request"]["url"].as_str().unwrap_or_default().to_owned());
             }
-            Some("Runtime.exceptionThrown") => self.complaints.push(parameters["exceptionDetails"].to_string()),
+            Some("Runtime.exceptionThrown") => self.errors.push(parameters["exceptionDetails"].to_string()),
             Some("Log.entryAdded") if parameters["entry"]["level"] == "error" => {
-                self.complaints.push(parameters["entry"].to_string());
+                self.errors.push(parameters["entry"].to_string());
             }
             Some("Runtime.consoleAPICalled") if parameters["type"] == "error" => {
-                self.complaints.push(parameters["args"].to_string());
+                self.errors.push(parameters["args"].to_string());
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! One child process: its output in a file, its end in our hands, and never alive after us.
+//! A child process with its output in a file. It never outlives this process.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,14 +24,14 @@ impl Child {
     /// Starts `command` with both outputs appended to the file `log`, in a process group of its own.
     ///
     /// # Errors
-    /// If the file cannot be opened or the command not be started.
+    /// If the file cannot be opened or the command cannot be started.
     pub fn spawn(command: &mut Command, log: &Path) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         let mut process =
             command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0).spawn().map_err(
                 |error| io::Error::new(error.kind(), format!("{}: {error}", command.get_program().display())),
             )?;
-        // The shell's input ends when this process does, in whatever way, and then the child must not stay behind.
+        // The shell's input ends when this process ends, however it ends; then the shell kills the child.
         let watchdog = Command::new("sh")
             .args(["-c", "read -r _ || kill -9 \"$0\" 2>/dev/null", &process.id().to_string()])
             .stdin(Stdio::piped())
@@ -54,19 +54,19 @@ impl Child {
         self.process.id()
     }
 
-    /// Everything it has printed.
+    /// Its whole output.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The last lines it has printed, for a failure's message.
-    pub fn last_words(&self) -> String {
+    /// The last lines of its output, for the message of a failure.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, once it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.process.try_wait().ok().flatten();
@@ -74,7 +74,7 @@ impl Child {
         self.ended
     }
 
-    /// Waits for its end at most `within`; `None` if it still runs.
+    /// Waits for its end. Returns `None` if it runs longer than `within`.
     pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
         let _ = wait_until(within, || self.ended().is_some());
         self.ended
@@ -88,32 +88,32 @@ impl Child {
         }
     }
 
-    /// Asks it to end (`SIGTERM`).
+    /// Sends `SIGTERM`.
     pub fn terminate(&mut self) {
         self.signal(Signal::TERM);
     }
 
-    /// Interrupts it (`SIGINT`).
+    /// Sends `SIGINT`.
     pub fn interrupt(&mut self) {
         self.signal(Signal::INT);
     }
 
-    /// Freezes it (`SIGSTOP`): it holds its connections and answers nothing.
+    /// Freezes it (`SIGSTOP`): its connections stay open, and it does not respond.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on (`SIGCONT`).
+    /// Resumes it (`SIGCONT`).
     pub fn thaw(&mut self) {
         self.signal(Signal::CONT);
     }
 
     fn signal(&mut self, signal: Signal) {
-        // A child that has been waited for has given its number back: it may be another process's by now.
+        // Once a child has been waited for, another process may have its pid.
         if self.ended().is_none()
             && let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw)
         {
-            // The only way to fail is that it has just ended, which is what every caller wants or will find out.
+            // This fails only if the child has just ended, which every caller detects.
             let _ = kill_process(pid, signal);
         }
     }
@@ -121,7 +121,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // First the watchdog, so that it cannot signal a number that is given to another process in between.
+        // The watchdog first, so that it cannot signal another process with a reused pid.
         let _ = self.watchdog.kill();
         let _ = self.watchdog.wait();
         self.kill();
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn output_and_status_are_kept() {
+    fn keeps_output_and_exit_status() {
         let mut child = shell("echo out; echo err >&2; exit 3");
         assert_eq!(child.wait(Duration::from_secs(10)).and_then(|status| status.code()), Some(3));
         assert_eq!(child.log(), "out\nerr\n");
     }
 
     #[test]
-    fn a_killed_child_is_gone() {
+    fn kills_a_child() {
         let mut child = shell("sleep 600");
         assert!(child.ended().is_none());
         child.kill();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_child_does_nothing_until_it_is_thawed() {
+    fn a_frozen_child_resumes_when_thawed() {
         let mut child = shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done");
         assert!(wait_until(Duration::from_secs(10), || child.log().contains("ready")));
         child.freeze();
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_child_ends_with_the_process_that_started_it() {
         let mut child = shell("sleep 600");
-        // Stands in for the death of this process: the pipe closes.
+        // Simulates the end of this process: the pipe closes.
         drop(child.watchdog.stdin.take());
         assert!(child.wait(Duration::from_secs(10)).is_some());
     }

@@ -1,4 +1,4 @@
-//! Where things lie: the repository, the target folder, folders for a test, Kafka's jars and a Java that runs.
+//! Directories and programs: the repository, the target folder, scratch folders, Kafka's jars, Java.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use crate::wait::unique;
 /// The root of the repository.
 ///
 /// # Panics
-/// Never: this crate lies two folders below it.
+/// Never: this crate is two folders below it.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/testkit lies two folders down")
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/testkit is two folders below the root")
 }
 
-/// Cargo's target folder: where the running test binary lies in `<target>/<profile>/deps`, else `target` at the root.
+/// Cargo's target folder: that of the running test binary (`<target>/<profile>/deps`), else `target` at the root.
 pub fn target_dir() -> PathBuf {
     profile_dir()
         .and_then(|profile| profile.parent().map(Path::to_path_buf))
@@ -31,19 +31,19 @@ pub(crate) fn profile_dir() -> Option<PathBuf> {
     if folder.ends_with("deps") { folder.parent().map(Path::to_path_buf) } else { Some(folder.to_path_buf()) }
 }
 
-/// A new, empty folder of the test's own below `MILLRACE_TEST_SCRATCH`, else `target/test-servers`. It is kept, so that
-/// a failure can be looked into; `make test` deletes it after a good run.
+/// Creates an empty folder for one test below `MILLRACE_TEST_SCRATCH`, else `target/test-servers`. It stays for the
+/// analysis of a failure; `make test` deletes it after a successful run.
 ///
 /// # Panics
-/// If it cannot be made.
+/// If it cannot be created.
 pub fn scratch_dir(what: &str) -> PathBuf {
     let scratch = env::var_os("MILLRACE_TEST_SCRATCH").map_or_else(|| target_dir().join("test-servers"), PathBuf::from);
     let folder = scratch.join(unique(what));
-    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
     folder
 }
 
-/// The folder whose `libs` holds Kafka's jars; fetched through Maven if nothing is there yet.
+/// The folder with Kafka's jars in `libs`; downloads them through Maven if it is empty.
 pub(crate) fn kafka_home() -> Result<PathBuf, String> {
     static HOME: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     HOME.get_or_init(|| {
@@ -59,7 +59,7 @@ pub(crate) fn kafka_home() -> Result<PathBuf, String> {
     .clone()
 }
 
-/// A Java of 17 or newer. It is run to find out: some systems ship a `java` that only says where to get one.
+/// Java 17 or newer. Runs each candidate: some systems ship a `java` that only names a download page.
 pub(crate) fn java() -> Result<OsString, String> {
     let home = env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java").into_os_string());
     let brewed = ["/opt/homebrew/opt/openjdk/bin/java", "/usr/local/opt/openjdk/bin/java"].map(OsString::from);
@@ -80,7 +80,7 @@ fn major_version(text: &str) -> Option<u32> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// A program on the path, or where Debian and Homebrew keep PostgreSQL's.
+/// A program on the path, or in the folders where Debian and Homebrew install PostgreSQL's.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut versioned: Vec<PathBuf> = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"]
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_major_version_is_read_from_what_java_says() {
+    fn reads_the_major_version_from_javas_output() {
         assert_eq!(major_version("openjdk version \"17.0.15\" 2025-04-15"), Some(17));
         assert_eq!(major_version("java version \"21\""), Some(21));
         assert_eq!(major_version("java version \"1.8.0_402\""), Some(1));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_repository_is_where_the_stack_is() {
+    fn finds_the_root_of_the_repository() {
         assert!(repository().join("deploy/native/kafka.properties").is_file());
     }
 }

@@ -11,7 +11,7 @@ use crate::directories::{java, kafka_home, repository, scratch_dir};
 use crate::shared::servers_wanted;
 use crate::wait::{free_port, wait_until};
 
-/// The stack's own settings, so that tests and `make` run the same broker.
+/// The settings of the local stack, so that tests and `make` run the same broker.
 const SETTINGS: &str = include_str!("../../../deploy/native/kafka.properties");
 /// Any 16 bytes in base64 do.
 const CLUSTER_ID: &str = "bWlsbHJhY2UtbG9jYWwtMQ";
@@ -27,25 +27,25 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// Starts a broker and waits until it serves.
+    /// Starts a broker and waits until it is ready.
     ///
     /// # Errors
-    /// What is missing, or why it did not start.
+    /// The missing program, or why it did not start.
     pub fn start() -> Result<Self, String> {
         Self::start_with(&[])
     }
 
-    /// Starts a broker with more settings, which win over the stack's.
+    /// Starts a broker with further settings, which override the stack's.
     ///
     /// # Errors
-    /// What is missing, or why it did not start.
+    /// The missing program, or why it did not start.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, String> {
         let mut kafka = Self::prepare(free_port(), free_port(), settings)?;
         kafka.restart()?;
         Ok(kafka)
     }
 
-    /// A broker that is ready to be launched.
+    /// Formats the storage of a broker, which is then ready to launch.
     pub(crate) fn prepare(port: u16, controller: u16, settings: &[(&str, &str)]) -> Result<Self, String> {
         servers_wanted()?;
         let folder = scratch_dir("kafka");
@@ -57,7 +57,7 @@ impl Kafka {
             folder.join("data").display()
         );
         for (key, value) in settings {
-            // In a properties file the last line of a name wins.
+            // In a properties file, the last line of a key applies.
             let _ = writeln!(text, "{key}={value}");
         }
         fs::write(folder.join("server.properties"), text).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -74,7 +74,7 @@ impl Kafka {
         Ok(kafka)
     }
 
-    /// Where clients connect to: `127.0.0.1:port`, the same after a restart.
+    /// The bootstrap address for clients, `127.0.0.1:port`, the same after a restart.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -84,7 +84,7 @@ impl Kafka {
         self.process = None;
     }
 
-    /// Asks the broker to shut down and waits for it; kills it if it takes longer than half a minute.
+    /// Shuts the broker down (`SIGTERM`); kills it if that takes longer than 30 s.
     pub fn shut_down(&mut self) {
         if let Some(process) = &mut self.process {
             process.terminate();
@@ -93,21 +93,21 @@ impl Kafka {
         self.process = None;
     }
 
-    /// Freezes the broker: connections stay, nothing is answered.
+    /// Freezes the broker: connections stay open, and it does not respond.
     pub fn freeze(&mut self) {
         if let Some(process) = &mut self.process {
             process.freeze();
         }
     }
 
-    /// Lets a frozen broker go on.
+    /// Resumes a frozen broker.
     pub fn thaw(&mut self) {
         if let Some(process) = &mut self.process {
             process.thaw();
         }
     }
 
-    /// Kills the broker if it runs, starts it on the same port and data, and waits until it serves.
+    /// Kills the broker if it runs, starts it on the same port and data, and waits until it is ready.
     ///
     /// # Errors
     /// Why it did not start, with the end of its log.
@@ -116,7 +116,7 @@ impl Kafka {
         self.wait_started()
     }
 
-    /// Kills the broker if it runs and starts it, without waiting: one of several serves only with others.
+    /// Kills the broker if it runs and starts it without waiting: one of several is ready only with others.
     pub(crate) fn launch(&mut self) -> Result<(), String> {
         self.process = None;
         self.starts += 1;
@@ -128,17 +128,17 @@ impl Kafka {
     }
 
     pub(crate) fn wait_started(&mut self) -> Result<(), String> {
-        let Some(process) = &mut self.process else { return Err("Kafka was not launched".to_owned()) };
+        let Some(process) = &mut self.process else { return Err("the broker was not launched".to_owned()) };
         let _ = wait_until(START, || process.log().contains("Kafka Server started") || process.ended().is_some());
         if process.ended().is_none() && process.log().contains("Kafka Server started") {
             return Ok(());
         }
-        let words = process.last_words();
+        let words = process.log_tail();
         self.process = None;
         Err(format!("Kafka did not start; {}:\n{words}", self.folder.display()))
     }
 
-    /// Everything the running broker has logged.
+    /// The log of the running broker.
     pub fn log(&self) -> String {
         self.process.as_ref().map(Child::log).unwrap_or_default()
     }

@@ -1,16 +1,15 @@
 //! Servers and processes for tests: real Apache Kafka, Redis and PostgreSQL on free ports, and the `millrace` binary
 //! under test, each behind a guard that ends it when dropped.
 //!
-//! What lives here: starting, killing, freezing and restarting child processes; finding out that they are ready; a proxy
-//! that breaks a link between two of them; random names and folders. What does not: anything that knows what Millrace counts or stores.
+//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, checks against the OpenAPI documents,
+//! unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
 //!
-//! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] give the address of one that all tests of the run share:
-//! the one that an environment variable names (`make test` sets them), else one started here, once per test binary.
-//! [`Kafka::start`], [`Redis::start`] and [`Postgres::start`] give a server of the test's own, to kill and restart.
+//! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] return the address of a server that all tests of the run
+//! share: the one of an environment variable (`make test` sets it), else one started per test binary. [`Kafka::start`],
+//! [`Redis::start`] and [`Postgres::start`] start a server for one test, to kill and restart.
 //!
-//! A server that cannot be had is said loudly, `NOT RUN: …`; with `CI` set it is a failure.
-//! `MILLRACE_TEST_SERVERS=none` has none started. A child never outlives the
-//! test process, however that ends: a small watchdog shell waits for the pipe from it to close.
+//! If a server is unavailable, a test prints `NOT RUN: …`; with `CI` set it fails. `MILLRACE_TEST_SERVERS=none` starts
+//! none. A child never outlives the test process, however that ends: a watchdog shell waits until the pipe from it closes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 

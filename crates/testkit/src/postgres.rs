@@ -1,6 +1,6 @@
 //! PostgreSQL with user and database `millrace`, no password, on loopback.
 //!
-//! It refuses to run as root, so a test run of root starts it as `postgres` or `nobody`.
+//! It refuses to run as root; then it runs as `postgres` or `nobody`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,23 +21,23 @@ const START: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Postgres {
     port: u16,
-    /// Our own folder, with the log.
+    /// The test's folder, with the log.
     folder: PathBuf,
-    /// The server's folder: below ours, unless its user cannot go there.
+    /// The server's folder: below the test's, unless the server's user cannot reach that.
     home: PathBuf,
     programs: PathBuf,
     process: Option<Child>,
 }
 
 impl Postgres {
-    /// Makes a database, starts the server and waits until it serves.
+    /// Creates a database, starts the server and waits until it is ready.
     ///
     /// # Errors
-    /// What is missing, or why it did not start.
+    /// The missing program, or why it did not start.
     pub fn start() -> Result<Self, String> {
         servers_wanted()?;
         let initdb = program("initdb").ok_or("PostgreSQL's server programs (initdb, postgres) were not found")?;
-        let programs = initdb.parent().ok_or("initdb lies nowhere")?.to_path_buf();
+        let programs = initdb.parent().ok_or("initdb has no folder")?.to_path_buf();
         let folder = scratch_dir("postgres");
         let home = home_below(&folder)?;
         let mut postgres = Self { port: free_port(), folder, home, programs, process: None };
@@ -46,7 +46,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Where clients connect to, the same after a restart.
+    /// The URL for clients, the same after a restart.
     pub fn url(&self) -> String {
         format!("postgres://millrace@127.0.0.1:{}/millrace", self.port)
     }
@@ -56,28 +56,28 @@ impl Postgres {
         self.process = None;
     }
 
-    /// Freezes the server's main process: new connections get no answer. (Those it has are served by its children.)
+    /// Freezes the server's main process: new connections get no response. Its children serve those that are open.
     pub fn freeze(&mut self) {
         if let Some(process) = &mut self.process {
             process.freeze();
         }
     }
 
-    /// Lets a frozen server go on.
+    /// Resumes a frozen server.
     pub fn thaw(&mut self) {
         if let Some(process) = &mut self.process {
             process.thaw();
         }
     }
 
-    /// Kills the server if it runs, starts it on the same port and data, and waits until it serves.
+    /// Kills the server if it runs, starts it on the same port and data, and waits until it is ready.
     ///
     /// # Errors
     /// Why it did not start, with the end of its log.
     pub fn restart(&mut self) -> Result<(), String> {
         self.process = None;
         let mut words = String::new();
-        // After a kill its children take a moment to notice, and until then it rightly refuses to start.
+        // After a kill its children end a moment later, and until then it refuses to start.
         let up = wait_until(START, || match self.launch() {
             Ok(process) => {
                 self.process = Some(process);
@@ -101,10 +101,10 @@ impl Postgres {
         let mut process = Child::spawn(&mut command, &self.folder.join("log")).map_err(|error| error.to_string())?;
         let pid = process.id().to_string();
         let _ = wait_until(START, || self.serves(&pid) || process.ended().is_some());
-        if process.ended().is_none() && self.serves(&pid) { Ok(process) } else { Err(process.last_words()) }
+        if process.ended().is_none() && self.serves(&pid) { Ok(process) } else { Err(process.log_tail()) }
     }
 
-    /// The server's own pid file says `ready` once it takes connections. One left by a killed server names another.
+    /// Whether the server's pid file reports `ready` for this process; a killed server leaves a file with its own pid.
     fn serves(&self, pid: &str) -> bool {
         fs::read_to_string(self.data().join("postmaster.pid")).is_ok_and(|text| {
             let line = |n| text.lines().nth(n).map(str::trim);
@@ -153,7 +153,7 @@ fn home_below(folder: &Path) -> Result<PathBuf, String> {
     let home = folder.join("home");
     let reachable = fs::create_dir(&home).is_ok()
         && as_server_user("test")?.arg("-x").arg(&home).status().is_ok_and(|status| status.success());
-    // A checkout below /root, say, is closed to everyone else.
+    // Other users cannot reach a checkout in root's home.
     let home = if reachable { home } else { Path::new("/var/tmp").join(unique("millrace-postgres")) };
     fs::create_dir_all(&home)
         .and_then(|()| chown(&home, Some(user.uid), Some(user.gid)))
@@ -168,7 +168,7 @@ struct User {
     gid: u32,
 }
 
-/// The user to run the server as, if this process is root's.
+/// The user to run the server as, if this process runs as root.
 fn server_user() -> Option<User> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -181,7 +181,7 @@ fn server_user() -> Option<User> {
     })
 }
 
-/// The command as the server's user, in the same process, so that its id is the server's.
+/// The command as the server's user, in the same process, so that the child's pid is the server's.
 fn as_server_user(command: impl AsRef<OsStr>) -> Result<Command, String> {
     if !rustix::process::geteuid().is_root() {
         return Ok(Command::new(command));

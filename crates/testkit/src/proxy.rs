@@ -1,6 +1,6 @@
-//! A TCP proxy that breaks one link in every way a network does, and mends it again.
+//! A TCP proxy that injects network faults into one link.
 //!
-//! A server that advertises addresses (Apache Kafka) must advertise the proxy's, or its clients go around it.
+//! A server that advertises addresses (Apache Kafka) must advertise the proxy's, or its clients bypass it.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,15 +17,15 @@ use tokio::task::JoinHandle;
 
 use crate::wait::free_port;
 
-/// The first bytes of a piece that [`Link::Sliced`] sends one by one; the rest follows at once.
+/// How many bytes of a piece [`Link::Sliced`] sends one by one; the rest follows at once.
 const SLICED: usize = 200;
 
-/// What the link does to the bytes of its connections.
+/// The state of a link: what happens to the bytes of its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
     /// Passes them on.
     Whole,
-    /// Holds them, both ways, until it is mended: a partition.
+    /// Holds them in both directions until the state changes: a partition.
     Cut,
     /// Holds what the client sends; the server still reaches the client.
     CutUp,
@@ -37,13 +37,13 @@ pub enum Link {
     Slow(Duration),
     /// Passes each piece on as slices of one byte, up to a bound.
     Sliced,
-    /// Ends every connection by a reset, those that are open and every new one.
+    /// Resets every connection, open and new.
     Reset,
-    /// The server's side of every open connection ends; the client may still send.
+    /// Closes the server's side of every open connection; the client can still send.
     HalfClosed,
 }
 
-/// A proxy before one server, on a port of its own. Dropping it ends it and its connections.
+/// A proxy in front of one server, on a port of its own. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -62,7 +62,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicU64,
-    disturbed: AtomicU64,
+    effects: AtomicU64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn runtime() -> &'static Runtime {
 }
 
 impl Proxy {
-    /// A proxy before `server`, whole.
+    /// Starts a proxy in front of `server`; its link is whole.
     ///
     /// # Errors
     /// If it cannot listen.
@@ -87,7 +87,7 @@ impl Proxy {
         Self::start_on(free_port(), server)
     }
 
-    /// A proxy on a port that was chosen before, because the server had to be told.
+    /// As [`Self::start`] on a given port, which a server advertises.
     ///
     /// # Errors
     /// If it cannot listen.
@@ -99,17 +99,17 @@ impl Proxy {
         Ok(Self { port, state, counts, accepting })
     }
 
-    /// Where clients connect to.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// Breaks the link in this way, or mends it with [`Link::Whole`]. What was held goes on.
+    /// Sets the state of the link. [`Link::Whole`] also sends the bytes that were held.
     pub fn set(&self, link: Link) {
         self.state.send_modify(|state| (state.link, state.since) = (link, Instant::now()));
     }
 
-    /// Leads new connections to another server; [`Link::Reset`] before it ends those that are open.
+    /// Connects new connections to another server; set [`Link::Reset`] before to end open ones.
     pub fn redirect(&self, server: SocketAddr) {
         self.state.send_modify(|state| state.server = server);
     }
@@ -119,9 +119,9 @@ impl Proxy {
         self.counts.connections.load(Ordering::Relaxed)
     }
 
-    /// How often a piece was held, slowed or sliced, or a connection was ended: zero means that nobody felt the fault.
-    pub fn disturbed(&self) -> u64 {
-        self.counts.disturbed.load(Ordering::Relaxed)
+    /// How often the link held, slowed or sliced a piece, or ended a connection: zero means that the fault had no effect.
+    pub fn effects(&self) -> u64 {
+        self.counts.effects.load(Ordering::Relaxed)
     }
 }
 
@@ -144,7 +144,7 @@ impl State {
 }
 
 async fn accept(listener: TcpListener, state: watch::Receiver<State>, counts: Arc<Counts>) {
-    // Ends with the proxy: aborting this task drops the set, and with it every connection.
+    // Aborting this task drops the set, and with it every connection.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -162,7 +162,7 @@ async fn serve(mut client: TcpStream, mut state: watch::Receiver<State>, counts:
     let now = *state.borrow_and_update();
     let server = if now.link == Link::Reset { None } else { TcpStream::connect(now.server).await.ok() };
     let Some(mut server) = server else {
-        counts.disturbed.fetch_add(1, Ordering::Relaxed);
+        counts.effects.fetch_add(1, Ordering::Relaxed);
         let _ = client.set_zero_linger();
         return;
     };
@@ -174,7 +174,7 @@ async fn serve(mut client: TcpStream, mut state: watch::Receiver<State>, counts:
         let both = async {
             let up = pump(&mut from_client, &mut to_server, Way::Up, ups, &counts);
             let down = pump(&mut from_server, &mut to_client, Way::Down, downs, &counts);
-            // An error of either way ends both, as it does on a real connection.
+            // An error in one direction ends both, as on a direct connection.
             tokio::try_join!(up, down)
         };
         tokio::select! {
@@ -183,7 +183,7 @@ async fn serve(mut client: TcpStream, mut state: watch::Receiver<State>, counts:
         }
     };
     if reset {
-        counts.disturbed.fetch_add(1, Ordering::Relaxed);
+        counts.effects.fetch_add(1, Ordering::Relaxed);
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
 }
@@ -201,7 +201,7 @@ async fn pump(
     mut state: watch::Receiver<State>,
     counts: &Counts,
 ) -> io::Result<()> {
-    let gone = |_| io::Error::other("the proxy is gone");
+    let gone = |_| io::Error::other("the proxy was dropped");
     let mut bytes = vec![0; 64 << 10];
     loop {
         let read = tokio::select! {
@@ -209,7 +209,7 @@ async fn pump(
             changed = state.changed() => {
                 changed.map_err(gone)?;
                 if way == Way::Down && state.borrow_and_update().link == Link::HalfClosed {
-                    counts.disturbed.fetch_add(1, Ordering::Relaxed);
+                    counts.effects.fetch_add(1, Ordering::Relaxed);
                     break;
                 }
                 continue;
@@ -224,9 +224,9 @@ async fn pump(
             if !now.holds(way) {
                 break;
             }
-            // Counted when it begins: whoever mends the link may look at once.
+            // Counted at its start: a test may read the count as soon as it has changed the state.
             if !std::mem::replace(&mut held, true) {
-                counts.disturbed.fetch_add(1, Ordering::Relaxed);
+                counts.effects.fetch_add(1, Ordering::Relaxed);
             }
             tokio::select! {
                 changed = state.changed() => changed.map_err(gone)?,
@@ -235,7 +235,7 @@ async fn pump(
         }
         let link = state.borrow().link;
         if matches!(link, Link::Slow(_) | Link::Sliced) {
-            counts.disturbed.fetch_add(1, Ordering::Relaxed);
+            counts.effects.fetch_add(1, Ordering::Relaxed);
         }
         let mut rest = &bytes[..read];
         match link {
@@ -263,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that sends back what it gets, and a proxy before it.
+    /// An echo server with a proxy in front of it.
     fn echo() -> Proxy {
         let server = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = server.local_addr().unwrap();
@@ -281,7 +281,7 @@ mod tests {
         stream
     }
 
-    fn says(stream: &mut net::TcpStream, text: &str) -> io::Result<String> {
+    fn echo_of(stream: &mut net::TcpStream, text: &str) -> io::Result<String> {
         stream.write_all(text.as_bytes())?;
         let mut answer = vec![0; text.len()];
         stream.read_exact(&mut answer)?;
@@ -293,60 +293,60 @@ mod tests {
     }
 
     #[test]
-    fn whole_slow_and_sliced_links_pass_everything() {
+    fn passes_every_byte_on_whole_slow_and_sliced_links() {
         let proxy = echo();
         let mut stream = connect(&proxy);
-        assert_eq!(says(&mut stream, "whole").unwrap(), "whole");
-        assert_eq!((proxy.connections(), proxy.disturbed()), (1, 0));
+        assert_eq!(echo_of(&mut stream, "whole").unwrap(), "whole");
+        assert_eq!((proxy.connections(), proxy.effects()), (1, 0));
         proxy.set(Link::Slow(Duration::from_millis(5)));
-        assert_eq!(says(&mut stream, "slow").unwrap(), "slow");
+        assert_eq!(echo_of(&mut stream, "slow").unwrap(), "slow");
         proxy.set(Link::Sliced);
         let long = "x".repeat(1_000);
-        assert_eq!(says(&mut stream, &long).unwrap(), long);
-        assert!(proxy.disturbed() >= 4);
+        assert_eq!(echo_of(&mut stream, &long).unwrap(), long);
+        assert!(proxy.effects() >= 4);
     }
 
     #[test]
-    fn a_cut_link_holds_everything_until_it_is_mended() {
+    fn holds_every_byte_while_the_link_is_cut() {
         for link in [Link::Cut, Link::CutUp, Link::CutDown, Link::Flapping(Duration::from_mins(1))] {
             let proxy = echo();
             let mut stream = connect(&proxy);
-            says(&mut stream, "a").unwrap();
+            echo_of(&mut stream, "a").unwrap();
             proxy.set(link);
-            assert!(is_timeout(&says(&mut stream, "held").unwrap_err()), "{link:?}");
+            assert!(is_timeout(&echo_of(&mut stream, "held").unwrap_err()), "{link:?}");
             proxy.set(Link::Whole);
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let mut answer = [0; 4];
             stream.read_exact(&mut answer).unwrap();
             assert_eq!(&answer, b"held", "{link:?}");
-            assert!(proxy.disturbed() > 0);
+            assert!(proxy.effects() > 0);
         }
     }
 
     #[test]
-    fn a_reset_ends_open_and_new_connections() {
+    fn resets_open_and_new_connections() {
         let proxy = echo();
         let mut stream = connect(&proxy);
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        says(&mut stream, "a").unwrap();
+        echo_of(&mut stream, "a").unwrap();
         proxy.set(Link::Reset);
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
         let mut new = connect(&proxy);
         new.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        assert!(says(&mut new, "b").is_err());
+        assert!(echo_of(&mut new, "b").is_err());
         proxy.set(Link::Whole);
-        assert_eq!(says(&mut connect(&proxy), "c").unwrap(), "c");
+        assert_eq!(echo_of(&mut connect(&proxy), "c").unwrap(), "c");
     }
 
     #[test]
-    fn a_half_closed_link_ends_the_servers_side_only() {
+    fn closes_only_the_servers_side_of_a_half_closed_link() {
         let proxy = echo();
         let mut stream = connect(&proxy);
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        says(&mut stream, "a").unwrap();
+        echo_of(&mut stream, "a").unwrap();
         proxy.set(Link::HalfClosed);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-        stream.write_all(b"still taken").unwrap();
+        stream.write_all(b"still accepted").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
     }
 }

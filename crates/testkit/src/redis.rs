@@ -23,10 +23,10 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server and waits until it serves.
+    /// Starts a server and waits until it is ready.
     ///
     /// # Errors
-    /// What is missing, or why it did not start.
+    /// The missing program, or why it did not start.
     pub fn start() -> Result<Self, String> {
         servers_wanted()?;
         let mut redis = Self { port: free_port(), folder: scratch_dir("redis"), process: None };
@@ -34,7 +34,7 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Where clients connect to, the same after a restart.
+    /// The URL for clients, the same after a restart.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -45,26 +45,26 @@ impl Redis {
     }
 
     /// Kills the server and deletes its data: the next start is empty.
-    pub fn lose_everything(&mut self) {
+    pub fn delete_data(&mut self) {
         self.process = None;
         let _ = fs::remove_dir_all(self.folder.join("data"));
     }
 
-    /// Freezes the server: connections stay, nothing is answered.
+    /// Freezes the server: connections stay open, and it does not respond.
     pub fn freeze(&mut self) {
         if let Some(process) = &mut self.process {
             process.freeze();
         }
     }
 
-    /// Lets a frozen server go on.
+    /// Resumes a frozen server.
     pub fn thaw(&mut self) {
         if let Some(process) = &mut self.process {
             process.thaw();
         }
     }
 
-    /// Kills the server if it runs, starts it on the same port and data, and waits until it serves.
+    /// Kills the server if it runs, starts it on the same port and data, and waits until it is ready.
     ///
     /// # Errors
     /// Why it did not start, with the end of its log.
@@ -80,14 +80,14 @@ impl Redis {
         let port = self.port;
         let _ = wait_until(START, || answers(port) || process.ended().is_some());
         if process.ended().is_some() || !answers(port) {
-            return Err(format!("Redis did not start:\n{}", process.last_words()));
+            return Err(format!("Redis did not start:\n{}", process.log_tail()));
         }
         self.process = Some(process);
         Ok(())
     }
 }
 
-/// `PONG` comes only once the append-only file is loaded.
+/// Redis replies `PONG` once the append-only file is loaded.
 fn answers(port: u16) -> bool {
     let ask = || -> std::io::Result<[u8; 5]> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;

@@ -14,12 +14,12 @@ use crate::wait::wait_until;
 
 const READY: Duration = Duration::from_mins(1);
 
-/// The binary to test: `MILLRACE_BIN`, else the one beside the running test binary, built if it is not there.
+/// The binary under test: `MILLRACE_BIN`, else the one beside the running test binary; builds it if it does not exist.
 ///
-/// Cargo builds it before the tests of the whole workspace. For the tests of one crate it is the last one built.
+/// Cargo builds it before it runs the tests of the whole workspace. Tests of a single crate use the latest build.
 ///
 /// # Panics
-/// If it is not there and cannot be built.
+/// If the build fails.
 pub fn millrace_bin() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY
@@ -31,7 +31,7 @@ pub fn millrace_bin() -> PathBuf {
             let binary = profile.join("millrace");
             if !binary.is_file() {
                 let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-                // The whole workspace, so that the dependencies' features are those of the tests: nothing builds twice.
+                // The whole workspace, so that dependencies have the features of the tests and nothing is built twice.
                 cargo.args(["build", "--locked", "--workspace", "--bin", "millrace"]);
                 if profile.ends_with("release") {
                     cargo.arg("--release");
@@ -55,8 +55,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts `millrace <subcommand> --set key=value …`. Nothing of `MILLRACE_*` is inherited from the test's own
-    /// environment.
+    /// Starts `millrace <subcommand> --set key=value …` without the `MILLRACE_*` variables of the test's environment.
     ///
     /// # Panics
     /// If the process cannot be started.
@@ -64,7 +63,7 @@ impl Service {
         Self::start_with(subcommand, settings, &[])
     }
 
-    /// The same with variables for the first start.
+    /// As [`Self::start`], with variables for the first start.
     ///
     /// # Panics
     /// If the process cannot be started.
@@ -80,7 +79,7 @@ impl Service {
         service
     }
 
-    /// Variables that the next start is given, in place of those of this call before.
+    /// Sets the variables of the next starts; replaces those of an earlier call.
     pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
         self.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     }
@@ -103,7 +102,7 @@ impl Service {
         self.process = Some(Child::spawn(&mut command, &log).unwrap_or_else(|error| panic!("millrace: {error}")));
     }
 
-    /// Waits until `GET /readyz` at this address is answered 200.
+    /// Waits until `GET /readyz` at this address returns 200.
     ///
     /// # Panics
     /// If the process ends, or is not ready within a minute; with the end of its log.
@@ -112,10 +111,10 @@ impl Service {
         let ready = || http_get(address, "/readyz").is_ok_and(|response| response.status == 200);
         let _ = wait_until(READY, || ready() || process.ended().is_some());
         if let Some(status) = process.ended() {
-            panic!("millrace {} ended, {status}:\n{}", self.arguments[0], process.last_words());
+            panic!("millrace {} ended, {status}:\n{}", self.arguments[0], process.log_tail());
         }
         let response = http_get(address, "/readyz");
-        let (name, log) = (&self.arguments[0], process.last_words());
+        let (name, log) = (&self.arguments[0], process.log_tail());
         assert!(
             response.as_ref().is_ok_and(|r| r.status == 200),
             "{name} is not ready at {address}: {response:?}\n{log}"
@@ -135,7 +134,7 @@ impl Service {
         }
     }
 
-    /// Asks the process to end (`SIGTERM`) and waits; `None` if it had not ended within that time, and was killed.
+    /// Sends `SIGTERM` and waits. Returns `None` if the process does not end in time; then kills it.
     pub fn shut_down(&mut self, within: Duration) -> Option<ExitStatus> {
         let process = self.process.as_mut()?;
         process.terminate();
@@ -156,14 +155,14 @@ impl Service {
         }
     }
 
-    /// Lets a frozen process go on (`SIGCONT`).
+    /// Resumes a frozen process (`SIGCONT`).
     pub fn thaw(&mut self) {
         if let Some(process) = &mut self.process {
             process.thaw();
         }
     }
 
-    /// What all its processes so far have printed.
+    /// The output of all its processes so far.
     pub fn log(&self) -> String {
         let mut log = self.logs.concat();
         log.push_str(&self.process.as_ref().map(Child::log).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The servers that all tests of a run share, and what happens when one cannot be had.
+//! The servers that all tests of a run share, and the report of suites whose server is unavailable.
 
 use std::env;
 use std::io::Write as _;
@@ -36,22 +36,22 @@ pub fn postgres(suite: &str) -> Option<&'static str> {
     SHARED.address(suite, "PostgreSQL", || Postgres::start().map(|postgres| (postgres.url(), postgres)))
 }
 
-/// Says that a suite was not run and why, past the test harness's capture; with `CI` set, fails instead.
+/// Reports that a suite did not run, and why, past the test harness's capture; with `CI` set, fails instead.
 ///
 /// # Panics
-/// With `CI` set to anything but nothing, `0` or `false`.
+/// With `CI` set to anything but an empty text, `0` or `false`.
 pub fn not_run(suite: &str, needs: &str, why: &str) {
     let text = format!("NOT RUN: {suite} needs {needs}: {why}");
     let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     assert!(!ci, "{text}");
-    // Not eprintln!, whose output is thrown away when the test passes, as it is about to.
+    // Not eprintln!: the harness discards its output when the test passes.
     let _ = writeln!(std::io::stderr(), "\n{text}\n");
 }
 
-/// An error if this run is to start no servers: `MILLRACE_TEST_SERVERS=none`, as `make quick` sets it.
+/// Returns an error if `MILLRACE_TEST_SERVERS=none` is set, as `make quick` does.
 pub(crate) fn servers_wanted() -> Result<(), String> {
     match env::var("MILLRACE_TEST_SERVERS") {
-        Ok(value) if value == "none" => Err("this run starts no servers, MILLRACE_TEST_SERVERS=none".to_owned()),
+        Ok(value) if value == "none" => Err("MILLRACE_TEST_SERVERS=none: this run starts no servers".to_owned()),
         _ => Ok(()),
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn servers_wanted() -> Result<(), String> {
 struct Shared<S> {
     variable: &'static str,
     address: OnceLock<Result<String, String>>,
-    /// Never dropped, being static: the server's watchdog ends it when this process ends.
+    /// A static, never dropped: the server's watchdog kills it when this process ends.
     server: Mutex<Option<S>>,
 }
 
@@ -87,7 +87,7 @@ impl<S> Shared<S> {
         match found {
             Ok(address) => Some(address),
             Err(why) => {
-                not_run(suite, needs, &format!("{why} (or name one by {})", self.variable));
+                not_run(suite, needs, &format!("{why} (or set {})", self.variable));
                 None
             }
         }

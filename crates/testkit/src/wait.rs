@@ -1,4 +1,4 @@
-//! Waiting by polling with a deadline, and names and ports that nobody else has.
+//! Waiting by polling with a deadline; unique names and free ports.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -7,11 +7,11 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
+/// The interval between two checks of a condition.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Ports given out by this process, which may not listen on them yet.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+/// Ports that [`free_port`] has returned; their servers may not listen on them yet.
+static RETURNED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// Polls until `condition` holds; false if it did not within `within`.
 #[must_use = "false means that the deadline passed"]
@@ -33,23 +33,22 @@ pub fn unique(what: &str) -> String {
     format!("{what}-{:016x}", random())
 }
 
-/// A port on loopback that nothing listens on, and another one each time.
+/// A free port on loopback, a different one on each call.
 ///
-/// It lies below the range that systems hand out for outgoing connections, so that a server which is restarted on it
-/// does not find it taken by some client.
+/// It is below the ephemeral range, so that no client's connection has taken it when a server restarts on it.
 ///
 /// # Panics
 /// If a thousand ports in a row are taken.
 pub fn free_port() -> u16 {
     (0..1000)
         .map(|_| 10_000 + u16::try_from(random() % 20_000).expect("below 20,000"))
-        .filter(|&port| GIVEN.lock().expect("no holder of this lock panics").insert(port))
+        .filter(|&port| RETURNED.lock().expect("no holder of this lock panics").insert(port))
         .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
         .expect("a free port on loopback")
 }
 
 fn random() -> u64 {
-    // RandomState is seeded by the system, and differently each time.
+    // The system seeds each RandomState differently.
     RandomState::new().hash_one(std::process::id())
 }
 
@@ -58,18 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_differ() {
+    fn unique_names_differ() {
         assert_ne!(unique("a"), unique("a"));
         assert!(unique("topic").starts_with("topic-"));
     }
 
     #[test]
-    fn a_free_port_can_be_bound() {
+    fn binds_a_free_port() {
         TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     }
 
     #[test]
-    fn a_deadline_ends_the_wait() {
+    fn stops_waiting_at_the_deadline() {
         assert!(!wait_until(Duration::from_millis(1), || false));
         assert!(wait_until(Duration::ZERO, || true));
     }

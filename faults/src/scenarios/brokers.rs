@@ -1,4 +1,4 @@
-//! Rows 9, 10, 12 and 14: the brokers, and a transaction that nobody ends.
+//! Rows 9, 10, 12 and 14: the brokers, and a transaction that its producer never ends.
 
 use super::scenario::Scenario;
 use crate::cluster::{Cluster, seconds};
@@ -10,31 +10,28 @@ use crate::system::{Engine, Setup};
 pub(super) const ROWS: &[Scenario] = &[
     Scenario {
         row: "9",
-        what: "the broker bounced five times under load, killed and stopped by turns: refusals and time-outs, no false \
-               acknowledgement.",
+        what: "the broker restarted five times under load, alternately killed and stopped: refusals and timeouts, no false acknowledgement.",
         fail_points: false,
         own: None,
         play: bounces,
     },
     Scenario {
         row: "14",
-        what: "a processor dies with its transaction open and does not come back: readers resume after session and \
-               transaction time-out.",
+        what: "a processor dies with its transaction open and does not return: readers resume after the session and transaction timeouts.",
         fail_points: true,
         own: None,
         play: hanging,
     },
     Scenario {
         row: "10",
-        what: "three brokers with three replicas, each killed in turn (leaders, coordinators and the controller are among \
-               them): writes go on within 10 s.",
+        what: "three brokers with three replicas, each killed in turn (leaders, coordinators and the controller included): writes resume within 10 s.",
         fail_points: false,
         own: Some(three),
         play: killed,
     },
     Scenario {
         row: "12",
-        what: "three brokers, one of them stopped for 30 s: writes go on within 10 s.",
+        what: "three brokers, one of them stopped for 30 s: writes resume within 10 s.",
         fail_points: false,
         own: Some(three),
         play: paused,
@@ -52,21 +49,21 @@ fn bounces(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
         let fault = if round % 2 == 0 { Fault::BrokerKill(0) } else { Fault::BrokerStop(0) };
         fault.inject(&mut cluster.system)?;
         cluster.pass(seconds(2));
-        fault.mend(&mut cluster.system)?;
+        fault.repair(&mut cluster.system)?;
         cluster.continues(part, &fault.kind(), seconds(30));
     }
     let refused = cluster.run.oracle.answered("503") + cluster.run.oracle.answered("no answer");
-    part.sometimes("refused or unknown while the broker was away", refused);
+    part.sometimes("refused or unknown while the broker was down", refused);
     Ok(())
 }
 
-/// Acknowledged events of all kinds of users, so that every partition's leader is asked.
-fn writes_go_on(cluster: &mut Cluster, part: &mut Part, what: &str) {
+/// Requires that events of many users are acknowledged, so that every partition's leader takes part.
+fn writes_resume(cluster: &mut Cluster, part: &mut Part, what: &str) {
     let before = cluster.run.oracle.acknowledged();
     let took = cluster.wait_for(seconds(10), |cluster| cluster.run.oracle.acknowledged() > before + 300);
     let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
-    part.must(took.is_some(), format!("{what}: 300 more are acknowledged {text} (at most 10 s)"));
-    part.must(cluster.run.send_one(seconds(10)).is_ok(), format!("{what}: one of any user is acknowledged"));
+    part.must(took.is_some(), format!("{what}: 300 further events acknowledged {text} (at most 10 s)"));
+    part.must(cluster.run.send_one(seconds(10)).is_ok(), format!("{what}: one further event acknowledged"));
 }
 
 fn killed(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
@@ -75,10 +72,10 @@ fn killed(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     for broker in 0..3 {
         let fault = Fault::BrokerKill(broker);
         fault.inject(&mut cluster.system)?;
-        writes_go_on(cluster, part, &format!("broker {} killed", broker + 1));
+        writes_resume(cluster, part, &format!("broker {} killed", broker + 1));
         cluster.continues(part, &format!("broker {} killed", broker + 1), seconds(40));
-        fault.mend(&mut cluster.system)?;
-        // Until it is in sync again the next one must not go.
+        fault.repair(&mut cluster.system)?;
+        // It must be in sync again before the next one is killed.
         cluster.pass(seconds(10));
     }
     Ok(())
@@ -89,10 +86,10 @@ fn paused(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.pass(seconds(5));
     let fault = Fault::BrokerFreeze(1);
     fault.inject(&mut cluster.system)?;
-    writes_go_on(cluster, part, "broker 2 stopped");
+    writes_resume(cluster, part, "broker 2 stopped");
     cluster.pass(seconds(20));
-    fault.mend(&mut cluster.system)?;
-    cluster.continues(part, "broker 2 woken", seconds(30));
+    fault.repair(&mut cluster.system)?;
+    cluster.continues(part, "broker 2 resumed", seconds(30));
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The embedded engine's rows: fail points, a full disk, a failed sync, a damaged directory, and the sync itself.
+//! The rows of the embedded engine: fail points, a full disk, a failed sync, damaged files, and the order of sync and response.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -17,7 +17,7 @@ use crate::report::Part;
 use crate::synced;
 use crate::system::{Engine, Setup};
 
-/// What is left above the reserve when the disk is not full, and the file that fills it.
+/// Free space above the reserve before the disk is full, and the size of the file that fills it.
 const LEFT_MIB: u64 = 3 << 10;
 const BALLAST_MIB: u64 = 6 << 10;
 
@@ -38,28 +38,28 @@ pub(super) const ROWS: &[Scenario] = &[
     },
     Scenario {
         row: "sync",
-        what: "a sync that fails: nothing after it is acknowledged by that process, which ends and is started again.",
+        what: "a sync that fails: the process acknowledges nothing after it, exits and restarts.",
         fail_points: true,
         own: None,
         play: failed_sync,
     },
     Scenario {
         row: "disk",
-        what: "a full disk: 503 `disk-full`, reads go on; with room again, writes do.",
+        what: "a full disk: 503 `disk-full`, reads continue, and writes too once there is space.",
         fail_points: false,
         own: Some(near_the_reserve),
         play: full_disk,
     },
     Scenario {
         row: "damage",
-        what: "damaged files: it refuses to start and names the file, or answers as before; never less.",
+        what: "damaged files: the engine refuses to start and names the file, or every count is right.",
         fail_points: false,
         own: None,
         play: damage,
     },
     Scenario {
         row: "power",
-        what: "the system calls of single writes: a completed fdatasync stands between each request and its answer.",
+        what: "the system calls of single writes: a completed fdatasync between each request and its response.",
         fail_points: true,
         own: None,
         play: power,
@@ -70,11 +70,11 @@ fn points(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.send(1_500);
     for (number, point) in EMBEDDED_POINTS.iter().enumerate() {
         let fault = Fault::Crash("up-1".to_owned(), point, number as u64);
-        let before = fault.felt(&mut cluster.system);
+        let before = fault.effects(&mut cluster.system);
         fault.inject(&mut cluster.system)?;
-        let died = cluster.wait_for(seconds(12), |cluster| fault.felt(&mut cluster.system) > before);
+        let died = cluster.wait_for(seconds(12), |cluster| fault.effects(&mut cluster.system) > before);
         part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
-        fault.mend(&mut cluster.system)?;
+        fault.repair(&mut cluster.system)?;
         cluster.continues(part, point, seconds(10));
     }
     Ok(())
@@ -84,15 +84,15 @@ fn failed_sync(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.send(1_000);
     let fault = Fault::FailedSync("up-1".to_owned());
     for _ in 0..3 {
-        let before = fault.felt(&mut cluster.system);
+        let before = fault.effects(&mut cluster.system);
         fault.inject(&mut cluster.system)?;
         let ended = cluster.wait_for(seconds(15), |cluster| {
-            fault.felt(&mut cluster.system) > before
+            fault.effects(&mut cluster.system) > before
                 || cluster.system.node("up-1").log().contains("injected at the sync")
         });
         part.sometimes("a sync failed", u64::from(ended.is_some()));
         cluster.pass(seconds(3));
-        fault.mend(&mut cluster.system)?;
+        fault.repair(&mut cluster.system)?;
         cluster.continues(part, "after a failed sync", seconds(10));
     }
     Ok(())
@@ -109,7 +109,10 @@ fn near_the_reserve() -> (Setup, u64, u64) {
 
 fn full_disk(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     if free_mib() < BALLAST_MIB + 1_024 {
-        part.unmet.push(format!("{} MiB are free, which is too little to fill the disk up to a reserve", free_mib()));
+        part.unmet.push(format!(
+            "{} MiB are free, which is too little for a reserve and the file that fills the disk",
+            free_mib()
+        ));
         return Ok(());
     }
     cluster.send(500);
@@ -124,8 +127,8 @@ fn full_disk(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     fs::remove_file(&path).map_err(|error| error.to_string())?;
     filled?;
     part.sometimes("503 disk-full", refused(cluster));
-    part.must(full.is_some() && read > 0, format!("reads go on while it is full ({read} events shown)"));
-    cluster.continues(part, "room again", seconds(20));
+    part.must(full.is_some() && read > 0, format!("reads continue while it is full ({read} events shown)"));
+    cluster.continues(part, "after a full disk", seconds(20));
     Ok(())
 }
 
@@ -135,7 +138,7 @@ fn damage(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.finish_load();
     cluster.pass(seconds(2));
     let status = cluster.system.node("up-1").terminate(seconds(15));
-    part.must(status.is_some_and(|status| status.success()), "it stops cleanly first");
+    part.must(status.is_some_and(|status| status.success()), "a clean stop before the damage");
     let mut files = Vec::new();
     files_below(&cluster.system.data(), &mut files);
     files.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
@@ -151,20 +154,23 @@ fn damage(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
             let ready = millrace_testkit::http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
             ready || !cluster.system.node("up-1").is_running()
         });
-        let words = cluster.system.node("up-1").last_words();
+        let words = cluster.system.node("up-1").log_tail();
         let ended = cluster.system.node("up-1").ended();
         if let Some(status) = ended {
             refusals += 1;
             let named = words.contains(&name);
-            part.must(!status.success() && named, format!("{name} damaged at {at}: {status}, and the file is named"));
+            part.must(
+                !status.success() && named,
+                format!("{name} damaged at {at}: {status}, and the log names the file"),
+            );
             let last = words.lines().last().unwrap_or_default();
             part.fact(last.chars().take(300).collect::<String>());
         } else {
-            part.must(settled.is_some(), format!("{name} damaged at {at}: it starts or refuses"));
+            part.must(settled.is_some(), format!("{name} damaged at {at}: it starts or refuses to start"));
             cluster.system.tend();
             let outcome = crate::check::settle(&mut cluster.system, &cluster.run, seconds(20));
             let whole = outcome.differences.is_empty();
-            part.must(whole, format!("{name} damaged at {at}: started, and every number is right"));
+            part.must(whole, format!("{name} damaged at {at}: it starts, and every count is right"));
         }
         cluster.system.node("up-1").kill();
         write_at(path, at, &before)?;
@@ -183,7 +189,7 @@ fn files_below(folder: &Path, files: &mut Vec<(u64, PathBuf)>) {
     }
 }
 
-/// Turns over 16 bytes in the middle of what is written of a file; gives where, and what was there.
+/// Inverts 16 bytes in the middle of a file's written part. Returns their position and the original bytes.
 fn flip(path: &Path) -> Result<(u64, Vec<u8>), String> {
     let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or_default();
@@ -205,7 +211,7 @@ fn power(_: &mut Cluster, part: &mut Part) -> Result<(), String> {
         return Ok(());
     }
     let (answers, after_sync) = synced::answers("")?;
-    part.sometimes("answers traced", answers);
-    part.must(answers == after_sync, format!("{after_sync} of {answers} answers came after a completed sync"));
+    part.sometimes("responses traced", answers);
+    part.must(answers == after_sync, format!("{after_sync} of {answers} responses came after a completed sync"));
     Ok(())
 }

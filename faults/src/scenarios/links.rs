@@ -1,4 +1,4 @@
-//! Rows 28 and 29: every link of every role, broken and bad.
+//! Rows 28 and 29: every link of every role, partitioned and degraded.
 
 use std::thread;
 use std::time::Duration;
@@ -13,19 +13,17 @@ use crate::watcher::target;
 pub(super) const ROWS: &[Scenario] = &[
     Scenario {
         row: "28",
-        what: "each link between a role and Kafka, Redis or PostgreSQL partitioned: both ways, either way, flapping: \
-               typed errors, and it heals alone.",
+        what: "every link between a role and Kafka, Redis or PostgreSQL partitioned: both directions, each direction, flapping: typed errors, and recovery without intervention.",
         fail_points: false,
         own: None,
         play: partitions,
     },
     Scenario {
         row: "29",
-        what: "each link slow (0.2 and 2 s), in slices of one byte, reset, half closed: time-outs fire, and not more than \
-               two sends for one event.",
+        what: "every link slow (0.2 and 2 s), in slices of one byte, reset, half closed: timeouts fire, and at most two sends of one event.",
         fail_points: false,
         own: None,
-        play: bad,
+        play: degraded,
     },
 ];
 
@@ -35,10 +33,10 @@ fn links(cluster: &Cluster) -> Vec<String> {
 }
 
 fn each(cluster: &mut Cluster, part: &mut Part, kinds: &[Link], hold: Duration) {
-    // An hour that was not asked for before is read from PostgreSQL, whatever is cached.
+    // No cache has an hour that was never requested: the read goes to PostgreSQL.
     let mut unread = cluster.run.shape.base_hour - 30;
     for name in links(cluster) {
-        let before = cluster.system.disturbed(&name);
+        let before = cluster.system.effects(&name);
         for &kind in kinds {
             cluster.system.set_link(&name, kind);
             unread -= 1;
@@ -48,7 +46,7 @@ fn each(cluster: &mut Cluster, part: &mut Part, kinds: &[Link], hold: Duration) 
             cluster.system.set_link(&name, Link::Whole);
             let _ = reading.join();
         }
-        part.sometimes(&format!("{name} felt"), cluster.system.disturbed(&name) - before);
+        part.sometimes(&format!("{name} took effect"), cluster.system.effects(&name) - before);
         cluster.continues(part, &name, seconds(25));
     }
 }
@@ -57,18 +55,18 @@ fn partitions(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.send(1_000);
     let kinds = [Link::Cut, Link::CutUp, Link::CutDown, Link::Flapping(seconds(1))];
     each(cluster, part, &kinds, Duration::from_millis(2_500));
-    let odd: Vec<String> = cluster
+    let untyped: Vec<String> = cluster
         .run
         .oracle
         .answers()
         .into_keys()
         .filter(|word| word.contains("500") || word.contains("no code"))
         .collect();
-    part.must(odd.is_empty(), format!("every refusal is typed {odd:?}"));
+    part.must(untyped.is_empty(), format!("every refusal has a code {untyped:?}"));
     Ok(())
 }
 
-fn bad(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+fn degraded(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let answers = |cluster: &Cluster| cluster.run.oracle.answers().values().sum::<u64>();
     let (sent, events) = (answers(cluster), cluster.run.oracle.send_counts().len());
     cluster.send(1_000);

@@ -1,5 +1,5 @@
-//! The processor's two positions: the group's committed offsets and the one in its state. If someone else moves one of
-//! them, it refuses, and nothing is counted again.
+//! The processor's two positions: the group's committed offsets and the position in its state. If they differ, it refuses
+//! to process, and counts nothing twice.
 
 use std::time::Duration;
 
@@ -19,15 +19,14 @@ const WITHIN: Duration = Duration::from_secs(20);
 pub(super) const ROWS: &[Scenario] = &[
     Scenario {
         row: "position",
-        what: "the group's offsets set back by hand: the processor refuses and says so, and nothing is counted twice; set \
-               right again, it goes on.",
+        what: "the group's offsets reset by hand: the processor refuses them and reports it, and counts nothing twice; it resumes once they are right.",
         fail_points: false,
         own: None,
         play: moved,
     },
     Scenario {
         row: "order",
-        what: "the time stamps of steps that pause after their offsets: everything was produced before the offsets.",
+        what: "the timestamps of steps that pause after their offsets: every record was produced before the offsets.",
         fail_points: true,
         own: Some(stalled),
         play: ordered,
@@ -62,16 +61,16 @@ fn moved(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
         cluster.system.node(name).start();
     }
     cluster.pass(seconds(8));
-    part.must(cluster.visible() == shown, "nothing is counted while the positions differ");
+    part.must(cluster.visible() == shown, "no count changes while the positions differ");
     let ready = ["processor-1", "processor-2"].iter().all(|name| {
         let admin = cluster.system.node(name).admin;
         millrace_testkit::http_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200)
     });
-    part.must(!ready, "a processor says that it is not ready");
+    part.must(!ready, "a processor reports that it is not ready");
     for name in ["processor-1", "processor-2"] {
         cluster.system.node(name).kill();
     }
-    // Static members that are gone stay in the group until their session ends.
+    // Static members that have ended stay in the group until their session expires.
     cluster.pass(seconds(8));
     commit(cluster, "processor", &right)?;
     Ok(())
@@ -110,7 +109,7 @@ fn commit(cluster: &mut Cluster, role: &str, offsets: &TopicPartitionList) -> Re
     done.map(drop).ok_or_else(|| format!("the group's offsets cannot be set: {last}"))
 }
 
-/// Sets a role's committed offsets back by half, once none of its members is left.
+/// Halves a role's committed offsets, once its group has no members.
 pub(crate) fn rewind_group(cluster: &mut Cluster, role: &str) -> Result<(), String> {
     let now = committed(cluster, role)?;
     let mut back = TopicPartitionList::new();
@@ -120,7 +119,7 @@ pub(crate) fn rewind_group(cluster: &mut Cluster, role: &str) -> Result<(), Stri
             back.add_partition_offset(element.topic(), element.partition(), half).map_err(|error| error.to_string())?;
         }
     }
-    // Static members that are gone stay in the group until their session ends.
+    // Static members that have ended stay in the group until their session expires.
     cluster.pass(seconds(8));
     commit(cluster, role, &back)
 }

@@ -1,4 +1,4 @@
-//! Rows 33, 34, 35 and 38: too much, too often, too many, too late.
+//! Rows 33, 34, 35 and 38: overload, duplicates, cardinality and a cold start.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::random::USERS;
 use crate::report::Part;
 use crate::system::{Engine, Setup};
 
-/// Faster than any machine answers.
+/// A rate above the capacity of any machine.
 const UNPACED: u64 = 1_000_000;
-/// Events waiting in a cold start.
+/// The backlog of a cold start, in events.
 const BACKLOG: u64 = 150_000;
-/// What a processor may hold while it catches up.
+/// The memory limit of a processor while it catches up.
 const MEMORY_MIB: u64 = 512;
 
 pub(super) const ROWS: &[Scenario] = &[
@@ -30,22 +30,21 @@ pub(super) const ROWS: &[Scenario] = &[
     },
     Scenario {
         row: "33",
-        what: "five times the connections that reach the peak, every refusal retried: goodput at least 80 % of the peak.",
+        what: "five times the connections of the peak, every refusal retried: goodput at least 80 % of the peak.",
         fail_points: false,
         own: Some(small_queues),
         play: overload,
     },
     Scenario {
         row: "35",
-        what: "a million users over 168 hours, and every other event of one user, at full rate: exact.",
+        what: "a million users over 168 hours, and one user in every other event, at full rate: exact counts.",
         fail_points: false,
         own: Some(many_users),
         play: cardinality,
     },
     Scenario {
         row: "38",
-        what: "a cold start on a backlog of 150,000 events with empty stores, under load: memory bounded, and the p99 of \
-               writes less than twice what it was before.",
+        what: "a cold start on a backlog of 150,000 events with empty stores, under load: memory bounded, and p99 of writes below twice the earlier value, or 200 ms.",
         fail_points: false,
         own: Some(plain),
         play: cold_start,
@@ -67,7 +66,7 @@ fn many_users() -> (Setup, u64, u64) {
 
 pub(super) fn duplicates(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     if !cluster.run.shape.ids {
-        part.unmet.push("the binary takes no event ids".to_owned());
+        part.unmet.push("the binary does not support event ids".to_owned());
         return Ok(());
     }
     let events: Arc<Vec<_>> = Arc::new((0..40).map(|_| cluster.run.next_with_id()).collect());
@@ -86,11 +85,11 @@ pub(super) fn duplicates(cluster: &mut Cluster, part: &mut Part) -> Result<(), S
     for sender in senders {
         let _ = sender.join();
     }
-    part.sometimes("answers", cluster.run.oracle.answered("acknowledged"));
+    part.sometimes("acknowledgements", cluster.run.oracle.answered("acknowledged"));
     Ok(())
 }
 
-/// Acknowledged a second with this many connections.
+/// Acknowledged events per second with this many connections.
 fn goodput(cluster: &mut Cluster, connections: usize) -> u64 {
     let load = Load::start(&cluster.run, Pace { rate: UNPACED, connections, ..Pace::default() });
     cluster.pass(seconds(2));
@@ -107,7 +106,7 @@ fn overload(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let flooded = goodput(cluster, 160);
     part.must(
         flooded * 10 >= peak * 8,
-        format!("{flooded} a second at five times the connections, {peak} at the peak"),
+        format!("{flooded} per second with five times the connections, {peak} at the peak"),
     );
     part.sometimes("refused at once", cluster.run.oracle.answered("503") + cluster.run.oracle.answered("429"));
     Ok(())
@@ -115,7 +114,7 @@ fn overload(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
 
 fn cardinality(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let rate = goodput(cluster, 100);
-    part.fact(format!("{} events, {rate} a second", cluster.run.oracle.acknowledged()));
+    part.fact(format!("{} events, {rate} per second", cluster.run.oracle.acknowledged()));
     Ok(())
 }
 
@@ -125,7 +124,7 @@ fn cold_start(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     }
     cluster.send(UNPACED);
     let filled = cluster.wait_for(seconds(240), |cluster| cluster.run.oracle.acknowledged() >= BACKLOG);
-    part.sometimes("the backlog stands", u64::from(filled.is_some()));
+    part.sometimes("the backlog is complete", u64::from(filled.is_some()));
     cluster.send(200);
     cluster.pass(seconds(1));
     cluster.run.p99_ms();
@@ -141,15 +140,15 @@ fn cold_start(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     });
     let (during, sends) = cluster.run.p99_ms();
     let text = caught_up.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
-    part.must(caught_up.is_some(), format!("the backlog is counted {text}"));
-    part.must(most < MEMORY_MIB, format!("the processor held {most} MiB at most (below {MEMORY_MIB})"));
-    // On a machine of two processors everything that catches up takes them from the writes: below 200 ms nothing is asked.
+    part.must(caught_up.is_some(), format!("the backlog counted {text}"));
+    part.must(most < MEMORY_MIB, format!("the processor's maximum was {most} MiB (below {MEMORY_MIB})"));
+    // On two cores, whatever catches up competes with the writes: below 200 ms there is no condition.
     let bound = (2 * before).max(200);
     part.must(during <= bound, format!("p99 of {sends} writes: {during} ms, before {before} ms (at most {bound})"));
     Ok(())
 }
 
-/// Resident memory of a process, where the system tells.
+/// Resident memory of a process; 0 without /proc.
 fn resident_mib(id: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

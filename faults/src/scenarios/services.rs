@@ -14,15 +14,14 @@ use crate::system::{ROLES, Setup};
 pub(super) const ROWS: &[Scenario] = &[
     Scenario {
         row: "1",
-        what: "kill -9 of command at random instants and at its fail points: the client sees unknown, and a retry with \
-               the same id counts once.",
+        what: "kill -9 of command at random instants and at its fail points: unknown outcomes, and a retry with the same id counts once.",
         fail_points: true,
         own: None,
         play: ingest,
     },
     Scenario {
         row: "2",
-        what: "kill -9 of the processor at every fail point: back to work within 10 s and the session time-out.",
+        what: "kill -9 of the processor at every fail point: counting resumes within 10 s and the session timeout.",
         fail_points: true,
         own: None,
         play: processor,
@@ -36,36 +35,35 @@ pub(super) const ROWS: &[Scenario] = &[
     },
     Scenario {
         row: "4",
-        what: "SIGTERM of each instance in turn under load: status 0 within 15 s; a second signal ends at once.",
+        what: "SIGTERM of each instance in turn under load: status 0 within 15 s; a second signal exits at once.",
         fail_points: false,
         own: None,
         play: rolling,
     },
     Scenario {
         row: "5",
-        what: "a processor and a materializer stopped past every time-out, replaced, and woken: fenced; readers stall no \
-               longer than the time-outs.",
+        what: "a processor and a materializer stopped past every timeout, replaced, and resumed: fenced; reads stall no longer than the timeouts.",
         fail_points: false,
         own: None,
         play: zombie,
     },
     Scenario {
         row: "17",
-        what: "four processors, one of them leaving and coming back every 2 s: progress in every window of 10 s.",
+        what: "four processors, one of them leaving and rejoining every 2 s: progress in every window of 10 s.",
         fail_points: false,
         own: None,
         play: storm,
     },
 ];
 
-/// Crashes a node at a point once; whether it did.
+/// Crashes a node at a fail point once.
 fn crash(cluster: &mut Cluster, part: &mut Part, node: &str, point: &'static str, seed: u64) -> Result<(), String> {
     let fault = Fault::Crash(node.to_owned(), point, seed);
-    let before = fault.felt(&mut cluster.system);
+    let before = fault.effects(&mut cluster.system);
     fault.inject(&mut cluster.system)?;
-    let died = cluster.wait_for(seconds(12), |cluster| fault.felt(&mut cluster.system) > before);
+    let died = cluster.wait_for(seconds(12), |cluster| fault.effects(&mut cluster.system) > before);
     part.sometimes(&format!("died at {point}"), u64::from(died.is_some()));
-    fault.mend(&mut cluster.system)
+    fault.repair(&mut cluster.system)
 }
 
 fn points(role: &str) -> &'static [&'static str] {
@@ -129,13 +127,13 @@ fn rolling(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
             cluster.system.wait_ready()?;
         }
     }
-    // A request that never ends holds a stop up; a second signal does not wait for it.
+    // A request that never ends delays the exit; a second signal does not wait for it.
     let node = cluster.system.node("command-1");
     let address = node.listeners.first().ok_or("command does not listen")?.1;
-    let mut held = TcpStream::connect(address).map_err(|error| error.to_string())?;
+    let mut pending = TcpStream::connect(address).map_err(|error| error.to_string())?;
     let unfinished =
         b"POST /analytics HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[";
-    held.write_all(unfinished).map_err(|error| error.to_string())?;
+    pending.write_all(unfinished).map_err(|error| error.to_string())?;
     cluster.pass(seconds(1));
     let node = cluster.system.node("command-1");
     node.leave_down();
@@ -145,7 +143,7 @@ fn rolling(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let begun = Instant::now();
     cluster.system.node("command-1").signal_terminate();
     let ended = cluster.wait_for(seconds(3), |cluster| !cluster.system.node("command-1").is_running());
-    part.fact(format!("with a request under way the first signal {}", if waited { "waits" } else { "did not wait" }));
+    part.fact(format!("with a request in flight the first signal {}", if waited { "waits" } else { "did not wait" }));
     let took = begun.elapsed().as_secs_f64();
     part.must(ended.is_some(), format!("the second signal ends it within 3 s ({took:.1} s)"));
     cluster.system.node("command-1").kill();
@@ -160,15 +158,15 @@ fn zombie(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
         let (processor, materializer) = (format!("processor-{number}"), format!("materializer-{number}"));
         cluster.system.node(&processor).freeze();
         cluster.system.node(&materializer).freeze();
-        // Session and transaction time-out are 6 s each in a run; a replacement then restores.
+        // Session and transaction timeout are 6 s each in a run; then a replacement restores the state.
         cluster.pass(seconds(6));
         let before = cluster.visible();
         let took = cluster.wait_for(seconds(16), |cluster| cluster.visible() > before + 2_000);
         let text = took.map_or_else(|| "never".to_owned(), |took| format!("{:.1} s", 6.0 + took.as_secs_f64()));
-        part.must(took.is_some(), format!("{processor} stopped: reads move again after {text} (at most 22 s)"));
+        part.must(took.is_some(), format!("{processor} stopped: reads progress again after {text} (at most 22 s)"));
         cluster.system.node(&processor).thaw();
         cluster.system.node(&materializer).thaw();
-        cluster.continues(part, &format!("{processor} woken"), seconds(16));
+        cluster.continues(part, &format!("{processor} resumed"), seconds(16));
         cluster.pass(seconds(3));
     }
     Ok(())
@@ -176,26 +174,26 @@ fn zombie(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
 
 fn storm(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.send(1_000);
-    // Without names these two give up their partitions and join anew each time; the others are missed by nobody.
+    // Without names, these two leave the group and rejoin each time.
     let setup = Setup { named: false, ..Setup::new(cluster.system.engine) };
     for number in [3, 4] {
         if !cluster.system.nodes.iter().any(|node| node.name == format!("processor-{number}")) {
             cluster.system.add_instance(&setup, "processor", number)?;
         }
     }
-    cluster.meter.watch(cluster.system.admins());
+    cluster.meter.set_nodes(cluster.system.admins());
     cluster.system.wait_ready()?;
-    // One is away at any time, long enough to be noticed or not.
-    let mut away: Option<String> = None;
+    // One is down at any time, for more or less than the session timeout.
+    let mut stopped: Option<String> = None;
     for window in 1..=4 {
         let before = cluster.visible();
         for step in 0..5 {
-            if let Some(name) = away.take() {
+            if let Some(name) = stopped.take() {
                 cluster.system.node(&name).start();
             }
             let name = format!("processor-{}", 1 + (window + step) % 4);
             cluster.system.node(&name).terminate(seconds(5));
-            away = Some(name);
+            stopped = Some(name);
             cluster.pass(seconds(2));
         }
         let shown = cluster.visible().saturating_sub(before);

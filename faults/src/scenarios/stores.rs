@@ -16,39 +16,35 @@ const LINKS: [&str; 2] = ["redis-materializer", "redis-query"];
 pub(super) const ROWS: &[Scenario] = &[
     Scenario {
         row: "18",
-        what: "Redis killed with its append-only file, then killed and its data lost: it goes on from its own position, \
-               then is built again.",
+        what: "Redis killed with its append-only file, then killed and its data deleted: it resumes from its own position, then it is rebuilt.",
         fail_points: false,
         own: None,
         play: killed,
     },
     Scenario {
         row: "19",
-        what: "FLUSHALL under load: built again by itself; reads say `rebuilding` or the numbers, never zeros.",
+        what: "FLUSHALL under load: rebuilt without intervention; reads return `rebuilding` or the counts, never zeros.",
         fail_points: false,
         own: None,
         play: flushed,
     },
     Scenario {
         row: "20",
-        what: "replication blocked for 5 s, the replica promoted, clients led to it, the old primary back: the lost tail \
-               is written again, and the old primary is left alone.",
+        what: "replication blocked for 5 s, the replica promoted, clients moved to it, the old primary back: the lost tail is written again, and the old primary receives nothing.",
         fail_points: false,
         own: None,
         play: failover,
     },
     Scenario {
         row: "21",
-        what: "Redis refuses: OOM, READONLY, NOPERM, NOSCRIPT, WRONGTYPE, paused, stopped for 15 s: retried, never \
-               skipped.",
+        what: "Redis errors: OOM, READONLY, NOPERM, NOSCRIPT, WRONGTYPE, paused, stopped for 15 s: retried, never skipped.",
         fail_points: false,
         own: None,
         play: refusals,
     },
     Scenario {
         row: "reads",
-        what: "Redis, then PostgreSQL killed for 4 s under reads of live hours: every answer has numbers. Both killed: numbers \
-               from memory or 503 with Retry-After, and no waiting.",
+        what: "Redis, then PostgreSQL killed for 4 s under reads of live hours: every response has counts. Both killed: counts from memory or 503 with Retry-After, without delay.",
         fail_points: false,
         own: None,
         play: killed_in_turn,
@@ -60,7 +56,7 @@ fn url(cluster: &Cluster) -> Result<String, String> {
 }
 
 fn rebuilds(cluster: &Cluster) -> u64 {
-    cluster.meter.look();
+    cluster.meter.scrape();
     cluster.meter.total("millrace_materializer_rebuilds_total", "redis")
 }
 
@@ -69,16 +65,16 @@ fn killed(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.pass(seconds(2));
     Fault::RedisKill.inject(&mut cluster.system)?;
     cluster.pass(seconds(2));
-    Fault::RedisKill.mend(&mut cluster.system)?;
+    Fault::RedisKill.repair(&mut cluster.system)?;
     cluster.pass(seconds(3));
     let before = rebuilds(cluster);
     if let Some(redis) = &mut cluster.system.redis {
-        redis.lose_everything();
+        redis.delete_data();
     }
     cluster.pass(seconds(2));
-    Fault::RedisKill.mend(&mut cluster.system)?;
+    Fault::RedisKill.repair(&mut cluster.system)?;
     let again = cluster.wait_for(seconds(30), |cluster| rebuilds(cluster) > before);
-    part.must(again.is_some(), "Redis is built again after its data was lost");
+    part.must(again.is_some(), "Redis is rebuilt after its data was deleted");
     Ok(())
 }
 
@@ -124,7 +120,7 @@ fn failover(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let after = commands(&old);
     part.must(
         after.saturating_sub(before) <= 3,
-        format!("the old primary got {} writes", after.saturating_sub(before)),
+        format!("the old primary received {} writes", after.saturating_sub(before)),
     );
     if let Some(old) = cluster.system.redis.replace(replica) {
         drop(old);
@@ -136,7 +132,7 @@ fn info(url: &str, word: &str) -> bool {
     matches!(redis_do(url, &["INFO"]), Ok(value) if format!("{value:?}").contains(word))
 }
 
-/// Writing scripts that a server has run.
+/// The number of writing commands that a server has run.
 fn commands(url: &str) -> u64 {
     let Ok(value) = redis_do(url, &["INFO", "commandstats"]) else { return 0 };
     let text = format!("{value:?}");
@@ -152,94 +148,98 @@ fn refusals(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     for fault in [Fault::RedisFull, Fault::RedisReadOnly, Fault::RedisForbids, Fault::RedisFreeze] {
         fault.inject(&mut cluster.system)?;
         cluster.pass(seconds(if fault == Fault::RedisFreeze { 15 } else { 4 }));
-        fault.mend(&mut cluster.system)?;
-        moves(cluster, part, &fault.kind());
+        fault.repair(&mut cluster.system)?;
+        writes_resume(cluster, part, &fault.kind());
     }
     let url = url(cluster)?;
     redis_do(&url, &["SCRIPT", "FLUSH"])?;
-    moves(cluster, part, "NOSCRIPT");
+    writes_resume(cluster, part, "NOSCRIPT");
     redis_do(&url, &["CLIENT", "PAUSE", "4000", "ALL"])?;
     cluster.pass(seconds(4));
-    moves(cluster, part, "paused");
-    // A stranger's key where a position was: refused, not overwritten; with it gone the partition is built again.
+    writes_resume(cluster, part, "paused");
+    // Another application's key in place of a position: not overwritten; once it is deleted, the partition is rebuilt.
     let key = format!("{}:a:{{3}}:pos", cluster.system.prefix().trim_end_matches('.'));
     redis_do(&url, &["SET", &key, "not a hash"])?;
     cluster.pass(seconds(4));
-    let kept = format!("{:?}", redis_do(&url, &["TYPE", &key])?);
-    part.must(kept.contains("string"), format!("WRONGTYPE: the stranger's key is left alone ({kept})"));
+    let type_of_key = format!("{:?}", redis_do(&url, &["TYPE", &key])?);
+    part.must(type_of_key.contains("string"), format!("WRONGTYPE: the foreign key is unchanged ({type_of_key})"));
     redis_do(&url, &["DEL", &key])?;
-    moves(cluster, part, "WRONGTYPE");
+    writes_resume(cluster, part, "WRONGTYPE");
     Ok(())
 }
 
 fn killed_in_turn(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.send(500);
-    // Something to lose in each hour that is read.
+    // Each hour that is read has counts.
     let hours = [cluster.run.shape.base_hour, cluster.run.shape.base_hour - 1, cluster.run.shape.base_hour - 5];
-    let shown = cluster.wait_for(seconds(30), |cluster| hours.iter().all(|&hour| read(cluster, hour) == Read::Numbers));
-    part.must(shown.is_some(), "every live hour is shown");
+    let shown =
+        cluster.wait_for(seconds(30), |cluster| hours.iter().all(|&hour| read(cluster, hour) == ReadResult::Counts));
+    part.must(shown.is_some(), "every live hour is readable");
     for (store, kill) in [("Redis", Fault::RedisKill), ("PostgreSQL", Fault::PostgresKill)] {
         kill.inject(&mut cluster.system)?;
         let reads = reads(cluster, &hours);
         part.must(
-            reads.keys().eq([&Read::Numbers]),
-            format!("{store} away: every answer has numbers; it was {reads:?}"),
+            reads.keys().eq([&ReadResult::Counts]),
+            format!("{store} down: every response has counts: {reads:?}"),
         );
-        kill.mend(&mut cluster.system)?;
-        // Its breaker has closed, and what it missed is written: the next one may go.
+        kill.repair(&mut cluster.system)?;
+        // Its circuit has closed, and what it missed is written: kill the next one.
         let from_redis =
             |cluster: &Cluster| hours[1..].iter().all(|&hour| tier(cluster, hour).as_deref() == Some("redis"));
         let back = cluster.wait_for(seconds(30), |cluster| from_redis(cluster));
-        part.must(back.is_some(), format!("{store} is back: past live hours are answered from Redis"));
+        part.must(back.is_some(), format!("{store} is up: Redis serves past live hours"));
     }
     for kill in [Fault::RedisKill, Fault::PostgresKill] {
         kill.inject(&mut cluster.system)?;
     }
     let both = reads(cluster, &hours);
-    let others = both.keys().filter(|read| !matches!(read, Read::Numbers | Read::Later)).count();
-    part.must(others == 0, format!("both away: numbers or 503 with Retry-After; it was {both:?}"));
-    part.sometimes("503 with Retry-After while both are away", both.get(&Read::Later).copied().unwrap_or(0));
+    let others = both.keys().filter(|read| !matches!(read, ReadResult::Counts | ReadResult::Later)).count();
+    part.must(others == 0, format!("both down: counts or 503 with Retry-After: {both:?}"));
+    part.sometimes("503 with Retry-After while both are down", both.get(&ReadResult::Later).copied().unwrap_or(0));
     for kill in [Fault::RedisKill, Fault::PostgresKill] {
-        kill.mend(&mut cluster.system)?;
+        kill.repair(&mut cluster.system)?;
     }
-    let back = cluster.wait_for(seconds(30), |cluster| hours.iter().all(|&hour| read(cluster, hour) == Read::Numbers));
-    part.must(back.is_some(), "numbers again once both are back");
+    let back =
+        cluster.wait_for(seconds(30), |cluster| hours.iter().all(|&hour| read(cluster, hour) == ReadResult::Counts));
+    part.must(back.is_some(), "counts once both are up");
     Ok(())
 }
 
-/// An answer to a read.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Read {
-    /// 200 with the three numbers, none of them of an empty hour.
-    Numbers,
+enum ReadResult {
+    /// 200 with counts that are not zero.
+    Counts,
     /// 503 with Retry-After.
     Later,
     /// Anything else.
     Other(String),
 }
 
-fn read(cluster: &Cluster, hour: u64) -> Read {
-    let Some(&address) = cluster.system.queries().first() else { return Read::Other("no query service".to_owned()) };
+fn read(cluster: &Cluster, hour: u64) -> ReadResult {
+    let Some(&address) = cluster.system.queries().first() else {
+        return ReadResult::Other("no query service".to_owned());
+    };
     match millrace_testkit::http_get(address, &crate::watcher::target(hour)) {
         Ok(answer) if answer.status == 200 => match crate::watcher::counts(&answer) {
-            Some(counts) if counts.users > 0 => Read::Numbers,
-            _ => Read::Other(answer.into_text()),
+            Some(counts) if counts.users > 0 => ReadResult::Counts,
+            _ => ReadResult::Other(answer.into_text()),
         },
-        Ok(answer) if answer.status == 503 && answer.header("retry-after").is_some() => Read::Later,
-        Ok(answer) => Read::Other(answer.status.to_string()),
-        Err(error) => Read::Other(error.to_string()),
+        Ok(answer) if answer.status == 503 && answer.header("retry-after").is_some() => ReadResult::Later,
+        Ok(answer) => ReadResult::Other(answer.status.to_string()),
+        Err(error) => ReadResult::Other(error.to_string()),
     }
 }
 
-/// The read model that answers for an hour.
+/// The read model that serves an hour.
 fn tier(cluster: &Cluster, hour: u64) -> Option<String> {
     let &address = cluster.system.queries().first()?;
     let answer = millrace_testkit::http_get(address, &crate::watcher::target(hour)).ok()?;
     answer.header("millrace-tier").map(str::to_owned)
 }
 
-/// Reads these hours for 4 s; how often each answer came.
-fn reads(cluster: &mut Cluster, hours: &[u64]) -> BTreeMap<Read, u64> {
+/// Reads these hours for 4 s. Returns how often each result came.
+fn reads(cluster: &mut Cluster, hours: &[u64]) -> BTreeMap<ReadResult, u64> {
     let mut reads = BTreeMap::new();
     cluster.wait_for(seconds(4), |cluster| {
         for &hour in hours {
@@ -250,11 +250,11 @@ fn reads(cluster: &mut Cluster, hours: &[u64]) -> BTreeMap<Read, u64> {
     reads
 }
 
-/// Redis itself moves on: its script runs again.
-fn moves(cluster: &mut Cluster, part: &mut Part, what: &str) {
+/// Requires that Redis receives writes again.
+fn writes_resume(cluster: &mut Cluster, part: &mut Part, what: &str) {
     let Ok(url) = url(cluster) else { return };
     let before = commands(&url);
     let took = cluster.wait_for(seconds(40), |_| commands(&url) > before + 20);
     let text = took.map_or_else(|| "never".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
-    part.must(took.is_some(), format!("{what}: Redis is written to again {text}"));
+    part.must(took.is_some(), format!("{what}: Redis receives writes again {text}"));
 }

@@ -53,7 +53,7 @@ async fn an_older_hour_that_was_asked_for_is_in_redis_and_stays_right() {
     until(totals(2), async || older(&live, empty).await).await;
 
     // All is lost, and the next who asks has it again.
-    stack.redis.lose_everything();
+    stack.redis.delete_data();
     stack.redis.restart().unwrap();
     until(totals(0), async || live.hour(now).await).await;
     assert_eq!(older(&live, old).await, Ok(Answer::Rebuilding));

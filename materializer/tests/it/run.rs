@@ -33,7 +33,7 @@ async fn counts_reach_both_stores_and_a_lost_one_is_built_again() {
     until(totals(7), async || archive.hour(hour).await).await;
 
     // Redis comes back empty while the log is quiet: it is filled again, and zeros are never said.
-    stack.redis.lose_everything();
+    stack.redis.delete_data();
     until_ready(&health, false).await;
     append(&log, hour, 1, 10, 5).await;
     until(totals(8), async || archive.hour(hour).await).await;

@@ -86,7 +86,7 @@ fn the_viewer_works_without_anything_from_outside() {
     for (name, address) in [("command", up.command), ("query", up.query)] {
         let origin = format!("http://{address}");
         let before = browser.requests().len();
-        browser.look(1280, 900, false);
+        browser.set_viewport(1280, 900, false);
         browser.open(&format!("{origin}/docs"));
         let operations = ApiDocument::load(name).operations().count();
         let drawn = format!("document.querySelectorAll('.opblock').length == {operations}");
@@ -109,6 +109,6 @@ fn the_viewer_works_without_anything_from_outside() {
             .collect();
         assert!(strangers.is_empty(), "{strangers:?}");
     }
-    assert_eq!(browser.complaints(), [] as [String; 0]);
+    assert_eq!(browser.errors(), [] as [String; 0]);
     assert_ne!(browser.value("document.title"), Value::Null);
 }

@@ -21,7 +21,7 @@ fn the_page_shows_what_the_api_says_and_moves_by_itself() {
     let shots = target_dir().join("page");
     std::fs::create_dir_all(&shots).unwrap();
 
-    browser.look(1280, 900, false);
+    browser.set_viewport(1280, 900, false);
     browser.open(&format!("{origin}/"));
     let deliberate =
         "!document.getElementById('day-empty').hidden && document.getElementById('clicks').textContent == '0'";
@@ -48,7 +48,7 @@ fn the_page_shows_what_the_api_says_and_moves_by_itself() {
     for (name, width, height, dark) in
         [("desktop", 1280, 900, false), ("dark", 1280, 900, true), ("phone", 390, 844, false)]
     {
-        browser.look(width, height, dark);
+        browser.set_viewport(width, height, dark);
         let fits = "document.documentElement.scrollWidth <= innerWidth";
         assert!(browser.wait_for(fits, WITHIN), "{name}: nothing sticks out");
         browser.screenshot(&shots.join(format!("{name}.png")));
@@ -57,7 +57,7 @@ fn the_page_shows_what_the_api_says_and_moves_by_itself() {
     assert_eq!(browser.value("document.querySelector('a').className"), "skip");
     assert_eq!(browser.value("[...document.querySelectorAll('.chart')].every((chart) => chart.ariaLabel)"), true);
 
-    assert_eq!(browser.complaints(), [] as [String; 0]);
+    assert_eq!(browser.errors(), [] as [String; 0]);
     let strangers: Vec<&String> = browser.requests().iter().filter(|url| !url.starts_with(&origin)).collect();
     assert!(strangers.is_empty(), "{strangers:?}");
 

@@ -148,7 +148,7 @@ async fn a_silent_or_dead_server_is_tried_again() {
     assert_eq!(error.next, Next::Retry, "{error}");
     assert_eq!(store.hour(now()).await.unwrap_err().next, Next::Retry);
     server.thaw();
-    server.lose_everything();
+    server.delete_data();
     let error = put(&mut store.writer(), 0, (Some(1), 2), false, &[]).await.unwrap_err();
     assert_eq!(error.next, Next::Retry, "{error}");
     let early = LiveHours::connect(&short, &names, PARTITIONS, window()).await.unwrap();
