@@ -1,4 +1,4 @@
-//! The server that does nothing: axum as its own documentation starts it, one route.
+//! The bare server: axum as in its documentation, with one route.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 /// Serves until the process is killed.
 pub(crate) async fn serve(listen: SocketAddr, body: String) -> anyhow::Result<()> {
-    // Text that lives as long as the process, so that no answer copies it.
+    // Static text, so that no response copies it.
     let body: &'static str = body.leak();
     let get = move || async move { ([(CONTENT_TYPE, "text/plain; charset=utf-8")], body) };
     let router = Router::new().route("/analytics", post(async || StatusCode::NO_CONTENT).get(get));

@@ -1,5 +1,5 @@
-//! Round trips, one after the other on each of some connections: a GET of a past hour, and what the query service does for
-//! it at its store, through the same client libraries and without HTTP.
+//! A closed loop of reads on each of some connections: a GET of a past hour, and the same read from its store, through the
+//! same client libraries and without HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::clock::{HOUR_MS, now_ms};
 use crate::http::{Connection, Tier};
 use crate::numbers::bench_line;
 use crate::preload::Random;
-use crate::{requests, say};
+use crate::{print, requests};
 
-/// How many at the same time, for how long, and of which hours.
+/// Concurrency, length and hours of a closed loop.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Trips {
-    /// How many at the same time
+    /// Number of concurrent reads
     #[arg(long, default_value_t = 1)]
     connections: u64,
-    /// For how many seconds
+    /// Length in seconds
     #[arg(long)]
     seconds: f64,
     /// The first hour, counted back from the current one
@@ -35,7 +35,7 @@ pub(crate) struct Trips {
 }
 
 impl Trips {
-    /// The starts of the hours that one connection asks for, in an order of its own.
+    /// The starts of the hours that one connection reads, in an order of its own.
     fn hours(&self, connection: u64) -> impl Iterator<Item = u64> + use<> {
         let (now_ms, from, span) = (now_ms(), self.from, self.to - self.from + 1);
         let mut random = Random::new();
@@ -50,11 +50,11 @@ impl Trips {
 
     fn print(&self, took: &[Vec<Duration>]) -> anyhow::Result<()> {
         let mut took = took.concat();
-        say(&bench_line(&mut took, 0, Duration::from_secs_f64(self.seconds)))
+        print(&bench_line(&mut took, 0, Duration::from_secs_f64(self.seconds)))
     }
 }
 
-/// GETs, and which part of the answers came from the tier that is meant.
+/// GETs, and the share of the responses that this tier served.
 pub(crate) async fn get(to: SocketAddr, trips: Trips, tier: Tier) -> anyhow::Result<()> {
     let deadline = trips.deadline();
     let connection = async |number| {
@@ -66,7 +66,7 @@ pub(crate) async fn get(to: SocketAddr, trips: Trips, tier: Tier) -> anyhow::Res
                 break;
             }
             let answer = connection.exchange(&requests::get(to, timestamp_ms)).await?;
-            ensure!(answer.status == 200, "a GET was answered {}", answer.status);
+            ensure!(answer.status == 200, "a GET returned {}", answer.status);
             meant += u64::from(answer.tier == tier);
             took.push(began.elapsed());
         }
@@ -75,11 +75,11 @@ pub(crate) async fn get(to: SocketAddr, trips: Trips, tier: Tier) -> anyhow::Res
     let (took, meant): (Vec<_>, Vec<_>) =
         try_join_all((0..trips.connections).map(connection)).await?.into_iter().unzip();
     let all: usize = took.iter().map(Vec::len).sum();
-    say(&format!("OF-TIER {:.3}", meant.iter().sum::<u64>() as f64 / all.max(1) as f64))?;
+    print(&format!("OF-TIER {:.3}", meant.iter().sum::<u64>() as f64 / all.max(1) as f64))?;
     trips.print(&took)
 }
 
-/// What a GET of a live hour asks of Redis, for every partition, on one multiplexed connection.
+/// The reads of a GET of a live hour from Redis, for every partition, on one multiplexed connection.
 pub(crate) async fn redis(url: &str, prefix: &str, partitions: u32, trips: Trips) -> anyhow::Result<()> {
     let manager = ConnectionManager::new(redis::Client::open(url)?).await?;
     let stem = Arc::new(format!("{}:a:", prefix.trim_end_matches(['.', '-'])));
@@ -105,14 +105,14 @@ pub(crate) async fn redis(url: &str, prefix: &str, partitions: u32, trips: Trips
             found += replies.iter().skip(1).step_by(3).filter(|reply| **reply != redis::Value::Nil).count();
             took.push(began.elapsed());
         }
-        // Names that are not Millrace's any more would make this a measurement of nothing.
-        ensure!(found > 0, "no hour was found below {stem}");
+        // If Millrace's names had changed, this would measure reads of nothing.
+        ensure!(found > 0, "no hour exists below {stem}");
         anyhow::Ok(took)
     };
     trips.print(&try_join_all((0..trips.connections).map(connection)).await?)
 }
 
-/// What a GET of an archived hour asks of PostgreSQL, in a pool as large as the query service's.
+/// The read of a GET of an archived hour from PostgreSQL, with a pool of the query service's size.
 pub(crate) async fn sql(url: &str, schema: &str, partitions: u32, trips: Trips) -> anyhow::Result<()> {
     const HOUR: &str = "
         SELECT coalesce(sum(clicks), 0)::bigint, coalesce(sum(impressions), 0)::bigint,
@@ -136,7 +136,7 @@ pub(crate) async fn sql(url: &str, schema: &str, partitions: u32, trips: Trips) 
             events += row.0 + row.1;
             took.push(began.elapsed());
         }
-        ensure!(events > 0, "no hour was found in the schema {schema}");
+        ensure!(events > 0, "no hour exists in the schema {schema}");
         anyhow::Ok(took)
     };
     trips.print(&try_join_all((0..trips.connections).map(connection)).await?)

@@ -1,5 +1,5 @@
-//! One kept-alive HTTP/1.1 connection, as lean as a load generator must be that shares two cores with what it measures:
-//! requests are bytes made before, an answer is parsed in place.
+//! A persistent HTTP/1.1 connection for load. Not testkit's client, because load shares the cores with what it measures:
+//! requests are prepared bytes, and a response is parsed in place without allocation.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Which read model answered, as the server says.
+/// The read model that served a response, by its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tier {
     Memory,
     Redis,
     Archive,
-    /// It did not say, or something unknown.
-    Untold,
+    /// It did not print, or something unknown.
+    Unknown,
 }
 
-/// An answer, borrowed from its connection until the next exchange.
+/// A response, borrowed from its connection until the next exchange.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) tier: Tier,
     pub(crate) body: &'a [u8],
@@ -39,14 +39,14 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(1024), reusable: true })
     }
 
-    /// False once the server said that it closes, or did: it does not keep one for ever that nothing is asked of.
+    /// False once the server has announced or done the close of the connection, as after its idle timeout.
     pub(crate) fn is_reusable(&self) -> bool {
-        let resting = || matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        self.reusable && resting()
+        let idle = || matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        self.reusable && idle()
     }
 
-    /// Sends a request and waits for its answer. After an error the connection is of no use.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>> {
+    /// Sends a request and waits for its response. After an error the connection is of no further use.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Response<'_>> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let head = loop {
@@ -59,13 +59,13 @@ impl Connection {
             self.read_some().await?;
         }
         self.reusable = !head.close;
-        Ok(Answer { status: head.status, tier: head.tier, body: &self.buffer[head.end..head.end + head.length] })
+        Ok(Response { status: head.status, tier: head.tier, body: &self.buffer[head.end..head.end + head.length] })
     }
 
     async fn read_some(&mut self) -> Result<()> {
         match self.stream.read_buf(&mut self.buffer).await? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
-            _ if self.buffer.len() > 1 << 20 => Err(Error::new(ErrorKind::InvalidData, "an endless answer")),
+            _ if self.buffer.len() > 1 << 20 => Err(Error::new(ErrorKind::InvalidData, "the response is too long")),
             _ => Ok(()),
         }
     }
@@ -80,16 +80,16 @@ struct Head {
     end: usize,
 }
 
-/// `None` while the head is incomplete. A body must say its length.
+/// `None` while the head is incomplete. A body requires a content-length.
 fn parse(bytes: &[u8]) -> Result<Option<Head>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let invalid = |why: &'static str| Error::new(ErrorKind::InvalidData, why);
-    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("a head that is no text"))?;
+    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("the head is not text"))?;
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
-    let status = status.ok_or_else(|| invalid("no HTTP/1.1"))?;
+    let status = status.ok_or_else(|| invalid("not HTTP/1.1"))?;
     let mut length = matches!(status, 204 | 304).then_some(0);
-    let (mut tier, mut close) = (Tier::Untold, false);
+    let (mut tier, mut close) = (Tier::Unknown, false);
     for line in lines {
         let (name, value) = line.split_once(':').ok_or_else(|| invalid("a header without a colon"))?;
         let value = value.trim();
@@ -102,11 +102,11 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>> {
                 "memory" => Tier::Memory,
                 "redis" => Tier::Redis,
                 "archive" => Tier::Archive,
-                _ => Tier::Untold,
+                _ => Tier::Unknown,
             };
         }
     }
-    let length = length.ok_or_else(|| invalid("an answer of unknown length"))?;
+    let length = length.ok_or_else(|| invalid("a response without a content-length"))?;
     Ok(Some(Head { status, length, tier, close, end: end + 4 }))
 }
 
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_the_server_closed_is_not_used_again() {
+    async fn does_not_reuse_a_closed_connection() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connection = Connection::open(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_read() {
+    fn parses_heads() {
         let head = |text: &str| parse(text.as_bytes());
         assert!(head("HTTP/1.1 200 OK\r\ncontent-le").unwrap().is_none());
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nMillrace-Tier: redis\r\nConnection: close\r\n\r\nabc";
         let expected = Head { status: 200, length: 3, tier: Tier::Redis, close: true, end: text.len() - 3 };
         assert_eq!(head(text).unwrap(), Some(expected));
         let nothing = head("HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap();
-        assert_eq!((nothing.status, nothing.length, nothing.tier, nothing.close), (204, 0, Tier::Untold, false));
+        assert_eq!((nothing.status, nothing.length, nothing.tier, nothing.close), (204, 0, Tier::Unknown, false));
         for bad in ["HTTP/1.1 200 OK\r\n\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\nx\r\n\r\n"] {
             assert!(head(bad).is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! Many readers of the live stream at the same time.
+//! Many concurrent readers of the live stream.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use futures::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::say;
+use crate::print;
 
-/// Connections being opened at the same time: a listener's backlog is bounded.
+/// The maximum number of connections that open concurrently: a listener's backlog is bounded.
 const OPENING: usize = 100;
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Counts {
@@ -23,28 +23,28 @@ struct Counts {
     over: AtomicBool,
 }
 
-/// Opens the readers and prints `OPEN` with their number, or, where there is no such route, `ABSENT` with the status. Reads
-/// on for some seconds and prints `LIVE`: events a second of all readers together, and the readers that were dropped.
+/// Opens the readers and prints `OPEN` with their number, or `ABSENT` with the status if there is no such route. Then reads
+/// for some seconds and prints `LIVE` with the events per second of all readers, and the number of dropped readers.
 pub(crate) async fn run(query: SocketAddr, readers: usize, lasting: Duration) -> anyhow::Result<()> {
     let counts = Arc::new(Counts::default());
     let status = open(query).await?.1;
     if status != 200 {
-        return say(&format!("ABSENT {status}"));
+        return print(&format!("ABSENT {status}"));
     }
     let mut opening = futures::stream::iter((0..readers).map(|_| open(query))).buffer_unordered(OPENING);
     let mut opened = 0_usize;
     while let Some(answer) = opening.next().await {
         let (stream, status) = answer?;
-        ensure!(status == 200, "reader {opened} was answered {status}");
+        ensure!(status == 200, "reader {opened} got status {status}");
         tokio::spawn(read(stream, counts.clone()));
         opened += 1;
     }
-    say(&format!("OPEN {opened}"))?;
+    print(&format!("OPEN {opened}"))?;
     let (began, before) = (Instant::now(), counts.events.load(Ordering::Relaxed));
     tokio::time::sleep(lasting).await;
     counts.over.store(true, Ordering::Relaxed);
     let events = counts.events.load(Ordering::Relaxed) - before;
-    say(&format!("LIVE {:.0} {}", events as f64 / began.elapsed().as_secs_f64(), counts.lost.load(Ordering::Relaxed)))
+    print(&format!("LIVE {:.0} {}", events as f64 / began.elapsed().as_secs_f64(), counts.lost.load(Ordering::Relaxed)))
 }
 
 async fn open(query: SocketAddr) -> anyhow::Result<(TcpStream, u16)> {
@@ -52,19 +52,19 @@ async fn open(query: SocketAddr) -> anyhow::Result<(TcpStream, u16)> {
         let mut stream = TcpStream::connect(query).await?;
         let request = format!("GET /analytics/live HTTP/1.1\r\nhost: {query}\r\naccept: text/event-stream\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
-        // "HTTP/1.1 200": whatever follows is read with the events.
+        // "HTTP/1.1 200"; the rest of the head is read with the events.
         let mut line = [0; 12];
         stream.read_exact(&mut line).await?;
         let status = std::str::from_utf8(&line[9..]).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
         anyhow::Ok((stream, status))
     };
-    tokio::time::timeout(PATIENCE, opening).await?
+    tokio::time::timeout(TIMEOUT, opening).await?
 }
 
 async fn read(stream: TcpStream, counts: Arc<Counts>) {
     let mut lines = EventLines::default();
     loop {
-        // On the stack only while there is something to read: 10,000 readers wait without a buffer.
+        // On the stack, so that 10,000 waiting readers have no buffers.
         if stream.readable().await.is_err() {
             break;
         }
@@ -81,10 +81,10 @@ async fn read(stream: TcpStream, counts: Arc<Counts>) {
     }
 }
 
-/// Counts lines that begin with `event:`, however they are cut into pieces.
+/// Counts lines that start with `event:`, across any boundaries of pieces.
 #[derive(Default)]
 struct EventLines {
-    /// So many bytes of it stand at the beginning of the line; `None` in a line that is another.
+    /// How many bytes of it the current line starts with; `None` in a different line.
     matched: Option<usize>,
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_counted_however_they_are_cut() {
+    fn counts_events_across_any_boundaries() {
         let text =
             b" OK\r\nx: event:\r\n\r\n1a\r\nevent: hour\ndata: event:\n\n:\n\nevent: hour\ndata: 1\n\nevent: x\n\n";
         for size in 1..text.len() {

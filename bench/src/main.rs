@@ -1,5 +1,5 @@
-//! Helper of `bench/run`: the bare server that Millrace is compared with, events that lie ready, load that bash cannot make,
-//! and the checks of what came of it. What is measured is in `bench/parts`; how to read it in `bench/README.md`.
+//! The tool of `bench/run`: the bare server that Millrace is compared with, preloaded events, load at a rate, and checks of
+//! the counts. The measurements are in `bench/parts`; `bench/README.md` explains how to read them.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
@@ -8,11 +8,11 @@ mod clock;
 mod closed_loop;
 mod http;
 mod live;
+mod log_args;
 mod numbers;
 mod offer;
 mod open_loop;
 mod pauses;
-mod place;
 mod plot;
 mod preload;
 mod requests;
@@ -27,14 +27,14 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use closed_loop::Trips;
+use log_args::LogArgs;
 use offer::Pace;
-use place::Place;
 
-// The same as in the `millrace` binary, so that the allocator is no difference between the two.
+// The allocator of the `millrace` binary, so that both servers have the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Helper of bench/run.
+/// The tool of bench/run
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -45,7 +45,7 @@ struct Cli {
 enum Command {
     /// Serve POST /analytics with a bare 204 and GET /analytics with a bare 200
     Bare {
-        /// Where to listen
+        /// Address to listen on
         listen: SocketAddr,
         /// The body of the 200
         #[arg(long, default_value = "")]
@@ -54,50 +54,50 @@ enum Command {
     /// Create the topics and write events, as the command service would, straight to the log
     Preload {
         #[command(flatten)]
-        place: Place,
+        place: LogArgs,
         #[command(flatten)]
         shape: preload::Shape,
     },
-    /// Fail unless the hourly counts add up to this many events
+    /// Fail unless the sum of the hourly counts is this number of events
     Totals {
         #[command(flatten)]
-        place: Place,
-        /// How many were written
+        place: LogArgs,
+        /// Number of events written
         #[arg(long)]
         events: u64,
-        /// Of how many users, where each came in one hour only
+        /// Number of their users, if each appears in one hour only
         #[arg(long)]
         users: Option<u64>,
     },
-    /// Look how long the counts of a partition stand still
+    /// Measure the longest pause in the counts of each partition
     Pauses {
         #[command(flatten)]
-        place: Place,
-        /// For how many seconds, once every partition has shown something
+        place: LogArgs,
+        /// Length in seconds, from the first counts of every partition
         #[arg(long)]
         seconds: f64,
     },
-    /// Post events of the current hour at a rate, whatever the answers
+    /// Post events of the current hour at a rate, independent of the responses
     Offer {
         /// Address of the command service
         command: SocketAddr,
         #[command(flatten)]
         pace: Pace,
     },
-    /// Read the current hour and past ones at a rate, whatever the answers
+    /// Read current and past hours at a rate, independent of the responses
     Reads {
         /// Address of the query service
         query: SocketAddr,
         #[command(flatten)]
         pace: Pace,
-        /// Hours in Redis before the current one; 0 where there is no Redis
+        /// Hours in Redis before the current one; 0 without Redis
         #[arg(long, default_value_t = 0)]
         live_hours: u64,
-        /// Hours that were written
+        /// Number of hours with events
         #[arg(long)]
         hours: u64,
     },
-    /// Post at a rate, and look how long events take to show
+    /// Post at a rate, and measure when the events become visible
     Visible {
         /// Address of the command service
         command: SocketAddr,
@@ -106,19 +106,19 @@ enum Command {
         #[command(flatten)]
         pace: Pace,
     },
-    /// Read past hours, one after the other
+    /// Read past hours in a closed loop
     Get {
         /// Address of the query service
         query: SocketAddr,
         #[command(flatten)]
         trips: Trips,
-        /// Where the answers should come from
+        /// The read model that should serve the responses
         #[arg(long)]
         tier: Stored,
     },
-    /// Ask Redis for past hours as the query service does, one after the other
+    /// Read past hours from Redis as the query service does, in a closed loop
     RedisGet {
-        /// Where it is
+        /// URL
         url: String,
         /// The prefix of Millrace's names
         #[arg(long)]
@@ -129,9 +129,9 @@ enum Command {
         #[command(flatten)]
         trips: Trips,
     },
-    /// Ask PostgreSQL for past hours as the query service does, one after the other
+    /// Read past hours from PostgreSQL as the query service does, in a closed loop
     SqlGet {
-        /// Where it is
+        /// URL
         url: String,
         /// The schema of Millrace's tables
         #[arg(long)]
@@ -142,18 +142,18 @@ enum Command {
         #[command(flatten)]
         trips: Trips,
     },
-    /// Read the live stream many times over
+    /// Read the live stream with many readers
     Live {
         /// Address of the query service
         query: SocketAddr,
-        /// How many readers
+        /// Number of readers
         #[arg(long)]
         readers: usize,
-        /// For how many seconds, once all are connected
+        /// Length in seconds, once all are connected
         #[arg(long)]
         seconds: f64,
     },
-    /// Draw goodput against offered load: engine, offered, goodput, peak on each line of the table
+    /// Draw goodput against offered load from a table of engine, offered, goodput and peak
     Plot {
         /// The table
         table: PathBuf,
@@ -194,8 +194,8 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Prints a line for the script, at once.
-fn say(line: &str) -> anyhow::Result<()> {
+/// Prints a line for the script and flushes it.
+fn print(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)

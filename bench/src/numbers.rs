@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// The smallest value that at least this share of all values does not exceed (nearest rank). Sorts them; zero when there
-/// are none.
+/// The percentile by nearest rank. Sorts the values; zero without values.
 pub(crate) fn percentile<T: Ord + Copy + Default>(values: &mut [T], share: f64) -> T {
     values.sort_unstable();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
@@ -16,7 +15,7 @@ pub(crate) fn ms(span: Duration) -> String {
     format!("{:.2}", span.as_secs_f64() * 1e3)
 }
 
-/// As the wrk scripts print it: answers a second, answers, failures, median and 99th percentile in µs.
+/// The line that the wrk scripts print too: responses per second, responses, failures, median and 99th percentile in µs.
 pub(crate) fn bench_line(took: &mut [Duration], failed: usize, lasted: Duration) -> String {
     let rate = took.len() as f64 / lasted.as_secs_f64();
     let (p50, p99) = (percentile(took, 0.5).as_micros(), percentile(took, 0.99).as_micros());
@@ -28,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_nearest_ranks() {
+    fn takes_percentiles_by_nearest_rank() {
         let mut values: Vec<u32> = (1..=100).rev().collect();
         assert_eq!(percentile(&mut values, 0.5), 50);
         assert_eq!(percentile(&mut values, 0.99), 99);
@@ -40,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_what_the_script_reads() {
+    fn writes_the_line_that_the_script_reads() {
         let mut took = [3, 1, 2].map(Duration::from_millis);
         assert_eq!(bench_line(&mut took, 1, Duration::from_secs(2)), "BENCH 2 3 1 2000 3000");
     }

@@ -1,4 +1,4 @@
-//! How long counts stand still, partition by partition: what a reader notices when a partition moves to another processor.
+//! Pauses in the counts of each partition: what a reader notices when a partition moves to another processor.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use millrace_contracts::Topic;
 use millrace_log::{Batch, Limits, Log, Polled};
 
 use crate::numbers::{ms, percentile};
-use crate::say;
+use crate::print;
 
-/// The longest wait until every partition shows something.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest wait for the first counts of every partition.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Follows the hourly counts of every partition. Says `READING` once each has shown something; then looks for so long, and
-/// prints `PAUSE` with the median and the longest of the partitions' longest pauses, in ms.
+/// Reads the hourly counts of every partition. Prints `READING` once each has counts; after the measurement prints `PAUSE`
+/// with the median and the maximum of the partitions' longest pauses, in ms.
 pub(crate) async fn run(log: Log, lasting: Duration) -> anyhow::Result<()> {
     let topics = log.describe().await?;
     let ends = topics.iter().filter(|topic| topic.topic == Topic::HOURLY).flat_map(|topic| &topic.partitions);
@@ -26,7 +26,7 @@ fn follow(log: &Log, from: &[(u32, u64)], lasting: Duration) -> anyhow::Result<(
     let mut reader = log.reader(Topic::HOURLY, from)?;
     let mut batch = Batch::default();
     let mut shown = BTreeMap::new();
-    let mut end = Instant::now() + PATIENCE;
+    let mut end = Instant::now() + TIMEOUT;
     let mut pauses: BTreeMap<u32, Duration> = BTreeMap::new();
     while Instant::now() < end {
         if !matches!(reader.poll(&mut batch, Limits::default())?, Polled::Records) {
@@ -39,13 +39,13 @@ fn follow(log: &Log, from: &[(u32, u64)], lasting: Duration) -> anyhow::Result<(
         } else if pauses.is_empty() && shown.len() == from.len() {
             pauses = shown.keys().map(|&partition| (partition, Duration::ZERO)).collect();
             end = now + lasting;
-            say("READING")?;
+            print("READING")?;
         }
     }
-    ensure!(!pauses.is_empty(), "only {} of {} partitions showed anything", shown.len(), from.len());
-    // One that stands still at the end has done so at least until then.
+    ensure!(!pauses.is_empty(), "only {} of {} partitions have counts", shown.len(), from.len());
+    // A pause at the end counts up to the end.
     let longest = pauses.iter().map(|(partition, pause)| (*pause).max(end.saturating_duration_since(shown[partition])));
     let mut longest: Vec<Duration> = longest.collect();
     let (median, longest) = (percentile(&mut longest, 0.5), percentile(&mut longest, 1.0));
-    say(&format!("PAUSE {} {}", ms(median), ms(longest)))
+    print(&format!("PAUSE {} {}", ms(median), ms(longest)))
 }

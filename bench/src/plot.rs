@@ -1,10 +1,10 @@
-//! Goodput against offered load as an SVG, drawn like the pictures of the documentation.
+//! Goodput against offered load as an SVG, in the style of the documentation's figures.
 
 use std::fmt::Write as _;
 
 use anyhow::ensure;
 
-/// Goodput of one engine at one offered load, both in multiples of its peak.
+/// Goodput at one offered load, both in multiples of the engine's peak.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Point {
     offered: f64,
@@ -23,13 +23,13 @@ const HEIGHT: f64 = 380.0;
 /// Left, right, top and bottom of the plane.
 const PLANE: [f64; 4] = [64.0, 692.0, 56.0, 318.0];
 
-/// Draws a table: a line for each point, with the engine's name (underscores for spaces), offered load and goodput, and the
-/// peak that both are divided by.
+/// Draws a table with one line per point: the engine's name (underscores for spaces), offered load, goodput, and the peak
+/// that both are divided by.
 pub(crate) fn draw(table: &str) -> anyhow::Result<String> {
     let series = parse(table)?;
     let points = || series.iter().flat_map(|one| &one.points);
     let widest = points().map(|point| point.offered).fold(1.0, f64::max).ceil();
-    // Full quarters, with room above the peak.
+    // Whole quarters, with space above the peak.
     let highest = points().map(|point| (point.goodput * 4.0).ceil() / 4.0).fold(1.25, f64::max);
     let mut svg = head(&series);
     axes(&mut svg, widest, highest)?;
@@ -68,7 +68,7 @@ fn parse(table: &str) -> anyhow::Result<Vec<Series>> {
             None => series.push(Series { name, points: vec![point] }),
         }
     }
-    ensure!((1..=3).contains(&series.len()), "one to three engines can be drawn");
+    ensure!((1..=3).contains(&series.len()), "the plot takes one to three engines");
     for one in &mut series {
         one.points.sort_by(|a, b| a.offered.total_cmp(&b.offered));
     }
@@ -84,8 +84,8 @@ fn y(goodput: f64, highest: f64) -> f64 {
 }
 
 fn head(series: &[Series]) -> String {
-    let said: Vec<_> = series.iter().filter_map(|one| Some((&one.name, one.points.last()?))).collect();
-    let said = said.iter().map(|(name, last)| format!("{name}: {:.2} at {:.1} times", last.goodput, last.offered));
+    let texts: Vec<_> = series.iter().filter_map(|one| Some((&one.name, one.points.last()?))).collect();
+    let texts = texts.iter().map(|(name, last)| format!("{name}: {:.2} at {:.1} times", last.goodput, last.offered));
     format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="14" role="img" aria-labelledby="title desc">
   <title id="title">Goodput against offered load</title>
@@ -122,7 +122,7 @@ fn head(series: &[Series]) -> String {
   </style>
   <rect class="panel" x="1" y="1" width="{}" height="{}" rx="10"/>
 "#,
-        said.collect::<Vec<_>>().join("; "),
+        texts.collect::<Vec<_>>().join("; "),
         WIDTH - 2.0,
         HEIGHT - 2.0,
     )
@@ -161,7 +161,7 @@ fn axes(svg: &mut String, widest: f64, highest: f64) -> anyhow::Result<()> {
     )?;
     writeln!(
         svg,
-        r#"  <text class="note" x="20" y="20">acknowledged events a second, in multiples of the peak</text>"#
+        r#"  <text class="note" x="20" y="20">acknowledged events per second, in multiples of the peak</text>"#
     )?;
     let aim = y(0.8, highest);
     writeln!(svg, r#"  <path class="aim" d="M{left} {aim:.1} H{right}"/>"#)?;
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_are_in_multiples_of_their_peak_and_in_order() {
+    fn scales_points_to_their_peak_and_sorts_them() {
         let series = parse("Apache_Kafka 200 90 100\n\nembedded 50 50 200\nApache_Kafka 50 50 100\n").unwrap();
         let point = |offered, goodput| Point { offered, goodput };
         assert_eq!(
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_point_is_drawn_inside_the_plane() {
+    fn draws_every_point_inside_the_plane() {
         let svg = draw("kafka 25 25 100\nkafka 500 300 100\n").unwrap();
         let attribute = |line: &str, name: &str| -> Option<f64> {
             line.split_once(&format!(" {name}=\""))?.1.split('"').next()?.parse().ok()
@@ -202,6 +202,6 @@ mod tests {
             assert!((PLANE[0]..=PLANE[1]).contains(&x) && (PLANE[2]..=PLANE[3]).contains(&y), "{dot}");
         }
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-        assert!(svg.contains("kafka: 3.00 at 5.0 times"), "what the picture shows is said in words too");
+        assert!(svg.contains("kafka: 3.00 at 5.0 times"), "the description states the values");
     }
 }

@@ -1,4 +1,4 @@
-//! Events that lie ready before a service starts: what the command service would have written, without HTTP in between.
+//! Preloaded events: what the command service would have written, written to the log without HTTP.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use crate::clock::{HOUR_MS, now_ms};
 
 const AT_ONCE: u64 = 1_000;
 const UNDER_WAY: usize = 100;
-/// One event in this many is of an earlier hour.
+/// One in this many events is of an earlier hour.
 const LATE: u64 = 20;
 
-/// Which events.
+/// Number and distribution of the events.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Shape {
-    /// How many
+    /// Number of events
     #[arg(long)]
     events: u64,
-    /// Of how many users, drawn at random
+    /// Number of users, drawn at random
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     users: u64,
-    /// Every event of another user, instead
+    /// A different user for each event
     #[arg(long, conflicts_with = "users")]
     distinct: bool,
-    /// In how many hours: 95 % in the current one, the others spread over those before
+    /// Number of hours: 95 % of the events in the current one, the others spread over those before
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..))]
     hours: u64,
 }
@@ -38,7 +38,7 @@ struct Event {
     value: Vec<u8>,
 }
 
-/// Writes the events, and is done when the log has all of them.
+/// Writes the events and returns once the log has all of them.
 pub(crate) async fn run(log: Log, shape: &Shape) -> anyhow::Result<()> {
     log.create_topics().await?;
     let (now_ms, partitions) = (now_ms(), log.partitions());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::clock::HOUR_MS;
 use crate::preload::Random;
 
-/// So many different ones, then again from the first.
+/// The number of different requests; a load repeats them.
 const RENDERED: usize = 8_192;
 
 /// `POST /analytics` of one event.

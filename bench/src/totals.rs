@@ -1,4 +1,4 @@
-//! What the processor made of the events: a rate of wrong counts is worth nothing.
+//! Checks the processor's counts: a rate of wrong counts is worthless.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use anyhow::ensure;
 use millrace_contracts::{HourlyCount, Topic};
 use millrace_log::{Batch, Limits, Log, Polled};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Reads the newest count of every hour and partition and adds them up. Blocking.
+/// Reads the newest count of every hour and partition and compares their sums. Blocking.
 pub(crate) fn run(log: &Log, events: u64, users: Option<u64>) -> anyhow::Result<()> {
     let from: Vec<_> = (0..log.partitions()).map(|partition| (partition, 0)).collect();
     let mut reader = log.reader(Topic::HOURLY, &from)?;
     let mut newest = BTreeMap::new();
     let mut unread: BTreeSet<_> = (0..log.partitions()).collect();
     let mut batch = Batch::new(0);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !unread.is_empty() {
         ensure!(Instant::now() < deadline, "the hourly counts were not read in time");
         match reader.poll(&mut batch, Limits::default())? {
@@ -31,8 +31,8 @@ pub(crate) fn run(log: &Log, events: u64, users: Option<u64>) -> anyhow::Result<
         }
     }
     let counted: u64 = newest.values().map(|count| count.clicks + count.impressions).sum();
-    ensure!(counted == events, "{events} events were written, {counted} are counted");
+    ensure!(counted == events, "{events} events written, {counted} counted");
     let seen: u64 = newest.values().map(|count| count.unique_users).sum();
-    ensure!(users.is_none_or(|users| users == seen), "{users:?} users were written, {seen} are counted");
+    ensure!(users.is_none_or(|users| users == seen), "{users:?} users written, {seen} counted");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The log that is measured, opened past the services: the settings are Millrace's defaults but for where it is.
+//! Opens the log under test without the services, with Millrace's default settings except its address.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,22 @@ use millrace_log::{EmbeddedLog, KafkaLog, Log};
 
 const DEFAULTS: &str = include_str!("../../millrace/default.toml");
 
-/// Where it is: brokers or a directory.
+/// The address of the log: brokers or a directory.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
+pub(crate) struct LogArgs {
     /// Bootstrap brokers of Apache Kafka
     #[arg(long, required_unless_present = "directory")]
     brokers: Option<String>,
     /// The directory of the embedded engine
     #[arg(long, conflicts_with = "brokers")]
     directory: Option<PathBuf>,
-    /// The prefix of its topics
+    /// The prefix of topics
     #[arg(long, default_value = "millrace.")]
     prefix: String,
 }
 
-impl Place {
-    /// Opens it. Blocking.
+impl LogArgs {
+    /// Opens the log. Blocking.
     pub(crate) fn open(self) -> anyhow::Result<Log> {
         let mut defaults: toml::Table = toml::from_str(DEFAULTS)?;
         let names = Names::new(&self.prefix)?;
@@ -35,7 +35,7 @@ impl Place {
         if let Some(brokers) = self.brokers {
             let mut kafka = section("kafka")?;
             kafka.insert("brokers".into(), brokers.into());
-            // Written as fast as it goes: larger batches, and patience with a broker that shares the cores.
+            // For throughput: larger batches, and longer timeouts for a broker that shares the cores.
             kafka.insert("linger".into(), "5ms".into());
             kafka.insert("message_timeout".into(), "30s".into());
             return Ok(Log::Kafka(KafkaLog::open(kafka.try_into()?, names)?));
@@ -53,9 +53,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_defaults_open_a_directory() {
+    async fn opens_a_directory_with_the_defaults() {
         let directory = std::env::temp_dir().join(format!("millrace-bench-{}", std::process::id()));
-        let place = Place { brokers: None, directory: Some(directory.clone()), prefix: "test.".into() };
+        let place = LogArgs { brokers: None, directory: Some(directory.clone()), prefix: "test.".into() };
         let log = place.open().unwrap();
         assert!(log.partitions() > 0);
         drop(log);
