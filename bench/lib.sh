@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the parts of bench/run share: processes, numbers, load, and the lines of the report. Sourced by bench/run, which has
-# set ROOT, DATA, MILLRACE and HELPER and sourced deploy/lib.sh. Runs on bash 3.2.
+# Functions that the parts of bench/run share: processes, numbers, load, and the report. Sourced by bench/run, which sets
+# ROOT, DATA, MILLRACE and BENCH and sources deploy/lib.sh. Runs on bash 3.2.
 
 STARTED=
 
@@ -16,10 +16,10 @@ start() {
 
 end() { stop "$DATA/run/$1.pid" "$1" 20 TERM; }
 
-# crash NAME: kill -9, and gone.
+# crash NAME: kill -9.
 crash() { stop "$DATA/run/$1.pid" "$1" 10 KILL; }
 
-# up NAME PORT [SECONDS]: waits until /readyz answers, and looks more often than wait_for: what it ends may be timed.
+# up NAME PORT [SECONDS]: waits until /readyz returns 200; polls more often than wait_for, because this time may be measured.
 up() {
   local deadline=$(( $(date +%s) + ${3:-60} ))
   until http_ok "http://127.0.0.1:$2/readyz"; do
@@ -39,8 +39,8 @@ millrace() {
   start "$name" "$MILLRACE" "$subcommand" "$@"
 }
 
-# start_up NAME ENGINE SETTING...: a fresh `millrace up`, on topics, keys and tables or a directory of its own. Sets
-# COMMAND, QUERY and ADMIN to its ports.
+# start_up NAME ENGINE SETTING...: starts `millrace up` with topics, keys and tables or a directory of its own. Sets COMMAND,
+# QUERY and ADMIN to its ports.
 start_up() {
   local name=$1 engine=$2
   shift 2
@@ -57,10 +57,10 @@ start_up() {
   up "$name" "$ADMIN"
 }
 
-# start_bare ARGUMENT...: the server that does nothing, on the port BARE.
+# start_bare ARGUMENT...: starts the bare server. Sets BARE to its port.
 start_bare() {
   BARE=$(free_port)
-  start bare "$HELPER" bare "127.0.0.1:$BARE" "$@"
+  start bare "$BENCH" bare "127.0.0.1:$BARE" "$@"
   wait_for 10 port_answers "$BARE" || fail "the bare server did not start"
 }
 
@@ -69,7 +69,7 @@ BROKERS='' REDIS_URL='' POSTGRES_URL=''
 need_kafka() {
   local port
   [ -z "$BROKERS" ] || return 0
-  install_missing java maven || fail "Apache Kafka cannot be had"
+  install_missing java maven || fail "Apache Kafka is unavailable"
   port=$(free_port)
   start_kafka "$DATA" "$port" "$(free_port)" || fail "Apache Kafka did not start"
   BROKERS=127.0.0.1:$port
@@ -77,7 +77,7 @@ need_kafka() {
 need_stores() {
   local port
   [ -z "$REDIS_URL" ] || return 0
-  install_missing redis postgres || fail "Redis and PostgreSQL cannot be had"
+  install_missing redis postgres || fail "Redis and PostgreSQL are unavailable"
   port=$(free_port)
   start_redis "$DATA" "$port" || fail "Redis did not start"
   REDIS_URL=redis://127.0.0.1:$port/
@@ -99,11 +99,11 @@ finish() {
 
 have_proc() {
   [ -r /proc/self/stat ] && return 0
-  warn "NOT MEASURED: $1 needs Linux's /proc, which this system has not"
+  warn "NOT MEASURED: $1 needs Linux's /proc"
   return 1
 }
 
-# cpu_ms NAME: user and system time so far, of all its threads; 0 without /proc.
+# cpu_ms NAME: prints its user and system time so far; 0 without /proc.
 cpu_ms() {
   local pid
   [ -r /proc/self/stat ] || { echo 0; return; }
@@ -115,18 +115,18 @@ rss_kb() { awk '/^VmRSS:/ { print $2 }' "/proc/$(running "$DATA/run/$1.pid")/sta
 
 now_ms() { if [ -n "${EPOCHREALTIME:-}" ]; then echo $(( ${EPOCHREALTIME/[.,]/} / 1000 )); else echo $(( $(date +%s) * 1000 )); fi; }
 
-# metric PORT NAME: the sum of all its series.
+# metric PORT NAME: prints the sum of its series.
 metric() {
   http_get "http://127.0.0.1:$1/metrics" | awk -v name="$2" '{ split($1, part, "{") } part[1] == name { n += $NF } END { printf "%d\n", n }'
 }
 
-# counted PORT EVENTS: true once the processor behind this admin listener has counted so many.
+# counted PORT EVENTS: true once the processor behind this admin listener has counted this many events.
 counted() { [ "$(metric "$1" millrace_processor_counted_total)" -ge "$2" ]; }
 
-# numbers PORT [HOURS_BACK]: an hour's text answer on one line, nothing unless it is 200.
+# numbers PORT [HOURS_BACK]: prints an hour's counts on one line; nothing unless the status is 200.
 numbers() { http_get "http://127.0.0.1:$1/analytics?timestamp=$(( $(date +%s) - ${2:-0} * 3600 ))000" | tr '\n' ' '; }
 
-# settled PORT: true once the numbers of the current hour stood still for a second, and are some.
+# settled PORT: true if the counts of the current hour do not change for a second.
 settled() {
   local before
   before=$(numbers "$1")
@@ -135,11 +135,11 @@ settled() {
 }
 
 # --- cores -----------------------------------------------------------------------------------------------------------
-# Where load is meant to exceed what a server can do, both on the same cores would only show how the kernel shares them.
+# Load above the server's capacity needs cores of its own: on shared ones it measures the kernel's scheduler.
 
 CORES=$(getconf _NPROCESSORS_ONLN)
 can_pin() { [ "$CORES" -ge 2 ] && command -v taskset >/dev/null 2>&1; }
-# pin NAME...: these processes to the lower half of the cores; unpin: to all.
+# pin NAME...: restricts these processes to the lower half of the cores; unpin: allows all.
 pin() { pin_to "0-$(( CORES / 2 - 1 ))" "$@"; }
 unpin() { pin_to "0-$(( CORES - 1 ))" "$@"; }
 pin_to() {
@@ -148,7 +148,7 @@ pin_to() {
   can_pin || return 0
   for name in "$@"; do taskset -a -c -p "$cores" "$(running "$DATA/run/$name.pid")" >/dev/null; done
 }
-# apart COMMAND...: runs it on the upper half.
+# apart COMMAND...: runs it on the upper half of the cores.
 apart() { if can_pin; then taskset -c "$(( CORES / 2 ))-$(( CORES - 1 ))" "$@"; else "$@"; fi; }
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -169,21 +169,21 @@ judge() {
 # wrk_load SCRIPT CONNECTIONS PORT: closed loop; prints a line BENCH.
 wrk_load() { wrk -t2 -c"$2" -d"${SECONDS_NOW}s" --timeout 10s -s "bench/$1.lua" "http://127.0.0.1:$3"; }
 
-# warm_broker PORT: a broker that has just started runs interpreted, at a third of its rate. Its requests become smaller and
-# more numerous with fewer connections, so these compile most of it. Once a run.
+# warm_broker PORT: warms the broker's JVM up, which starts interpreted, at a third of its rate. Fewer connections send more
+# and smaller requests, which compile most of it. Once per run.
 WARM=
 warm_broker() {
   [ -z "$WARM" ] || return 0
   local SECONDS_NOW=5
-  say "    warming the broker up: 10 s"
+  say "    warming up the broker: 10 s"
   wrk_load post 64 "$1" >/dev/null
   wrk_load post 256 "$1" >/dev/null
   WARM=1
 }
 
-# load_at LOAD PROCESS...: runs the function LOAD, which prints "BENCH rate answers failures p50 p99". Sets RATE, P50 and
-# P99 in us, CPU, the us of CPU time that load and each of the processes took for an answer, and COST, their sum. An answer
-# that is no success ends the run: a rate of refusals is no rate. The first moments are left out by a warm-up.
+# load_at LOAD PROCESS...: runs the function LOAD, which prints "BENCH rate answers failures p50 p99". Sets RATE; P50 and
+# P99 in us; CPU, the us of CPU time per answer of the load and of each process; and COST, their sum. A failed request ends
+# the run. A warm-up comes first.
 load_at() {
   local load=$1 process before='' failed TIMEFORMAT='%U %S'
   shift
@@ -193,7 +193,7 @@ load_at() {
   for process in "$@"; do before="$before $(cpu_ms "$process")"; done
   { time "$load" >"$DATA/load.out" 2>"$DATA/load.err"; } 2>"$DATA/load.time" || { cat "$DATA/load.err" >&2; fail "$load failed"; }
   read -r _ RATE ANSWERS failed P50 P99 <<<"$(grep '^BENCH ' "$DATA/load.out")"
-  [ "$failed" = 0 ] || { cat "$DATA/load.out" >&2; fail "$failed answers to $load were no success"; }
+  [ "$failed" = 0 ] || { cat "$DATA/load.out" >&2; fail "$failed requests of $load failed"; }
   CPU=$(awk -v n="$ANSWERS" '{ printf "%.2f\n", ($1 + $2) * 1e6 / n }' "$DATA/load.time")
   for process in $before; do
     CPU="$CPU $(of $(( ($(cpu_ms "$1") - process) * 1000 )) "$ANSWERS")"
@@ -202,8 +202,8 @@ load_at() {
   COST=$(awk '{ for (i = 1; i <= NF; i++) n += $i; print n }' <<<"$CPU")
 }
 
-# measure NAME LOAD PROCESSES BARE_LOAD BARE_PROCESSES: bare, it, bare, so often as BENCH_ROUNDS says. Each round's ratio is
-# against the mean of the bare rates just before and after it; of the ratios, the median.
+# measure NAME LOAD PROCESSES BARE_LOAD BARE_PROCESSES: measures bare, load, bare, BENCH_ROUNDS times. A round's ratio is that
+# to the mean of the bare rates before and after it.
 measure() {
   local name=$1 load=$2 processes=$3 bare=$4 bare_processes=$5 file=$DATA/$1 before round rate cost
   # shellcheck disable=SC2086 # names of processes
@@ -230,7 +230,7 @@ row() { printf '  %-64s %16s  %s\n' "$1" "$2" "${3:-}"; }
 line() { printf '  %-46s %9s %6s %14s %6s %16s  %s\n' "$@"; }
 heading() { line "" "answers/s" ratio "CPU us/answer" "by CPU" "p50 / p99 ms" ""; }
 
-# cpu_of FILE: the medians of the processes' columns, with a plus between them; the first column is the load's.
+# cpu_of FILE: prints the medians of the processes' columns, joined by plus signs; the first column is the load's.
 cpu_of() {
   local i sum='' fields
   fields=$(awk 'NR == 1 { print NF }' "$1")

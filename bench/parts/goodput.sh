@@ -1,7 +1,6 @@
 # shellcheck shell=bash
-# What overload does: acknowledged events a second against offered ones, from a quarter of the peak to five times it. An
-# open loop: what is due leaves, whatever became of the requests before. Server and broker have one half of the cores, load
-# the other, where the system can do that.
+# Overload: acknowledged against offered events per second, from a quarter of the peak to five times it, in an open loop.
+# Server and broker have one half of the cores, load the other, where the system supports it.
 
 GOODPUT_STEPS="0.25 0.5 0.75 1 1.5 2 3 5"
 
@@ -23,7 +22,7 @@ measure_goodput() {
 # goodput_steps ENGINE
 goodput_steps() {
   local engine=$1 connections rate idle_rounds peak step word due sent good refused other silent p50 p99
-  # A JVM that has lost half of its cores takes a while to be at its best: until two rounds brought no more.
+  # A JVM that has lost half of its cores needs a while to reach its peak: until two rounds bring no increase.
   peak=0 idle_rounds=0
   for connections in 256 1024 256 1024 256 1024 256 1024 256 1024; do
     apart wrk -t1 "-c$connections" -d"${BENCH_SECONDS}s" --timeout 10s -s bench/post.lua "http://127.0.0.1:$COMMAND" >"$DATA/wrk.out"
@@ -33,7 +32,7 @@ goodput_steps() {
   done
   say "    peak of $engine in a closed loop: $peak/s"
   for step in $GOODPUT_STEPS; do
-    apart "$HELPER" offer "127.0.0.1:$COMMAND" --rate "$(awk -v p="$peak" -v s="$step" 'BEGIN { printf "%d\n", p * s }')" \
+    apart "$BENCH" offer "127.0.0.1:$COMMAND" --rate "$(awk -v p="$peak" -v s="$step" 'BEGIN { printf "%d\n", p * s }')" \
       --seconds $(( BENCH_SECONDS * 2 )) --connections 16000 >"$DATA/offer.out" || fail "nothing could be offered to $engine"
     read -r word due sent good refused other silent p50 p99 <"$DATA/offer.out"
     [ "$word" = OFFER ] || fail "the load said nothing"
@@ -59,6 +58,6 @@ report_goodput() {
       "$(judge "$(of "$last" "$best")" '>=' 0.8); $(of "$sent" 1) times the peak were really sent"
   done
   awk '{ sub("kafka", "Apache_Kafka", $1); print $1, $4, $6, $3 }' "$DATA/goodput.rows" >"$DATA/goodput.table"
-  "$HELPER" plot "$DATA/goodput.table" docs/img/goodput.svg
+  "$BENCH" plot "$DATA/goodput.table" docs/img/goodput.svg
   say "  drawn: docs/img/goodput.svg"
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A fresh `millrace up` on the embedded engine, left alone.
+# A fresh `millrace up` on the embedded engine, without load.
 
 measure_idle() {
   have_proc "the idle process" || return 0

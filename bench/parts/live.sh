@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Many readers of the live stream: what each costs, while events of the current hour keep it changing.
+# Many readers of the live stream: the cost of each, under a load of events of the current hour.
 
 LIVE_RATE=200
 
@@ -16,15 +16,15 @@ live_opened() { grep -Eq '^(OPEN|ABSENT)' "$DATA/log/live-readers.log" || gone "
 measure_live() {
   have_proc "the live stream" || return 0
   local seconds=$(( BENCH_SECONDS * 2 )) log=$DATA/log/live-readers.log
-  # A few more than there are readers: the first connection only looks whether there is a stream.
+  # A few more than readers: the first connection only checks that the stream exists.
   start_up live embedded "query.max_live_streams=$(( BENCH_READERS + 100 ))"
-  # For longer than all of this takes; it is ended at the end.
-  start live-load "$HELPER" offer "127.0.0.1:$COMMAND" --rate $LIVE_RATE --seconds $(( seconds * 2 + 300 )) --connections 10
+  # Longer than the whole measurement, which ends it.
+  start live-load "$BENCH" offer "127.0.0.1:$COMMAND" --rate $LIVE_RATE --seconds $(( seconds * 2 + 300 )) --connections 10
   sleep 2
   LIVE_CPU_ALONE=$(live_cpu "$seconds")
   LIVE_KB_ALONE=$(rss_kb live)
-  # They read longer than is measured: what it takes to let them go is not theirs.
-  start live-readers "$HELPER" live "127.0.0.1:$QUERY" --readers "$BENCH_READERS" --seconds $(( seconds + 4 ))
+  # They read longer than the measurement, so that closing them is not in it.
+  start live-readers "$BENCH" live "127.0.0.1:$QUERY" --readers "$BENCH_READERS" --seconds $(( seconds + 4 ))
   wait_for 120 live_opened || fail "the readers were not connected in time"
   LIVE_ABSENT=$(sed -n 's/^ABSENT //p' "$log")
   if [ -z "$LIVE_ABSENT" ]; then

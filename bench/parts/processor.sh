@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# How fast `millrace processor` counts what lies ready in Kafka, exactly once.
+# The rate at which `millrace processor` counts preloaded events in Kafka, exactly once.
 
 measure_processor() {
   have_proc "the processor" || return 0
@@ -7,17 +7,17 @@ measure_processor() {
   need_kafka
   for run in $(seq "$BENCH_ROUNDS"); do
     prefix=bench.processor$run. admin=$(free_port)
-    "$HELPER" preload --brokers "$BROKERS" --prefix "$prefix" --events "$BENCH_EVENTS"
+    "$BENCH" preload --brokers "$BROKERS" --prefix "$prefix" --events "$BENCH_EVENTS"
     sleep 1
     began=$(now_ms)
     millrace "processor$run" processor engine=kafka "kafka.brokers=$BROKERS" "prefix=$prefix" telemetry.level=warn \
       "processor.admin=127.0.0.1:$admin"
     wait_for 90 counted "$admin" "$BENCH_EVENTS" || fail "the processor did not count $BENCH_EVENTS events in time"
     wall=$(( $(now_ms) - began ))
-    # The last transaction is still to be committed.
+    # Waits for the commit of the last transaction.
     sleep 0.5
     cpu=$(cpu_ms "processor$run")
-    "$HELPER" totals --brokers "$BROKERS" --prefix "$prefix" --events "$BENCH_EVENTS"
+    "$BENCH" totals --brokers "$BROKERS" --prefix "$prefix" --events "$BENCH_EVENTS"
     end "processor$run"
     awk -v n="$BENCH_EVENTS" -v ms="$cpu" 'BEGIN { printf "%.3f\n", n / ms / 1000 }' >>"$DATA/processor.cpu"
     awk -v n="$BENCH_EVENTS" -v ms="$wall" 'BEGIN { printf "%.3f\n", n / ms / 1000 }' >>"$DATA/processor.wall"

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Processors that come and go under load: how long the counts of one partition stand still, and whether all are right.
+# Processors that join and leave under load: the longest pause in the counts of a partition, and whether all are correct.
 
 SCALE_RATE=5000
 # The first one has a name, so that it keeps its partitions while it is away; the others have none.
 SCALE_STEPS="none 1to4 4to2 restart restart-named 2to1"
 
-# scale_start NUMBER...: and waits until they are ready.
+# scale_start NUMBER...: starts processors and waits until they are ready.
 scale_start() {
   local number name
   for number in "$@"; do
@@ -34,12 +34,12 @@ scale_round() {
   local step began log=$DATA/log/scale-pauses.log
   for step in $SCALE_STEPS; do
     rm -f "$log"
-    start scale-pauses "$HELPER" pauses --brokers "$BROKERS" --prefix bench.scale. --seconds "$1"
-    wait_for 60 scale_reading || fail "the counts could not be followed"
+    start scale-pauses "$BENCH" pauses --brokers "$BROKERS" --prefix bench.scale. --seconds "$1"
+    wait_for 60 scale_reading || fail "the pauses cannot be measured"
     began=$(now_ms)
     scale_step "$step"
-    [ $(( $(now_ms) - began )) -lt $(( $1 * 1000 )) ] || fail "$step took longer than was looked at: more BENCH_SECONDS"
-    wait_for $(( $1 + 30 )) gone "$DATA/run/scale-pauses.pid" || fail "the follower of the counts did not end"
+    [ $(( $(now_ms) - began )) -lt $(( $1 * 1000 )) ] || fail "$step took longer than the measurement; increase BENCH_SECONDS"
+    wait_for $(( $1 + 30 )) gone "$DATA/run/scale-pauses.pid" || fail "the measurement of pauses did not end"
     grep '^PAUSE ' "$log" >"$DATA/scale.out" || { cat "$log" >&2; fail "the pauses of $step were not measured"; }
     gone "$DATA/run/scale-load.pid" && fail "the load ended before the measurement did"
     say "    $step: $(cat "$DATA/scale.out")"
@@ -64,7 +64,7 @@ measure_scale() {
   done
   scale_start 1
   warm_broker "$COMMAND"
-  # What warmed the broker up is not the load's.
+  # The load must not count the warm-up's events.
   wait_for 60 settled "$QUERY" || fail "the counts did not settle"
   start scale-load "$MILLRACE" load --rate $SCALE_RATE --users 100000 --command "http://127.0.0.1:$COMMAND" \
     --query "http://127.0.0.1:$QUERY" --events $(( SCALE_RATE * (seconds + 4) * 6 * BENCH_ROUNDS ))
@@ -79,7 +79,7 @@ measure_scale() {
 
 report_scale() {
   local step title worst
-  say "Processors that come and go, $SCALE_RATE events a second, 12 partitions: how long counts of one stand still, ms"
+  say "Processors that join and leave, $SCALE_RATE events per second, 12 partitions: longest pause in the counts of one, ms"
   for step in $SCALE_STEPS; do
     case $step in
       none) title="nothing happens" ;;
@@ -93,5 +93,5 @@ report_scale() {
     row "$title: median of partitions" "$(median <"$DATA/scale-$step.median")"
     row "$title: the worst of all rounds" "$worst" "$(judge "$worst" '<' 3000)"
   done
-  row "counts compared with what was sent" "$SCALE_RIGHT"
+  row "counts compared with the events sent" "$SCALE_RIGHT"
 }

@@ -1,20 +1,20 @@
 # shellcheck shell=bash
-# From POST to visible GET, while BENCH_RATE events a second come in.
+# The time from POST to visible GET, under BENCH_RATE events per second.
 
 visible_for() {
-  "$HELPER" visible "127.0.0.1:$COMMAND" "127.0.0.1:$QUERY" --rate "$BENCH_RATE" --seconds "$1" ||
+  "$BENCH" visible "127.0.0.1:$COMMAND" "127.0.0.1:$QUERY" --rate "$BENCH_RATE" --seconds "$1" ||
     fail "visibility could not be measured"
 }
 
 measure_visible() {
   local engine seconds
-  # Of single events a second shows some dozens; a 99th percentile wants a few hundred.
+  # A second has some dozens of single events; a 99th percentile needs a few hundred.
   seconds=$(( BENCH_SECONDS * 5 ))
   for engine in kafka embedded; do
     start_up "visible$engine" "$engine"
     if [ "$engine" = kafka ]; then
-      # A broker is compiled for what it does: here for transactions of a load like this one.
-      say "    warming broker and services up: 40 s"
+      # Warms the broker's JVM up with transactions of this load.
+      say "    warming up broker and services: 40 s"
       visible_for 40 >/dev/null
     fi
     visible_for "$seconds" >"$DATA/visible-$engine"
@@ -25,14 +25,14 @@ measure_visible() {
 
 report_visible() {
   local engine title word hour n p50 p99 judged
-  say "From POST to visible GET, ms, with $BENCH_RATE events a second of the current hour; one process, load on the same cores"
+  say "From POST to visible GET, ms, with $BENCH_RATE events per second of the current hour; one process, load on the same cores"
   for engine in kafka embedded; do
     title="Apache Kafka"; [ "$engine" = kafka ] || title=embedded
     while read -r word hour n p50 p99; do
       case $word in
         ACHIEVED)
           judged=$(judge "$hour" '>=' "$(( BENCH_RATE * 99 / 100 ))")
-          row "$title: events a second acknowledged" "$hour" "$judged; $n not acknowledged" ;;
+          row "$title: acknowledged events per second" "$hour" "$judged; $n not acknowledged" ;;
         VISIBLE)
           row "$title, $hour hour, $n events: median" "$p50" "$(judge "$p50" '<' "$( [ "$engine" = kafka ] && echo 40 || echo 20)")"
           row "$title, $hour hour: 99th percentile" "$p99" "$(judge "$p99" '<' "$( [ "$engine" = kafka ] && echo 100 || echo 50)")" ;;

@@ -13,7 +13,7 @@ pub(crate) enum Tier {
     Memory,
     Redis,
     Archive,
-    /// It did not print, or something unknown.
+    /// No header, or an unknown value.
     Unknown,
 }
 
