@@ -1,31 +1,34 @@
-//! The processor: events in, hourly counts out, exactly once.
+//! The processor: consumes events, produces hourly counts, exactly once.
 //!
-//! [`Counting`] is the pure part: what is counted, how it is taken back, how it is restored. It knows neither Kafka nor a
-//! clock. [`run`] hands it to the log, which owns polling, partitions, transactions and restore. Records come from
-//! `analytics.events`; counts go to `analytics.hourly`, what is not counted to `analytics.late`, changes of the state to
+//! [`Counting`] is the pure part: it counts, undoes an aborted step and restores its state, without Kafka and without a
+//! clock. [`run`] passes it to the log, which owns polling, partitions, transactions and restore. Records come from
+//! `analytics.events`; counts go to `analytics.hourly`, quarantined records to `analytics.late`, changes of the state to
 //! `analytics.state`.
 //!
-//! Every decision that shows in an answer (what is a duplicate, when a set becomes a sketch) is a function of the log
-//! alone. Where users are kept (memory or disk) and how they are written (deltas or snapshots) shows in none.
+//! Every decision that affects a count (which event is a duplicate, when a sketch replaces a set) is a function of the log
+//! alone. Where the users are (memory or disk) and how they are written (deltas or snapshots) affects no count.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod changelog;
 mod config;
+mod counter;
 mod counting;
-mod hours;
-mod ids;
-mod kept;
-mod memory;
-mod park;
+mod dedup;
+mod hour;
 mod partition;
+mod quarantine;
+mod registers;
 mod run;
 mod scratch;
-mod set;
-mod sketch;
-mod sorted;
+mod sorted_run;
+mod stats;
+mod usage;
+mod user_set;
 mod users;
 
 pub use config::{Bounds, Config};
-pub use counting::{Counting, Told, Undo};
+pub use counting::{Counting, Undo};
 pub use partition::PartitionState;
 pub use run::run;
+pub use stats::StepStats;

@@ -1,4 +1,4 @@
-//! Hands the counting stage to the log.
+//! Runs the counting stage on the log, and reports its status.
 
 use millrace_log::{Limits, Log, LogError, RunOptions, Status};
 use millrace_service::health::{Component, Health};
@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Config, Counting};
 
-/// Counts until `stop`. `instance` names this process among the processors, the same after a restart.
-#[expect(clippy::needless_pass_by_value, reason = "every service takes its own of what it runs with")]
+/// Counts until `stop`. `instance` identifies this process among the processors and survives restarts.
+#[expect(clippy::needless_pass_by_value, reason = "every service owns its arguments")]
 pub fn run(
     config: Config,
     log: Log,
@@ -16,11 +16,11 @@ pub fn run(
     health: Health,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<(), LogError>> + Send + 'static {
-    // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
+    // Registered now, not at the first poll: the process must not report ready before its services run.
     let component = health.component("processor");
     async move {
-        let (status, seen) = watch::channel(Status::Starting);
-        let follow = tokio::spawn(follow_status(seen, component));
+        let (status, receiver) = watch::channel(Status::Starting);
+        let follow = tokio::spawn(follow_status(receiver, component));
         let bounds = Limits {
             records: config.max_step_records,
             bytes: config.max_step_bytes.as_usize(),
@@ -28,13 +28,13 @@ pub fn run(
         };
         let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step: bounds, status };
         let counting = Counting::new(log.partitions(), config.event_window, config.bounds(), config.scratch_directory);
-        let ended = log.run_stage(counting, options, stop).await;
+        let result = log.run_stage(counting, options, stop).await;
         follow.abort();
-        ended
+        result
     }
 }
 
-/// Ready while partitions are at work: one that restores or retries is not.
+/// Reports ready while its partitions run, and not ready during a restore or a retry.
 async fn follow_status(mut status: watch::Receiver<Status>, component: Component) {
     loop {
         match &*status.borrow_and_update() {

@@ -1,16 +1,16 @@
-//! The users of one hour in one partition: a set, exact, as long as it may be; then a sketch, for good.
+//! The users of one hour in one partition: an exact set up to a bound, then a sketch.
 
 use std::collections::BTreeMap;
 
 use millrace_contracts::{Exactness, SketchSwitch, UserHash, UserSketch};
 use millrace_log::StageError;
 
+use crate::registers::{Registers, rank};
 use crate::scratch::{Extent, Scratch};
-use crate::set::UserSet;
-use crate::sketch::{Registers, rank};
-use crate::sorted::Run;
+use crate::sorted_run::Run;
+use crate::user_set::UserSet;
 
-/// What a register that changed takes in memory, about.
+/// The approximate memory of one changed register.
 const CHANGED_BYTES: usize = 8;
 
 /// The users of one hour.
@@ -20,21 +20,21 @@ pub(crate) enum Users {
     Sketch(Sketch),
 }
 
-/// Every user: those on disk and those in memory, disjoint. Nothing is on disk while an hour is hot.
+/// An exact set: a run on disk and a delta in memory, disjoint. A hot hour has no run.
 #[derive(Debug, Default)]
 pub(crate) struct Set {
     pub(crate) run: Option<Run>,
     pub(crate) delta: UserSet,
 }
 
-/// Registers of a sketch. What they stood for when the set became one is in the hour's totals.
+/// The registers of a sketch. The hour's totals record what they stood for when the sketch replaced the set.
 #[derive(Debug)]
-pub(crate) struct Sketch(Place);
+pub(crate) struct Sketch(Storage);
 
 #[derive(Debug)]
-enum Place {
+enum Storage {
     Memory(Registers),
-    /// Packed on disk; what changed since it was written, in memory.
+    /// Packed on disk, with the registers that changed since in memory.
     Disk {
         extent: Extent,
         len: usize,
@@ -56,9 +56,9 @@ impl Users {
         }
     }
 
-    /// Bytes of memory that [`Users::spill`] would save, when that is worth the writing: what is on disk is written again
-    /// with it.
-    pub(crate) fn gain(&self, least_users: usize, least_share: usize) -> Option<usize> {
+    /// Bytes of memory that [`Users::spill`] would free; `None` if that is not worth the writes, since a spill also rewrites
+    /// the users on disk.
+    pub(crate) fn spill_gain(&self, least_users: usize, least_share: usize) -> Option<usize> {
         match self {
             Self::Set(Set { run, delta }) => {
                 let least = least_users.max(run.as_ref().map_or(0, Run::len) / least_share);
@@ -68,7 +68,7 @@ impl Users {
         }
     }
 
-    /// Moves what is in memory to disk.
+    /// Moves the users in memory to disk.
     pub(crate) fn spill(&mut self, scratch: &mut Scratch) -> Result<(), StageError> {
         match self {
             Self::Set(set) => set.spill(scratch),
@@ -80,16 +80,16 @@ impl Users {
     pub(crate) fn memory(&self) -> usize {
         match self {
             Self::Set(Set { run, delta }) => delta.memory() + run.as_ref().map_or(0, Run::memory),
-            Self::Sketch(Sketch(Place::Memory(_))) => Registers::MEMORY,
-            Self::Sketch(Sketch(Place::Disk { changed, .. })) => changed.len() * CHANGED_BYTES,
+            Self::Sketch(Sketch(Storage::Memory(_))) => Registers::MEMORY,
+            Self::Sketch(Sketch(Storage::Disk { changed, .. })) => changed.len() * CHANGED_BYTES,
         }
     }
 
-    /// Gives what is on disk back.
-    pub(crate) fn give_back(self, scratch: &mut Scratch) {
+    /// Frees the extent on disk.
+    pub(crate) fn release(self, scratch: &mut Scratch) {
         match self {
-            Self::Set(Set { run: Some(run), .. }) => run.give_back(scratch),
-            Self::Sketch(Sketch(Place::Disk { extent, .. })) => scratch.give_back(extent),
+            Self::Set(Set { run: Some(run), .. }) => run.release(scratch),
+            Self::Sketch(Sketch(Storage::Disk { extent, .. })) => scratch.release(extent),
             Self::Set(_) | Self::Sketch(_) => {}
         }
     }
@@ -101,7 +101,7 @@ impl Set {
         self.delta.len() + self.run.as_ref().map_or(0, Run::len)
     }
 
-    /// True when the user is new.
+    /// Inserts a user. Returns true if the user is new.
     #[inline]
     pub(crate) fn insert(&mut self, user: UserHash, scratch: &Scratch) -> Result<bool, StageError> {
         match &self.run {
@@ -110,7 +110,7 @@ impl Set {
         }
     }
 
-    /// Every user by rising hash, in order.
+    /// Visits every user by ascending hash.
     pub(crate) fn for_each(&self, scratch: &Scratch, mut each: impl FnMut(UserHash)) -> Result<(), StageError> {
         let mut all = Merge::new(self);
         while let Some(user) = all.next(scratch)? {
@@ -125,12 +125,12 @@ impl Set {
         let run = Run::write(scratch, self.len(), |scratch| all.next(scratch))?;
         self.delta = UserSet::default();
         if let Some(old) = self.run.replace(run) {
-            old.give_back(scratch);
+            old.release(scratch);
         }
         Ok(())
     }
 
-    /// The sketch of these users, and what it stands for.
+    /// The sketch of these users, with the exact count and the estimate at the switch.
     pub(crate) fn to_sketch(&self, scratch: &Scratch) -> Result<(Sketch, SketchSwitch), StageError> {
         let mut registers = Registers::default();
         if let Some(run) = &self.run {
@@ -141,14 +141,14 @@ impl Set {
         }
         self.delta.iter().for_each(|user| registers.add(user));
         let sketched = SketchSwitch { exact_users: self.len() as u64, estimate: registers.estimate() };
-        Ok((Sketch(Place::Memory(registers)), sketched))
+        Ok((Sketch(Storage::Memory(registers)), sketched))
     }
 }
 
-/// Run and delta as one rising sequence.
+/// Merges run and delta into one ascending sequence.
 struct Merge<'a> {
-    run: Option<crate::sorted::Cursor<'a>>,
-    /// The hash of the run that comes next.
+    run: Option<crate::sorted_run::Cursor<'a>>,
+    /// The next hash of the run.
     head: Option<u64>,
     delta: std::iter::Peekable<std::vec::IntoIter<u64>>,
 }
@@ -174,22 +174,22 @@ impl<'a> Merge<'a> {
 }
 
 impl Sketch {
-    /// Takes a user in. The register that rose and what it was, if one did.
+    /// Inserts a user. Returns the register that increased, with its previous value.
     pub(crate) fn insert(&mut self, user: UserHash, scratch: &Scratch) -> Result<Option<(u16, u8)>, StageError> {
         let (number, value) = rank(user);
         self.raise(number, value, scratch)
     }
 
-    /// See [`Sketch::insert`].
+    /// Raises a register. Returns it with its previous value if it increased.
     pub(crate) fn raise(&mut self, number: u16, value: u8, scratch: &Scratch) -> Result<Option<(u16, u8)>, StageError> {
         match &mut self.0 {
-            Place::Memory(registers) => {
+            Storage::Memory(registers) => {
                 let before = registers.get(number);
                 Ok(registers.raise(number, value).then_some((number, before)))
             }
-            Place::Disk { extent, len, changed } => {
+            Storage::Disk { extent, len, changed } => {
                 let before = match changed.get(&number) {
-                    Some(&known) => known,
+                    Some(&value) => value,
                     None => register_on_disk(scratch, extent, *len, number)?,
                 };
                 let raised = before < value;
@@ -201,32 +201,34 @@ impl Sketch {
         }
     }
 
-    /// Takes the changes of a step back, given newest last.
+    /// Undoes the changes of a step, given in order.
     pub(crate) fn undo(&mut self, raised: &[(u16, u8)]) {
         match &mut self.0 {
-            Place::Memory(registers) => raised.iter().rev().for_each(|&(number, before)| registers.set(number, before)),
-            // What was changed before the step was written before it.
-            Place::Disk { changed, .. } => changed.clear(),
+            Storage::Memory(registers) => {
+                raised.iter().rev().for_each(|&(number, before)| registers.set(number, before))
+            }
+            // Earlier changes were written to disk before the step.
+            Storage::Disk { changed, .. } => changed.clear(),
         }
     }
 
-    /// The number of different users, about.
+    /// The estimated number of distinct users.
     pub(crate) fn estimate(&self, scratch: &Scratch) -> Result<u64, StageError> {
         match &self.0 {
-            Place::Memory(registers) => Ok(registers.estimate()),
-            Place::Disk { .. } => Ok(self.registers(scratch)?.estimate()),
+            Storage::Memory(registers) => Ok(registers.estimate()),
+            Storage::Disk { .. } => Ok(self.registers(scratch)?.estimate()),
         }
     }
 
     pub(crate) fn in_memory(&self) -> bool {
-        matches!(self.0, Place::Memory(_))
+        matches!(self.0, Storage::Memory(_))
     }
 
-    /// The registers as they stand.
+    /// The current registers.
     pub(crate) fn registers(&self, scratch: &Scratch) -> Result<Registers, StageError> {
         match &self.0 {
-            Place::Memory(registers) => Ok(registers.clone()),
-            Place::Disk { extent, len, changed } => {
+            Storage::Memory(registers) => Ok(registers.clone()),
+            Storage::Disk { extent, len, changed } => {
                 let mut packed = vec![0; *len];
                 scratch.read(extent, 0, &mut packed)?;
                 let mut registers = Registers::default();
@@ -239,18 +241,18 @@ impl Sketch {
         }
     }
 
-    /// Moves the registers to disk, and what changed since they were there.
+    /// Moves the registers, or their changes, to disk.
     pub(crate) fn spill(&mut self, scratch: &mut Scratch) -> Result<(), StageError> {
-        if matches!(&self.0, Place::Disk { changed, .. } if changed.is_empty()) {
+        if matches!(&self.0, Storage::Disk { changed, .. } if changed.is_empty()) {
             return Ok(());
         }
         let mut packed = Vec::new();
         UserSketch::pack(self.registers(scratch)?.as_array(), &mut packed);
-        let extent = scratch.take(packed.len())?;
+        let extent = scratch.allocate(packed.len())?;
         scratch.write(&extent, 0, &packed)?;
-        let place = Place::Disk { extent, len: packed.len(), changed: BTreeMap::new() };
-        if let Place::Disk { extent, .. } = std::mem::replace(&mut self.0, place) {
-            scratch.give_back(extent);
+        let storage = Storage::Disk { extent, len: packed.len(), changed: BTreeMap::new() };
+        if let Storage::Disk { extent, .. } = std::mem::replace(&mut self.0, storage) {
+            scratch.release(extent);
         }
         Ok(())
     }
@@ -285,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_not_matter_what_is_on_disk(users in prop::collection::vec((0..600_u32, 0..20_u8), 1..800)) {
+        fn spills_do_not_change_the_users(users in prop::collection::vec((0..600_u32, 0..20_u8), 1..800)) {
             let mut scratch = Scratch::new(PathBuf::new());
             let (mut set, mut all) = (Set::default(), HashSet::new());
             for &(user, chance) in &users {
@@ -305,15 +307,15 @@ mod tests {
                 if chance == 0 {
                     sketch.spill(&mut scratch).unwrap();
                 }
-                let again = spilled.insert(hash(user), &scratch).unwrap();
-                prop_assert_eq!(again, None);
+                let raised = spilled.insert(hash(user), &scratch).unwrap();
+                prop_assert_eq!(raised, None);
             }
             prop_assert_eq!(sketch.estimate(&scratch).unwrap(), sketched.estimate);
             prop_assert_eq!(sketched.exact_users, all.len() as u64);
             let (one, other) = (sketch.registers(&scratch).unwrap(), spilled.registers(&scratch).unwrap());
             prop_assert!(one.as_array() == other.as_array());
 
-            // A step, taken back.
+            // Undo of a step.
             for (mut sketch, disk) in [(sketch, true), (spilled, false)] {
                 if disk {
                     sketch.spill(&mut scratch).unwrap();

@@ -1,13 +1,12 @@
 //! What makes an event valid: one set of rules for single requests, batches and the pixel.
 
+use millrace_base::limits::MAX_USER_BYTES;
 use millrace_contracts::{Code, EventRef, Kind, Refusal};
 use millrace_service::shown;
 
 use super::event_id;
 use super::parameters::Parameters;
 use crate::Config;
-
-pub(crate) const MOST_USER_BYTES: usize = 256;
 
 /// The timestamps that are accepted at one moment. All in ms since the epoch.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +70,8 @@ pub(crate) fn kind_of(word: &str) -> Result<Kind, Refusal> {
 
 /// A user's id: 1 to 256 bytes, no control characters.
 pub(crate) fn check_user(user: &str) -> Result<(), Refusal> {
-    if user.is_empty() || user.len() > MOST_USER_BYTES {
-        return Err(invalid("user", format!("user has {} bytes; 1 to {MOST_USER_BYTES} are allowed", user.len())));
+    if user.is_empty() || user.len() > MAX_USER_BYTES {
+        return Err(invalid("user", format!("user has {} bytes; 1 to {MAX_USER_BYTES} are allowed", user.len())));
     }
     if user.chars().any(char::is_control) {
         return Err(invalid("user", "user has a control character".into()));
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     fn users() {
-        for good in ["k", "näme", &"x".repeat(256), "a b"] {
+        for good in ["k", "näme", &"x".repeat(MAX_USER_BYTES), "a b"] {
             assert_eq!(check_user(good), Ok(()), "{good}");
         }
         for bad in ["", &"x".repeat(257), "a\0b", "a\nb", "a\u{7f}", "a\u{85}b"] {

@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName};
+use millrace_base::limits::MAX_EVENT_ID_BYTES;
 use millrace_contracts::{Code, Refusal};
 
 use super::event::invalid;
 
-pub(crate) const MOST_BYTES: usize = 128;
-/// A batch's key leaves room for a slash and the position of the last item there can be.
-pub(crate) const MOST_BYTES_OF_BATCH: usize = MOST_BYTES - "/99999".len();
+/// Longest key of a batch, in bytes: leaves room for a slash and the index of the last item.
+pub(crate) const MAX_BATCH_KEY_BYTES: usize = MAX_EVENT_ID_BYTES - "/99999".len();
 
 const NAME: &str = "idempotency-key";
 pub(crate) const HEADER: HeaderName = HeaderName::from_static(NAME);
@@ -29,20 +29,20 @@ pub(crate) fn of_header(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Ref
             "Idempotency-Key is neither a string in double quotes nor a word of visible ASCII without \" \\ , ;";
         invalid(NAME, detail.into())
     })?;
-    check(&id, NAME, MOST_BYTES).map(|()| Some(id))
+    check(&id, NAME, MAX_EVENT_ID_BYTES).map(|()| Some(id))
 }
 
 /// The key of a batch: what the ids of its items begin with.
 pub(crate) fn of_batch(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Refusal> {
     let key = of_header(headers)?;
-    key.iter().try_for_each(|key| check(key, NAME, MOST_BYTES_OF_BATCH))?;
+    key.iter().try_for_each(|key| check(key, NAME, MAX_BATCH_KEY_BYTES))?;
     Ok(key)
 }
 
 /// The event's id, given in the request itself, in the header, or the same in both.
 pub(crate) fn one_of<'a>(given: Option<&'a str>, header: Option<&'a str>) -> Result<Option<&'a str>, Refusal> {
     let Some(id) = given else { return Ok(header) };
-    check(id, "event_id", MOST_BYTES)?;
+    check(id, "event_id", MAX_EVENT_ID_BYTES)?;
     if header.is_some_and(|header| header != id) {
         let detail = "event_id and Idempotency-Key are both given, and differ";
         return Err(Refusal::new(Code::DuplicateField, detail).field("event_id"));
@@ -134,8 +134,11 @@ mod tests {
         assert_eq!(of_item(None, Some("k"), 12, &mut scratch), Ok(Some("k/12")));
         assert_eq!(of_item(Some("own"), Some("k"), 3, &mut scratch), Ok(Some("own")));
         assert_eq!(of_item(None, None, 3, &mut scratch), Ok(None));
-        let longest = "k".repeat(MOST_BYTES_OF_BATCH);
-        assert_eq!(of_item(None, Some(&longest), 99_999, &mut scratch).unwrap().map(str::len), Some(MOST_BYTES));
+        let longest = "k".repeat(MAX_BATCH_KEY_BYTES);
+        assert_eq!(
+            of_item(None, Some(&longest), 99_999, &mut scratch).unwrap().map(str::len),
+            Some(MAX_EVENT_ID_BYTES)
+        );
     }
 
     proptest! {

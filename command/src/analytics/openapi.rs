@@ -1,6 +1,7 @@
 //! What the OpenAPI document says of the write side.
 
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING};
+use millrace_base::limits::{MAX_EVENT_ID_BYTES, MAX_USER_BYTES};
 use millrace_contracts::{Code, Kind};
 use millrace_service::openapi::{
     self, EVERY_REQUEST, answer, fixed, get, header, maybe_header, number, object, operation, problems, query,
@@ -15,7 +16,6 @@ use utoipa::openapi::{HttpMethod, OpenApi, Ref, RefOr, Required, ResponseBuilder
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use super::batch::Reply;
-use super::event::MOST_USER_BYTES;
 use super::event_id;
 use crate::Config;
 use crate::app::POSITION;
@@ -57,7 +57,7 @@ pub(crate) fn single(config: &Config) -> PathItem {
         .parameter(kind("impression"))
         .parameter(query("event", Required::False, "The kind by its word.", kinds()))
         .parameter(event_id())
-        .parameter(idempotency_key(event_id::MOST_BYTES))
+        .parameter(idempotency_key(MAX_EVENT_ID_BYTES))
         .parameter(prefer())
         .response("204", position(true, ResponseBuilder::new().description("The event is in the log, at that place.")))
         .response("202", applied(position(false, answer(WEAKER))));
@@ -86,7 +86,7 @@ pub(crate) fn batch(config: &Config) -> PathItem {
     let mut said = operation("postBatch", EVENTS, "Records many events.")
         .description(Some(about))
         .parameter(request_header(&CONTENT_ENCODING, "Of the body.", words(["identity", "gzip", "br", "zstd"])))
-        .parameter(idempotency_key(event_id::MOST_BYTES_OF_BATCH))
+        .parameter(idempotency_key(event_id::MAX_BATCH_KEY_BYTES))
         .parameter(prefer())
         .request_body(Some(body))
         .response("200", result("Every item was accepted."))
@@ -103,7 +103,7 @@ pub(crate) fn pixel(config: &Config) -> PathItem {
         .parameter(user())
         .parameter(timestamp(config, Required::False, " Now, unless given."))
         .parameter(event_id())
-        .parameter(idempotency_key(event_id::MOST_BYTES))
+        .parameter(idempotency_key(MAX_EVENT_ID_BYTES))
         .parameter(prefer())
         .response(
             "200",
@@ -131,12 +131,12 @@ fn earliest(config: &Config) -> ObjectBuilder {
 }
 
 fn user() -> Parameter {
-    query("user", Required::True, "1 to 256 bytes of UTF-8.", name(MOST_USER_BYTES, "ann"))
+    query("user", Required::True, "1 to 256 bytes of UTF-8.", name(MAX_USER_BYTES, "ann"))
 }
 
 fn event_id() -> Parameter {
     let about = "The client's own id of the event: within the window, those of a user with the same id count once.";
-    query("event_id", Required::False, about, name(event_id::MOST_BYTES, "order-17"))
+    query("event_id", Required::False, about, name(MAX_EVENT_ID_BYTES, "order-17"))
 }
 
 /// Text without control characters. The bound is of bytes, of which a character has one or more.
@@ -175,10 +175,10 @@ fn prefer() -> Parameter {
 fn item(config: &Config) -> ObjectBuilder {
     let always = [
         ("timestamp", earliest(config).into()),
-        ("user", name(MOST_USER_BYTES, "ann").into()),
+        ("user", name(MAX_USER_BYTES, "ann").into()),
         ("event", kinds().into()),
     ];
-    object(&always, &[("event_id", name(event_id::MOST_BYTES, "order-17").into())])
+    object(&always, &[("event_id", name(MAX_EVENT_ID_BYTES, "order-17").into())])
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 

@@ -1,4 +1,4 @@
-//! What stands in `analytics.state`: the processor's changes. Their keys are in `state`.
+//! The records of `analytics.state`: changes of the processor's state. Module `state` has their keys.
 
 use crate::codec::{DecodeError, Fields, begin, put_bytes, put_long};
 use crate::{UserHash, schema};
@@ -8,7 +8,7 @@ use crate::{UserHash, schema};
 pub struct UserDelta;
 
 impl UserDelta {
-    /// The most users one record holds, so that a value stays below 256 KiB.
+    /// The maximum number of users per record, so that a value stays below 256 KiB.
     pub const MAX_USERS: usize = (256 * 1024 - 16) / 8;
 
     /// Appends the framed record value.
@@ -41,7 +41,7 @@ impl UserSketch {
     /// Number of registers.
     pub const REGISTERS: usize = 1 << 14;
 
-    /// Appends the shorter form of the registers: one byte each, or number and value of those above 0.
+    /// Appends the shorter encoding of the registers: dense (one byte each) or sparse (number and value of those above 0).
     pub fn pack(registers: &[u8; Self::REGISTERS], out: &mut Vec<u8>) {
         let set = registers.iter().filter(|&&value| value > 0).count();
         if set * 3 >= Self::REGISTERS {
@@ -53,7 +53,7 @@ impl UserSketch {
         }
     }
 
-    /// Registers of either form as (number, value); one byte each has those that are 0, too.
+    /// Decodes either encoding into (number, value). The dense one yields registers at 0 as well.
     pub fn unpack(packed: &[u8]) -> Result<impl Iterator<Item = (u16, u8)>, DecodeError> {
         let (dense, (pairs, rest)) = if packed.len() == Self::REGISTERS {
             (packed, Default::default())
@@ -75,7 +75,7 @@ impl UserSketch {
         put_bytes(out, &packed);
     }
 
-    /// Reads a framed record value: registers as (number, value).
+    /// Reads a framed record value into registers as (number, value).
     pub fn decode(value: &[u8]) -> Result<impl Iterator<Item = (u16, u8)>, DecodeError> {
         let mut fields = Fields::open(value, schema::USER_SKETCH)?;
         let packed = fields.bytes("registers")?;
@@ -84,25 +84,25 @@ impl UserSketch {
     }
 }
 
-/// What is known of one (hour, partition) beside its users.
+/// Counters and status of one (hour, partition), without its users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HourTotals {
     /// Number of clicks.
     pub clicks: u64,
     /// Number of impressions.
     pub impressions: u64,
-    /// Log time of the last event counted in the hour, ms since the epoch; [`HourTotals::UNKNOWN`] in old records.
+    /// Log time of the last event of the hour, ms since the epoch; [`HourTotals::UNKNOWN`] in old records.
     pub written_at_ms: i64,
-    /// Set once the hour's users are a sketch.
+    /// Set once a sketch has replaced the exact set of users.
     pub sketched: Option<SketchSwitch>,
 }
 
-/// Where an hour's users stood when the set became a sketch.
+/// The numbers of users at the moment when a sketch replaced the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SketchSwitch {
     /// The exact number of users.
     pub exact_users: u64,
-    /// What the sketch estimated.
+    /// The estimate of the sketch.
     pub estimate: u64,
 }
 
@@ -113,7 +113,7 @@ impl Default for HourTotals {
 }
 
 impl HourTotals {
-    /// The log time of hours that were last written before log time was kept.
+    /// Stands for the log time in records from before log time was recorded.
     pub const UNKNOWN: i64 = -1;
 
     /// Appends the framed record value.
@@ -132,7 +132,7 @@ impl HourTotals {
         }
     }
 
-    /// Reads a framed record value, also one of `HourCounters`, which was written before.
+    /// Reads a framed record value, or one of its predecessor `HourCounters`.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let (mut fields, old) = match Fields::open(value, schema::HOUR_TOTALS) {
             Err(DecodeError::SchemaId { found: schema::HOUR_COUNTERS, .. }) => {
@@ -158,16 +158,16 @@ impl HourTotals {
     }
 }
 
-/// How far the time of a partition's input has come.
+/// The log time of a partition, and the start of its deduplication window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogTime {
-    /// The latest timestamp the log gave to a record that is contained, ms since the epoch.
+    /// The latest timestamp that the log assigned to a processed record, ms since the epoch.
     pub log_time_ms: i64,
-    /// From where on event ids are looked at again; `None` when no record of the window has one.
+    /// The offset from which a restore reads event ids; `None` if no record of the window has one.
     pub window: Option<IdWindow>,
 }
 
-/// A record with an event id, at or before the first of the window.
+/// The position of a record with an event id, at or before the first one of the deduplication window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdWindow {
     /// Its input offset.
@@ -205,10 +205,10 @@ impl LogTime {
     }
 }
 
-/// How far a partition's input is contained in the state.
+/// The input position that the state of a partition reflects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// The first input offset that is not contained.
+    /// The first input offset that the state does not include.
     pub next_offset: u64,
 }
 
@@ -228,10 +228,10 @@ impl Position {
     }
 }
 
-/// A new owner's marker.
+/// The record that a new owner writes before it restores the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marker {
-    /// Random; tells the owner's marker from its predecessors'.
+    /// Random; distinguishes the owner's marker from earlier ones.
     pub nonce: String,
 }
 
@@ -346,7 +346,7 @@ mod tests {
         }
 
         #[test]
-        fn a_sketch_is_read_as_it_was_written(set in prop::collection::hash_map(0..UserSketch::REGISTERS, 1..42_u8, 0..50), dense: bool) {
+        fn a_sketch_round_trips_in_both_encodings(set in prop::collection::hash_map(0..UserSketch::REGISTERS, 1..42_u8, 0..50), dense: bool) {
             let mut registers = [u8::from(dense); UserSketch::REGISTERS];
             for (number, value) in set {
                 registers[number] = value;
@@ -364,7 +364,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_them_panic(bytes: Vec<u8>, id in 0..12_u8) {
+        fn decoding_arbitrary_bytes_does_not_panic(bytes: Vec<u8>, id in 0..12_u8) {
             let mut framed = vec![0, 0, 0, 0, id];
             framed.extend(bytes);
             let _ = UserSketch::decode(&framed).map(Iterator::count);

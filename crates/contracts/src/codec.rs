@@ -1,53 +1,52 @@
-//! The Confluent wire format (magic byte 0, schema id as 4 bytes big-endian, Avro datum) and the few Avro primitives
-//! that our fixed schemas need.
+//! The Confluent wire format (magic byte 0, schema id as 4 bytes big-endian, Avro datum) and the Avro primitives that the
+//! fixed schemas need.
 //!
-//! Hand-written because it stands on the hot path of every event; property tests in each type's module hold it equal to
-//! apache-avro, byte for byte. Every length is checked against what is left before anything is taken, so no input can
-//! make a reader allocate (`Avro specification 1.12, Binary Encoding`).
+//! Hand-written because it is on the hot path of every event. Property tests in each type's module compare it with
+//! apache-avro, byte for byte. The decoder checks every length against the remaining bytes and never allocates (Avro
+//! specification 1.12, Binary Encoding).
 
-/// The longest string or byte field any schema here accepts, in bytes. A log record is capped at 1.25 MiB.
+/// Maximum length of a string or bytes field in every schema. A log record has at most 1.25 MiB.
 pub const MAX_FIELD_BYTES: usize = 1 << 20;
 
-/// Why bytes are not the record they should be. What happens next is always the same: the record is skipped and kept
-/// aside, never retried.
+/// Why bytes are not a valid record. A retry does not help: the consumer quarantines or skips the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// No value at all.
+    /// The record has no value.
     #[error("the record has no value")]
     Empty,
     /// The first byte is not the Confluent magic byte 0.
     #[error("not in the Confluent wire format: no magic byte")]
     Magic,
-    /// A schema other than the one the topic holds.
-    #[error("schema id {found} where {expected} was expected")]
+    /// The schema is not the one of the topic.
+    #[error("schema id {found}, expected {expected}")]
     SchemaId {
         /// The id in the record.
         found: u32,
-        /// The id of the type that was asked for.
+        /// The id of the expected type.
         expected: u32,
     },
-    /// The bytes end inside a field, or a length points past the end.
+    /// The bytes end inside a field, or a length exceeds the remaining bytes.
     #[error("truncated at field {0}")]
     Truncated(&'static str),
-    /// A field has a value outside its type.
+    /// A field has a value outside its range.
     #[error("field {0} is out of range")]
     Range(&'static str),
     /// A string is not UTF-8.
     #[error("field {0} is not valid UTF-8")]
     Utf8(&'static str),
-    /// Bytes are left after the last field.
-    #[error("bytes are left after the last field")]
+    /// Bytes follow the last field.
+    #[error("bytes follow the last field")]
     Trailing,
 }
 
-/// Appends the framing of `schema_id`.
+/// Appends the header with `schema_id`.
 pub(crate) fn begin(out: &mut Vec<u8>, schema_id: u32) {
     out.push(0);
     out.extend_from_slice(&schema_id.to_be_bytes());
 }
 
 /// Appends an Avro int or long: zig-zag, then base 128, least significant group first.
-#[expect(clippy::cast_possible_truncation, reason = "seven bits are taken at a time")]
+#[expect(clippy::cast_possible_truncation, reason = "each byte takes seven bits")]
 pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {
@@ -63,13 +62,13 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Takes fields off a framed datum, in the order of its schema.
+/// Decodes the fields of a framed datum, in the order of its schema.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    /// Checks the framing of a record value.
+    /// Checks the header of a record value.
     pub(crate) fn open(value: &'a [u8], expected: u32) -> Result<Self, DecodeError> {
         match value {
             [] => Err(DecodeError::Empty),
@@ -85,7 +84,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn long(&mut self, field: &'static str) -> Result<i64, DecodeError> {
         let mut value = 0_u64;
         for (i, &byte) in self.rest.iter().enumerate() {
-            // The tenth byte holds the last bit of 64; anything more does not fit a long.
+            // The tenth byte carries the last of 64 bits; more do not fit a long.
             if i == 9 && byte > 1 {
                 return Err(DecodeError::Range(field));
             }
@@ -98,7 +97,7 @@ impl<'a> Fields<'a> {
         Err(DecodeError::Truncated(field))
     }
 
-    /// A long that must lie in `0..=i64::MAX`.
+    /// A long in `0..=i64::MAX`.
     pub(crate) fn count(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         u64::try_from(self.long(field)?).map_err(|_| DecodeError::Range(field))
     }

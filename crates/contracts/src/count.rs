@@ -1,4 +1,4 @@
-//! The absolute counts of one hour in one partition, as they stand in `analytics.hourly`.
+//! The record of `analytics.hourly`: the absolute counts of one hour in one partition.
 
 use crate::codec::{DecodeError, Fields, begin, put_long};
 use crate::{Hour, schema};
@@ -6,14 +6,14 @@ use crate::{Hour, schema};
 /// Whether a number of unique users is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exactness {
-    /// Every user is counted once.
+    /// Every user counts once.
     Exact,
-    /// The set grew past its bound; the number is an estimate.
+    /// A sketch replaced the set of users; the number is an estimate.
     Approximate,
 }
 
 impl Exactness {
-    /// The word of the API and the schema.
+    /// The name in the API and the schema.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -22,22 +22,22 @@ impl Exactness {
     }
 }
 
-/// The absolute counts of one (hour, partition); a record with a larger `next_offset` replaces one with a smaller.
+/// The absolute counts of one (hour, partition). A record with a larger `next_offset` replaces one with a smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HourlyCount {
-    /// The hour counted.
+    /// The UTC hour.
     pub hour: Hour,
-    /// The partition of `analytics.events` counted.
+    /// The partition of `analytics.events`.
     pub partition: u32,
-    /// The partition map that assigned the users.
+    /// The generation of the partition map.
     pub generation: u32,
-    /// Every event of the partition below this offset is counted.
+    /// The counts include every event of the partition below this offset.
     pub next_offset: u64,
     /// Number of clicks.
     pub clicks: u64,
     /// Number of impressions.
     pub impressions: u64,
-    /// Number of different users.
+    /// Number of distinct users.
     pub unique_users: u64,
     /// Whether `unique_users` is exact.
     pub exactness: Exactness,
@@ -133,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn decoding_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let mut framed = vec![0, 0, 0, 0, 2];
             framed.extend(bytes);
             let _ = HourlyCount::decode(&framed);

@@ -1,4 +1,4 @@
-//! The accepted event, as it stands in `analytics.events`.
+//! The record of `analytics.events`: one accepted event.
 
 use crate::codec::{DecodeError, Fields, begin, put_bytes, put_long};
 use crate::schema;
@@ -16,7 +16,7 @@ impl Kind {
     /// Every kind, in the order of the schema's symbols.
     pub const ALL: [Self; 2] = [Self::Click, Self::Impression];
 
-    /// The word of the API and the schema.
+    /// The name in the API and the schema.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Click => "click",
@@ -24,7 +24,7 @@ impl Kind {
         }
     }
 
-    /// The kind with exactly this word.
+    /// The kind with this exact name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
@@ -33,19 +33,19 @@ impl Kind {
 /// One accepted event, borrowed from a request or a log record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventRef<'a> {
-    /// The client's own id of the event, if it gave one.
+    /// The client's id of the event, if any.
     pub event_id: Option<&'a str>,
-    /// When the event happened, ms since the epoch; decides the hour.
+    /// When the event happened, ms since the epoch; determines the hour.
     pub timestamp_ms: i64,
-    /// The user's id; decides the partition.
+    /// The user's id; determines the partition.
     pub user: &'a str,
     /// What the user did.
     pub kind: Kind,
-    /// When the event was accepted, ms since the epoch.
+    /// When the command service accepted the event, ms since the epoch.
     pub received_at_ms: i64,
 }
 
-/// One accepted event that owns its text.
+/// One accepted event with owned text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnalyticsEvent {
     /// See [`EventRef::event_id`].
@@ -61,7 +61,7 @@ pub struct AnalyticsEvent {
 }
 
 impl AnalyticsEvent {
-    /// The same event, borrowed.
+    /// Borrows the event.
     pub fn as_ref(&self) -> EventRef<'_> {
         EventRef {
             event_id: self.event_id.as_deref(),
@@ -107,7 +107,7 @@ impl<'a> EventRef<'a> {
         Ok(Self { event_id, timestamp_ms, user, kind, received_at_ms })
     }
 
-    /// The same event with text of its own.
+    /// Copies the event into owned text.
     pub fn to_owned(self) -> AnalyticsEvent {
         AnalyticsEvent {
             event_id: self.event_id.map(str::to_owned),
@@ -164,7 +164,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn decoding_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let _ = EventRef::decode(&bytes);
             let mut framed = vec![0, 0, 0, 0, 1];
             framed.extend(bytes);
@@ -172,7 +172,7 @@ mod tests {
         }
 
         #[test]
-        fn every_truncation_and_extension_is_refused(event in any_event()) {
+        fn truncated_and_extended_values_are_errors(event in any_event()) {
             let mut bytes = Vec::new();
             event.as_ref().encode(&mut bytes);
             for cut in 0..bytes.len() {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_bytes_are_named() {
+    fn invalid_bytes_have_specific_errors() {
         assert_eq!(EventRef::decode(b""), Err(DecodeError::Empty));
         assert_eq!(EventRef::decode(b"{\"user\":1}"), Err(DecodeError::Magic));
         assert_eq!(EventRef::decode(&[0, 0]), Err(DecodeError::Truncated("schema id")));

@@ -1,37 +1,43 @@
-//! The UTC hour, the unit in which everything is counted.
+//! The UTC hour, the unit of every count.
 
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use millrace_base::Clock;
 
 const MS_PER_HOUR: i64 = 3_600_000;
 
-/// A UTC hour since the Unix epoch. Written `2026-11-21T08Z` in keys and logs.
+/// A UTC hour since the Unix epoch. Its text form in keys and logs is `2026-11-21T08Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hour(i64);
 
-/// A text that is not an hour as [`Hour`] writes it.
+/// The text is not an hour in the form of [`Hour`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an hour of the form 2026-11-21T08Z")]
 pub struct HourError;
 
 impl Hour {
-    /// The last hour the calendar library can write, `9999-12-30T22Z`.
+    /// The last hour that the calendar library can format, `9999-12-30T22Z`.
     pub const MAX: Self = Self(253_402_207_200_000 / MS_PER_HOUR);
 
-    /// The hour that holds a timestamp in ms since the epoch.
+    /// The hour of a timestamp in ms since the epoch.
     pub const fn of_ms(timestamp_ms: i64) -> Self {
         Self(timestamp_ms.div_euclid(MS_PER_HOUR))
     }
 
-    /// The hour with this number, counted from the epoch's.
+    /// The current hour.
+    pub fn current(clock: &Clock) -> Self {
+        Self::of_ms(clock.now_ms())
+    }
+
+    /// The hour with an index, counted from the epoch.
     pub const fn from_index(index: i64) -> Self {
         Self(index)
     }
 
-    /// The hour's number, counted from the epoch's.
+    /// The index of the hour, counted from the epoch.
     pub const fn index(self) -> i64 {
         self.0
     }
@@ -46,7 +52,7 @@ impl Hour {
         (self.0 + 1) * MS_PER_HOUR
     }
 
-    /// The hour this many hours later, or earlier when negative.
+    /// The hour `hours` later; earlier if negative.
     #[must_use]
     pub const fn plus(self, hours: i64) -> Self {
         Self(self.0 + hours)

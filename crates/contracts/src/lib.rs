@@ -1,9 +1,8 @@
-//! What the services of Millrace say to each other, and nothing else: event types and their Avro schemas, the one table
-//! of topics, the map from users to partitions, the outcome codes, the table of metrics.
+//! The contracts between the services of Millrace: event types and their Avro schemas, the table of topics, the map from
+//! users to partitions, outcome codes and refusals, the table of metrics.
 //!
-//! A datum comes in as bytes of a log record and goes out as a plain struct, or the other way round. There is no I/O, no
-//! clock and no HTTP here: how a code becomes a status is the edge's business (`millrace-service`), how a record becomes
-//! durable the log's (`millrace-log`).
+//! The types convert between bytes of a log record and plain structs. This crate has no I/O, no clock and no HTTP:
+//! `millrace-service` maps codes to HTTP statuses, `millrace-log` makes records durable.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 

@@ -1,21 +1,21 @@
-//! The one list of outcome codes: problem documents, batch items and metric labels all use it.
+//! The outcome codes of problem documents, batch items and metric labels.
 
 use std::fmt;
 
-/// What the one who met an error does next.
+/// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Next {
-    /// Leave the item aside, visibly, and go on.
+    /// Skip the item, with a trace of it, and continue.
     Skip,
-    /// Try the same again after a pause.
+    /// Retry after a pause.
     Retry,
-    /// End the component; its supervisor starts it anew from what is durable, or ends the process.
+    /// Stop the component. Its supervisor restarts it from durable state, or ends the process.
     Stop,
 }
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A stable word for how something ended. Clients may match on [`Code::as_str`].
+        /// A stable outcome code. Clients may match on [`Code::as_str`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* $name,)* }
 
@@ -23,7 +23,7 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The code's word.
+            /// The code as text.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
@@ -34,21 +34,21 @@ macro_rules! codes {
 codes! {
     /// The item is durable in the log.
     Accepted = "accepted",
-    /// A parameter or field that must be there is not.
+    /// A required parameter or field is missing.
     MissingField = "missing-field",
-    /// A parameter or field stands there twice, or two that exclude each other both do.
+    /// A parameter or field occurs twice, or two that exclude each other both occur.
     DuplicateField = "duplicate-field",
-    /// A parameter or field that is not known here.
+    /// A parameter or field is unknown.
     UnknownField = "unknown-field",
-    /// A parameter or field has a value outside its type.
+    /// A parameter or field has an invalid value.
     InvalidField = "invalid-field",
-    /// Percent-encoding or character encoding is broken.
+    /// Percent-encoding or character encoding is invalid.
     InvalidEncoding = "invalid-encoding",
-    /// The body is not the media type it claims to be.
+    /// The body does not conform to its media type.
     MalformedBody = "malformed-body",
     /// The request itself is malformed.
     BadRequest = "bad-request",
-    /// The timestamp lies outside the window the operator accepts.
+    /// The timestamp lies outside the window that the operator accepts.
     OutsideWindow = "outside-window",
     /// No such route.
     NotFound = "not-found",
@@ -64,27 +64,27 @@ codes! {
     TooManyItems = "too-many-items",
     /// The request target is longer than allowed.
     UriTooLong = "uri-too-long",
-    /// A body type that is not served here.
+    /// The media type of the body is not supported.
     UnsupportedMediaType = "unsupported-media-type",
-    /// A content coding that is not served here.
+    /// The content coding of the body is not supported.
     UnsupportedEncoding = "unsupported-encoding",
-    /// Header fields are larger, or more, than allowed.
+    /// Header fields exceed the limits of size or number.
     HeadersTooLarge = "headers-too-large",
-    /// The caller is over its quota.
+    /// The client exceeds its rate limit.
     RateLimited = "rate-limited",
-    /// A bounded queue is full; nothing was stored.
+    /// A bounded queue is full; the item is not in the log.
     Overloaded = "overloaded",
-    /// A dependency cannot be reached; nothing was stored.
+    /// A dependency is unreachable; the item is not in the log.
     Unavailable = "unavailable",
-    /// The disk is at its reserve; nothing was stored.
+    /// Free disk space is below the minimum; the item is not in the log.
     DiskFull = "disk-full",
-    /// The process is ending; nothing was stored.
+    /// The process is shutting down; the item is not in the log.
     ShuttingDown = "shutting-down",
     /// The item may or may not be in the log.
     OutcomeUnknown = "outcome-unknown",
-    /// The read model is not known to be complete.
+    /// The read model is being rebuilt and may be incomplete.
     Rebuilding = "rebuilding",
-    /// A fault of ours.
+    /// A fault of the server.
     Internal = "internal",
 }
 

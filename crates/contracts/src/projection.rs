@@ -1,5 +1,4 @@
-//! The contract between whoever reads the log for a read model and the store that keeps it: one shape of write, result
-//! and error, whatever the store is.
+//! The contract between the reader of the log and the store of a read model: one type each for write, outcome and error.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,23 +1,23 @@
-//! A record that was not counted, as it stands in `analytics.late`.
+//! The record of `analytics.late`: a copy of a record that was not counted, with the reason.
 
 use crate::codec::{DecodeError, Fields, MAX_FIELD_BYTES, begin, put_bytes, put_long};
 use crate::schema;
 
-/// The most bytes of a key that are kept.
+/// Maximum number of bytes of the key; the rest is cut off.
 const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// Why a record of `analytics.events` was not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum QuarantineReason {
-    /// The event's time lies outside the window the operator accepts.
+    /// The event's time lies outside the window that the operator accepts.
     OutsideWindow,
-    /// The value is no event.
+    /// The value is not a valid event.
     Undecodable,
-    /// The user's id is empty, too long or has control characters.
+    /// The user's id is empty, too long or contains control characters.
     InvalidUser,
-    /// Another partition counts the user.
+    /// The user belongs to another partition.
     WrongPartition,
-    /// There is no value.
+    /// The record has no value.
     Tombstone,
 }
 
@@ -26,7 +26,7 @@ impl QuarantineReason {
     pub const ALL: [Self; 5] =
         [Self::OutsideWindow, Self::Undecodable, Self::InvalidUser, Self::WrongPartition, Self::Tombstone];
 
-    /// The word of the schema and of metrics.
+    /// The name in the schema and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OutsideWindow => "outside_window",
@@ -38,27 +38,27 @@ impl QuarantineReason {
     }
 }
 
-/// A record of `analytics.events` that was not counted: its bytes, where it stands and why.
+/// A record of `analytics.events` that was not counted: its bytes, its position and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuarantineRecord<'a> {
-    /// Why it was not counted.
+    /// The reason.
     pub reason: QuarantineReason,
     /// The partition of `analytics.events`.
     pub partition: u32,
-    /// The offset there.
+    /// The offset in the partition.
     pub offset: u64,
-    /// The log time when it was met, ms since the epoch.
+    /// The log time of the partition when the processor read the record, ms since the epoch.
     pub log_time_ms: i64,
-    /// Its key, at most 64 KiB of it.
+    /// The first 64 KiB of the key.
     pub key: &'a [u8],
-    /// Its value, at most 1 MiB of it; `None` for a tombstone.
+    /// The first 1 MiB of the value; `None` for a tombstone.
     pub value: Option<&'a [u8]>,
     /// The size of the whole value in bytes.
     pub value_size: u64,
 }
 
 impl<'a> QuarantineRecord<'a> {
-    /// Appends the framed record value; key and value are cut to what is kept.
+    /// Appends the framed record value. Truncates key and value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         begin(out, schema::QUARANTINE_RECORD);
         put_long(out, self.reason as i64);
@@ -114,7 +114,7 @@ mod tests {
             value: Option<Vec<u8>>,
             value_size in 0..i64::MAX,
         ) {
-            let parked = QuarantineRecord {
+            let record = QuarantineRecord {
                 reason: QuarantineReason::ALL[reason],
                 partition: partition.cast_unsigned(),
                 offset: offset.cast_unsigned(),
@@ -124,7 +124,7 @@ mod tests {
                 value_size: value_size.cast_unsigned(),
             };
             let avro = Value::Record(vec![
-                ("reason".into(), Value::Enum(u32::try_from(reason).unwrap(), parked.reason.as_str().into())),
+                ("reason".into(), Value::Enum(u32::try_from(reason).unwrap(), record.reason.as_str().into())),
                 ("partition".into(), Value::Int(partition)),
                 ("offset".into(), Value::Long(offset)),
                 ("log_time".into(), Value::TimestampMillis(log_time_ms)),
@@ -136,16 +136,16 @@ mod tests {
                 ("value_size".into(), Value::Long(value_size)),
             ]);
             let mut bytes = Vec::new();
-            parked.encode(&mut bytes);
+            record.encode(&mut bytes);
             prop_assert_eq!(&bytes, &avro_bytes(schema::QUARANTINE_RECORD, avro));
-            prop_assert_eq!(QuarantineRecord::decode(&bytes), Ok(parked));
+            prop_assert_eq!(QuarantineRecord::decode(&bytes), Ok(record));
         }
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_its_size_told() {
+    fn long_keys_and_values_are_truncated_and_their_size_is_recorded() {
         let long = vec![7; 2 << 20];
-        let parked = QuarantineRecord {
+        let record = QuarantineRecord {
             reason: QuarantineReason::Undecodable,
             partition: 0,
             offset: 0,
@@ -155,7 +155,7 @@ mod tests {
             value_size: 2 << 20,
         };
         let mut bytes = Vec::new();
-        parked.encode(&mut bytes);
+        record.encode(&mut bytes);
         let read = QuarantineRecord::decode(&bytes).unwrap();
         assert_eq!((read.key.len(), read.value.unwrap().len(), read.value_size), (64 << 10, 1 << 20, 2 << 20));
         assert!(bytes.len() < 1_280 << 10, "a record of the log is at most 1.25 MiB");

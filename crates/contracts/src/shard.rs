@@ -1,14 +1,14 @@
-//! Which partition counts a user.
+//! The map from users to partitions.
 //!
-//! Users decide the partition, so the users of two partitions are disjoint and unique users add up exactly. The map is
-//! part of the log's contract: it may change only with a new generation, at the start of a future hour.
+//! The user determines the partition, so the users of two partitions are disjoint and unique users add up exactly. The map
+//! is part of the log's contract: it may change only with a new generation, at the start of a future hour.
 
 use rapidhash::v3::rapidhash_v3;
 
 /// Number of virtual shards; the partition count may be anything up to it.
 pub const SHARDS: u64 = 1024;
 
-/// The partition map in force. Another one would begin at a future hour, so that one generation answers for an hour.
+/// The current generation of the partition map. A new one must begin at a future hour, so that each hour has one generation.
 pub const GENERATION: u32 = 1;
 
 /// A user's 64-bit hash: rapidhash v3 with its default seed, the same on every machine and in every version.
@@ -23,7 +23,7 @@ impl UserHash {
         Self(rapidhash_v3(user.as_bytes()))
     }
 
-    /// A hash that was computed and stored before.
+    /// A hash that was stored as 64 bits.
     pub const fn from_raw(hash: u64) -> Self {
         Self(hash)
     }
@@ -34,7 +34,7 @@ impl UserHash {
     }
 }
 
-/// The partition that counts a user, of `partitions`: virtual shards are dealt out in contiguous, equal ranges.
+/// The partition of a user, out of `partitions`. Each partition has a contiguous range of virtual shards, all of equal size.
 #[expect(clippy::cast_possible_truncation, reason = "the result is below the number of partitions")]
 pub const fn partition_of(user: UserHash, partitions: u32) -> u32 {
     ((user.0 % SHARDS) * partitions as u64 / SHARDS) as u32
@@ -45,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_is_a_contract() {
-        // Change these and every log in existence counts users twice.
+    fn the_partition_map_never_changes() {
+        // With other values, every existing log would count its users twice.
         let got: Vec<u32> =
             ["", "kek", "alice", "user-4711", "näme"].map(|user| partition_of(UserHash::of(user), 12)).to_vec();
         assert_eq!(got, MAPPED);
@@ -57,7 +57,7 @@ mod tests {
     const KEK: u64 = 12_683_456_044_230_908_880;
 
     #[test]
-    fn partitions_share_evenly() {
+    fn users_spread_evenly_over_partitions() {
         for partitions in [1, 3, 12, 64] {
             let mut counts = vec![0_u32; partitions as usize];
             for user in 0..120_000 {

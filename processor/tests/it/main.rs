@@ -1,10 +1,10 @@
-//! The counting stage against a small reference: whatever is interleaved with it, every event counts once.
+//! The counting stage against a small reference implementation: under any interleaving, every event counts once.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod foreign;
-mod kept;
+mod engine;
+mod interleaving;
 mod measure;
+mod quarantine;
 mod reference;
 mod restore;
-mod story;

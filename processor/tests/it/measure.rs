@@ -1,6 +1,6 @@
-//! Measurements, not run by themselves: `cargo test --release -p millrace-processor --test it measure -- --ignored --nocapture`
+//! Benchmarks, ignored by default: `cargo test --release -p millrace-processor --test it measure -- --ignored --nocapture`
 
-#![expect(clippy::print_stdout, reason = "a measurement is read by a person")]
+#![expect(clippy::print_stdout, reason = "a person reads the result")]
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use millrace_contracts::{EventWindow, Hour, Kind, UserHash};
 use millrace_log::{Batch, Record, Stage, Step};
 use millrace_processor::{Bounds, Counting, PartitionState};
 
-use crate::kept::{encoded, event};
+use crate::engine::{encoded, event};
 
 const NOW: i64 = 1_763_712_000_000;
 const STEP: u64 = 50_000;
@@ -23,7 +23,7 @@ fn counting() -> Counting {
     )
 }
 
-/// `events` events of `users` users in turn, `late` of 100 of them in one of the 168 hours before.
+/// Batches of `events` events by `users` users, `late` percent of them in one of the 168 hours before.
 fn batches(events: u64, users: u64, late: u64) -> Vec<Batch> {
     let mut batches = Vec::new();
     for first in (0..events / STEP).map(|step| step * STEP) {
@@ -50,8 +50,8 @@ fn run(counting: &Counting, state: &mut PartitionState, batches: &[Batch]) -> f6
 }
 
 #[test]
-#[ignore = "a measurement"]
-fn events_a_second() {
+#[ignore = "a benchmark"]
+fn events_per_second() {
     for (users, late) in [(10_000, 0), (1_000_000, 0), (1_000_000, 5)] {
         let (events, counting) = (4_000_000, counting());
         let batches = batches(events, users, late);
@@ -66,8 +66,8 @@ fn events_a_second() {
 }
 
 #[test]
-#[ignore = "a measurement"]
-fn bytes_a_user_while_hot() {
+#[ignore = "a benchmark"]
+fn bytes_per_user_of_a_hot_hour() {
     for users in [100_000, 1_000_000, 1_800_000, 1_900_000, 10_000_000_u64] {
         let (counting, mut state) = (counting(), counting().new_state(0));
         let mut worst = 0.0_f64;
@@ -85,15 +85,15 @@ fn bytes_a_user_while_hot() {
             }
         }
         println!(
-            "{users} users: {:.1} bytes each, {worst:.1} at worst since half of them",
+            "{users} users: {:.1} bytes each, {worst:.1} at most in the second half",
             state.memory() as f64 / users as f64
         );
     }
 }
 
 #[test]
-#[ignore = "a measurement"]
-fn look_ups_on_disk_and_restore() {
+#[ignore = "a benchmark"]
+fn lookups_on_disk_and_restore() {
     const USERS: u64 = 1_000_000;
     let counting = counting();
     let (mut state, mut changes) = (counting.new_state(0), Vec::new());
@@ -115,17 +115,21 @@ fn look_ups_on_disk_and_restore() {
         changes.extend(written.map(|(_, _, key, value)| (key.to_vec(), value.unwrap_or_default().to_vec())));
     }
     run(&counting, &mut state, &batches(STEP, 1, 0));
-    let again = run(&counting, &mut state, &log[..1]);
-    println!("look-up in a run: {:.0} ns an event, {} MB in memory", again / USERS as f64 * 1e9, state.memory() >> 20);
+    let lookups = run(&counting, &mut state, &log[..1]);
+    println!(
+        "lookup in a run: {:.0} ns per event, {} MB in memory",
+        lookups / USERS as f64 * 1e9,
+        state.memory() >> 20
+    );
 
     let began = Instant::now();
     let mut restored = counting.new_state(0);
     for (key, value) in changes.iter().filter(|(_, value)| !value.is_empty()) {
         counting.load(&mut restored, key, value).unwrap();
     }
-    println!("10 M users read back in {:.2} s, {} MB", began.elapsed().as_secs_f64(), restored.memory() >> 20);
+    println!("10 M users restored in {:.2} s, {} MB", began.elapsed().as_secs_f64(), restored.memory() >> 20);
     let began = Instant::now();
     run(&counting, &mut restored, &batches(STEP, 1, 0));
-    println!("first step after it: {:.2} s", began.elapsed().as_secs_f64());
+    println!("first step after the restore: {:.2} s", began.elapsed().as_secs_f64());
     assert_eq!(restored.totals(Hour::of_ms(NOW - 12 * 3_600_000)).unwrap().2, USERS);
 }

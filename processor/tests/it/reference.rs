@@ -1,20 +1,21 @@
-//! What the stage has to count, by brute force: one pass over the log, nothing forgotten, no batches.
+//! The reference: counts by brute force, in one pass over the log, with unbounded memory and without batches.
 
 use std::collections::{BTreeMap, HashSet};
 
+use millrace_base::limits::MAX_USER_BYTES;
 use millrace_contracts::{AnalyticsEvent, EventRef, Hour, Kind, QuarantineReason, UserHash, partition_of};
 use millrace_processor::Bounds;
 
-use crate::kept::{Input, PARTITION, PARTITIONS};
+use crate::engine::{Input, PARTITION, PARTITIONS};
 
 #[derive(Default)]
 pub(crate) struct Reference {
     pub(crate) hours: BTreeMap<Hour, Expected>,
-    pub(crate) parked: Vec<(u64, QuarantineReason)>,
+    pub(crate) quarantined: Vec<(u64, QuarantineReason)>,
     pub(crate) duplicates: u64,
     pub(crate) conflicts: u64,
     log_time: i64,
-    /// Events with an id: offset, log time, event, the event that holds for the id.
+    /// Events with an id: offset, log time, event, and the first event of the id.
     ids: Vec<(u64, i64, AnalyticsEvent, AnalyticsEvent)>,
 }
 
@@ -23,7 +24,7 @@ pub(crate) struct Expected {
     pub(crate) clicks: u64,
     pub(crate) impressions: u64,
     pub(crate) users: HashSet<String>,
-    /// How many users were exact when the set became a sketch.
+    /// The exact number of users when the sketch replaced the set.
     pub(crate) switched_at: Option<usize>,
     pub(crate) next_offset: u64,
     written_at: i64,
@@ -33,16 +34,16 @@ impl Reference {
     pub(crate) fn of(log: &[Input], bounds: &Bounds) -> Self {
         let mut reference = Self::default();
         for (offset, input) in (0..).zip(log) {
-            reference.take(offset, input, bounds);
+            reference.count(offset, input, bounds);
         }
         reference
     }
 
-    fn take(&mut self, offset: u64, input: &Input, bounds: &Bounds) {
+    fn count(&mut self, offset: u64, input: &Input, bounds: &Bounds) {
         self.log_time = self.log_time.max(input.timestamp_ms);
         let event = match self.event(input) {
             Ok(event) => event,
-            Err(reason) => return self.parked.push((offset, reason)),
+            Err(reason) => return self.quarantined.push((offset, reason)),
         };
         if event.event_id.is_some() && self.is_duplicate(offset, &event, bounds) {
             return;
@@ -65,13 +66,13 @@ impl Reference {
     fn event(&self, input: &Input) -> Result<AnalyticsEvent, QuarantineReason> {
         let value = input.value.as_ref().ok_or(QuarantineReason::Tombstone)?;
         let event = EventRef::decode(value).map_err(|_| QuarantineReason::Undecodable)?.to_owned();
-        if event.user.is_empty() || event.user.len() > 256 || event.user.contains(|c: char| c.is_control()) {
+        if event.user.is_empty() || event.user.len() > MAX_USER_BYTES || event.user.contains(|c: char| c.is_control()) {
             return Err(QuarantineReason::InvalidUser);
         }
         if partition_of(UserHash::of(&event.user), PARTITIONS) != PARTITION {
             return Err(QuarantineReason::WrongPartition);
         }
-        // Five minutes, and one for clocks that differ.
+        // Five minutes of tolerance and one of clock skew.
         let allowed = 0..=self.log_time + 6 * 60_000;
         if allowed.contains(&event.timestamp_ms) { Ok(event) } else { Err(QuarantineReason::OutsideWindow) }
     }
@@ -82,12 +83,12 @@ impl Reference {
         let before = before.filter(|(at, log_time, ..)| {
             offset - at <= bounds.dedup_records && log_time / 1_000 * 1_000 >= self.log_time - bounds.dedup_window_ms
         });
-        let holds = before.map_or(event, |(_, _, _, holds)| holds).clone();
+        let first = before.map_or(event, |(_, _, _, first)| first).clone();
         let (duplicate, other) =
-            (before.is_some(), (holds.timestamp_ms, holds.kind) != (event.timestamp_ms, event.kind));
+            (before.is_some(), (first.timestamp_ms, first.kind) != (event.timestamp_ms, event.kind));
         self.duplicates += u64::from(duplicate);
         self.conflicts += u64::from(other);
-        self.ids.push((offset, self.log_time, event.clone(), holds));
+        self.ids.push((offset, self.log_time, event.clone(), first));
         duplicate
     }
 }

@@ -1,4 +1,4 @@
-//! What is written of the state, how much of it, and what comes back.
+//! The changelog: which records the stage writes, how many bytes, and what a restore returns.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use millrace_contracts::{EventWindow, Exactness, Hour, Kind, StateKey, UserHash,
 use millrace_log::{Batch, Stage};
 use millrace_processor::{Bounds, Counting, PartitionState};
 
-use crate::kept::{Input, Kept, PARTITION, PARTITIONS, batch_of, encoded, event};
+use crate::engine::{Engine, Input, PARTITION, PARTITIONS, batch_of, encoded, event};
 
 const HOUR: i64 = 3_600_000;
 
@@ -23,68 +23,68 @@ fn click(user: &str, hour: i64, log_time: i64) -> Input {
     Input { timestamp_ms: log_time, value: Some(encoded(&event(user, hour * HOUR, Kind::Click, None))) }
 }
 
-/// Counts more of a log.
-fn count(kept: &mut Kept, counting: &Counting, state: &mut PartitionState, log: &[Input], most: usize) -> Batch {
-    let batch = batch_of(log, kept.next_offset, most);
-    kept.step(counting, state, &batch);
+/// Counts the next `max` records of a log.
+fn count(engine: &mut Engine, counting: &Counting, state: &mut PartitionState, log: &[Input], max: usize) -> Batch {
+    let batch = batch_of(log, engine.next_offset, max);
+    engine.step(counting, state, &batch);
     batch
 }
 
 #[test]
-fn many_new_users_are_written_in_chunks_of_bounded_size() {
+fn deltas_are_split_into_records_of_bounded_size() {
     let log: Vec<Input> = users().take(80_000).map(|user| click(&user, 0, 0)).collect();
-    let (mut kept, counting) = (Kept::default(), counting(Bounds::default()));
-    count(&mut kept, &counting, &mut counting.new_state(PARTITION), &log, log.len());
-    let restored = kept.restore(&counting, &log, true);
+    let (mut engine, counting) = (Engine::default(), counting(Bounds::default()));
+    count(&mut engine, &counting, &mut counting.new_state(PARTITION), &log, log.len());
+    let restored = engine.restore(&counting, &log, true);
     assert_eq!(restored.totals(Hour::of_ms(5)).unwrap(), (80_000, 0, 80_000, Exactness::Exact));
-    let chunks = kept.compacted();
+    let chunks = engine.compacted();
     let chunks = chunks.keys().filter(|key| matches!(StateKey::parse(key), Some(StateKey::Users { .. })));
     assert_eq!(chunks.count(), 3);
 }
 
 #[test]
-fn an_hour_that_is_over_is_one_snapshot() {
-    let (mut kept, counting) = (Kept::default(), counting(Bounds::default()));
+fn a_snapshot_replaces_the_deltas_of_a_closed_hour() {
+    let (mut engine, counting) = (Engine::default(), counting(Bounds::default()));
     let mut log: Vec<Input> = users().take(70_000).map(|user| click(&user, 0, 0)).collect();
     log.push(click(&users().next().unwrap(), 3, 3 * HOUR));
     let mut state = counting.new_state(PARTITION);
-    while kept.next_offset < log.len() as u64 {
-        count(&mut kept, &counting, &mut state, &log, 1_000);
+    while engine.next_offset < log.len() as u64 {
+        count(&mut engine, &counting, &mut state, &log, 1_000);
     }
-    let of_first_hour = |kept: &Kept| {
+    let of_first_hour = |engine: &Engine| {
         let mut keys: Vec<String> =
-            kept.compacted().keys().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect();
+            engine.compacted().keys().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect();
         keys.retain(|key| key.starts_with("1970-01-01T00Z"));
         keys.sort();
         keys
     };
     let snapshot = (0..3).map(|chunk| format!("1970-01-01T00Z/3/s/70001/{chunk}"));
     let expected: Vec<String> = std::iter::once("1970-01-01T00Z/3/c".into()).chain(snapshot).collect();
-    assert_eq!(of_first_hour(&kept), expected);
+    assert_eq!(of_first_hour(&engine), expected);
     for compacted in [true, false] {
-        let mut restored = kept.clone().restore(&counting, &log, compacted);
+        let mut restored = engine.clone().restore(&counting, &log, compacted);
         assert_eq!(restored.totals(Hour::of_ms(0)).unwrap(), (70_000, 0, 70_000, Exactness::Exact));
-        // It is not written again for having been read.
-        let mut kept = kept.clone();
+        // A restore alone causes no new snapshot.
+        let mut engine = engine.clone();
         log.push(click(&users().next().unwrap(), 3, 3 * HOUR));
-        count(&mut kept, &counting, &mut restored, &log, 1);
-        assert_eq!(of_first_hour(&kept), expected);
+        count(&mut engine, &counting, &mut restored, &log, 1);
+        assert_eq!(of_first_hour(&engine), expected);
         log.pop();
     }
 }
 
 #[test]
-fn late_events_neither_load_nor_rewrite_the_hours_they_are_of() {
+fn late_events_neither_load_nor_rewrite_their_hours() {
     const HOURS: i64 = 168;
     const USERS: usize = 5_000;
     let counting = counting(Bounds::default());
-    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
+    let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
     let names: Vec<String> = users().take(2 * USERS).collect();
-    // A week of hours, one after the other.
+    // A week of hours in sequence.
     let mut log: Vec<Input> = Vec::new();
     for hour in 0..HOURS {
         log.extend(names[..USERS].iter().map(|user| click(user, hour, hour * HOUR)));
-        count(&mut kept, &counting, &mut state, &log, USERS);
+        count(&mut engine, &counting, &mut state, &log, USERS);
     }
     // 40 steps of 2,000 events, 5 % of them of any of those hours, by old users and new ones.
     for step in 0..40 {
@@ -100,29 +100,29 @@ fn late_events_neither_load_nor_rewrite_the_hours_they_are_of() {
             assert!((all * 9 / 10..all * 13 / 10).contains(&on_disk), "{on_disk} of {all}");
             assert!(state.memory() < 2 << 20, "{} bytes in memory", state.memory());
         }
-        count(&mut kept, &counting, &mut state, &log, 2_000);
+        count(&mut engine, &counting, &mut state, &log, 2_000);
     }
-    // Each hour has taken some 24 late events: far from a quarter of its users, so none was written again.
+    // Each hour has some 24 late events, far below a quarter of its users, so none spilled again.
     let all = HOURS as u64 * USERS as u64 * 8;
     assert!(state.spilled() < all * 13 / 10, "{} bytes were written", state.spilled());
-    let restored = kept.restore(&counting, &log, true);
+    let restored = engine.restore(&counting, &log, true);
     for hour in 0..HOURS + 4 {
         assert_eq!(restored.totals(Hour::from_index(hour)).unwrap(), state.totals(Hour::from_index(hour)).unwrap());
     }
 }
 
 #[test]
-fn memory_is_bounded_and_given_back() {
+fn memory_is_bounded_and_released() {
     let bounds = Bounds { memory: 256 << 10, ..Bounds::default() };
     let counting = counting(bounds);
-    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
+    let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
     let names: Vec<String> = users().take(3_000).collect();
     let log: Vec<Input> = (0..60).flat_map(|hour| names.iter().map(move |user| click(user, hour, 60 * HOUR))).collect();
-    while kept.next_offset < log.len() as u64 {
-        count(&mut kept, &counting, &mut state, &log, 6_000);
-        assert!(state.memory() < (256 << 10) + 400_000, "a step on top of the bound: {}", state.memory());
+    while engine.next_offset < log.len() as u64 {
+        count(&mut engine, &counting, &mut state, &log, 6_000);
+        assert!(state.memory() < (256 << 10) + 400_000, "the bound plus one step: {}", state.memory());
     }
-    let other = kept.restore(&counting, &log, false);
+    let other = engine.restore(&counting, &log, false);
     for hour in 0..60 {
         assert_eq!(other.totals(Hour::from_index(hour)).unwrap(), (3_000, 0, 3_000, Exactness::Exact));
     }
@@ -135,39 +135,39 @@ fn memory_is_bounded_and_given_back() {
 }
 
 #[test]
-fn hours_that_were_written_before_log_time_was_kept_are_not_aged_by_it() {
+fn hours_without_a_log_time_do_not_expire_at_once() {
     let counting = counting(Bounds::default());
     let mut state = counting.new_state(PARTITION);
-    // Two clicks and an impression, as `HourCounters` (id 4) tells them.
+    // Two clicks and one impression in an old `HourCounters` record (schema id 4).
     counting.load(&mut state, b"1970-01-01T00Z/3/c", &[0, 0, 0, 0, 4, 4, 2]).unwrap();
     let now = 1_000 * 24;
     let log = [click(&users().next().unwrap(), 0, now * HOUR)];
-    let told = Kept::default().step(&counting, &mut state, &batch_of(&log, 0, 1));
-    assert_eq!(told.aged, 0);
+    let stats = Engine::default().step(&counting, &mut state, &batch_of(&log, 0, 1));
+    assert_eq!(stats.expired, 0);
     assert_eq!(state.totals(Hour::of_ms(0)).unwrap(), (3, 1, 1, Exactness::Exact));
 }
 
 #[test]
-fn an_hour_that_is_not_written_any_more_becomes_a_sketch_without_a_new_answer() {
+fn an_expired_hour_switches_to_a_sketch_without_a_new_count() {
     let counting = counting(Bounds { exact_for_ms: 10 * HOUR, ..Bounds::default() });
-    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
+    let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
     let names: Vec<String> = users().take(1_001).collect();
     let mut log: Vec<Input> = names[..1_000].iter().map(|user| click(user, 0, 0)).collect();
     log.push(click(&names[0], 11, 11 * HOUR));
-    count(&mut kept, &counting, &mut state, &log, 1_000);
-    count(&mut kept, &counting, &mut state, &log, 1);
-    assert_eq!(kept.hourly[&Hour::of_ms(0)].exactness, Exactness::Exact, "nothing was counted in it");
-    let keys = kept.compacted();
+    count(&mut engine, &counting, &mut state, &log, 1_000);
+    count(&mut engine, &counting, &mut state, &log, 1);
+    assert_eq!(engine.hourly[&Hour::of_ms(0)].exactness, Exactness::Exact, "no event was counted in it");
+    let keys = engine.compacted();
     assert!(
         keys.contains_key(&b"1970-01-01T00Z/3/s/1001/0"[..]) && !keys.contains_key(&b"1970-01-01T00Z/3/d/1000"[..])
     );
-    let mut restored = kept.restore(&counting, &log, true);
+    let mut restored = engine.restore(&counting, &log, true);
     log.push(click(&names[1_000], 0, 11 * HOUR));
-    let mut other = kept.clone();
-    count(&mut kept, &counting, &mut state, &log, 1);
+    let mut other = engine.clone();
+    count(&mut engine, &counting, &mut state, &log, 1);
     count(&mut other, &counting, &mut restored, &log, 1);
-    let count = kept.hourly[&Hour::of_ms(0)];
+    let count = engine.hourly[&Hour::of_ms(0)];
     assert_eq!((count.clicks, count.exactness), (1_001, Exactness::Approximate));
     assert!((1_000..=1_003).contains(&count.unique_users), "{}", count.unique_users);
-    assert_eq!(kept.hourly, other.hourly);
+    assert_eq!(engine.hourly, other.hourly);
 }

@@ -1,4 +1,4 @@
-//! Any interleaving of batches, aborts, restarts, moves and replays gives the same counts.
+//! Any interleaving of batches, aborts, restarts, rebalances and replays gives the same counts.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use millrace_processor::{Bounds, Counting};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::kept::{Input, Kept, PARTITION, PARTITIONS, batch_of, encoded, event};
+use crate::engine::{Engine, Input, PARTITION, PARTITIONS, batch_of, encoded, event};
 use crate::reference::Reference;
 
 const HOUR: i64 = 3_600_000;
 
-/// Bounds so tight that a hundred records meet all of them.
+/// Bounds so tight that a hundred records reach all of them.
 fn tight() -> Bounds {
     Bounds {
         exact_users: 20,
@@ -35,17 +35,17 @@ fn counting(bounds: Bounds) -> Counting {
 }
 
 #[derive(Debug, Clone)]
-enum Happens {
-    Committed(usize),
-    Aborted(usize),
-    /// The process dies or loses the partition; this or another one takes it up from what is kept.
-    Restarted {
+enum Action {
+    Commit(usize),
+    Abort(usize),
+    /// The process dies or loses the partition; the same or another process restores it.
+    Restart {
         compacted: bool,
         elsewhere: bool,
     },
 }
 
-/// Users of the partition, and one who is not.
+/// Users of the partition, and one of another partition.
 fn users() -> Vec<String> {
     let of = |own: bool| {
         let names = (0..).map(|user| format!("user-{user}"));
@@ -61,9 +61,9 @@ prop_compose! {
         user in prop_oneof![12 => 0..30_usize, 6 => 0..46_usize],
         click: bool,
         id in prop_oneof![3 => Just(None), 1 => (0..5_u8).prop_map(Some)],
-        foreign in prop_oneof![40 => Just(0), 1 => 1..4_u8],
+        invalid in prop_oneof![40 => Just(0), 1 => 1..4_u8],
     ) -> (i64, i64, usize, bool, Option<u8>, u8) {
-        (later, ago, user, click, id, foreign)
+        (later, ago, user, click, id, invalid)
     }
 }
 
@@ -72,37 +72,37 @@ fn any_log() -> impl Strategy<Value = Vec<Input>> {
     prop::collection::vec(any_input(), 1..250).prop_map(move |records| {
         let mut log_time = 100 * HOUR;
         let mut log: Vec<Input> = Vec::new();
-        for (later, ago, user, click, id, foreign) in records {
+        for (later, ago, user, click, id, invalid) in records {
             log_time += later;
-            // A repeat has the content of the first one, now and then another.
+            // A duplicate has the content of the first event, sometimes another one.
             let time = if id.is_some() { log_time - log_time % HOUR + i64::from(click) } else { log_time };
             let kind = if click { Kind::Click } else { Kind::Impression };
             let user = if id.is_some() { &users[user % 3] } else { &users[user] };
             let id = id.map(|id| id.to_string());
             let event =
                 event(user, time.saturating_sub(ago), if id.is_some() { Kind::Click } else { kind }, id.as_deref());
-            let value = match foreign {
+            let value = match invalid {
                 0 => Some(encoded(&event)),
                 1 => None,
                 2 => Some(b"{}".to_vec()),
                 _ => Some(encoded(&millrace_contracts::AnalyticsEvent { user: "a\nb".into(), ..event })),
             };
-            // Timestamps of the log may fall; log time does not.
+            // Timestamps of the log may decrease; log time does not.
             log.push(Input { timestamp_ms: log_time - later / 2, value });
         }
         log
     })
 }
 
-fn anything() -> impl Strategy<Value = Happens> {
+fn any_action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        6 => (1..12_usize).prop_map(Happens::Committed),
-        2 => (1..12_usize).prop_map(Happens::Aborted),
-        1 => any::<(bool, bool)>().prop_map(|(compacted, elsewhere)| Happens::Restarted { compacted, elsewhere }),
+        6 => (1..12_usize).prop_map(Action::Commit),
+        2 => (1..12_usize).prop_map(Action::Abort),
+        1 => any::<(bool, bool)>().prop_map(|(compacted, elsewhere)| Action::Restart { compacted, elsewhere }),
     ]
 }
 
-/// How often each path was taken.
+/// How often the test reached each path.
 #[derive(Default)]
 struct Hits(BTreeMap<&'static str, u64>);
 
@@ -112,56 +112,56 @@ impl Hits {
     }
 }
 
-/// The whole log in batches of one size, by a process with all the memory it wants.
-fn undisturbed(log: &[Input], size: usize, hits: &RefCell<Hits>) -> Kept {
+/// Counts the whole log in batches of one size, with unbounded memory and without interruptions.
+fn uninterrupted(log: &[Input], size: usize, hits: &RefCell<Hits>) -> Engine {
     let counting = counting(Bounds { memory: 1 << 30, spill_users: 1 << 20, ..tight() });
-    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
-    while kept.next_offset < log.len() as u64 {
-        let batch = batch_of(log, kept.next_offset, size);
-        let told = kept.step(&counting, &mut state, &batch);
+    let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
+    while engine.next_offset < log.len() as u64 {
+        let batch = batch_of(log, engine.next_offset, size);
+        let stats = engine.step(&counting, &mut state, &batch);
         let mut hits = hits.borrow_mut();
-        hits.add("duplicates", told.duplicates);
-        hits.add("conflicts", told.conflicts);
-        hits.add("over bound", told.over_bound);
-        hits.add("aged", told.aged);
-        hits.add("snapshots", told.snapshots);
+        hits.add("duplicates", stats.duplicates);
+        hits.add("conflicts", stats.conflicts);
+        hits.add("over bound", stats.over_bound);
+        hits.add("expired", stats.expired);
+        hits.add("snapshots", stats.snapshots);
     }
-    kept
+    engine
 }
 
-fn tell(log: &[Input], story: &[Happens], hits: &RefCell<Hits>) -> Result<(), TestCaseError> {
+fn check(log: &[Input], actions: &[Action], hits: &RefCell<Hits>) -> Result<(), TestCaseError> {
     let mut counting = counting(tight());
-    let (mut kept, mut state) = (Kept::default(), counting.new_state(PARTITION));
-    // What the story does not read is read in one batch at its end.
-    for happens in story.iter().chain([&Happens::Committed(log.len())]) {
-        match *happens {
-            Happens::Committed(most) => {
-                let batch = batch_of(log, kept.next_offset, most);
-                kept.step(&counting, &mut state, &batch);
+    let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
+    // One last batch reads the rest.
+    for action in actions.iter().chain([&Action::Commit(log.len())]) {
+        match *action {
+            Action::Commit(max) => {
+                let batch = batch_of(log, engine.next_offset, max);
+                engine.step(&counting, &mut state, &batch);
             }
-            Happens::Aborted(most) => {
-                let batch = batch_of(log, kept.next_offset, most);
+            Action::Abort(max) => {
+                let batch = batch_of(log, engine.next_offset, max);
                 let undo = counting.apply(&mut state, &batch, &mut Step::default()).unwrap();
                 counting.undo(&mut state, undo);
             }
-            Happens::Restarted { compacted, elsewhere } => {
+            Action::Restart { compacted, elsewhere } => {
                 hits.borrow_mut().add("spilled", state.spilled());
                 if elsewhere {
                     counting = self::counting(tight());
                 }
-                state = kept.restore(&counting, log, compacted);
-                hits.borrow_mut().add("looked back", u64::from(counting.replay_from(&state).is_some()));
+                state = engine.restore(&counting, log, compacted);
+                hits.borrow_mut().add("replayed", u64::from(counting.replay_from(&state).is_some()));
             }
         }
     }
-    prop_assert_eq!(kept.next_offset, log.len() as u64);
-    hits.borrow_mut().add("tombstones", kept.tombstones);
+    prop_assert_eq!(engine.next_offset, log.len() as u64);
+    hits.borrow_mut().add("tombstones", engine.tombstones);
 
     let reference = Reference::of(log, &tight());
-    prop_assert_eq!(&kept.parked, &reference.parked);
-    prop_assert_eq!(kept.hourly.len(), reference.hours.len());
+    prop_assert_eq!(&engine.quarantined, &reference.quarantined);
+    prop_assert_eq!(engine.hourly.len(), reference.hours.len());
     for (hour, expected) in &reference.hours {
-        let count = kept.hourly[hour];
+        let count = engine.hourly[hour];
         prop_assert_eq!((count.clicks, count.impressions), (expected.clicks, expected.impressions), "{}", hour);
         prop_assert_eq!(count.next_offset, expected.next_offset);
         let users = expected.users.len() as u64;
@@ -174,37 +174,37 @@ fn tell(log: &[Input], story: &[Happens], hits: &RefCell<Hits>) -> Result<(), Te
             }
         }
     }
-    for reason in &kept.parked {
+    for reason in &engine.quarantined {
         hits.borrow_mut().add(reason.1.as_str(), 1);
     }
     for size in [1, 7, log.len()] {
-        let other = undisturbed(log, size, hits);
-        prop_assert_eq!(&other.hourly, &kept.hourly, "batches of {}", size);
-        prop_assert_eq!(&other.parked, &kept.parked);
+        let other = uninterrupted(log, size, hits);
+        prop_assert_eq!(&other.hourly, &engine.hourly, "batches of {}", size);
+        prop_assert_eq!(&other.quarantined, &engine.quarantined);
     }
     Ok(())
 }
 
 #[test]
-fn nothing_that_happens_in_between_changes_a_count() {
+fn no_interleaving_changes_a_count() {
     let hits = RefCell::new(Hits::default());
     let mut runner = TestRunner::new(ProptestConfig {
         cases: ProptestConfig::default().cases.max(300),
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let stories = (any_log(), prop::collection::vec(anything(), 1..60));
-    runner.run(&stories, |(log, story)| tell(&log, &story, &hits)).unwrap_or_else(|failure| panic!("{failure}"));
+    let cases = (any_log(), prop::collection::vec(any_action(), 1..60));
+    runner.run(&cases, |(log, actions)| check(&log, &actions, &hits)).unwrap_or_else(|failure| panic!("{failure}"));
     let hits = hits.into_inner().0;
     for path in [
         "duplicates",
         "conflicts",
         "over bound",
-        "aged",
+        "expired",
         "snapshots",
         "tombstones",
         "spilled",
-        "looked back",
+        "replayed",
         "approximate",
         "outside_window",
         "undecodable",

@@ -1,4 +1,4 @@
-//! How much memory the users of all partitions of this process take, and in which form their hours are.
+//! Memory of the users of all partitions in this process, and the gauges that report it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,17 +10,17 @@ use crate::users::{Set, Users};
 
 const FORMS: [&str; 3] = ["memory", "disk", "sketch"];
 
-/// What all partitions of the process hold together. The gauges follow every change, so that they are right while nothing is
-/// counted: after a restore, and when partitions moved away.
+/// The totals over all partitions of the process. The gauges follow every change, so they are correct while nothing is
+/// counted: after a restore, and after a rebalance took partitions away.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ProcessUsage {
     bytes: AtomicI64,
     memory: Gauge,
     hours: [Gauge; FORMS.len()],
     ids: Gauge,
 }
 
-impl Default for Shared {
+impl Default for ProcessUsage {
     fn default() -> Self {
         Self {
             bytes: AtomicI64::new(0),
@@ -31,7 +31,7 @@ impl Default for Shared {
     }
 }
 
-impl Shared {
+impl ProcessUsage {
     fn add(&self, form: usize, bytes: i64, hours: i64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if bytes != 0 {
@@ -43,41 +43,41 @@ impl Shared {
     }
 }
 
-/// What one partition holds of it; given back when it goes.
+/// One partition's share of [`ProcessUsage`]. Drop subtracts it.
 #[derive(Debug)]
-pub(crate) struct Holdings {
-    shared: Arc<Shared>,
+pub(crate) struct PartitionUsage {
+    process: Arc<ProcessUsage>,
     bytes: i64,
     hours: [i64; FORMS.len()],
     ids: i64,
 }
 
-/// What was told of one hour.
+/// The last report of one hour: its bytes and the index of its form.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Held(Option<(i64, usize)>);
+pub(crate) struct HourUsage(Option<(i64, usize)>);
 
-impl Holdings {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, bytes: 0, hours: [0; FORMS.len()], ids: 0 }
+impl PartitionUsage {
+    pub(crate) fn new(process: Arc<ProcessUsage>) -> Self {
+        Self { process, bytes: 0, hours: [0; FORMS.len()], ids: 0 }
     }
 
     /// Bytes of memory of the whole process.
-    pub(crate) fn of_process(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed).max(0).cast_unsigned()
+    pub(crate) fn process_bytes(&self) -> u64 {
+        self.process.bytes.load(Ordering::Relaxed).max(0).cast_unsigned()
     }
 
-    /// Tells how an hour stands by now.
-    pub(crate) fn tell(&mut self, held: &mut Held, users: &Users) {
+    /// Replaces the last report of an hour by its present size and form.
+    pub(crate) fn report(&mut self, last: &mut HourUsage, users: &Users) {
         let bytes = i64::try_from(users.memory()).unwrap_or(i64::MAX);
         let form = match users {
             Users::Set(Set { run: None, .. }) => 0,
             Users::Set(Set { run: Some(_), .. }) => 1,
             Users::Sketch(_) => 2,
         };
-        if held.0 == Some((bytes, form)) {
+        if last.0 == Some((bytes, form)) {
             return;
         }
-        if let Some((bytes, form)) = held.0.replace((bytes, form)) {
+        if let Some((bytes, form)) = last.0.replace((bytes, form)) {
             self.add(form, -bytes, -1);
         }
         self.add(form, bytes, 1);
@@ -86,22 +86,22 @@ impl Holdings {
     fn add(&mut self, form: usize, bytes: i64, hours: i64) {
         self.bytes += bytes;
         self.hours[form] += hours;
-        self.shared.add(form, bytes, hours);
+        self.process.add(form, bytes, hours);
     }
 
-    /// Tells how many event ids are held by now.
-    pub(crate) fn tell_ids(&mut self, ids: usize) {
+    /// Replaces the last report of the number of event ids.
+    pub(crate) fn report_ids(&mut self, ids: usize) {
         let ids = i64::try_from(ids).unwrap_or(i64::MAX);
-        self.shared.ids.increment((ids - std::mem::replace(&mut self.ids, ids)) as f64);
+        self.process.ids.increment((ids - std::mem::replace(&mut self.ids, ids)) as f64);
     }
 }
 
-impl Drop for Holdings {
+impl Drop for PartitionUsage {
     fn drop(&mut self) {
-        self.shared.add(0, -self.bytes, 0);
+        self.process.add(0, -self.bytes, 0);
         for (form, hours) in self.hours.into_iter().enumerate() {
-            self.shared.add(form, 0, -hours);
+            self.process.add(form, 0, -hours);
         }
-        self.shared.ids.decrement(self.ids as f64);
+        self.process.ids.decrement(self.ids as f64);
     }
 }

@@ -1,4 +1,4 @@
-//! One hour in one partition: what it counts, how that is written, and how a step of it is taken back.
+//! The counts of one hour in one partition: update, write and undo.
 
 use millrace_contracts::{
     Exactness, GENERATION, Hour, HourTotals, HourlyCount, Kind, SketchSwitch, StateKey, Topic, UserDelta, UserHash,
@@ -6,8 +6,9 @@ use millrace_contracts::{
 };
 use millrace_log::{StageError, Step};
 
-use crate::kept::{Kept, Snapshot};
+use crate::changelog::{Changelog, Snapshot};
 use crate::scratch::Scratch;
+use crate::usage::HourUsage;
 use crate::users::Users;
 
 /// One hour in one partition.
@@ -16,41 +17,41 @@ pub(crate) struct HourState {
     pub(crate) hour: Hour,
     pub(crate) totals: HourTotals,
     pub(crate) users: Users,
-    pub(crate) kept: Kept,
-    /// Where the step under way keeps notes of this hour.
-    pub(crate) touched: Option<usize>,
-    /// Whether it waits for a look at what is kept of it.
+    pub(crate) changelog: Changelog,
+    /// The index of this hour's [`HourStep`] in the running step.
+    pub(crate) step: Option<usize>,
+    /// Whether the hour is in the maintenance queue.
     pub(crate) queued: bool,
-    /// What was told of it to [`crate::memory::Holdings`].
-    pub(crate) told: crate::memory::Held,
+    /// The last report of its memory.
+    pub(crate) usage: HourUsage,
 }
 
-/// What one step did to one hour.
+/// The changes of one step to one hour, and what it takes to undo them.
 #[derive(Debug)]
-pub(crate) struct TouchedHour {
+pub(crate) struct HourStep {
     pub(crate) index: usize,
     totals: HourTotals,
-    /// Number of deltas, their users, and the marks of [`Kept`].
-    kept: (usize, u64, bool, bool),
-    /// What was kept before this step's snapshot.
-    replaced: Option<Kept>,
-    /// The users before they became a sketch in this step.
+    /// Before the step: the number of deltas, their users, and the flags of [`Changelog`].
+    changelog: (usize, u64, bool, bool),
+    /// The changelog that this step's snapshot replaced.
+    replaced: Option<Changelog>,
+    /// The set that a sketch replaced in this step.
     pub(crate) set: Option<Users>,
-    /// Users new to the set, or who changed the sketch, in order of appearance.
+    /// Users that the step added to the set, or that changed the sketch, in order of appearance.
     new_users: Vec<UserHash>,
-    /// Registers that rose, and what they were.
+    /// Registers that increased, with their previous values.
     raised: Vec<(u16, u8)>,
-    /// Ends of the chunks of `new_users` that filled a record, each with the input offset after its last event.
-    full: Vec<(usize, u64)>,
-    /// The input offset after the last event that contributed; 0 when none did.
+    /// Ends of the chunks of `new_users` that fill a record, each with the input offset after its last event.
+    full_chunks: Vec<(usize, u64)>,
+    /// The input offset after the last counted event; 0 if the step counted none.
     next_offset: u64,
-    /// Whether all users are written, in the place of what is kept.
+    /// Whether the step writes a snapshot.
     pub(crate) snapshot: bool,
 }
 
-/// Where a step stands.
+/// The partition and the end of a step.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct At {
+pub(crate) struct StepEnd {
     pub(crate) partition: u32,
     /// The input offset after the step.
     pub(crate) next_offset: u64,
@@ -62,19 +63,19 @@ impl HourState {
             hour,
             totals: HourTotals::default(),
             users: Users::default(),
-            kept: Kept::default(),
-            touched: None,
+            changelog: Changelog::default(),
+            step: None,
             queued: false,
-            told: crate::memory::Held::default(),
+            usage: HourUsage::default(),
         }
     }
 
-    /// The number of users, as it is answered.
+    /// The number of unique users, as published.
     pub(crate) fn unique_users(&self, scratch: &Scratch) -> Result<u64, StageError> {
         match &self.users {
             Users::Set(set) => Ok(set.len() as u64),
             Users::Sketch(sketch) => {
-                // Only what came after the switch is estimated.
+                // Users before the switch count exactly; only the growth after it is estimated.
                 let SketchSwitch { exact_users, estimate } =
                     self.totals.sketched.unwrap_or(SketchSwitch { exact_users: 0, estimate: 0 });
                 Ok(exact_users + sketch.estimate(scratch)?.saturating_sub(estimate))
@@ -82,14 +83,14 @@ impl HourState {
         }
     }
 
-    /// Whether the set is due to become a sketch.
+    /// Whether the hour has had no event for so long that a sketch replaces its set.
     #[inline]
     pub(crate) fn is_expired(&self, log_time: i64, exact_for: i64) -> bool {
         let HourTotals { written_at_ms, sketched, .. } = self.totals;
         log_time - written_at_ms > exact_for && written_at_ms != HourTotals::UNKNOWN && sketched.is_none()
     }
 
-    /// Bytes that a snapshot takes.
+    /// The size of a snapshot in bytes.
     pub(crate) fn snapshot_bytes(&self) -> usize {
         match &self.users {
             Users::Set(set) => set.len() * size_of::<u64>(),
@@ -101,44 +102,44 @@ impl HourState {
         self.users.exactness()
     }
 
-    /// Takes up totals that were read back; they only ever rise.
-    pub(crate) fn read_totals(&mut self, read: HourTotals, scratch: &mut Scratch) -> Result<(), StageError> {
+    /// Merges restored totals: the maximum of each, since counters only increase.
+    pub(crate) fn restore_totals(&mut self, read: HourTotals, scratch: &mut Scratch) -> Result<(), StageError> {
         let totals = &mut self.totals;
         totals.clicks = totals.clicks.max(read.clicks);
         totals.impressions = totals.impressions.max(read.impressions);
         totals.written_at_ms = totals.written_at_ms.max(read.written_at_ms);
         totals.sketched = totals.sketched.or(read.sketched);
-        if read.sketched.is_some() { self.read_sketch(scratch) } else { Ok(()) }
+        if read.sketched.is_some() { self.convert_to_sketch(scratch) } else { Ok(()) }
     }
 
-    /// The users are a sketch: what was read of a set is taken into it.
-    pub(crate) fn read_sketch(&mut self, scratch: &mut Scratch) -> Result<(), StageError> {
+    /// Converts a set into a sketch during a restore.
+    pub(crate) fn convert_to_sketch(&mut self, scratch: &mut Scratch) -> Result<(), StageError> {
         if let Users::Set(set) = &self.users {
             let sketch = Users::Sketch(set.to_sketch(scratch)?.0);
-            std::mem::replace(&mut self.users, sketch).give_back(scratch);
+            std::mem::replace(&mut self.users, sketch).release(scratch);
         }
         Ok(())
     }
 }
 
-impl TouchedHour {
+impl HourStep {
     pub(crate) fn new(index: usize, state: &HourState) -> Self {
-        let kept = &state.kept;
+        let Changelog { deltas, delta_users, final_snapshot, predates_sketch, .. } = &state.changelog;
         Self {
             index,
             totals: state.totals,
-            kept: (kept.deltas.len(), kept.delta_users, kept.closed, kept.of_set),
+            changelog: (deltas.len(), *delta_users, *final_snapshot, *predates_sketch),
             replaced: None,
             set: None,
             new_users: Vec::new(),
             raised: Vec::new(),
-            full: Vec::new(),
+            full_chunks: Vec::new(),
             next_offset: 0,
             snapshot: false,
         }
     }
 
-    /// Counts an event. True when the user is new to a set.
+    /// Counts an event. Returns true if it added a user to a set.
     #[inline]
     pub(crate) fn count(
         &mut self,
@@ -168,13 +169,13 @@ impl TouchedHour {
         };
         self.new_users.push(user);
         if self.new_users.len().is_multiple_of(UserDelta::MAX_USERS) {
-            self.full.push((self.new_users.len(), offset + 1));
+            self.full_chunks.push((self.new_users.len(), offset + 1));
         }
         Ok(new)
     }
 
-    /// The set becomes a sketch, for good. `closed`: the hour is over.
-    pub(crate) fn sketch(
+    /// Replaces the set by a sketch, irrevocably. `closed`: the hour has ended.
+    pub(crate) fn switch_to_sketch(
         &mut self,
         state: &mut HourState,
         closed: bool,
@@ -186,25 +187,25 @@ impl TouchedHour {
             sketch.spill(scratch)?;
         }
         state.totals.sketched = Some(sketched);
-        state.kept.of_set = true;
+        state.changelog.predates_sketch = true;
         self.set = Some(std::mem::replace(&mut state.users, Users::Sketch(sketch)));
         Ok(())
     }
 
-    /// Writes what changed: users in chunks, the totals, and the absolute counts as output.
+    /// Writes the changes: users in chunks, the totals, and the absolute counts as output.
     pub(crate) fn write(
         &mut self,
         state: &mut HourState,
-        (at, closed): (At, bool),
+        (end, closed): (StepEnd, bool),
         step: &mut Step,
         scratch: &Scratch,
     ) -> Result<(), StageError> {
-        let (hour, partition) = (state.hour, at.partition);
+        let (hour, partition) = (state.hour, end.partition);
         if self.snapshot {
-            let snapshot = write_snapshot(state, at, step, scratch)?;
-            state.kept.delete(hour, partition, step);
-            let kept = Kept { snapshot: Some(snapshot), closed, ..Kept::default() };
-            self.replaced = Some(std::mem::replace(&mut state.kept, kept));
+            let snapshot = write_snapshot(state, end, step, scratch)?;
+            state.changelog.write_tombstones(hour, partition, step);
+            let changelog = Changelog { snapshot: Some(snapshot), final_snapshot: closed, ..Changelog::default() };
+            self.replaced = Some(std::mem::replace(&mut state.changelog, changelog));
         } else {
             self.write_delta(state, partition, step);
         }
@@ -231,28 +232,30 @@ impl TouchedHour {
     fn write_delta(&self, state: &mut HourState, partition: u32, step: &mut Step) {
         let rest = (self.new_users.len(), self.next_offset);
         let mut start = 0;
-        for &(end, seq) in self.full.iter().chain([&rest]) {
+        for &(end, seq) in self.full_chunks.iter().chain([&rest]) {
             if end > start {
                 let users = &self.new_users[start..end];
                 let key = StateKey::Users { hour: state.hour, partition, seq };
                 step.put(Topic::STATE, partition, key, |out| UserDelta::encode(users, out));
-                state.kept.read_delta(seq, users.len() as u64);
+                state.changelog.add_delta(seq, users.len() as u64);
             }
             start = end;
         }
     }
 
-    /// Takes it all back.
+    /// Undoes the step.
     pub(crate) fn undo(self, state: &mut HourState, scratch: &mut Scratch) {
         state.totals = self.totals;
-        if let Some(kept) = self.replaced {
-            state.kept = kept;
+        if let Some(replaced) = self.replaced {
+            state.changelog = replaced;
         }
-        let (deltas, users, closed, of_set) = self.kept;
-        state.kept.deltas.truncate(deltas);
-        (state.kept.delta_users, state.kept.closed, state.kept.of_set) = (users, closed, of_set);
+        let (deltas, delta_users, final_snapshot, predates_sketch) = self.changelog;
+        let changelog = &mut state.changelog;
+        changelog.deltas.truncate(deltas);
+        (changelog.delta_users, changelog.final_snapshot, changelog.predates_sketch) =
+            (delta_users, final_snapshot, predates_sketch);
         if let Some(set) = self.set {
-            std::mem::replace(&mut state.users, set).give_back(scratch);
+            std::mem::replace(&mut state.users, set).release(scratch);
         }
         match &mut state.users {
             Users::Set(set) => self.new_users.into_iter().for_each(|user| set.delta.remove(user)),
@@ -261,9 +264,9 @@ impl TouchedHour {
     }
 }
 
-/// Writes all users of an hour.
-fn write_snapshot(state: &HourState, at: At, step: &mut Step, scratch: &Scratch) -> Result<Snapshot, StageError> {
-    let At { partition, next_offset } = at;
+/// Writes every user of an hour.
+fn write_snapshot(state: &HourState, end: StepEnd, step: &mut Step, scratch: &Scratch) -> Result<Snapshot, StageError> {
+    let StepEnd { partition, next_offset } = end;
     let key = |chunk| StateKey::Snapshot { hour: state.hour, partition, snapshot: next_offset, chunk };
     let mut snapshot = Snapshot { offset: next_offset, chunks: 0, users: 0, sketch: false };
     match &state.users {

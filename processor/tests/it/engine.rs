@@ -1,4 +1,4 @@
-//! The log around the stage: what goes in, what an engine keeps of it, and how it is read back.
+//! A log engine in memory, of one partition: input, committed changes, restore.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,14 +18,14 @@ pub(crate) struct Input {
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// What an engine keeps of one partition.
+/// The committed output and state of one partition.
 #[derive(Default, Clone)]
-pub(crate) struct Kept {
+pub(crate) struct Engine {
     pub(crate) next_offset: u64,
-    /// Every change ever written, in order: what a log holds that was not compacted.
+    /// Every change, in order: the content of an uncompacted log.
     changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(crate) hourly: BTreeMap<Hour, HourlyCount>,
-    pub(crate) parked: Vec<(u64, QuarantineReason)>,
+    pub(crate) quarantined: Vec<(u64, QuarantineReason)>,
     pub(crate) snapshots: u64,
     pub(crate) tombstones: u64,
 }
@@ -40,15 +40,15 @@ pub(crate) fn encoded(event: &AnalyticsEvent) -> Vec<u8> {
     value
 }
 
-pub(crate) fn batch_of(log: &[Input], from: u64, most: usize) -> Batch {
+pub(crate) fn batch_of(log: &[Input], from: u64, max: usize) -> Batch {
     let mut batch = Batch::new(PARTITION);
-    for (offset, input) in (0..).zip(log).skip(usize::try_from(from).unwrap()).take(most) {
+    for (offset, input) in (0..).zip(log).skip(usize::try_from(from).unwrap()).take(max) {
         batch.push(Record { offset, timestamp_ms: input.timestamp_ms, key: b"key", value: input.value.as_deref() });
     }
     batch
 }
 
-impl Kept {
+impl Engine {
     pub(crate) fn commit(&mut self, batch: &Batch, step: &Step) {
         for (topic, partition, key, value) in step.iter() {
             assert_eq!(partition, PARTITION);
@@ -57,38 +57,38 @@ impl Kept {
                 let parsed = StateKey::parse(key).unwrap();
                 self.snapshots += u64::from(matches!(parsed, StateKey::Snapshot { .. }) && value.is_some());
                 self.tombstones += u64::from(value.is_none());
-                let there = self.changes.iter().any(|(other, value)| other == key && value.is_some());
-                assert!(value.is_some() || there, "a tombstone for nothing: {parsed}");
+                let exists = self.changes.iter().any(|(other, value)| other == key && value.is_some());
+                assert!(value.is_some() || exists, "a tombstone without a record: {parsed}");
                 self.changes.push((key.to_vec(), value.map(<[u8]>::to_vec)));
             } else if topic == Topic::HOURLY {
                 let count = HourlyCount::decode(value.unwrap()).unwrap();
                 assert_eq!(key, HourlyCount::key(count.hour, PARTITION).as_bytes());
                 let before = self.hourly.insert(count.hour, count);
-                assert!(before.is_none_or(|before| before.next_offset < count.next_offset), "positions only rise");
+                assert!(before.is_none_or(|before| before.next_offset < count.next_offset), "positions only increase");
             } else {
                 assert_eq!(topic, Topic::LATE);
-                let parked = QuarantineRecord::decode(value.unwrap()).unwrap();
-                self.parked.push((parked.offset, parked.reason));
+                let record = QuarantineRecord::decode(value.unwrap()).unwrap();
+                self.quarantined.push((record.offset, record.reason));
             }
         }
         self.next_offset = batch.next_offset().unwrap_or(self.next_offset);
     }
 
-    /// The newest change of each key, in no order.
+    /// The newest change of each key, in no particular order.
     pub(crate) fn compacted(&self) -> HashMap<&[u8], &[u8]> {
         let newest: HashMap<&[u8], Option<&[u8]>> =
             self.changes.iter().map(|(key, value)| (&**key, value.as_deref())).collect();
         newest.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
-    /// A new state from what is kept, compacted or not, and the part of the input it wants to see again.
+    /// Restores a new state from the changes, compacted or not, and replays the input that it requires.
     pub(crate) fn restore(&self, counting: &Counting, log: &[Input], compacted: bool) -> PartitionState {
         let mut state = counting.new_state(PARTITION);
         let mut load = |key: &[u8], value: &[u8]| counting.load(&mut state, key, value).unwrap();
         if compacted {
             for (key, value) in self.compacted() {
                 load(key, value);
-                // At least once: an overlap is harmless.
+                // At-least-once delivery: an overlap is harmless.
                 load(key, value);
             }
         } else {
@@ -99,8 +99,8 @@ impl Kept {
         if let Some(from) = counting.replay_from(&state) {
             let mut at = from;
             while at < self.next_offset {
-                let most = usize::try_from(self.next_offset - at).unwrap().min(4);
-                let batch = batch_of(log, at, most);
+                let max = usize::try_from(self.next_offset - at).unwrap().min(4);
+                let batch = batch_of(log, at, max);
                 counting.replay(&mut state, &batch);
                 at = batch.next_offset().unwrap();
             }
@@ -108,18 +108,18 @@ impl Kept {
         state
     }
 
-    /// One step, committed.
+    /// Applies and commits one step.
     pub(crate) fn step(
         &mut self,
         counting: &Counting,
         state: &mut PartitionState,
         batch: &Batch,
-    ) -> millrace_processor::Told {
+    ) -> millrace_processor::StepStats {
         let mut step = Step::default();
         let undo = counting.apply(state, batch, &mut step).unwrap();
-        let told = *undo.told();
+        let stats = *undo.stats();
         self.commit(batch, &step);
         counting.committed(state, undo);
-        told
+        stats
     }
 }

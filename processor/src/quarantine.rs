@@ -1,30 +1,31 @@
-//! What is counted here and what is put aside into `analytics.late`, with the reason. There is no third way.
+//! Which records count, and the quarantine of all others: each is copied to `analytics.late` with the reason. No record is
+//! dropped.
 
+use millrace_base::limits::MAX_USER_BYTES;
 use millrace_contracts::{
     EventRef, EventWindow, Hour, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of,
 };
 use millrace_log::{Record, Step};
 
-const MOST_USER_BYTES: usize = 256;
-/// The command service asks its own clock whether an event is too far ahead; the log's time may be that much behind it. An
-/// event that was acknowledged is not to be put aside here.
-const CLOCKS_DIFFER_MS: i64 = 60_000;
+/// How far log time may lag behind the clock of the command service, which has accepted the event by that clock. Without
+/// this margin the processor would quarantine acknowledged events.
+const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
-/// What decides whether a record is an event to be counted here.
+/// Decides whether a record is an event that counts in this partition.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct EventFilter {
     partitions: u32,
-    from_ms: i64,
-    ahead_ms: i64,
+    oldest_ms: i64,
+    max_ahead_ms: i64,
 }
 
-impl Rules {
+impl EventFilter {
     pub(crate) fn new(partitions: u32, window: EventWindow) -> Self {
-        let (from_ms, ahead_ms) = window.at(CLOCKS_DIFFER_MS).into_inner();
-        Self { partitions, from_ms, ahead_ms }
+        let (oldest_ms, max_ahead_ms) = window.at(MAX_CLOCK_SKEW_MS).into_inner();
+        Self { partitions, oldest_ms, max_ahead_ms }
     }
 
-    /// The event and its user's hash, or why it is not counted in this partition.
+    /// The event and the hash of its user, or the reason for the quarantine.
     #[inline]
     pub(crate) fn event<'a>(
         &self,
@@ -34,15 +35,15 @@ impl Rules {
     ) -> Result<(EventRef<'a>, UserHash), QuarantineReason> {
         let value = record.value.ok_or(QuarantineReason::Tombstone)?;
         let event = EventRef::decode(value).map_err(|_| QuarantineReason::Undecodable)?;
-        if !is_user(event.user) {
+        if !is_valid_user(event.user) {
             return Err(QuarantineReason::InvalidUser);
         }
         let user = UserHash::of(event.user);
         if partition_of(user, self.partitions) != partition {
             return Err(QuarantineReason::WrongPartition);
         }
-        let newest = log_time.saturating_add(self.ahead_ms);
-        if event.timestamp_ms < self.from_ms
+        let newest = log_time.saturating_add(self.max_ahead_ms);
+        if event.timestamp_ms < self.oldest_ms
             || event.timestamp_ms > newest
             || Hour::of_ms(event.timestamp_ms) > Hour::MAX
         {
@@ -53,15 +54,15 @@ impl Rules {
 }
 
 #[inline]
-fn is_user(user: &str) -> bool {
-    // Nearly every id is plain ASCII, which needs no look at characters. No early end: that is quicker for a short text.
+fn is_valid_user(user: &str) -> bool {
+    // Nearly every id is plain ASCII, which needs no decoding. The fold has no early exit: faster for short text.
     let plain = || user.bytes().fold(true, |plain, byte| plain & (b' '..0x7f).contains(&byte));
-    (1..=MOST_USER_BYTES).contains(&user.len()) && (plain() || !user.chars().any(char::is_control))
+    (1..=MAX_USER_BYTES).contains(&user.len()) && (plain() || !user.chars().any(char::is_control))
 }
 
-/// Puts a record aside.
-pub(crate) fn park(partition: u32, record: Record<'_>, log_time: i64, reason: QuarantineReason, step: &mut Step) {
-    let parked = QuarantineRecord {
+/// Writes a record to `analytics.late`.
+pub(crate) fn quarantine(partition: u32, record: Record<'_>, log_time: i64, reason: QuarantineReason, step: &mut Step) {
+    let copy = QuarantineRecord {
         reason,
         partition,
         offset: record.offset,
@@ -72,7 +73,7 @@ pub(crate) fn park(partition: u32, record: Record<'_>, log_time: i64, reason: Qu
     };
     let hour = record.value.and_then(|value| EventRef::decode(value).ok()).map(|event| Hour::of_ms(event.timestamp_ms));
     match hour.filter(|hour| (Hour::of_ms(0)..=Hour::MAX).contains(hour)) {
-        Some(hour) => step.put(Topic::LATE, partition, hour, |out| parked.encode(out)),
-        None => step.put(Topic::LATE, partition, "-", |out| parked.encode(out)),
+        Some(hour) => step.put(Topic::LATE, partition, hour, |out| copy.encode(out)),
+        None => step.put(Topic::LATE, partition, "-", |out| copy.encode(out)),
     }
 }

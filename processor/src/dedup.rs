@@ -1,7 +1,8 @@
-//! Event ids: whether an event was there before, within a window that is a suffix of the input log.
+//! Deduplication by event id, within a window that is a suffix of the input log.
 //!
-//! The window of a record holds those before it, at most so many, and none older than so long in log time (compared by
-//! the second). Every occurrence of an id renews it. All of it can be found out again by reading that suffix.
+//! The window of a record contains the records before it: at most `max_records`, and none older than `window_ms` in log
+//! time, compared by the second. Every occurrence of an id renews it. A restore rebuilds the window by reading the suffix
+//! again.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasherDefault;
@@ -10,34 +11,35 @@ use hashbrown::HashMap;
 use millrace_contracts::{EventRef, IdWindow, UserHash};
 use rapidhash::v3::rapidhash_v3;
 
-use crate::set::Rotated;
+use crate::user_set::RotatedHasher;
 
-/// What is known of an event with an id.
+/// The result of a lookup of an event id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// It was not in the window.
-    Never,
-    /// It was, with the same content.
-    Same,
-    /// It was, with another time or kind.
-    Other,
+pub(crate) enum IdMatch {
+    /// The window does not contain the id.
+    New,
+    /// The window contains the id, with the same content.
+    Duplicate,
+    /// The window contains the id, with another time or kind.
+    Conflict,
 }
 
+/// The event ids of a partition's window.
 #[derive(Debug)]
-pub(crate) struct Ids {
-    most: u64,
+pub(crate) struct DedupWindow {
+    max_records: u64,
     window_ms: i64,
-    /// Every occurrence, by rising offset.
+    /// Every occurrence, by ascending offset.
     entries: VecDeque<Entry>,
-    /// The newest occurrence of a key.
-    newest: HashMap<u64, Packed, BuildHasherDefault<Rotated>>,
+    /// The newest occurrence of each key.
+    newest: HashMap<u64, Packed, BuildHasherDefault<RotatedHasher>>,
     /// The first occurrence of each second.
     seconds: VecDeque<IdWindow>,
-    /// What the newest occurrence was before each entry of this step, in their order.
+    /// For each entry of this step, in order: the previous newest occurrence of its key.
     step: Vec<Option<Packed>>,
-    /// The seconds that began in this step.
+    /// The number of elements of `seconds` that this step added.
     new_seconds: usize,
-    /// The start of the window by time, as of a log time.
+    /// Cache: a log time, and the start of the window by time at that log time.
     start: Option<(i64, u64)>,
 }
 
@@ -47,7 +49,7 @@ struct Entry {
     offset: u64,
 }
 
-/// The low 40 bits of an offset, and 24 bits of the content's hash: a window is shorter than 2^40 records.
+/// The low 40 bits of an offset and 24 bits of the content's hash. A window is shorter than 2^40 records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Packed(u64);
 
@@ -58,7 +60,7 @@ impl Packed {
         Self((offset & OFFSET_MASK) << 24 | content)
     }
 
-    /// The offset, when it is at most 2^40 below `now`.
+    /// The full offset, provided that it is less than 2^40 below `now`.
     fn offset(self, now: u64) -> u64 {
         now - (now.wrapping_sub(self.0 >> 24) & OFFSET_MASK)
     }
@@ -89,10 +91,10 @@ fn second(log_time: i64) -> i64 {
     log_time - log_time % 1_000
 }
 
-impl Ids {
-    pub(crate) fn new(most: u64, window_ms: i64) -> Self {
+impl DedupWindow {
+    pub(crate) fn new(max_records: u64, window_ms: i64) -> Self {
         Self {
-            most,
+            max_records,
             window_ms,
             entries: VecDeque::new(),
             newest: HashMap::default(),
@@ -103,7 +105,7 @@ impl Ids {
         }
     }
 
-    /// Begins a step at an offset: the last one holds, and what is behind the window is forgotten.
+    /// Begins a step at an offset: the previous step is final, and entries behind the window are removed.
     pub(crate) fn begin(&mut self, offset: u64, log_time: i64) {
         self.step.clear();
         self.new_seconds = 0;
@@ -116,15 +118,22 @@ impl Ids {
                 self.newest.remove(&entry.key);
             }
         }
-        // The last second that begins at or before the window holds the log time from which it is read again.
+        // The last second that begins at or before the window carries the log time from which a restore reads.
         let first = self.entries.front().map_or(u64::MAX, |entry| entry.offset);
         while self.seconds.get(1).map_or(self.entries.is_empty(), |next| next.offset <= first)
             && self.seconds.pop_front().is_some()
         {}
     }
 
-    /// Takes in an event with an id. `offset` and `log_time` rise from call to call.
-    pub(crate) fn see(&mut self, user: UserHash, id: &str, event: EventRef<'_>, offset: u64, log_time: i64) -> Seen {
+    /// Adds an event with an id. `offset` and `log_time` increase from call to call.
+    pub(crate) fn observe(
+        &mut self,
+        user: UserHash,
+        id: &str,
+        event: EventRef<'_>,
+        offset: u64,
+        log_time: i64,
+    ) -> IdMatch {
         let start = self.start_of(offset, log_time);
         let (key, content) = (key_of(user, id), content_of(event));
         let before = self.newest.insert(key, Packed::new(offset, content));
@@ -135,17 +144,17 @@ impl Ids {
             self.new_seconds += 1;
         }
         match before.filter(|before| before.offset(offset) >= start) {
-            None => Seen::Never,
-            Some(before) if before.content() == content => Seen::Same,
+            None => IdMatch::New,
+            Some(before) if before.content() == content => IdMatch::Duplicate,
             Some(before) => {
-                // The first content holds for the later ones, too.
+                // Later occurrences compare with the first content.
                 self.newest.insert(key, Packed::new(offset, before.content()));
-                Seen::Other
+                IdMatch::Conflict
             }
         }
     }
 
-    /// Takes the step back.
+    /// Undoes the step.
     pub(crate) fn undo(&mut self) {
         for before in self.step.drain(..).rev() {
             let Some(entry) = self.entries.pop_back() else { return };
@@ -158,7 +167,7 @@ impl Ids {
         self.start = None;
     }
 
-    /// From where on the log is read again to have the window of the record at `offset`; `None` when there is no id in it.
+    /// Where a restore starts to read the log, to rebuild the window of the record at `offset`; `None` if the window has no ids.
     pub(crate) fn window(&mut self, offset: u64, log_time: i64) -> Option<IdWindow> {
         let start = self.start_of(offset, log_time);
         let first = self.entries.partition_point(|entry| entry.offset < start);
@@ -167,20 +176,20 @@ impl Ids {
         self.seconds.get(after.checked_sub(1)?).copied()
     }
 
-    /// Number of occurrences held.
+    /// Number of occurrences in memory.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// The first offset of the window of the record at `offset`.
     fn start_of(&mut self, offset: u64, log_time: i64) -> u64 {
-        let by_count = offset.saturating_sub(self.most);
+        let by_count = offset.saturating_sub(self.max_records);
         let by_time = match self.start {
             Some((at, start)) if at == log_time => start,
             _ => {
                 let oldest = log_time - self.window_ms;
                 let after = self.seconds.partition_point(|begun| second(begun.log_time_ms) < oldest);
-                // No second that is young enough has begun: one that does is not before this record.
+                // No second within the window has begun: one that begins later is not before this record.
                 let start = self.seconds.get(after).map_or(offset, |begun| begun.offset);
                 self.start = Some((log_time, start));
                 start
@@ -203,64 +212,69 @@ mod tests {
         EventRef { event_id: None, timestamp_ms, user: "kek", kind: Kind::Click, received_at_ms: 0 }
     }
 
-    /// Records as (id, content, ms since the one before); ids below 3 are none.
-    fn answers(records: &[(u8, i64, i64)], most: u64, window_ms: i64, steps: &[bool]) -> (Vec<Option<Seen>>, Ids) {
-        let mut ids = Ids::new(most, window_ms);
-        let (mut log_time, mut seen) = (0, Vec::new());
+    /// Observes records of (id, content, ms since the record before). An id below 3 stands for no id.
+    fn observe_all(
+        records: &[(u8, i64, i64)],
+        max_records: u64,
+        window_ms: i64,
+        steps: &[bool],
+    ) -> (Vec<Option<IdMatch>>, DedupWindow) {
+        let mut ids = DedupWindow::new(max_records, window_ms);
+        let (mut log_time, mut matches) = (0, Vec::new());
         let user = UserHash::of("kek");
         for (offset, &(id, content, later)) in (5..).zip(records) {
             if steps[usize::try_from(offset).unwrap() % steps.len()] {
                 ids.begin(offset, log_time);
             }
             log_time += later;
-            seen.push((id > 2).then(|| ids.see(user, &id.to_string(), event(content), offset, log_time)));
+            matches.push((id > 2).then(|| ids.observe(user, &id.to_string(), event(content), offset, log_time)));
         }
-        (seen, ids)
+        (matches, ids)
     }
 
     proptest! {
         #[test]
-        fn it_is_a_window_of_the_log(
+        fn matches_equal_a_search_through_the_log(
             records in prop::collection::vec((0..9_u8, 0..2_i64, 0..900_i64), 1..150),
-            most in 1..30_u64,
-            // Not shorter than a second, as settings are: the window is kept by seconds.
+            max_records in 1..30_u64,
+            // At least one second, as the bounds of the setting require.
             window_ms in 1_000..9_000_i64,
             steps in prop::collection::vec(any::<bool>(), 1..5),
         ) {
-            let (seen, _) = answers(&records, most, window_ms, &steps);
+            let (matches, _) = observe_all(&records, max_records, window_ms, &steps);
             let mut log_time = 0;
             let times: Vec<i64> = records.iter().map(|&(_, _, later)| { log_time += later; log_time }).collect();
-            // The content that holds for an occurrence: the first one's, as long as the chain does not break.
+            // The content that an occurrence is compared with: the first one's, as long as the chain does not break.
             let mut first: HashMap<usize, i64> = HashMap::new();
             for (at, &(id, content, _)) in records.iter().enumerate().filter(|(_, record)| record.0 > 2) {
                 let before = (0..at).rev().find(|&before| records[before].0 == id).filter(|&before| {
-                    (at - before) as u64 <= most && second(times[before]) >= times[at] - window_ms
+                    (at - before) as u64 <= max_records && second(times[before]) >= times[at] - window_ms
                 });
-                let holds = before.map_or(content, |before| first[&before]);
-                first.insert(at, holds);
+                let original = before.map_or(content, |before| first[&before]);
+                first.insert(at, original);
                 let expected = match before {
-                    None => Seen::Never,
-                    Some(_) if holds == content => Seen::Same,
-                    Some(_) => Seen::Other,
+                    None => IdMatch::New,
+                    Some(_) if original == content => IdMatch::Duplicate,
+                    Some(_) => IdMatch::Conflict,
                 };
-                prop_assert_eq!(seen[at], Some(expected), "record {}", at);
+                prop_assert_eq!(matches[at], Some(expected), "record {}", at);
             }
         }
 
         #[test]
-        fn a_step_taken_back_never_was(
+        fn undo_restores_the_window(
             records in prop::collection::vec((3..9_u8, 0..2_i64, 0..900_i64), 2..60),
             half in 1..40_usize,
         ) {
-            let (kept, gone) = records.split_at(half.min(records.len() - 1));
-            let (_, mut ids) = answers(kept, 10, 3_000, &[false]);
-            let log_time = kept.iter().map(|record| record.2).sum::<i64>();
-            let next = 5 + kept.len() as u64;
+            let (committed, undone) = records.split_at(half.min(records.len() - 1));
+            let (_, mut ids) = observe_all(committed, 10, 3_000, &[false]);
+            let log_time = committed.iter().map(|record| record.2).sum::<i64>();
+            let next = 5 + committed.len() as u64;
             ids.begin(next, log_time);
             let before = format!("{:?} {:?}", ids.entries, ids.seconds);
             let newest = ids.newest.clone();
-            for (offset, &(id, content, later)) in (next..).zip(gone) {
-                ids.see(UserHash::of("kek"), &id.to_string(), event(content), offset, log_time + later);
+            for (offset, &(id, content, later)) in (next..).zip(undone) {
+                ids.observe(UserHash::of("kek"), &id.to_string(), event(content), offset, log_time + later);
             }
             ids.undo();
             prop_assert_eq!(before, format!("{:?} {:?}", ids.entries, ids.seconds));
@@ -269,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn offsets_beyond_the_packing_are_told_apart() {
-        let mut ids = Ids::new(10, 1_000);
+    fn offsets_that_differ_above_40_bits_do_not_match() {
+        let mut ids = DedupWindow::new(10, 1_000);
         let far = (1 << 40) - 1;
         let user = UserHash::of("kek");
-        let mut see = |offset| ids.see(user, "id", event(0), offset, 0);
+        let mut observe = |offset| ids.observe(user, "id", event(0), offset, 0);
         assert_eq!(
-            [see(far), see(far + 10), see(far + 21), see((1 << 62) + 5)],
-            [Seen::Never, Seen::Same, Seen::Never, Seen::Never]
+            [observe(far), observe(far + 10), observe(far + 21), observe((1 << 62) + 5)],
+            [IdMatch::New, IdMatch::Duplicate, IdMatch::New, IdMatch::New]
         );
     }
 }

@@ -1,15 +1,15 @@
-//! The users of an hour that are in memory.
+//! A compact hash set of users in memory.
 
 use std::hash::Hasher;
 
 use millrace_contracts::UserHash;
 
-/// User hashes are uniform but for their low 10 bits, which are nearly the same for all users of a partition: those go
-/// where a table looks last. Hashing again would only cost time.
+/// A hasher that only rotates. User hashes are uniform except for their low 10 bits, which the users of a partition nearly
+/// share; the rotation moves those to bits that a hash table uses last.
 #[derive(Default)]
-pub(crate) struct Rotated(u64);
+pub(crate) struct RotatedHasher(u64);
 
-impl Hasher for Rotated {
+impl Hasher for RotatedHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -23,24 +23,24 @@ impl Hasher for Rotated {
     }
 }
 
-/// A set of user hashes: one array, linear probing, three quarters full at most, grown by half. That is 10.7 to 16 bytes a
-/// user, where a table that doubles and keeps a byte of control beside each slot takes up to 20.6.
+/// A set of user hashes: one array, linear probing, load factor at most 3/4, growth by half. It takes 10.7 to 16 bytes per
+/// user; a table that doubles and has a control byte per slot takes up to 20.6.
 #[derive(Debug, Default)]
 pub(crate) struct UserSet {
-    /// Zero is a free slot.
+    /// Zero marks a free slot.
     slots: Vec<u64>,
     /// Users in `slots`.
     len: usize,
-    /// Whether the hash zero is in the set: it has no slot.
+    /// Whether the set contains the hash zero, which has no slot.
     zero: bool,
 }
 
-/// Spreads hashes that come sorted, as they do from a snapshot: neighbours would fill one end of a table that still grows.
+/// Multiplier that spreads sorted input, such as a snapshot: neighbors would fill one end of a table that still grows.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 const FIRST_SLOTS: usize = 8;
 
 impl UserSet {
-    /// True when the user was not there.
+    /// Inserts a user. Returns true if the user is new.
     #[inline]
     pub(crate) fn insert(&mut self, user: UserHash) -> bool {
         let user = user.get();
@@ -73,7 +73,7 @@ impl UserSet {
             self.zero &= user != 0;
             return;
         }
-        // Those behind it move up, unless that would put them before where their search begins.
+        // Backward shift: later users move up, unless that would put them before their home slot.
         let mut free = self.find(user);
         let mut at = free;
         loop {
@@ -82,8 +82,8 @@ impl UserSet {
             if moved == 0 {
                 break;
             }
-            let (way, gap) = (self.distance(self.home(moved), at), self.distance(free, at));
-            if way >= gap {
+            let (from_home, gap) = (self.distance(self.home(moved), at), self.distance(free, at));
+            if from_home >= gap {
                 self.slots[free] = moved;
                 free = at;
             }
@@ -101,7 +101,7 @@ impl UserSet {
         self.zero.then_some(0).into_iter().chain(users).map(UserHash::from_raw)
     }
 
-    /// The users by rising hash.
+    /// The hashes in ascending order.
     pub(crate) fn sorted(&self) -> Vec<u64> {
         let mut users = Vec::with_capacity(self.len());
         users.extend(self.iter().map(UserHash::get));
@@ -124,7 +124,7 @@ impl UserSet {
         }
     }
 
-    /// Where a user is, or the free slot where it belongs. There is one: the table is never full.
+    /// The slot of a user, or the free slot where it belongs. One exists: the table is never full.
     #[inline]
     fn find(&self, user: u64) -> usize {
         let mut slot = self.home(user);
@@ -134,7 +134,7 @@ impl UserSet {
         slot
     }
 
-    /// Where the search for a user begins.
+    /// The home slot of a user, where the search begins.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the product's upper half is below the number of slots")]
     fn home(&self, user: u64) -> usize {
@@ -146,7 +146,7 @@ impl UserSet {
         if slot + 1 == self.slots.len() { 0 } else { slot + 1 }
     }
 
-    /// Steps from one slot on to another.
+    /// The number of steps from one slot to another.
     fn distance(&self, from: usize, to: usize) -> usize {
         if to >= from { to - from } else { to + self.slots.len() - from }
     }
@@ -163,10 +163,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(steps in prop::collection::vec((any::<bool>(), 0..60_u64), 0..400)) {
+        fn behaves_as_a_hash_set(steps in prop::collection::vec((any::<bool>(), 0..60_u64), 0..400)) {
             let (mut set, mut expected) = (UserSet::default(), HashSet::new());
             for (insert, user) in steps {
-                // A few home slots, the last among them, so that searches meet and wrap.
+                // A few home slots, including the last, so that searches collide and wrap around.
                 let hash = (user % 3).wrapping_sub(1).wrapping_mul(user << 50 | 1);
                 if insert {
                     prop_assert_eq!(set.insert(UserHash::from_raw(hash)), expected.insert(hash));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn users_of_one_partition_lie_near_where_their_search_begins() {
+    fn users_of_one_partition_are_near_their_home_slots() {
         let users = (0..400_000).map(|user| UserHash::of(&format!("user-{user}")));
         let mut users: Vec<UserHash> = users.filter(|&user| partition_of(user, 12) == 5).collect();
         for sorted in [false, true] {
@@ -193,8 +193,8 @@ mod tests {
                 set.insert(user);
                 assert!(set.len() < 100 || set.memory() <= set.len() * 16 + 8);
             }
-            let ways = set.iter().map(|user| set.distance(set.home(user.get()), set.find(user.get())));
-            let mean = ways.sum::<usize>() as f64 / set.len() as f64;
+            let distances = set.iter().map(|user| set.distance(set.home(user.get()), set.find(user.get())));
+            let mean = distances.sum::<usize>() as f64 / set.len() as f64;
             assert!(mean < 2.0, "{mean} steps, sorted: {sorted}");
             users.sort_unstable();
         }

@@ -1,4 +1,4 @@
-//! Users of an hour on disk: a sorted run of hashes, of which memory keeps the first of each page.
+//! A sorted run of user hashes on disk, with the first hash of each page in memory.
 
 use millrace_contracts::UserHash;
 use millrace_log::StageError;
@@ -7,10 +7,10 @@ use crate::scratch::{Extent, PAGE, Scratch};
 
 const WORD: usize = size_of::<u64>();
 const PER_PAGE: usize = PAGE / WORD;
-/// Pages that are read or written at a time.
+/// Pages per read or write.
 const PAGES: usize = 64;
 
-/// A run of different hashes.
+/// A sorted run of distinct hashes.
 #[derive(Debug)]
 pub(crate) struct Run {
     extent: Extent,
@@ -20,13 +20,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Writes `len` hashes that come in rising order.
+    /// Writes `len` hashes, which must come in ascending order.
     pub(crate) fn write(
         scratch: &mut Scratch,
         len: usize,
         mut users: impl FnMut(&Scratch) -> Result<Option<u64>, StageError>,
     ) -> Result<Self, StageError> {
-        let extent = scratch.take(len * WORD)?;
+        let extent = scratch.allocate(len * WORD)?;
         let mut first = Vec::with_capacity(len.div_ceil(PER_PAGE));
         let mut buffer = Vec::with_capacity(PAGES * PAGE);
         let mut at = 0;
@@ -55,12 +55,12 @@ impl Run {
         size_of_val(&*self.first)
     }
 
-    /// Gives its place on disk back.
-    pub(crate) fn give_back(self, scratch: &mut Scratch) {
-        scratch.give_back(self.extent);
+    /// Frees its extent.
+    pub(crate) fn release(self, scratch: &mut Scratch) {
+        scratch.release(self.extent);
     }
 
-    /// Reads one page at most.
+    /// Looks a user up. Reads one page at most.
     pub(crate) fn contains(&self, scratch: &Scratch, user: UserHash) -> Result<bool, StageError> {
         let user = user.get();
         let Some(page) = self.first.partition_point(|&first| first <= user).checked_sub(1) else { return Ok(false) };
@@ -70,17 +70,17 @@ impl Run {
         Ok(bytes.as_chunks::<WORD>().0.binary_search_by_key(&user, |word| u64::from_le_bytes(*word)).is_ok())
     }
 
-    /// Reads all of it, by rising hash.
+    /// Reads every hash in ascending order.
     pub(crate) fn cursor(&self) -> Cursor<'_> {
         Cursor { run: self, buffer: Vec::new(), taken: 0, at: 0 }
     }
 }
 
-/// Where reading of a run stands.
+/// A sequential read of a run.
 pub(crate) struct Cursor<'a> {
     run: &'a Run,
     buffer: Vec<u8>,
-    /// Bytes taken from the buffer.
+    /// Bytes of the buffer that were returned.
     taken: usize,
     /// Bytes read from the run.
     at: usize,
@@ -98,7 +98,7 @@ impl Cursor<'_> {
             self.at += self.buffer.len();
             self.taken = 0;
         }
-        let word = self.buffer[self.taken..].first_chunk().expect("a run is made of whole words");
+        let word = self.buffer[self.taken..].first_chunk().expect("a run consists of whole words");
         self.taken += WORD;
         Ok(Some(u64::from_le_bytes(*word)))
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_holds_what_was_written() {
+    fn a_run_contains_what_was_written() {
         for len in [1, 511, 512, 513, 100_000] {
             let mut scratch = Scratch::new(PathBuf::new());
             let mut users = (0..len as u64).map(|user| user * 3 + 1);

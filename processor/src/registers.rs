@@ -1,28 +1,28 @@
 //! A `HyperLogLog` sketch of users, standard error 0.81 %.
 //!
-//! Own code for three reasons: registers that changed must be told apart (only those are written to the log), one register
-//! on disk must be readable without the others, and the estimate must be a function of the registers alone, which never
-//! falls when one rises. Estimate: Otmar Ertl, New cardinality estimation algorithms for `HyperLogLog` sketches (2017),
+//! No crate serves, for three reasons: the code must find the registers that changed (only those go to the log), read one
+//! register on disk without the others, and compute an estimate from the registers alone that never decreases when a
+//! register increases. Estimate: Otmar Ertl, New cardinality estimation algorithms for `HyperLogLog` sketches (2017),
 //! algorithm 6.
 
 use std::f64::consts::LN_2;
 
 use millrace_contracts::{UserHash, UserSketch};
 
-/// Bits of the hash behind the register's number that are looked at. The low 10 bits decide the partition: the users of
-/// one have them in common.
+/// Bits of the hash, after the register's number, that determine the rank. The low 10 bits determine the partition, so the
+/// users of a partition share them.
 const RANK_BITS: u32 = 40;
 const MAX_RANK: usize = RANK_BITS as usize + 1;
 
-/// A register for each hash prefix: the longest run of zeros seen behind it, and 1.
+/// A register per hash prefix: one plus the longest run of zeros after it.
 #[derive(Debug, Clone)]
 pub(crate) struct Registers(Box<[u8; UserSketch::REGISTERS]>);
 
-/// The register of a user and the least value it has once the user was seen.
+/// The register of a user, and the value to which the user raises it.
 pub(crate) fn rank(user: UserHash) -> (u16, u8) {
     const NUMBER_BITS: u32 = UserSketch::REGISTERS.trailing_zeros();
     let number = user.get() >> (u64::BITS - NUMBER_BITS);
-    // A one behind the last bit ends the run.
+    // A one after the last bit ends the run.
     let rest = user.get() << NUMBER_BITS | 1 << (u64::BITS - RANK_BITS - 1);
     (u16::try_from(number).expect("14 bits"), u8::try_from(rest.leading_zeros() + 1).expect("at most 41"))
 }
@@ -48,7 +48,7 @@ impl Registers {
         self.0[usize::from(number)] = value;
     }
 
-    /// True when the register was below that.
+    /// Raises a register to a value. Returns true if it was lower.
     pub(crate) fn raise(&mut self, number: u16, value: u8) -> bool {
         let register = &mut self.0[usize::from(number)];
         let raised = *register < value;
@@ -61,12 +61,12 @@ impl Registers {
         self.raise(number, value);
     }
 
-    /// The number of different users, about.
+    /// The estimated number of distinct users.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate of 2^54 users at most")]
     pub(crate) fn estimate(&self) -> u64 {
         let mut counts = [0_u32; MAX_RANK + 1];
         for &register in self.0.iter() {
-            // No more than MAX_RANK is ever set; what was read back from a log is not trusted with an index.
+            // A value from the log may exceed MAX_RANK if the record is corrupt.
             counts[usize::from(register).min(MAX_RANK)] += 1;
         }
         let registers = UserSketch::REGISTERS as f64;
@@ -79,7 +79,7 @@ impl Registers {
     }
 }
 
-/// The part of the registers that were never raised.
+/// The contribution of registers at zero.
 fn sigma(share: f64) -> f64 {
     if share >= 1.0 {
         return f64::INFINITY;
@@ -96,7 +96,7 @@ fn sigma(share: f64) -> f64 {
     }
 }
 
-/// The part of the registers that cannot rise any more.
+/// The contribution of registers at the maximum.
 fn tau(share: f64) -> f64 {
     if share <= 0.0 || share >= 1.0 {
         return 0.0;
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_error_is_within_three_standard_errors() {
-        // Users of one partition, as every sketch has them: their low bits are alike.
+        // Users of one partition, as in every sketch: they share their low bits.
         for run in 0..3 {
             let mut sketch = Registers::default();
             let (mut users, mut checks) = (0_u64, [1_000, 10_000, 100_000, 1_000_000].into_iter().peekable());
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_nobody_and_few_are_nearly_exact() {
+    fn an_empty_sketch_is_zero_and_few_users_are_nearly_exact() {
         let mut sketch = Registers::default();
         assert_eq!(sketch.estimate(), 0);
         for user in 1..=100_u64 {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn registers_at_their_ends_are_estimated() {
+    fn registers_at_their_limits_have_an_estimate() {
         let mut sketch = Registers::default();
         for number in 0..1 << 14 {
             sketch.set(number, 41);
@@ -167,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_falls_and_no_order_matters(users in prop::collection::vec(any::<u64>(), 0..400), rotate: usize) {
+        fn the_estimate_never_decreases_and_does_not_depend_on_order(users in prop::collection::vec(any::<u64>(), 0..400), rotate: usize) {
             let (mut sketch, mut other) = (Registers::default(), Registers::default());
             let mut before = 0;
             for &user in &users {
