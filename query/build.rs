@@ -1,4 +1,4 @@
-//! Compresses the dashboard's files beforehand, so that no request pays for it.
+//! Compresses the dashboard's files at build time, so that no request has to.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,12 @@
-//! Where the query service tells its metrics.
+//! The metrics of the query service.
 
 use metrics::{Counter, Gauge, counter, gauge};
 use millrace_contracts::{Code, metric};
 use millrace_service::breaker::BreakerMetrics;
 
-use crate::Tier;
+use crate::stores::port::Tier;
 
-/// Counters of the hot path, looked up once.
+/// Counters of the hot path, registered once.
 pub(crate) struct Metrics {
     memory: Counter,
     redis: Counter,
@@ -37,7 +37,7 @@ impl Metrics {
     }
 }
 
-/// Puts the series at 0 that are told where they happen: a rate over one that comes with its first count misses it.
+/// Registers series at 0 that otherwise appear with their first count: `rate()` misses that one.
 fn register() {
     for code in [Code::Overloaded, Code::Unavailable, Code::Rebuilding] {
         counter!(metric::UNAVAILABLE_READS.name, "code" => code.as_str()).increment(0);
@@ -45,13 +45,13 @@ fn register() {
     for tier in [Tier::Redis, Tier::Archive] {
         counter!(metric::STORE_ERRORS.name, "store" => tier.as_str()).increment(0);
     }
-    for counted in [metric::REFRESHES, metric::REFILL_REQUESTS, metric::RANGE_HOURS, metric::LIVE_EVENTS] {
-        counter!(counted.name).increment(0);
+    for metric in [metric::REFRESHES, metric::REFILL_REQUESTS, metric::RANGE_HOURS, metric::LIVE_EVENTS] {
+        counter!(metric.name).increment(0);
     }
     streams().increment(0.0);
 }
 
-pub(crate) fn unanswered(code: Code) {
+pub(crate) fn read_unavailable(code: Code) {
     counter!(metric::UNAVAILABLE_READS.name, "code" => code.as_str()).increment(1);
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn breaker(tier: Tier) -> BreakerMetrics {
     }
 }
 
-pub(crate) fn refill_asked() {
+pub(crate) fn refill_requested() {
     counter!(metric::REFILL_REQUESTS.name).increment(1);
 }
 
@@ -79,6 +79,6 @@ pub(crate) fn streams() -> Gauge {
     gauge!(metric::LIVE_STREAMS.name)
 }
 
-pub(crate) fn event() {
+pub(crate) fn live_event() {
     counter!(metric::LIVE_EVENTS.name).increment(1);
 }

@@ -1,4 +1,4 @@
-//! Readiness of the query service: whether a store answered when one was last asked.
+//! Readiness of the query service: whether a store was available at the last read.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -8,7 +8,7 @@ const UNKNOWN: u8 = 0;
 const READY: u8 = 1;
 const NOT_READY: u8 = 2;
 
-/// The component `query`; told on changes only, since every read notes its outcome.
+/// The health component `query`. Every read records its outcome; the component changes only when the outcome does.
 pub(crate) struct Readiness {
     component: Component,
     last: AtomicU8,
@@ -16,20 +16,21 @@ pub(crate) struct Readiness {
 
 impl Readiness {
     pub(crate) fn new(component: Component) -> Self {
-        component.not_ready("no read model has been asked yet");
+        component.not_ready("no read model has been probed yet");
         Self { component, last: AtomicU8::new(UNKNOWN) }
     }
 
-    /// A rebuilding model has answered: its 503 is the answer every instance would give. One of two that answers is enough.
-    pub(crate) fn note(&self, answered: bool) {
-        let now = if answered { READY } else { NOT_READY };
+    /// Records whether a store answered. One of two is enough, and so is a store that is rebuilding: any other instance
+    /// would return the same 503.
+    pub(crate) fn record(&self, store_available: bool) {
+        let now = if store_available { READY } else { NOT_READY };
         if self.last.swap(now, Ordering::AcqRel) == now {
             return;
         }
-        if answered {
+        if store_available {
             self.component.ready();
         } else {
-            self.component.not_ready("no read model can be reached");
+            self.component.not_ready("no read model is available");
         }
     }
 }

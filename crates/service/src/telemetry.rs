@@ -1,6 +1,8 @@
 //! Logs and metrics: set up once a process. Logs go to standard error; control characters in them are escaped by the
 //! subscriber. Metrics are rendered by the admin listener.
 
+mod values;
+
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
@@ -9,6 +11,9 @@ use millrace_base::{Bounds, Violation};
 use millrace_contracts::metric::{self, Metric, MetricKind};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+
+pub use values::MetricValues;
+use values::ReadableRecorder;
 
 /// Settings of the logs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -71,21 +76,29 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     installed.map_err(|_| TelemetryError::Twice)
 }
 
-/// The recorder of this process, installed at the first call and told every metric's help text. When another library has installed one before, metrics go
-/// there and the handle renders none.
+/// The exporter of this process, which renders its metrics as text. The first call installs it, with every metric's help.
+/// If another library has installed a recorder before, the exporter renders nothing.
 pub fn metrics() -> PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    let install = || {
-        let recorder = recorder();
-        let handle = recorder.handle();
-        if metrics::set_global_recorder(recorder).is_err() {
+    installed().0.clone()
+}
+
+/// The values of the metrics that this process reads itself.
+pub fn metric_values() -> MetricValues {
+    installed().1.clone()
+}
+
+fn installed() -> &'static (PrometheusHandle, MetricValues) {
+    static INSTALLED: OnceLock<(PrometheusHandle, MetricValues)> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let (exporter, values) = (recorder(), MetricValues::default());
+        let handle = exporter.handle();
+        if metrics::set_global_recorder(ReadableRecorder { exporter, values: values.clone() }).is_err() {
             tracing::warn!("a metrics recorder is installed already; /metrics stays empty");
         }
         metric::ALL.iter().for_each(describe);
         crate::http::register_metrics();
-        handle
-    };
-    HANDLE.get_or_init(install).clone()
+        (handle, values)
+    })
 }
 
 fn recorder() -> PrometheusRecorder {

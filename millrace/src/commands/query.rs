@@ -1,6 +1,6 @@
 //! `millrace query`: the read side alone.
 
-use millrace_query::{Reads, ask_by};
+use millrace_query::{ReadModels, refill_sender};
 use millrace_service::net::reserve;
 
 use crate::start::Start;
@@ -13,9 +13,9 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     start.serve_admin(admin, axum::Router::new())?;
     let live = start.live_hours().await?;
     let Some(archive) = start.archive(None).await? else { return Ok(()) };
-    let refresh = Some(ask_by(start.log_in_time()));
-    let reads = Reads { live, archive, live_hours: start.settings.redis.live_hours, refresh };
+    let refill = Some(refill_sender(start.log_in_time()));
+    let models = ReadModels { live, archive, live_hours: start.settings.redis.live_hours, refill };
     let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
-    start.supervisor.spawn("query", millrace_query::run(config, public.listen()?, reads, names, health, stop));
+    start.supervisor.spawn("query", millrace_query::run(config, public.listen()?, models, names, health, stop));
     start.run(None).await
 }

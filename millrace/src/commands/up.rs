@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use millrace_log::Log;
 use millrace_materializer::Views;
-use millrace_query::{Reads, ask_by};
+use millrace_query::{ReadModels, refill_sender};
 use millrace_service::net::reserve;
 
 use crate::inspect;
@@ -54,9 +54,9 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let run =
         millrace_materializer::run(settings.materializer, log.clone(), instance, views, health.clone(), stop.clone());
     start.supervisor.spawn("materializer", run);
-    let refresh = live.is_some().then(|| ask_by(Arc::new(OnceLock::from(log.clone()))));
-    let reads = Reads { live, archive, live_hours: settings.redis.live_hours, refresh };
-    let run = millrace_query::run(settings.query, query_listener.listen()?, reads, names, health, stop);
+    let refill = live.is_some().then(|| refill_sender(Arc::new(OnceLock::from(log.clone()))));
+    let models = ReadModels { live, archive, live_hours: settings.redis.live_hours, refill };
+    let run = millrace_query::run(settings.query, query_listener.listen()?, models, names, health, stop);
     start.supervisor.spawn("query", run);
     start.run(Some(log)).await
 }

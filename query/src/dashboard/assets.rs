@@ -14,8 +14,8 @@ use millrace_service::http::accepts_coding;
 use millrace_service::openapi::route;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::conditional::{Tag, held};
-use crate::openapi::page as openapi;
+use super::openapi;
+use crate::analytics::conditional::{Tag, held};
 
 /// Nothing but this service's own files, and no way to frame the page or to send a form from it.
 pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \

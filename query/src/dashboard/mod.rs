@@ -1,11 +1,11 @@
-//! The page at `/`: its files, compiled in and compressed beforehand, and `/status`, what the page says of the pipeline.
+//! The dashboard at `/`, compiled in and compressed at build time, and `/status`, the state of the pipeline that it shows.
 //!
-//! The page itself is in `assets/`. It asks nothing but this service: `/analytics/live`, `/analytics/range`, `/status`.
+//! Its files are in `assets/`. It requests nothing but this service: `/analytics/live`, `/analytics/range`, `/status`.
 
-pub(crate) mod assets;
-mod peek;
-mod samples;
-mod status;
+mod assets;
+pub(crate) mod openapi;
+mod scrape;
+pub(crate) mod status;
 
 use std::sync::Arc;
 
@@ -13,12 +13,10 @@ use axum::routing::get;
 use millrace_service::openapi::route;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::openapi::page as openapi;
-
-pub(crate) use status::{Report, Status};
+use status::StatusReporter;
 
 /// `/`, `/assets/…` and `/status`.
-pub(crate) fn router(status: Arc<Status>) -> OpenApiRouter {
-    let report = OpenApiRouter::default().routes(route("/status", openapi::status(), get(status::answer)));
-    assets::router().merge(report.with_state(status))
+pub(crate) fn router(reporter: Arc<StatusReporter>) -> OpenApiRouter {
+    let status = OpenApiRouter::default().routes(route("/status", openapi::status(), get(status::status)));
+    assets::router().merge(status.with_state(reporter))
 }

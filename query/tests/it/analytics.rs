@@ -1,11 +1,11 @@
-//! What a read answers: numbers, representations, caching headers.
+//! Responses to a read of an hour: counts, representations, caching headers.
 
 use millrace_contracts::Exactness;
 use millrace_query::Tier;
 
-use crate::harness::{HOUR_MS, NOW_MS, Said, Server, sorted_headers, totals};
+use crate::harness::{HOUR_MS, NOW_MS, Server, StoreState, sorted_headers, totals};
 
-/// What JSON says of these numbers.
+/// The JSON body with the counts of [`serving`].
 fn json(tier: &str) -> String {
     format!(
         r#"{{"unique_users":7,"clicks":5,"impressions":11,"as_of":"2026-11-21T08:30:00Z","exactness":"exact","tier":"{tier}","stale":false}}"#
@@ -16,7 +16,7 @@ const TEXT: &str = "unique_users,7\nclicks,5\nimpressions,11\n";
 
 async fn serving() -> Server {
     let server = Server::start().await;
-    server.stores.say(Said::Known(totals(7, 5, 11), Tier::Redis));
+    server.stores.set(StoreState::Counts(totals(7, 5, 11), Tier::Redis));
     server
 }
 
@@ -43,7 +43,7 @@ async fn three_representations() {
 }
 
 #[tokio::test]
-async fn freshness_is_told() {
+async fn headers_report_freshness() {
     let server = serving().await;
     let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await;
     assert_eq!(reply.header("millrace-tier"), Some("memory"));
@@ -57,7 +57,7 @@ async fn freshness_is_told() {
     let mut approximate = totals(7, 5, 11);
     approximate.exactness = Exactness::Approximate;
     for tier in [Tier::Redis, Tier::Archive] {
-        server.stores.say(Said::Known(approximate, tier));
+        server.stores.set(StoreState::Counts(approximate, tier));
         let reply = server.get(&format!("/analytics?timestamp={}", NOW_MS - HOUR_MS), &[]).await;
         assert_eq!(reply.header("millrace-tier"), Some(tier.as_str()));
         assert_eq!(reply.header("millrace-exactness"), Some("approximate"));
@@ -85,7 +85,7 @@ async fn head_is_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_held_representation_is_not_sent_again() {
+async fn if_none_match_of_the_same_representation_is_a_304() {
     let server = serving().await;
     for timestamp in [NOW_MS, 123] {
         let target = format!("/analytics?timestamp={timestamp}");
@@ -93,7 +93,7 @@ async fn a_held_representation_is_not_sent_again() {
         let json = server.get(&target, &[("accept", "application/json")]).await.header("etag").unwrap().to_owned();
         assert_ne!(text, json, "representations have tags of their own");
         assert!(text.starts_with('"'), "strong");
-        for (held, status) in [
+        for (tag, status) in [
             (text.clone(), 304),
             (format!("W/{text}"), 304),
             (format!("\"other\", {text}"), 304),
@@ -102,8 +102,8 @@ async fn a_held_representation_is_not_sent_again() {
             ("\"other\"".to_owned(), 200),
             (text.replace('"', ""), 200),
         ] {
-            let reply = server.get(&target, &[("if-none-match", &held)]).await;
-            assert_eq!(reply.status, status, "{held}");
+            let reply = server.get(&target, &[("if-none-match", &tag)]).await;
+            assert_eq!(reply.status, status, "{tag}");
             assert_eq!(reply.header("etag"), Some(&*text));
             assert_eq!(reply.header("vary"), Some("Accept"));
             assert!(reply.header("cache-control").is_some());
@@ -114,64 +114,64 @@ async fn a_held_representation_is_not_sent_again() {
     }
     let target = "/analytics?timestamp=123";
     let before = server.get(target, &[]).await.header("etag").unwrap().to_owned();
-    server.stores.say(Said::Known(totals(7, 5, 12), Tier::Redis));
+    server.stores.set(StoreState::Counts(totals(7, 5, 12), Tier::Redis));
     let after = server.get(target, &[("if-none-match", &before)]).await;
     assert_eq!((after.status, after.text()), (200, "unique_users,7\nclicks,5\nimpressions,12\n"));
     assert_ne!(after.header("etag"), Some(&*before));
 }
 
 #[tokio::test]
-async fn json_of_the_same_numbers_is_held_whenever_and_by_whomever_it_was_read() {
+async fn if_none_match_of_json_ignores_freshness() {
     let server = serving().await;
     let json = [("accept", "application/json")];
     for (timestamp, tier) in [(NOW_MS, Tier::Redis), (123, Tier::Archive)] {
         let target = format!("/analytics?timestamp={timestamp}");
-        let held = server.get(&target, &json).await;
+        let cached = server.get(&target, &json).await;
         server.clock.advance(60_000);
-        server.stores.say(Said::Known(totals(7, 5, 11), tier));
+        server.stores.set(StoreState::Counts(totals(7, 5, 11), tier));
         let now = server.get(&target, &json).await;
-        assert_ne!(held.body, now.body);
-        assert_ne!(held.header("etag"), now.header("etag"), "strong: bodies that differ have tags that differ");
+        assert_ne!(cached.body, now.body);
+        assert_ne!(cached.header("etag"), now.header("etag"), "strong: different bodies have different tags");
 
-        let etag = held.header("etag").unwrap();
+        let etag = cached.header("etag").unwrap();
         let reply = server.get(&target, &[json[0], ("if-none-match", etag)]).await;
         assert_eq!((reply.status, reply.header("etag")), (304, Some(etag)));
-        assert_eq!(reply.header("millrace-as-of"), now.header("millrace-as-of"), "what is held is confirmed as of now");
-        server.stores.say(Said::Known(totals(7, 5, 11), Tier::Redis));
+        assert_eq!(reply.header("millrace-as-of"), now.header("millrace-as-of"), "the 304 refreshes the header");
+        server.stores.set(StoreState::Counts(totals(7, 5, 11), Tier::Redis));
     }
-    let held = server.get(&format!("/analytics?timestamp={NOW_MS}"), &json).await;
-    server.stores.say(Said::Away);
+    let cached = server.get(&format!("/analytics?timestamp={NOW_MS}"), &json).await;
+    server.stores.set(StoreState::Unavailable);
     server.clock.advance(1_000);
-    let etag = held.header("etag").unwrap();
+    let etag = cached.header("etag").unwrap();
     let stale = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[json[0], ("if-none-match", etag)]).await;
     assert_eq!(
         (stale.status, stale.header("millrace-stale")),
         (200, Some("true")),
-        "what is held says it is not stale"
+        "the cached body is not marked stale"
     );
 }
 
 #[tokio::test]
-async fn an_hour_is_too_short_to_be_compressed() {
+async fn an_hour_is_not_compressed() {
     let server = serving().await;
     let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[("accept-encoding", "gzip, br, zstd")]).await;
     assert_eq!((reply.header("content-encoding"), reply.text()), (None, TEXT));
 }
 
 #[tokio::test]
-async fn zeros_only_when_known() {
+async fn zeros_only_from_a_complete_store() {
     let server = Server::start().await;
-    server.stores.say(Said::Known(totals(0, 0, 0), Tier::Archive));
+    server.stores.set(StoreState::Counts(totals(0, 0, 0), Tier::Archive));
     let zeros = server.get("/analytics?timestamp=0", &[]).await;
     assert_eq!((zeros.status, zeros.text()), (200, "unique_users,0\nclicks,0\nimpressions,0\n"));
 
-    server.stores.say(Said::Rebuilding);
+    server.stores.set(StoreState::Rebuilding);
     for timestamp in [0, NOW_MS] {
         let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &[]).await;
         assert_eq!((reply.status, reply.code()), (503, "rebuilding".to_owned()));
         assert_eq!(reply.header("retry-after"), Some("1"));
     }
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     server.clock.advance(1_000);
     for timestamp in [0, NOW_MS] {
         let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &[]).await;

@@ -1,4 +1,4 @@
-//! The current hour's body: when it is read again, by whom, and what is served meanwhile.
+//! The snapshot of the current hour: when it is refreshed, by which request, and what the others get meanwhile.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -7,7 +7,7 @@ use futures::future::join_all;
 use millrace_query::Tier;
 use tower::ServiceExt as _;
 
-use crate::harness::{HOUR_MS, NOW_MS, REFRESH_MS, STALE_AFTER_MS, Said, Server, totals};
+use crate::harness::{HOUR_MS, NOW_MS, REFRESH_MS, STALE_AFTER_MS, Server, StoreState, totals};
 
 async fn clicks(server: &Server, timestamp: i64) -> (String, bool) {
     let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &[]).await;
@@ -16,16 +16,16 @@ async fn clicks(server: &Server, timestamp: i64) -> (String, bool) {
     (clicks, reply.header("millrace-stale") == Some("true"))
 }
 
-fn known(clicks: u64) -> Said {
-    Said::Known(totals(1, clicks, 0), Tier::Redis)
+fn clicks_in_redis(clicks: u64) -> StoreState {
+    StoreState::Counts(totals(1, clicks, 0), Tier::Redis)
 }
 
 #[tokio::test]
-async fn read_again_only_after_the_interval() {
+async fn refreshes_once_per_interval() {
     let server = Server::start().await;
-    server.stores.say(known(1));
+    server.stores.set(clicks_in_redis(1));
     assert_eq!(clicks(&server, NOW_MS).await.0, "1");
-    server.stores.say(known(2));
+    server.stores.set(clicks_in_redis(2));
     server.clock.advance(REFRESH_MS - 1);
     assert_eq!(clicks(&server, NOW_MS).await.0, "1");
     assert_eq!(server.stores.reads(), 1);
@@ -34,14 +34,14 @@ async fn read_again_only_after_the_interval() {
     assert_eq!(server.stores.reads(), 2);
     server.clock.advance(-10 * REFRESH_MS);
     assert_eq!(clicks(&server, NOW_MS).await.0, "2");
-    assert_eq!(server.stores.reads(), 3, "a clock set back makes the body old, not immortal");
+    assert_eq!(server.stores.reads(), 3, "a clock set back expires the snapshot");
 }
 
 #[tokio::test]
-async fn many_readers_share_one_read() {
+async fn concurrent_requests_share_one_read() {
     for timestamp in [NOW_MS, NOW_MS - HOUR_MS] {
         let server = Server::start().await;
-        server.stores.say(known(1));
+        server.stores.set(clicks_in_redis(1));
         server.stores.hold();
         let request = || {
             let request = Request::get(format!("/analytics?timestamp={timestamp}")).body(Body::empty()).unwrap();
@@ -57,9 +57,9 @@ async fn many_readers_share_one_read() {
 }
 
 #[tokio::test]
-async fn a_failed_read_is_shared_too() {
+async fn concurrent_requests_share_a_failed_read() {
     let server = Server::start().await;
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     server.stores.hold();
     let request = || Request::get(format!("/analytics?timestamp={NOW_MS}")).body(Body::empty()).unwrap();
     let mut all = Box::pin(join_all((0..100).map(|_| server.router.clone().oneshot(request()))));
@@ -70,12 +70,12 @@ async fn a_failed_read_is_shared_too() {
 }
 
 #[tokio::test]
-async fn the_previous_body_is_served_while_one_request_reads() {
+async fn serves_the_previous_snapshot_during_a_refresh() {
     let server = Server::start().await;
-    server.stores.say(known(1));
+    server.stores.set(clicks_in_redis(1));
     assert_eq!(clicks(&server, NOW_MS).await.0, "1");
 
-    server.stores.say(known(2));
+    server.stores.set(clicks_in_redis(2));
     server.stores.hold();
     server.clock.advance(REFRESH_MS);
     let request = || Request::get(format!("/analytics?timestamp={NOW_MS}")).body(Body::empty()).unwrap();
@@ -85,7 +85,7 @@ async fn the_previous_body_is_served_while_one_request_reads() {
 
     server.clock.advance(STALE_AFTER_MS);
     let mut late = Box::pin(server.router.clone().oneshot(request()));
-    assert!(late.as_mut().now_or_never().is_none(), "too old to be served: waits for the read");
+    assert!(late.as_mut().now_or_never().is_none(), "the snapshot is too old: waits for the refresh");
     server.stores.release();
     assert_eq!(reader.await.unwrap().status(), 200);
     assert_eq!(late.await.unwrap().status(), 200);
@@ -93,10 +93,10 @@ async fn the_previous_body_is_served_while_one_request_reads() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_is_replaced() {
+async fn another_request_takes_over_a_dropped_read() {
     for timestamp in [NOW_MS, NOW_MS - HOUR_MS] {
         let server = Server::start().await;
-        server.stores.say(known(1));
+        server.stores.set(clicks_in_redis(1));
         server.stores.hold();
         let request = || Request::get(format!("/analytics?timestamp={timestamp}")).body(Body::empty()).unwrap();
         let mut first = Box::pin(server.router.clone().oneshot(request()));
@@ -111,69 +111,69 @@ async fn a_reader_that_goes_away_is_replaced() {
 }
 
 #[tokio::test]
-async fn marked_stale_while_the_stores_are_away() {
+async fn marks_counts_stale_while_stores_are_unavailable() {
     let server = Server::start().await;
-    server.stores.say(known(1));
+    server.stores.set(clicks_in_redis(1));
     assert_eq!(clicks(&server, NOW_MS).await, ("1".to_owned(), false));
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     server.clock.advance(REFRESH_MS);
     for _ in 0..3 {
         assert_eq!(clicks(&server, NOW_MS).await, ("1".to_owned(), true));
         server.clock.advance(10 * STALE_AFTER_MS);
     }
     let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await;
-    assert_eq!(reply.header("millrace-as-of"), Some("2026-11-21T08:30:00Z"), "of the numbers, not of the attempt");
+    assert_eq!(reply.header("millrace-as-of"), Some("2026-11-21T08:30:00Z"), "of the counts, not of the failed read");
     assert_eq!(reply.header("age"), Some("30"));
-    server.stores.say(known(3));
+    server.stores.set(clicks_in_redis(3));
     server.clock.advance(REFRESH_MS);
     assert_eq!(clicks(&server, NOW_MS).await, ("3".to_owned(), false));
 }
 
 #[tokio::test]
-async fn a_rebuilding_store_says_so_at_once() {
+async fn a_rebuilding_store_is_a_503_at_once() {
     let server = Server::start().await;
-    server.stores.say(known(1));
+    server.stores.set(clicks_in_redis(1));
     assert_eq!(clicks(&server, NOW_MS).await.0, "1");
-    server.stores.say(Said::Rebuilding);
+    server.stores.set(StoreState::Rebuilding);
     server.clock.advance(REFRESH_MS);
     let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await;
     assert_eq!((reply.status, reply.code()), (503, "rebuilding".to_owned()));
 }
 
 #[tokio::test]
-async fn an_archive_under_a_scan_says_so() {
+async fn an_overloaded_archive_is_a_503() {
     let server = Server::start().await;
-    server.stores.say(Said::Overloaded);
+    server.stores.set(StoreState::Overloaded);
     let reply = server.get("/analytics?timestamp=123", &[]).await;
     assert_eq!((reply.status, reply.code(), reply.header("retry-after")), (503, "overloaded".to_owned(), Some("1")));
 }
 
 #[tokio::test]
-async fn a_body_belongs_to_one_hour() {
+async fn a_snapshot_is_of_one_hour() {
     let server = Server::start().await;
-    server.stores.say(known(1));
+    server.stores.set(clicks_in_redis(1));
     server.clock.advance(HOUR_MS / 2 - 1);
     assert_eq!(clicks(&server, NOW_MS).await.0, "1");
 
     server.clock.advance(1);
-    server.stores.say(known(2));
+    server.stores.set(clicks_in_redis(2));
     let ended = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await;
     assert_eq!(ended.header("millrace-tier"), Some("redis"), "the hour has ended");
     assert_eq!(ended.header("cache-control"), Some("max-age=60, must-revalidate"));
 
-    server.stores.say(known(3));
+    server.stores.set(clicks_in_redis(3));
     let begun = server.get(&format!("/analytics?timestamp={}", NOW_MS + HOUR_MS), &[]).await;
     assert_eq!(begun.header("millrace-tier"), Some("memory"));
     assert_eq!(begun.text(), "unique_users,1\nclicks,3\nimpressions,0\n");
 
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     server.clock.advance(HOUR_MS);
     let reply = server.get(&format!("/analytics?timestamp={}", NOW_MS + 2 * HOUR_MS), &[]).await;
-    assert_eq!(reply.status, 503, "the last hour's numbers are not this hour's, stale or not");
+    assert_eq!(reply.status, 503, "the counts of the last hour do not serve for this one");
 }
 
 #[tokio::test]
-async fn nobody_asks_nothing_is_read() {
+async fn does_not_read_without_requests() {
     let server = Server::start().await;
     assert_eq!(server.get("/livez", &[]).await.status, 200);
     server.clock.advance(HOUR_MS);
@@ -183,12 +183,12 @@ async fn nobody_asks_nothing_is_read() {
 #[tokio::test]
 async fn readiness_follows_the_stores() {
     let server = Server::start().await;
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     assert_eq!(server.get("/readyz", &[]).await.status, 503);
-    server.stores.say(known(1));
+    server.stores.set(clicks_in_redis(1));
     server.clock.advance(REFRESH_MS);
     assert_eq!(server.get("/readyz", &[]).await.status, 200);
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     server.clock.advance(REFRESH_MS);
-    assert_eq!(server.get("/readyz", &[]).await.status, 503, "stale numbers are not readiness");
+    assert_eq!(server.get("/readyz", &[]).await.status, 503, "stale counts do not make the service ready");
 }

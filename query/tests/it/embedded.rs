@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use millrace_base::Clock;
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
-use millrace_query::{Reads, system_clock};
+use millrace_query::ReadModels;
 use millrace_service::health::Health;
 use millrace_store::{Archive, HourlyStore as _};
 use tokio::net::TcpListener;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Client, config};
 
 #[tokio::test]
-async fn from_the_archive_to_the_client() {
+async fn serves_the_counts_of_the_archive() {
     let directory = tempfile::tempdir().unwrap();
     let database = fjall::Database::builder(directory.path()).open().unwrap();
     let archive = Archive::embedded(&database, 2).unwrap();
@@ -21,15 +22,15 @@ async fn from_the_archive_to_the_client() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client(listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let reads = Reads { live: None, archive, live_hours: 24, refresh: None };
+    let models = ReadModels { live: None, archive, live_hours: 24, refill: None };
     let service =
-        tokio::spawn(millrace_query::run(config(), listener, reads, Names::default(), Health::new(), stop.clone()));
+        tokio::spawn(millrace_query::run(config(), listener, models, Names::default(), Health::new(), stop.clone()));
 
-    let (past, current) = (Hour::of_ms(123), Hour::of_ms(system_clock()()));
+    let (past, current) = (Hour::of_ms(123), Hour::of_ms(Clock::system().now_ms()));
     let target = |hour: Hour| format!("/analytics?timestamp={}", hour.start_ms());
     for hour in [past, current] {
         let reply = client.send("GET", &target(hour), &[]).await;
-        assert_eq!((reply.status, reply.code()), (503, "rebuilding".to_owned()), "nothing is known yet");
+        assert_eq!((reply.status, reply.code()), (503, "rebuilding".to_owned()), "the archive is not complete yet");
     }
     for partition in 0..2 {
         let count = |hour| HourlyCount {
@@ -42,7 +43,7 @@ async fn from_the_archive_to_the_client() {
             unique_users: 2,
             exactness: Exactness::Exact,
         };
-        // Both hours the test may run in, should one end meanwhile.
+        // The next hour, too, in case the current one ends during the test.
         let counts = [count(past), count(current), count(current.plus(1))];
         let write = ProjectionWrite { partition, expected: None, next: 2, caught_up: true, items: &counts[..] };
         assert_eq!(writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
@@ -53,10 +54,10 @@ async fn from_the_archive_to_the_client() {
     let empty = client.send("GET", &target(past.plus(1)), &[]).await;
     assert_eq!(empty.text(), "unique_users,0\nclicks,0\nimpressions,0\n");
 
-    // The 503 of above may still be fresh for an interval.
+    // The 503 above may be served for another refresh interval.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     let reply = loop {
-        let target = target(Hour::of_ms(system_clock()()));
+        let target = target(Hour::of_ms(Clock::system().now_ms()));
         let reply = client.send("GET", &target, &[]).await;
         if reply.status == 200 || tokio::time::Instant::now() > deadline {
             break reply;

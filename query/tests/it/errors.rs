@@ -1,12 +1,12 @@
-//! Bad requests: each is answered with a problem that names what is wrong.
+//! Invalid requests: each gets a problem document with a code and a field.
 
 use millrace_contracts::Hour;
 use millrace_query::Tier;
 
-use crate::harness::{NOW_MS, Said, Server, totals};
+use crate::harness::{NOW_MS, Server, StoreState, totals};
 
 #[tokio::test]
-async fn the_field_is_named() {
+async fn problems_have_the_field() {
     let server = Server::start().await;
     for (query, code, field) in [
         ("", "missing-field", "timestamp"),
@@ -28,16 +28,16 @@ async fn the_field_is_named() {
 }
 
 #[tokio::test]
-async fn the_edges_of_time_are_readable() {
+async fn the_first_and_last_timestamps_are_valid() {
     let server = Server::start().await;
-    server.stores.say(Said::Known(totals(0, 0, 0), Tier::Archive));
+    server.stores.set(StoreState::Counts(totals(0, 0, 0), Tier::Archive));
     for timestamp in [0, Hour::MAX.end_ms() - 1] {
         assert_eq!(server.get(&format!("/analytics?timestamp={timestamp}"), &[]).await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn no_representation() {
+async fn not_acceptable() {
     let server = Server::start().await;
     for accept in ["image/png", "text/plain;q=0", "*/*;q=0"] {
         let reply = server.get(&format!("/analytics?timestamp={NOW_MS}"), &[("accept", accept)]).await;
@@ -46,7 +46,7 @@ async fn no_representation() {
 }
 
 #[tokio::test]
-async fn routes_and_methods() {
+async fn unknown_routes_and_methods() {
     let server = Server::start().await;
     for path in ["/analytics/", "/analytics/ranges", "/Analytics"] {
         let reply = server.get(path, &[]).await;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millrace_base::Span;
+use millrace_base::{Clock, Span};
 use millrace_contracts::{Exactness, Hour, Names};
-use millrace_query::{Config, Hours, Known, Missed, Tier};
+use millrace_query::{Config, HourCounts, HourReader, ReadError, Tier};
 use millrace_service::health::Health;
 use millrace_service::http::HttpLimits;
 use millrace_store::Totals;
@@ -53,27 +53,27 @@ pub(crate) fn totals(unique_users: u64, clicks: u64, impressions: u64) -> Totals
     Totals { clicks, impressions, unique_users, exactness: Exactness::Exact }
 }
 
-/// What the read models say to every read from now on.
+/// What every read of the fake read models returns.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Said {
-    Known(Totals, Tier),
+pub(crate) enum StoreState {
+    Counts(Totals, Tier),
     Rebuilding,
-    Away,
+    Unavailable,
     Overloaded,
 }
 
-/// Read models that say what they are told, and can be held so that reads wait.
+/// Fake read models. Reads wait while they are held.
 pub(crate) struct Stores {
-    said: Mutex<Said>,
+    state: Mutex<StoreState>,
     open: watch::Sender<bool>,
     reads: AtomicUsize,
-    bulk: AtomicUsize,
+    range_reads: AtomicUsize,
     now_ms: Arc<AtomicI64>,
 }
 
 impl Stores {
-    pub(crate) fn say(&self, said: Said) {
-        *self.said.lock().unwrap() = said;
+    pub(crate) fn set(&self, state: StoreState) {
+        *self.state.lock().unwrap() = state;
     }
 
     pub(crate) fn hold(&self) {
@@ -88,25 +88,25 @@ impl Stores {
         self.reads.load(Ordering::SeqCst)
     }
 
-    /// Reads of many hours at once.
-    pub(crate) fn bulk_reads(&self) -> usize {
-        self.bulk.load(Ordering::SeqCst)
+    /// Reads of a range of hours.
+    pub(crate) fn range_reads(&self) -> usize {
+        self.range_reads.load(Ordering::SeqCst)
     }
 
-    fn answer(&self) -> Result<Known, Missed> {
-        match *self.said.lock().unwrap() {
-            Said::Known(totals, tier) => {
-                Ok(Known { totals, tier, as_of_ms: self.now_ms.load(Ordering::SeqCst), stale: false })
+    fn answer(&self) -> Result<HourCounts, ReadError> {
+        match *self.state.lock().unwrap() {
+            StoreState::Counts(totals, tier) => {
+                Ok(HourCounts { totals, tier, as_of_ms: self.now_ms.load(Ordering::SeqCst), stale: false })
             }
-            Said::Rebuilding => Err(Missed::Rebuilding),
-            Said::Away => Err(Missed::Unavailable),
-            Said::Overloaded => Err(Missed::Overloaded),
+            StoreState::Rebuilding => Err(ReadError::Rebuilding),
+            StoreState::Unavailable => Err(ReadError::Unavailable),
+            StoreState::Overloaded => Err(ReadError::Overloaded),
         }
     }
 }
 
-impl Hours for Stores {
-    fn read(&self, _hour: Hour, _current: Hour) -> BoxFuture<'_, Result<Known, Missed>> {
+impl HourReader for Stores {
+    fn read(&self, _hour: Hour, _current: Hour) -> BoxFuture<'_, Result<HourCounts, ReadError>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let mut open = self.open.subscribe();
         async move {
@@ -116,15 +116,15 @@ impl Hours for Stores {
         .boxed()
     }
 
-    fn bulk(&self, from: Hour, to: Hour, _current: Hour) -> BoxFuture<'_, Result<Vec<Known>, Missed>> {
-        self.bulk.fetch_add(1, Ordering::SeqCst);
+    fn read_range(&self, from: Hour, to: Hour, _current: Hour) -> BoxFuture<'_, Result<Vec<HourCounts>, ReadError>> {
+        self.range_reads.fetch_add(1, Ordering::SeqCst);
         let mut open = self.open.subscribe();
         async move {
             open.wait_for(|open| *open).await.unwrap();
-            let known = self.answer()?;
-            // Hours before the epoch's day 1,000 are empty.
-            let totals = |index: i64| if index < 24_000 { Totals::default() } else { known.totals };
-            Ok((from.index()..to.index()).map(|index| Known { totals: totals(index), ..known }).collect())
+            let counts = self.answer()?;
+            // Hours before index 24,000 have no events.
+            let totals = |index: i64| if index < 24_000 { Totals::default() } else { counts.totals };
+            Ok((from.index()..to.index()).map(|index| HourCounts { totals: totals(index), ..counts }).collect())
         }
         .boxed()
     }
@@ -134,10 +134,10 @@ impl Hours for Stores {
     }
 }
 
-/// The service's clock, standing still until it is moved.
-pub(crate) struct Hands(Arc<AtomicI64>);
+/// The service's clock, which only tests advance.
+pub(crate) struct ManualClock(Arc<AtomicI64>);
 
-impl Hands {
+impl ManualClock {
     pub(crate) fn advance(&self, ms: i64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
     }
@@ -145,7 +145,7 @@ impl Hands {
 
 pub(crate) struct Server {
     pub(crate) stores: Arc<Stores>,
-    pub(crate) clock: Hands,
+    pub(crate) clock: ManualClock,
     pub(crate) router: Router,
     client: Client,
     pub(crate) address: SocketAddr,
@@ -161,25 +161,25 @@ impl Server {
     pub(crate) async fn with(config: Config) -> Self {
         let now_ms = Arc::new(AtomicI64::new(NOW_MS));
         let stores = Arc::new(Stores {
-            said: Mutex::new(Said::Away),
+            state: Mutex::new(StoreState::Unavailable),
             open: watch::Sender::new(true),
             reads: AtomicUsize::new(0),
-            bulk: AtomicUsize::new(0),
+            range_reads: AtomicUsize::new(0),
             now_ms: Arc::clone(&now_ms),
         });
-        let hands = Hands(Arc::clone(&now_ms));
-        let clock = Arc::new(move || now_ms.load(Ordering::SeqCst));
+        let clock_handle = ManualClock(Arc::clone(&now_ms));
+        let clock = Clock::new(move || now_ms.load(Ordering::SeqCst));
         let hours = Arc::clone(&stores);
         let stop = CancellationToken::new();
         let router = millrace_query::router(&config, hours, &Names::default(), &Health::new(), clock, stop.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(millrace_service::http::serve(listener, router.clone(), config.limits, stop.clone()));
-        Self { stores, clock: hands, router, client: Client(address), address, stop, served }
+        Self { stores, clock: clock_handle, router, client: Client(address), address, stop, served }
     }
 
-    /// Tells the service to end, and waits until it has.
-    pub(crate) async fn end(mut self) {
+    /// Shuts down the service and waits for that.
+    pub(crate) async fn shut_down(mut self) {
         self.stop.cancel();
         (&mut self.served).await.unwrap();
     }

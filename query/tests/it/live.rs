@@ -1,4 +1,4 @@
-//! The current hour as it changes, for many at once.
+//! The live stream of the current hour, for one subscriber and for many.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use millrace_testkit::{AsyncConnection, request};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use crate::harness::{HOUR_MS, REFRESH_MS, Said, Server, config, totals};
+use crate::harness::{HOUR_MS, REFRESH_MS, Server, StoreState, config, totals};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One stream, without a socket.
 struct Stream(BodyDataStream);
@@ -41,7 +41,7 @@ impl Stream {
     }
 
     async fn end(&mut self) -> Option<Bytes> {
-        tokio::time::timeout(PATIENCE, self.0.next()).await.expect("in time").map(Result::unwrap)
+        tokio::time::timeout(TIMEOUT, self.0.next()).await.expect("in time").map(Result::unwrap)
     }
 
     /// Reads until the hour has so many clicks.
@@ -67,9 +67,9 @@ fn clicks(event: &Bytes) -> u64 {
     data["clicks"].as_u64().unwrap()
 }
 
-/// What the stores say from now on, due to be read.
-fn say(server: &Server, clicks: u64) {
-    server.stores.say(Said::Known(totals(1, clicks, 0), Tier::Redis));
+/// Sets the clicks of the hour, and advances the clock so that a refresh is due.
+fn set_clicks(server: &Server, clicks: u64) {
+    server.stores.set(StoreState::Counts(totals(1, clicks, 0), Tier::Redis));
     server.clock.advance(REFRESH_MS);
 }
 
@@ -80,9 +80,9 @@ fn with(change: impl FnOnce(&mut Config)) -> Config {
 }
 
 #[tokio::test]
-async fn an_event_tells_the_hour() {
+async fn an_event_has_the_counts_of_the_hour() {
     let server = Server::start().await;
-    say(&server, 5);
+    set_clicks(&server, 5);
     let event = Stream::open(&server, None).await.next().await;
     assert!(text(&event).ends_with("\n\n"));
     assert_eq!((field(&event, "event"), field(&event, "id")), (Some("hour"), Some("79bf8-1-5-0")));
@@ -95,32 +95,32 @@ async fn an_event_tells_the_hour() {
 }
 
 #[tokio::test]
-async fn many_readers_share_one_computation_and_one_event() {
+async fn many_subscribers_share_one_read_and_one_encoded_event() {
     let server = Server::start().await;
-    say(&server, 1);
+    set_clicks(&server, 1);
     let mut streams = join_all((0..500).map(|_| Stream::open(&server, None))).await;
     for n in 1..=3 {
         let reads = server.stores.reads();
         if n > 1 {
-            say(&server, n);
+            set_clicks(&server, n);
         }
         let events = join_all(streams.iter_mut().map(Stream::next)).await;
         assert!(events.iter().all(|event| clicks(event) == n));
-        let places: HashSet<*const u8> = events.iter().map(|event| event.as_ptr()).collect();
-        assert_eq!(places.len(), 1, "the same bytes for all");
+        let addresses: HashSet<*const u8> = events.iter().map(|event| event.as_ptr()).collect();
+        assert_eq!(addresses.len(), 1, "the same bytes for every subscriber");
         assert!(server.stores.reads() <= reads + 1, "one read of the store for each change");
     }
-    assert!(streams.iter_mut().all(Stream::is_silent), "nothing has changed");
+    assert!(streams.iter_mut().all(Stream::is_silent), "nothing changed");
 }
 
 #[tokio::test]
-async fn a_slow_reader_gets_the_latest() {
+async fn a_slow_subscriber_gets_the_newest_event() {
     let server = Server::start().await;
-    say(&server, 1);
+    set_clicks(&server, 1);
     let (mut slow, mut fast) = (Stream::open(&server, None).await, Stream::open(&server, None).await);
     assert_eq!(clicks(&fast.next().await), 1);
     for n in 2..=20 {
-        say(&server, n);
+        set_clicks(&server, n);
         assert_eq!(clicks(&fast.next().await), n);
     }
     assert_eq!(clicks(&slow.next().await), 20);
@@ -128,43 +128,43 @@ async fn a_slow_reader_gets_the_latest() {
 }
 
 #[tokio::test]
-async fn taken_up_where_it_broke_off() {
+async fn resumes_after_the_last_event_id() {
     let server = Server::start().await;
-    say(&server, 5);
-    let seen = Stream::open(&server, None).await.next().await;
-    let id = field(&seen, "id").unwrap();
-    // Another one shows when the first event is there.
+    set_clicks(&server, 5);
+    let received = Stream::open(&server, None).await.next().await;
+    let id = field(&received, "id").unwrap();
+    // The second stream shows that the first event was published.
     let (mut again, mut other) = (Stream::open(&server, Some(id)).await, Stream::open(&server, None).await);
     other.next().await;
-    assert!(again.is_silent(), "it has seen that");
-    say(&server, 6);
+    assert!(again.is_silent(), "its client received that event");
+    set_clicks(&server, 6);
     assert_eq!(clicks(&again.next().await), 6);
 
     let mut missed = Stream::open(&server, Some(id)).await;
     assert_eq!(clicks(&missed.next().await), 6, "at once");
-    let mut foreign = Stream::open(&server, Some("what is this")).await;
+    let mut foreign = Stream::open(&server, Some("not an id")).await;
     assert_eq!(clicks(&foreign.next().await), 6);
 
-    // An instance that lags behind the one the client comes from.
+    // The client was served by an instance that is ahead of this one.
     let mut ahead = Stream::open(&server, Some("79bf8-1-8-0")).await;
     for n in [7, 8] {
-        say(&server, n);
+        set_clicks(&server, n);
         other.until(n).await;
-        assert!(ahead.is_silent(), "{n} is nothing new to it");
+        assert!(ahead.is_silent(), "its client received higher counts than {n}");
     }
-    say(&server, 9);
+    set_clicks(&server, 9);
     assert_eq!(clicks(&ahead.next().await), 9);
 }
 
 #[tokio::test]
-async fn a_heartbeat_comes_though_nothing_changes() {
+async fn sends_heartbeats_while_nothing_changes() {
     let config = with(|config| config.live_heartbeat = Span(Duration::from_millis(2)));
     let server = Server::with(config).await;
-    say(&server, 5);
+    set_clicks(&server, 5);
     let mut stream = Stream::open(&server, None).await;
     let first = stream.next().await;
     server.clock.advance(REFRESH_MS);
-    // One may have been made before the clock was advanced.
+    // An event may have been encoded before the clock was advanced.
     let mut event = stream.next().await;
     for _ in 0..10 {
         if event != first {
@@ -177,32 +177,32 @@ async fn a_heartbeat_comes_though_nothing_changes() {
 }
 
 #[tokio::test]
-async fn an_hour_follows_the_other_and_outages_are_told() {
+async fn reports_stale_counts_outages_and_the_next_hour() {
     let server = Server::start().await;
-    say(&server, 5);
+    set_clicks(&server, 5);
     let mut stream = Stream::open(&server, None).await;
     stream.next().await;
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     server.clock.advance(REFRESH_MS);
     let stale = stream.next().await;
     assert_eq!((clicks(&stale), field(&stale, "id")), (5, Some("79bf8-1-5-0-stale")));
     server.clock.advance(HOUR_MS);
     let away = stream.next().await;
     assert_eq!(text(&away), "event: unavailable\ndata: {\"code\":\"unavailable\"}\n\n");
-    say(&server, 0);
+    set_clicks(&server, 0);
     let next = stream.next().await;
     assert_eq!((clicks(&next), field(&next, "id")), (0, Some("79bf9-1-0-0")));
 }
 
 #[tokio::test]
-async fn nobody_listens_nothing_is_read() {
+async fn does_not_read_without_subscribers() {
     let server = Server::start().await;
-    say(&server, 1);
+    set_clicks(&server, 1);
     let mut stream = Stream::open(&server, None).await;
     stream.next().await;
     drop(stream);
-    // Whoever comes later starts it again, and is told what is true then.
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // A later subscriber starts the publisher again, and gets no old event.
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
         let before = server.stores.reads();
         server.clock.advance(REFRESH_MS);
@@ -210,16 +210,16 @@ async fn nobody_listens_nothing_is_read() {
         if server.stores.reads() == before {
             break;
         }
-        assert!(tokio::time::Instant::now() < deadline, "it goes on without readers");
+        assert!(tokio::time::Instant::now() < deadline, "reads go on without subscribers");
     }
-    say(&server, 2);
+    set_clicks(&server, 2);
     Stream::open(&server, None).await.until(2).await;
 }
 
 #[tokio::test]
-async fn so_many_streams_and_no_more() {
+async fn limits_the_number_of_streams() {
     let server = Server::with(with(|config| config.max_live_streams = 2)).await;
-    say(&server, 1);
+    set_clicks(&server, 1);
     let (one, _two) = (Stream::open(&server, None).await, Stream::open(&server, None).await);
     let reply = server.get("/analytics/live", &[]).await;
     assert_eq!((reply.status, reply.code()), (503, "overloaded".to_owned()));
@@ -230,9 +230,9 @@ async fn so_many_streams_and_no_more() {
     assert_eq!((reply.status, reply.code()), (406, "not-acceptable".to_owned()));
 }
 
-/// Over a socket: the limits of the server leave a healthy stream alone, and its end does not wait for streams.
+/// Over a socket: timeouts do not close a healthy stream, and a shutdown does not wait for streams.
 #[tokio::test]
-async fn a_stream_outlives_the_time_outs_and_ends_with_the_service() {
+async fn a_stream_outlives_timeouts_and_ends_at_shutdown() {
     let span = |ms| Span(Duration::from_millis(ms));
     let server = Server::with(with(|config| {
         config.limits.head_timeout = span(50);
@@ -242,7 +242,7 @@ async fn a_stream_outlives_the_time_outs_and_ends_with_the_service() {
         config.limits.drain_timeout = Span(Duration::from_hours(1));
     }))
     .await;
-    say(&server, 1);
+    set_clicks(&server, 1);
     let mut connection = AsyncConnection::open(server.address).await;
     connection.write_all(request("GET", "/analytics/live", &[], "")).await.unwrap();
     let received = connection.received_until("\"clicks\":1,").await;
@@ -250,9 +250,9 @@ async fn a_stream_outlives_the_time_outs_and_ends_with_the_service() {
     assert!(received.contains("cache-control: no-store\r\n"));
     // Longer than each of the timeouts: a healthy stream without events.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    say(&server, 2);
+    set_clicks(&server, 2);
     connection.received_until("\"clicks\":2,").await;
 
-    tokio::time::timeout(PATIENCE, server.end()).await.expect("the end does not wait for streams");
+    tokio::time::timeout(TIMEOUT, server.shut_down()).await.expect("a shutdown does not wait for streams");
     connection.received_until("\r\n0\r\n\r\n").await;
 }

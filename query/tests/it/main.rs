@@ -1,4 +1,4 @@
-//! The query service as its clients see it: over TCP, on a port of its own, with read models that do as they are told.
+//! The query service over TCP, on a free port, with fake read models or real ones.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod analytics;

@@ -1,4 +1,4 @@
-//! Many hours at once: what they say, in which form, and how they are read.
+//! Ranges: rows and totals, representations, and how the hours are read.
 
 use std::io::Read as _;
 
@@ -10,13 +10,13 @@ use millrace_query::Tier;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::harness::{HOUR_MS, NOW_MS, Said, Server, config, totals};
+use crate::harness::{HOUR_MS, NOW_MS, Server, StoreState, config, totals};
 
-const WHY: &str = "unique users of several hours do not add up: one of two hours may be in both";
+const WHY: &str = "unique users of several hours do not add up: a user may be active in more than one";
 
 async fn serving() -> Server {
     let server = Server::start().await;
-    server.stores.say(Said::Known(totals(7, 5, 11), Tier::Archive));
+    server.stores.set(StoreState::Counts(totals(7, 5, 11), Tier::Archive));
     server
 }
 
@@ -24,30 +24,15 @@ fn target(from: i64, to: i64, more: &str) -> String {
     format!("/analytics/range?from={from}&to={to}{more}")
 }
 
-/// A chunked body, put together.
-fn whole(mut chunked: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    loop {
-        let line = chunked.windows(2).position(|at| at == b"\r\n").unwrap();
-        let size = usize::from_str_radix(std::str::from_utf8(&chunked[..line]).unwrap(), 16).unwrap();
-        chunked = &chunked[line + 2..];
-        if size == 0 {
-            return body;
-        }
-        body.extend_from_slice(&chunked[..size]);
-        chunked = &chunked[size + 2..];
-    }
-}
-
 async fn json_of(server: &Server, target: &str) -> Value {
     let reply = server.get(target, &[]).await;
     assert_eq!(reply.status, 200, "{target}");
     assert_eq!(reply.header("content-type"), Some("application/json"));
-    serde_json::from_slice(&whole(&reply.body)).unwrap()
+    serde_json::from_slice(&reply.body).unwrap()
 }
 
 #[tokio::test]
-async fn an_object_of_rows_and_totals() {
+async fn json_has_rows_and_totals() {
     let server = serving().await;
     let hour = 500_000 * HOUR_MS;
     let answer = json_of(&server, &target(hour, hour + HOUR_MS + 1, "")).await;
@@ -67,23 +52,23 @@ async fn an_object_of_rows_and_totals() {
 }
 
 #[tokio::test]
-async fn lines_of_objects_and_of_commas() {
+async fn ndjson_and_csv() {
     let server = serving().await;
     let from = 500_000 * HOUR_MS;
     let reply = server.get(&target(from, from + HOUR_MS, ""), &[("accept", "application/x-ndjson")]).await;
     assert_eq!(reply.header("content-type"), Some("application/x-ndjson"));
     let lines: Vec<Value> =
-        String::from_utf8(whole(&reply.body)).unwrap().lines().map(|l| l.parse().unwrap()).collect();
+        String::from_utf8(reply.body.clone()).unwrap().lines().map(|l| l.parse().unwrap()).collect();
     assert_eq!(lines.len(), 2);
     assert_eq!((&lines[0]["hour"], &lines[1]["totals"]["clicks"]), (&json!("2027-01-15T08Z"), &json!(5)));
 
     let mut approximate = totals(7, 5, 11);
     approximate.exactness = Exactness::Approximate;
-    server.stores.say(Said::Known(approximate, Tier::Archive));
+    server.stores.set(StoreState::Counts(approximate, Tier::Archive));
     let reply = server.get(&target(from, from + HOUR_MS, ""), &[("accept", "text/csv")]).await;
     assert_eq!(reply.header("content-type"), Some("text/csv; charset=utf-8; header=present"));
     assert_eq!(
-        String::from_utf8(whole(&reply.body)).unwrap(),
+        String::from_utf8(reply.body.clone()).unwrap(),
         "hour,timestamp,unique_users,clicks,impressions,exactness,tier,stale\n\
          2027-01-15T08Z,1800000000000,7,5,11,approximate,archive,false\n"
     );
@@ -92,13 +77,13 @@ async fn lines_of_objects_and_of_commas() {
 }
 
 #[tokio::test]
-async fn days_tell_how_much_of_them_is_in_the_range_and_have_no_users() {
+async fn days_have_the_number_of_their_hours_and_no_unique_users() {
     let server = serving().await;
     let day = 24 * HOUR_MS;
     let answer = json_of(&server, &target(20_000 * day + 23 * HOUR_MS, 20_011 * day + 1, "&step=day")).await;
     let rows = answer["rows"].as_array().unwrap();
     let hours: Vec<_> = rows.iter().map(|row| row["hours"].as_i64().unwrap()).collect();
-    assert_eq!(hours, [1, 24, 24, 24, 24, 24, 24, 24, 24, 24, 24, 1], "across pieces, too");
+    assert_eq!(hours, [1, 24, 24, 24, 24, 24, 24, 24, 24, 24, 24, 1], "across chunks, too");
     assert_eq!(
         rows[1],
         json!({"day": "2024-10-05", "timestamp": 20_001 * day, "hours": 24, "unique_users": null, "clicks": 120,
@@ -106,19 +91,19 @@ async fn days_tell_how_much_of_them_is_in_the_range_and_have_no_users() {
     );
     assert_eq!(answer["totals"]["clicks"], json!(5 * (10 * 24 + 2)));
     let reply = server.get(&target(20_000 * day, 20_001 * day, "&step=day"), &[("accept", "text/csv")]).await;
-    let csv = String::from_utf8(whole(&reply.body)).unwrap();
+    let csv = String::from_utf8(reply.body.clone()).unwrap();
     assert_eq!(csv, "day,timestamp,hours,clicks,impressions,stale\n2024-10-04,1728000000000,24,120,264,false\n");
 }
 
 #[tokio::test]
-async fn read_in_pieces_and_live_hours_from_their_place() {
+async fn reads_the_archive_in_chunks_and_live_hours_one_by_one() {
     let server = serving().await;
     let hour = NOW_MS - NOW_MS.rem_euclid(HOUR_MS);
     let past = hour - 24 * HOUR_MS;
     json_of(&server, &target(past - 400 * HOUR_MS, past, "")).await;
-    assert_eq!((server.stores.bulk_reads(), server.stores.reads()), (3, 0), "at most a week at once");
+    assert_eq!((server.stores.range_reads(), server.stores.reads()), (3, 0), "at most a week per read");
     let answer = json_of(&server, &target(past - HOUR_MS, hour + 3 * HOUR_MS, "")).await;
-    assert_eq!((server.stores.bulk_reads(), server.stores.reads()), (5, 25), "before, live, ahead");
+    assert_eq!((server.stores.range_reads(), server.stores.reads()), (5, 25), "older, live and future hours");
     let rows = answer["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 28);
     for (i, row) in rows.iter().enumerate() {
@@ -139,9 +124,9 @@ async fn headers() {
 }
 
 #[tokio::test]
-async fn compressed_as_the_client_prefers() {
+async fn compresses_as_the_client_prefers() {
     let server = serving().await;
-    let plain = whole(&server.get(&target(0, 100 * HOUR_MS, ""), &[]).await.body);
+    let plain = server.get(&target(0, 100 * HOUR_MS, ""), &[]).await.body;
     for (accepts, coding) in [
         ("gzip", Some("gzip")),
         ("gzip;q=0.5, br;q=0.8, zstd;q=0.1", Some("br")),
@@ -153,7 +138,7 @@ async fn compressed_as_the_client_prefers() {
         assert_eq!(reply.header("content-encoding"), coding, "{accepts}");
         let vary = reply.header_values("vary").join(", ").to_lowercase();
         assert!(vary.contains("accept-encoding") && vary.split(", ").any(|name| name == "accept"), "{vary}");
-        let body = whole(&reply.body);
+        let body = reply.body.clone();
         assert!(coding.is_none() || body.len() < plain.len() / 4);
         if coding == Some("gzip") {
             let mut inflated = Vec::new();
@@ -179,17 +164,21 @@ async fn refusals() {
     let reply = server.get("/analytics/range?from=0&to=1", &[("accept", "text/plain")]).await;
     assert_eq!((reply.status, reply.code()), (406, "not-acceptable".to_owned()));
     let reply = server.get("/analytics/range?from=0&to=1", &[]).await;
-    assert_eq!((reply.status, reply.code()), (503, "unavailable".to_owned()), "nothing was sent yet: still a 503");
+    assert_eq!(
+        (reply.status, reply.code()),
+        (503, "unavailable".to_owned()),
+        "nothing was sent yet, so a 503 is possible"
+    );
     assert_eq!(reply.header("retry-after"), Some("1"));
 }
 
 #[tokio::test]
-async fn a_range_that_is_cut_short_does_not_look_whole() {
+async fn aborts_the_body_of_an_incomplete_range() {
     let server = Server::with(config()).await;
-    server.stores.say(Said::Known(totals(7, 5, 11), Tier::Archive));
+    server.stores.set(StoreState::Counts(totals(7, 5, 11), Tier::Archive));
     let request = Request::get(target(0, 400 * HOUR_MS, "")).body(Body::empty()).unwrap();
     let mut body = server.router.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
     assert!(body.next().await.unwrap().is_ok());
-    server.stores.say(Said::Away);
+    server.stores.set(StoreState::Unavailable);
     assert!(body.next().await.unwrap().is_err());
 }

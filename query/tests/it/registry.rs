@@ -11,7 +11,7 @@ fn body(reply: &Response) -> Value {
 }
 
 #[tokio::test]
-async fn every_schema_is_found_by_id_and_by_subject() {
+async fn finds_every_schema_by_id_and_by_subject() {
     let server = Server::start().await;
     for schema in millrace_contracts::schemas() {
         let id = schema.id;
@@ -41,7 +41,7 @@ async fn every_schema_is_found_by_id_and_by_subject() {
 }
 
 #[tokio::test]
-async fn settings() {
+async fn global_settings() {
     let server = Server::start().await;
     for (path, expected) in [
         ("/registry", json!({})),
@@ -57,7 +57,7 @@ async fn settings() {
 }
 
 #[tokio::test]
-async fn refusals() {
+async fn errors() {
     let server = Server::start().await;
     let subject = "millrace.analytics.events-value";
     for (path, status, error_code) in [

@@ -1,4 +1,4 @@
-//! Redis and PostgreSQL, taken away in turn: who answers then, and that nobody is told less than before.
+//! Tiers over Redis and PostgreSQL, while either or both are unavailable: who serves, and monotonic reads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use millrace_base::Span;
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
-use millrace_query::{Config, Hours as _, Known, Missed, Reads, Tier, Tiers, system_clock};
-use millrace_store::{Archive, Clock, HourlyStore, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window};
+use millrace_query::{Config, HourCounts, HourReader as _, ReadError, ReadModels, Tier, Tiers};
+use millrace_store::{
+    Archive, Clock, HourlyStore, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window,
+};
 use millrace_testkit::{Postgres, Redis};
 
 use crate::harness::config;
 
-/// The hour of every test, whatever hour it ends in.
+/// The current hour of every test, even if the hour ends meanwhile.
 static CURRENT: LazyLock<Hour> = LazyLock::new(|| Clock::system().hour());
 
 struct Servers {
@@ -20,12 +22,12 @@ struct Servers {
     postgres: Postgres,
     live: LiveHours,
     archive: Archive,
-    refreshes: Arc<AtomicUsize>,
+    refills: Arc<AtomicUsize>,
     tiers: Tiers,
 }
 
 impl Servers {
-    /// Servers of the test's own, or `None` where there are none.
+    /// Dedicated servers, or `None` if they are not installed.
     async fn start() -> Option<Self> {
         let skip = |why: String| millrace_testkit::not_run("query: stores", "Redis and PostgreSQL", &why);
         let (redis, postgres) = (Redis::start().map_err(skip).ok()?, Postgres::start().map_err(skip).ok()?);
@@ -35,29 +37,29 @@ impl Servers {
         let live = LiveHours::connect(&settings, &names, 1, window).await.unwrap();
         let settings = PostgresConfig { url: SecretUrl::from(&*postgres.url()), ..PostgresConfig::default() };
         let archive = Archive::postgres(&settings, 1).await.unwrap();
-        let refreshes = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&refreshes);
-        let reads = Reads {
+        let refills = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&refills);
+        let models = ReadModels {
             live: Some(live.clone()),
             archive: archive.clone(),
             live_hours: 24,
-            refresh: Some(Arc::new(move |_| {
+            refill: Some(Arc::new(move |_| {
                 counted.fetch_add(1, Ordering::SeqCst);
             })),
         };
         let pause = Span(Duration::from_millis(100));
         let config = Config { breaker_window: 1, breaker_reset_timeout: pause, ..config() };
-        let tiers = Tiers::new(reads, &config, system_clock());
-        Some(Self { redis, postgres, live, archive, refreshes, tiers })
+        let tiers = Tiers::new(models, &config, millrace_base::Clock::system());
+        Some(Self { redis, postgres, live, archive, refills, tiers })
     }
 
-    async fn read(&self, hour: Hour) -> Result<(u64, Tier, bool), Missed> {
-        let told = |known: Known| (known.totals.clicks, known.tier, known.stale);
-        self.tiers.read(hour, *CURRENT).await.map(told)
+    async fn read(&self, hour: Hour) -> Result<(u64, Tier, bool), ReadError> {
+        let summary = |counts: HourCounts| (counts.totals.clicks, counts.tier, counts.stale);
+        self.tiers.read(hour, *CURRENT).await.map(summary)
     }
 
-    /// Reads until the answer is what is expected: connections and breakers take a while to notice.
-    async fn soon(&self, hour: Hour, expected: Result<(u64, Tier, bool), Missed>) {
+    /// Reads until the result is the expected one: connections and breakers take a while.
+    async fn eventually(&self, hour: Hour, expected: Result<(u64, Tier, bool), ReadError>) {
         let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         loop {
             let found = self.read(hour).await;
@@ -70,7 +72,7 @@ impl Servers {
     }
 }
 
-/// Writes the clicks of hours, as the whole of the log up to `next`.
+/// Writes the clicks of hours as of the position `next` of the log.
 async fn write(store: &mut impl HourlyStore, (expected, next): (Option<u64>, u64), hours: &[(Hour, u64)]) {
     let count = |&(hour, clicks): &(Hour, u64)| {
         let (generation, impressions, unique_users, exactness) = (1, 0, 1, Exactness::Exact);
@@ -82,39 +84,39 @@ async fn write(store: &mut impl HourlyStore, (expected, next): (Option<u64>, u64
 }
 
 #[tokio::test]
-async fn an_older_hour_is_asked_into_redis_once_and_read_from_there() {
+async fn requests_one_refill_of_an_older_hour_and_reads_it_from_redis() {
     let Some(servers) = Servers::start().await else { return };
     let older = CURRENT.plus(-30);
     for (hour, clicks) in [(older, 3), (*CURRENT, 5)] {
-        assert_eq!(servers.read(hour).await, Err(Missed::Rebuilding), "{clicks}");
+        assert_eq!(servers.read(hour).await, Err(ReadError::Rebuilding), "{clicks}");
     }
     let hours = [(older, 3), (*CURRENT, 5)];
     write(&mut servers.live.writer(), (None, 1), &hours).await;
     write(&mut servers.archive.writer(), (None, 1), &hours).await;
     for _ in 0..3 {
-        servers.soon(older, Ok((3, Tier::Archive, false))).await;
+        servers.eventually(older, Ok((3, Tier::Archive, false))).await;
     }
-    assert_eq!(servers.refreshes.load(Ordering::SeqCst), 1);
+    assert_eq!(servers.refills.load(Ordering::SeqCst), 1);
     assert_eq!(servers.read(*CURRENT).await, Ok((5, Tier::Redis, false)));
     assert_eq!(servers.read(older.plus(-1)).await, Ok((0, Tier::Archive, false)));
-    assert_eq!(servers.refreshes.load(Ordering::SeqCst), 1, "nobody refills zeros, or what is live");
+    assert_eq!(servers.refills.load(Ordering::SeqCst), 1, "neither zeros nor live hours are refilled");
 
-    let range = servers.tiers.bulk(older.plus(-1), older.plus(2), *CURRENT).await.unwrap();
-    assert_eq!(range.iter().map(|known| known.totals.clicks).collect::<Vec<_>>(), [0, 3, 0]);
+    let range = servers.tiers.read_range(older.plus(-1), older.plus(2), *CURRENT).await.unwrap();
+    assert_eq!(range.iter().map(|counts| counts.totals.clicks).collect::<Vec<_>>(), [0, 3, 0]);
 
     let parts = servers.archive.snapshot(0..1, older..older.plus(1)).await.unwrap();
     servers.live.fill(older, &parts).await.unwrap();
-    servers.soon(older, Ok((3, Tier::Redis, false))).await;
+    servers.eventually(older, Ok((3, Tier::Redis, false))).await;
     write(&mut servers.live.writer(), (Some(1), 2), &[(older, 4)]).await;
-    servers.soon(older, Ok((4, Tier::Redis, false))).await;
+    servers.eventually(older, Ok((4, Tier::Redis, false))).await;
     servers.live.reset().await.unwrap();
-    servers.soon(older, Ok((4, Tier::Memory, true))).await;
+    servers.eventually(older, Ok((4, Tier::Memory, true))).await;
     write(&mut servers.archive.writer(), (Some(1), 2), &[(older, 4)]).await;
-    servers.soon(older, Ok((4, Tier::Archive, false))).await;
+    servers.eventually(older, Ok((4, Tier::Archive, false))).await;
 }
 
 #[tokio::test]
-async fn each_store_goes_on_without_the_other() {
+async fn each_store_serves_without_the_other() {
     let Some(mut servers) = Servers::start().await else { return };
     let (past, older) = (CURRENT.plus(-1), CURRENT.plus(-30));
     let hours = [(older, 3), (past, 4), (*CURRENT, 5)];
@@ -125,7 +127,7 @@ async fn each_store_goes_on_without_the_other() {
         assert_eq!(servers.read(hour).await, Ok((clicks, Tier::Redis, false)));
     }
 
-    // Emptied, and being built again: what the archive has, but never less than was said.
+    // Redis is emptied and rebuilding: the archive serves, but never lower counts than before.
     servers.live.reset().await.unwrap();
     assert_eq!(servers.read(past).await, Ok((4, Tier::Archive, false)));
     assert_eq!(servers.read(*CURRENT).await, Ok((6, Tier::Memory, true)), "the archive has 5");
@@ -134,7 +136,7 @@ async fn each_store_goes_on_without_the_other() {
 
     servers.redis.kill();
     for (hour, clicks, stale) in [(older, 3, false), (past, 4, false), (*CURRENT, 7, true)] {
-        servers.soon(hour, Ok((clicks, Tier::Archive, stale))).await;
+        servers.eventually(hour, Ok((clicks, Tier::Archive, stale))).await;
     }
     servers.redis.restart().unwrap();
     let hours = [(older, 3), (past, 4), (*CURRENT, 8)];
@@ -146,26 +148,26 @@ async fn each_store_goes_on_without_the_other() {
     }
     write(&mut writer, (writer_position(&servers).await, 3), &hours).await;
     for (hour, clicks) in [(past, 4), (*CURRENT, 8)] {
-        servers.soon(hour, Ok((clicks, Tier::Redis, false))).await;
+        servers.eventually(hour, Ok((clicks, Tier::Redis, false))).await;
     }
 
     servers.postgres.kill();
     for _ in 0..3 {
-        servers.soon(older, Err(Missed::Unavailable)).await;
+        servers.eventually(older, Err(ReadError::Unavailable)).await;
         for (hour, clicks) in [(past, 4), (*CURRENT, 8)] {
-            assert_eq!(servers.read(hour).await, Ok((clicks, Tier::Redis, false)), "Redis needs no archive");
+            assert_eq!(servers.read(hour).await, Ok((clicks, Tier::Redis, false)), "Redis serves without the archive");
         }
     }
     servers.redis.kill();
     for hour in [older, past, *CURRENT] {
-        servers.soon(hour, Err(Missed::Unavailable)).await;
+        servers.eventually(hour, Err(ReadError::Unavailable)).await;
     }
     servers.postgres.restart().unwrap();
-    servers.soon(older, Ok((3, Tier::Archive, false))).await;
+    servers.eventually(older, Ok((3, Tier::Archive, false))).await;
 }
 
 #[tokio::test]
-async fn redis_behind_what_was_said_needs_no_archive_for_an_answer() {
+async fn serves_the_high_water_mark_when_redis_lags_and_the_archive_is_unavailable() {
     let Some(mut servers) = Servers::start().await else { return };
     let past = CURRENT.plus(-1);
     write(&mut servers.archive.writer(), (None, 2), &[(past, 6)]).await;
@@ -173,12 +175,12 @@ async fn redis_behind_what_was_said_needs_no_archive_for_an_answer() {
     write(&mut servers.live.writer(), (None, 1), &[(past, 4)]).await;
     assert_eq!(servers.read(past).await, Ok((6, Tier::Archive, false)), "Redis has 4");
     servers.postgres.kill();
-    servers.soon(past, Ok((6, Tier::Memory, true))).await;
+    servers.eventually(past, Ok((6, Tier::Memory, true))).await;
     write(&mut servers.live.writer(), (Some(1), 2), &[(past, 6)]).await;
     assert_eq!(servers.read(past).await, Ok((6, Tier::Redis, false)));
 }
 
-/// What a restart left in Redis: nothing, unless it saved in time.
+/// The position in Redis after a restart: none, unless Redis saved in time.
 async fn writer_position(servers: &Servers) -> Option<u64> {
     servers.live.writer().position(0).await.unwrap()
 }

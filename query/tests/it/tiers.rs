@@ -1,13 +1,13 @@
-//! Which read model is asked for which hour, over the embedded engine's archive: what it costs, and what is never said.
+//! Tiers over the embedded engine's archive: caching, monotonic reads, refill requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
-use millrace_base::Span;
+use millrace_base::{Clock, Span};
 use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, WriteOutcome};
-use millrace_query::{Config, Hours as _, Known, Missed, Reads, Tier, Tiers};
+use millrace_query::{Config, HourCounts, HourReader as _, ReadError, ReadModels, Tier, Tiers};
 use millrace_store::{Archive, ArchiveWriter, HourlyStore as _, Totals};
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ use crate::harness::{NOW_MS, config};
 
 const CURRENT: Hour = Hour::of_ms(NOW_MS);
 
-struct Shop {
+struct Fixture {
     tiers: Tiers,
     now_ms: Arc<AtomicI64>,
     writer: ArchiveWriter,
@@ -25,7 +25,7 @@ struct Shop {
     _directory: TempDir,
 }
 
-impl Shop {
+impl Fixture {
     fn new(config: &Config) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::builder(directory.path()).open().unwrap();
@@ -34,14 +34,14 @@ impl Shop {
         let now_ms = Arc::new(AtomicI64::new(NOW_MS));
         let clock = Arc::clone(&now_ms);
         let refills = Arc::new(AtomicUsize::new(0));
-        let asked = Arc::clone(&refills);
-        let refresh = Arc::new(move |_| _ = asked.fetch_add(1, Ordering::SeqCst));
-        let reads = Reads { live: None, archive, live_hours: 24, refresh: Some(refresh) };
-        let tiers = Tiers::new(reads, config, Arc::new(move || clock.load(Ordering::SeqCst)));
+        let counter = Arc::clone(&refills);
+        let refill = Arc::new(move |_| _ = counter.fetch_add(1, Ordering::SeqCst));
+        let models = ReadModels { live: None, archive, live_hours: 24, refill: Some(refill) };
+        let tiers = Tiers::new(models, config, Clock::new(move || clock.load(Ordering::SeqCst)));
         Self { tiers, now_ms, writer, database, at: None, refills, _directory: directory }
     }
 
-    /// Writes an hour's count as the log's next record has it.
+    /// Writes the count of an hour as of the next record of the log.
     async fn count(&mut self, hour: Hour, clicks: u64) {
         let next = self.at.map_or(1, |at| at + 1);
         let (generation, impressions, unique_users, exactness) = (1, 0, 1, Exactness::Exact);
@@ -60,15 +60,15 @@ impl Shop {
         self.at = Some(next);
     }
 
-    /// The archive is built anew from a log that holds less.
-    async fn begin_anew(&mut self, hour: Hour, clicks: u64) {
+    /// Rebuilds the archive from a log with lower counts.
+    async fn rebuild(&mut self, hour: Hour, clicks: u64) {
         let positions = self.database.keyspace("view.position", KeyspaceCreateOptions::default).unwrap();
         positions.remove(0_u32.to_be_bytes()).unwrap();
         self.at = None;
         self.count(hour, clicks).await;
     }
 
-    async fn read(&self, hour: Hour) -> Result<Known, Missed> {
+    async fn read(&self, hour: Hour) -> Result<HourCounts, ReadError> {
         self.tiers.read(hour, CURRENT).await
     }
 
@@ -77,118 +77,127 @@ impl Shop {
     }
 }
 
-fn config_with(archive_for_ms: u64) -> Config {
-    Config { archive_cache_ttl: Span(Duration::from_millis(archive_for_ms)), ..config() }
+fn config_with(archive_ttl_ms: u64) -> Config {
+    Config { archive_cache_ttl: Span(Duration::from_millis(archive_ttl_ms)), ..config() }
 }
 
-fn clicks(known: Result<Known, Missed>) -> u64 {
-    known.unwrap().totals.clicks
+fn clicks(counts: Result<HourCounts, ReadError>) -> u64 {
+    counts.unwrap().totals.clicks
 }
 
 #[tokio::test]
-async fn nothing_is_known_before_the_archive_is_complete() {
-    let shop = Shop::new(&config());
+async fn an_incomplete_archive_is_rebuilding() {
+    let fixture = Fixture::new(&config());
     for hour in [CURRENT, CURRENT.plus(-1), CURRENT.plus(1), Hour::from_index(0)] {
-        assert_eq!(shop.read(hour).await, Err(Missed::Rebuilding));
+        assert_eq!(fixture.read(hour).await, Err(ReadError::Rebuilding));
     }
-    assert_eq!(shop.tiers.bulk(CURRENT.plus(-5), CURRENT, CURRENT).await, Err(Missed::Rebuilding));
+    assert_eq!(fixture.tiers.read_range(CURRENT.plus(-5), CURRENT, CURRENT).await, Err(ReadError::Rebuilding));
 }
 
 #[tokio::test]
-async fn an_answer_is_used_again_for_a_moment_and_says_how_old_it_is() {
-    let mut shop = Shop::new(&config_with(1_000));
+async fn caches_answers_of_the_archive_with_their_as_of() {
+    let mut fixture = Fixture::new(&config_with(1_000));
     let (past, empty, ancient) = (CURRENT.plus(-30), CURRENT.plus(-29), Hour::from_index(5));
-    shop.count(past, 1).await;
-    shop.count(CURRENT, 1).await;
-    assert_eq!(clicks(shop.read(past).await), 1);
+    fixture.count(past, 1).await;
+    fixture.count(CURRENT, 1).await;
+    assert_eq!(clicks(fixture.read(past).await), 1);
     for hour in [empty, ancient] {
-        assert_eq!(shop.read(hour).await.unwrap().totals, Totals::default());
+        assert_eq!(fixture.read(hour).await.unwrap().totals, Totals::default());
     }
     for hour in [past, empty, ancient, CURRENT] {
-        shop.count(hour, 2).await;
+        fixture.count(hour, 2).await;
     }
-    shop.pass(999);
+    fixture.pass(999);
     for (hour, n) in [(past, 1), (empty, 0), (ancient, 0), (CURRENT, 2)] {
-        assert_eq!(clicks(shop.read(hour).await), n, "{hour}: the current hour has a body of its own");
+        assert_eq!(clicks(fixture.read(hour).await), n, "{hour}: only the current hour is not cached");
     }
     for (back, second) in [(-24, 2), (-25, 1)] {
         let hour = CURRENT.plus(back);
-        for (n, said) in [(1, 1), (2, second)] {
-            shop.count(hour, n).await;
-            assert_eq!(clicks(shop.read(hour).await), said, "{back}: without a Redis the last 24 are read anew");
+        for (n, served) in [(1, 1), (2, second)] {
+            fixture.count(hour, n).await;
+            assert_eq!(
+                clicks(fixture.read(hour).await),
+                served,
+                "{back}: without Redis the last 24 hours are not cached"
+            );
         }
     }
-    assert_eq!(shop.read(ancient).await.unwrap().as_of_ms, NOW_MS, "known then, when it was outside");
-    shop.pass(1);
+    assert_eq!(
+        fixture.read(ancient).await.unwrap().as_of_ms,
+        NOW_MS,
+        "as of the read of the archive's first and last hour"
+    );
+    fixture.pass(1);
     for hour in [past, empty, ancient] {
-        let known = shop.read(hour).await.unwrap();
-        assert_eq!((known.totals.clicks, known.as_of_ms, known.tier), (2, NOW_MS + 1_000, Tier::Archive), "{hour}");
+        let counts = fixture.read(hour).await.unwrap();
+        assert_eq!((counts.totals.clicks, counts.as_of_ms, counts.tier), (2, NOW_MS + 1_000, Tier::Archive), "{hour}");
     }
 }
 
 #[tokio::test]
-async fn less_than_was_said_is_not_said() {
-    let mut shop = Shop::new(&config());
+async fn never_serves_lower_counts_than_before() {
+    let mut fixture = Fixture::new(&config());
     let hour = CURRENT.plus(-3);
     for hour in [hour, CURRENT] {
-        shop.count(hour, 5).await;
-        assert_eq!(clicks(shop.read(hour).await), 5);
+        fixture.count(hour, 5).await;
+        assert_eq!(clicks(fixture.read(hour).await), 5);
     }
-    shop.begin_anew(hour, 3).await;
-    shop.pass(100);
+    fixture.rebuild(hour, 3).await;
+    fixture.pass(100);
     for hour in [hour, CURRENT] {
-        let known = shop.read(hour).await.unwrap();
-        assert_eq!((known.totals.clicks, known.tier, known.stale), (5, Tier::Memory, true), "{hour}");
-        assert_eq!(known.as_of_ms, NOW_MS);
+        let counts = fixture.read(hour).await.unwrap();
+        assert_eq!((counts.totals.clicks, counts.tier, counts.stale), (5, Tier::Memory, true), "{hour}");
+        assert_eq!(counts.as_of_ms, NOW_MS);
     }
-    let range = shop.tiers.bulk(hour, CURRENT, CURRENT).await.unwrap();
+    let range = fixture.tiers.read_range(hour, CURRENT, CURRENT).await.unwrap();
     assert_eq!((range[0].totals.clicks, range[0].stale), (5, true));
-    shop.count(hour, 6).await;
-    assert_eq!(clicks(shop.read(hour).await), 6);
+    fixture.count(hour, 6).await;
+    assert_eq!(clicks(fixture.read(hour).await), 6);
 }
 
 #[tokio::test]
-async fn a_scan_of_old_hours_asks_for_few_refills() {
-    let mut shop = Shop::new(&Config { max_refill_rate: 3, ..config() });
+async fn limits_the_refill_requests_of_a_scan() {
+    let mut fixture = Fixture::new(&Config { max_refill_rate: 3, ..config() });
     for back in 30..130 {
-        shop.count(CURRENT.plus(-back), 1).await;
+        fixture.count(CURRENT.plus(-back), 1).await;
     }
     for back in 30..130 {
-        assert_eq!(clicks(shop.read(CURRENT.plus(-back)).await), 1);
+        assert_eq!(clicks(fixture.read(CURRENT.plus(-back)).await), 1);
     }
-    let asked = shop.refills.load(Ordering::SeqCst);
-    assert!((3..100).contains(&asked), "{asked}: three, and as many again in each second that this took");
+    let sent = fixture.refills.load(Ordering::SeqCst);
+    assert!((3..100).contains(&sent), "{sent}: three at first, and three more per second");
 }
 
 #[tokio::test]
-async fn a_range_is_the_same_hours() {
-    let mut shop = Shop::new(&config());
+async fn a_range_has_the_counts_of_its_hours() {
+    let mut fixture = Fixture::new(&config());
     let first = CURRENT.plus(-200);
     for (i, n) in [(0, 1), (3, 4), (199, 7)] {
-        shop.count(first.plus(i), n).await;
+        fixture.count(first.plus(i), n).await;
     }
-    let range = shop.tiers.bulk(first.plus(-1), first.plus(200), CURRENT).await.unwrap();
+    let range = fixture.tiers.read_range(first.plus(-1), first.plus(200), CURRENT).await.unwrap();
     assert_eq!(range.len(), 201);
-    for (i, known) in (-1..).zip(range) {
-        assert_eq!(known, shop.read(first.plus(i)).await.unwrap(), "{i}");
+    for (i, counts) in (-1..).zip(range) {
+        assert_eq!(counts, fixture.read(first.plus(i)).await.unwrap(), "{i}");
     }
 }
 
 #[tokio::test]
-async fn hours_nobody_has_counted_do_not_touch_the_archive() {
-    let mut shop = Shop::new(&config_with(60_000));
-    shop.count(CURRENT.plus(-25), 1).await;
-    assert_eq!(shop.read(CURRENT.plus(-26)).await.unwrap().totals, Totals::default());
-    // Whoever asked it now would find nothing that it knows.
-    shop.database
+async fn empty_hours_outside_the_archive_cost_no_read() {
+    let mut fixture = Fixture::new(&config_with(60_000));
+    fixture.count(CURRENT.plus(-25), 1).await;
+    assert_eq!(fixture.read(CURRENT.plus(-26)).await.unwrap().totals, Totals::default());
+    // From now on, a read of the archive fails.
+    fixture
+        .database
         .keyspace("view.position", KeyspaceCreateOptions::default)
         .unwrap()
         .remove(0_u32.to_be_bytes())
         .unwrap();
-    assert_eq!(shop.read(CURRENT.plus(-25)).await, Err(Missed::Rebuilding));
+    assert_eq!(fixture.read(CURRENT.plus(-25)).await, Err(ReadError::Rebuilding));
     for i in 0..10_000 {
         for hour in [Hour::from_index(i), CURRENT.plus(i + 1)] {
-            assert_eq!(shop.read(hour).await.unwrap().totals, Totals::default());
+            assert_eq!(fixture.read(hour).await.unwrap().totals, Totals::default());
         }
     }
 }

@@ -1,21 +1,24 @@
-//! The wish that an older hour be put into Redis, appended to the log.
+//! Requests to refill Redis with an older hour, appended to the log.
 
 use std::sync::{Arc, OnceLock};
 
-use millrace_contracts::{RefillRequest, Topic};
+use millrace_base::Clock;
+use millrace_contracts::{Hour, RefillRequest, Topic};
 use millrace_log::{Log, NewRecord};
 
-use crate::{Refresh, system_clock};
+/// Sends a request to refill Redis with an hour. Must not block. A request may get lost: a later read sends another.
+pub type RefillSender = Arc<dyn Fn(Hour) + Send + Sync>;
 
-/// Asks by `analytics.refill`. Until `log` is there, and whenever it refuses, the wish is dropped: the next read of the hour
-/// makes another. Appending never waits, and what became of it is nobody's concern, so there is no queue here but the
-/// log's own, which is bounded.
-pub fn ask_by(log: Arc<OnceLock<Log>>) -> Refresh {
-    let clock = system_clock();
+/// A sender that appends to `analytics.refill`.
+///
+/// Appends without waiting and ignores the outcome, so the only queue is the log's own, which is bounded. Drops requests
+/// until `log` is set, and those that the log refuses.
+pub fn refill_sender(log: Arc<OnceLock<Log>>) -> RefillSender {
+    let clock = Clock::system();
     Arc::new(move |hour| {
         let Some(log) = log.get() else { return };
         let mut value = Vec::new();
-        RefillRequest { hour, requested_at_ms: clock() }.encode(&mut value);
+        RefillRequest { hour, requested_at_ms: clock.now_ms() }.encode(&mut value);
         let partition = hour.index().rem_euclid(i64::from(log.partitions()));
         let partition = u32::try_from(partition).unwrap_or_default();
         let key = hour.to_string();
@@ -27,22 +30,22 @@ pub fn ask_by(log: Arc<OnceLock<Log>>) -> Refresh {
 mod tests {
     use std::time::Duration;
 
-    use millrace_contracts::{Hour, Names};
+    use millrace_contracts::Names;
     use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Polled};
 
     use super::*;
 
     #[tokio::test]
-    async fn a_wish_stands_in_the_log_under_its_hour() {
+    async fn appends_a_request_with_the_hour_as_key() {
         let folder = tempfile::tempdir().unwrap();
         let config = EmbeddedConfig { directory: folder.path().join("data"), ..EmbeddedConfig::default() };
         let log = Log::Embedded(EmbeddedLog::open(config, Names::default()).unwrap());
-        let later = Arc::new(OnceLock::new());
-        let ask = ask_by(Arc::clone(&later));
+        let slot = Arc::new(OnceLock::new());
+        let send = refill_sender(Arc::clone(&slot));
         let hour: Hour = "2026-11-21T08Z".parse().unwrap();
-        ask(hour);
-        later.set(log.clone()).unwrap();
-        ask(hour);
+        send(hour);
+        slot.set(log.clone()).unwrap();
+        send(hour);
 
         let read = tokio::task::spawn_blocking(move || {
             let mut reader = log.reader(Topic::REFILL, &[(0, 0)]).unwrap();
@@ -53,7 +56,7 @@ mod tests {
         });
         let batch = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
         let records: Vec<_> = batch.iter().collect();
-        assert_eq!(records.len(), 1, "the first had no log to go to");
+        assert_eq!(records.len(), 1, "drops the request before the log is set");
         assert_eq!(records[0].key, b"2026-11-21T08Z");
         assert_eq!(RefillRequest::decode(records[0].value.unwrap()).unwrap().hour, hour);
     }

@@ -7,10 +7,10 @@ use millrace_service::{Problem, shown};
 
 const TIMESTAMP: &str = "timestamp";
 
-/// The timestamp a read asks for, in ms since the epoch.
+/// Parses the timestamp of an hour, in ms since the epoch.
 ///
 /// # Errors
-/// A problem that names the parameter, when anything but one valid `timestamp` stands there.
+/// A problem with the parameter's name, unless the query string is one valid `timestamp`.
 pub(crate) fn timestamp(query: Option<&str>) -> Result<i64, Problem> {
     let query = query.unwrap_or_default();
     if let Some(value) = query.strip_prefix("timestamp=").and_then(plain) {
@@ -23,7 +23,7 @@ pub(crate) fn timestamp(query: Option<&str>) -> Result<i64, Problem> {
     number(&value, TIMESTAMP, Hour::MAX.end_ms() - 1)
 }
 
-/// What is counted together in a range.
+/// What a row of a range is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Hour,
@@ -31,9 +31,20 @@ pub(crate) enum Step {
     Day,
 }
 
-/// The hours a range asks for.
+impl Step {
+    pub(crate) const ALL: [Self; 2] = [Self::Hour, Self::Day];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+}
+
+/// The parameters of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct RangeQuery {
     /// The hour that holds `from`.
     pub(crate) from: Hour,
     /// The first hour that begins at `to` or later.
@@ -41,11 +52,11 @@ pub(crate) struct Range {
     pub(crate) step: Step,
 }
 
-/// The range a read asks for, of at most `most` hours.
+/// Parses a range of at most `max_hours` hours.
 ///
 /// # Errors
-/// A problem that names the parameter.
-pub(crate) fn range(query: Option<&str>, most: u32) -> Result<Range, Problem> {
+/// A problem with the parameter's name.
+pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<RangeQuery, Problem> {
     let [from, to, step] = values(query.unwrap_or_default(), ["from", "to", "step"])?;
     let bound = |value: Option<Cow<'_, str>>, name: &'static str| match value {
         Some(value) => number(&value, name, Hour::MAX.end_ms()),
@@ -53,17 +64,19 @@ pub(crate) fn range(query: Option<&str>, most: u32) -> Result<Range, Problem> {
     };
     let (from_ms, to_ms) = (bound(from, "from")?, bound(to, "to")?);
     let step = match step.as_deref() {
-        None | Some("hour") => Step::Hour,
-        Some("day") => Step::Day,
-        Some(_) => return Err(Problem::new(Code::InvalidField, "hour or day").field("step")),
+        None => Step::Hour,
+        Some(word) => Step::ALL
+            .into_iter()
+            .find(|step| step.as_str() == word)
+            .ok_or_else(|| Problem::new(Code::InvalidField, "must be hour or day").field("step"))?,
     };
     if to_ms <= from_ms {
         return Err(Problem::new(Code::InvalidField, "must be after from").field("to"));
     }
-    let range = Range { from: Hour::of_ms(from_ms), to: Hour::of_ms(to_ms - 1).plus(1), step };
+    let range = RangeQuery { from: Hour::of_ms(from_ms), to: Hour::of_ms(to_ms - 1).plus(1), step };
     let hours = range.to.index() - range.from.index();
-    if hours > i64::from(most) {
-        let detail = format!("{hours} hours are more than the {most} that are answered at once");
+    if hours > i64::from(max_hours) {
+        let detail = format!("{hours} hours are more than the maximum of {max_hours}");
         return Err(Problem::new(Code::OutsideWindow, detail).field("to"));
     }
     Ok(range)
@@ -149,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_timestamp_and_nothing_else() {
+    fn accepts_one_timestamp_and_nothing_else() {
         for (query, expected) in [
             ("timestamp=0", 0),
             ("timestamp=123", 123),
@@ -189,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_holds_whole_hours() {
+    fn widens_a_range_to_whole_hours() {
         let hours =
             |query: &str| range(Some(query), 48).map(|range| (range.from.index(), range.to.index(), range.step));
         for (query, expected) in [
@@ -221,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plus_is_itself_in_a_path() {
+    fn a_plus_in_a_path_is_a_plus() {
         assert_eq!(decoded("a+b%2bc", Plus::Plus).as_deref(), Some("a+b+c"));
         assert_eq!(decoded("a+b%2bc", Plus::Space).as_deref(), Some("a b+c"));
     }

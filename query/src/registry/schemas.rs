@@ -1,7 +1,7 @@
-//! The schemas of the log in the read API of Confluent's schema registry, so that its tools decode our topics.
+//! The schemas of the log in the read API of Confluent's schema registry, so that its tools decode the topics.
 //!
-//! Ids and texts are fixed (`millrace-contracts`), so this is a set of constants behind paths: nothing can be written,
-//! and every subject's versions count from 1 in the order of their ids.
+//! Ids and schemas are fixed (`millrace-contracts`), so the registry is read-only, and the versions of a subject count
+//! from 1 in the order of their ids.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use millrace_service::shown;
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::openapi::registry as openapi;
-use crate::params::{Plus, decoded};
+use super::openapi;
+use crate::analytics::params::{Plus, decoded};
 
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
-/// No released schema changes, so nothing is ever compared; this is the level the fixed ids amount to.
+/// A released schema never changes, which is the strictest compatibility.
 const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 
-/// One version of a subject.
-struct Registered {
+/// A version of a subject.
+struct SchemaVersion {
     subject: String,
     version: u32,
     id: u32,
@@ -33,16 +33,16 @@ struct Registered {
 }
 
 struct Registry {
-    versions: Vec<Registered>,
+    versions: Vec<SchemaVersion>,
 }
 
-/// An error as the registry's clients expect it.
-struct Refusal {
+/// An error in the form that clients of a registry expect.
+struct RegistryError {
     error_code: u32,
     message: String,
 }
 
-impl Refusal {
+impl RegistryError {
     fn new(error_code: u32, message: impl Into<String>) -> Self {
         Self { error_code, message: message.into() }
     }
@@ -55,7 +55,7 @@ impl Refusal {
         Self::new(40_403, format!("Schema {} not found", shown(id)))
     }
 
-    /// The status is what the error code begins with.
+    /// The HTTP status: the first three digits of the error code.
     fn status(&self) -> StatusCode {
         let code = if self.error_code > 999 { self.error_code / 100 } else { self.error_code };
         u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_REQUEST)
@@ -64,9 +64,9 @@ impl Refusal {
 
 pub(crate) fn router(names: &Names) -> OpenApiRouter {
     let registry = Arc::new(Registry::new(names));
-    // What is below and not among the paths is the registry's own 404, and so are other spellings of a path.
+    // Any other path below, or another spelling of one, gets the registry's own 404.
     let other = OpenApiRouter::default().route("/registry/{*path}", any(answer));
-    let add = |api: OpenApiRouter<_>, (path, said)| api.routes(route(path, said, any(answer)));
+    let add = |api: OpenApiRouter<_>, (path, operation)| api.routes(route(path, operation, any(answer)));
     openapi::paths().into_iter().fold(other, add).with_state(registry)
 }
 
@@ -76,17 +76,17 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
         let query = request.uri().query().unwrap_or_default();
         registry.find(path, query.split('&').any(|pair| pair == "defaultToGlobal=true"))
     } else {
-        Err(Refusal::new(405, "HTTP 405 Method Not Allowed: this registry is read-only, its schemas are fixed"))
+        Err(RegistryError::new(405, "HTTP 405 Method Not Allowed: this registry is read-only, its schemas are fixed"))
     };
     let (status, body) = match found {
         Ok(body) => (StatusCode::OK, body),
-        Err(refusal) => {
-            let body = json!({"error_code": refusal.error_code, "message": refusal.message});
-            (refusal.status(), body.to_string())
+        Err(error) => {
+            let body = json!({"error_code": error.error_code, "message": error.message});
+            (error.status(), body.to_string())
         }
     };
     let mut response = (status, body).into_response();
-    // Clients of a registry read its own errors, not problem documents.
+    // Clients of a registry expect its own errors, not problem documents.
     response.extensions_mut().insert(FinalBody);
     let headers = response.headers_mut();
     if status != StatusCode::OK
@@ -104,22 +104,23 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
 
 impl Registry {
     fn new(names: &Names) -> Self {
-        let mut versions: Vec<Registered> = Vec::new();
+        let mut versions: Vec<SchemaVersion> = Vec::new();
         for schema in schemas() {
             let topic = millrace_contracts::TOPICS.iter().find(|topic: &&Topic| topic.name == schema.topic);
             let subject = schema.subject(&topic.map_or_else(|| schema.topic.to_owned(), |topic| names.topic(topic)));
             let before = versions.iter().filter(|version| version.subject == subject).count();
             let version = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
-            versions.push(Registered { subject, version, id: schema.id, schema: compact(schema.text) });
+            versions.push(SchemaVersion { subject, version, id: schema.id, schema: minify(schema.text) });
         }
         Self { versions }
     }
 
-    /// The body for a path below `/registry`; `global` stands in for a subject's own settings, of which there are none.
-    fn find(&self, path: &str, global: bool) -> Result<String, Refusal> {
+    /// The body for a path below `/registry`. With `global`, a subject's config is the global one: subjects have none.
+    fn find(&self, path: &str, global: bool) -> Result<String, RegistryError> {
         let segments: Option<Vec<_>> =
             path.split('/').filter(|segment| !segment.is_empty()).map(|segment| decoded(segment, Plus::Plus)).collect();
-        let segments = segments.ok_or_else(|| Refusal::new(400, "HTTP 400 Bad Request: broken percent-encoding"))?;
+        let segments =
+            segments.ok_or_else(|| RegistryError::new(400, "HTTP 400 Bad Request: broken percent-encoding"))?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let body = match segments[..] {
             [] => json!({}),
@@ -131,7 +132,7 @@ impl Registry {
             }
             ["subjects", subject, "versions"] => self.subject(subject)?.iter().map(|version| version.version).collect(),
             ["subjects", subject, "versions", version] => {
-                let Registered { subject, version, id, schema } = self.version(subject, version)?;
+                let SchemaVersion { subject, version, id, schema } = self.version(subject, version)?;
                 json!({"subject": subject, "version": version, "id": id, "schema": schema})
             }
             ["subjects", subject, "versions", version, "schema"] => {
@@ -141,7 +142,7 @@ impl Registry {
             ["schemas", "ids", id] => json!({"schema": self.schema(id)?.schema}),
             ["schemas", "ids", id, "schema"] => return Ok(self.schema(id)?.schema.clone()),
             ["schemas", "ids", id, "versions"] => {
-                let Registered { subject, version, .. } = self.schema(id)?;
+                let SchemaVersion { subject, version, .. } = self.schema(id)?;
                 json!([{"subject": subject, "version": version}])
             }
             ["schemas", "ids", id, "subjects"] => json!([self.schema(id)?.subject]),
@@ -150,41 +151,41 @@ impl Registry {
             ["config", subject] => {
                 self.subject(subject)?;
                 let what = "does not have subject-level compatibility configured";
-                return Err(Refusal::new(40_408, format!("Subject '{}' {what}", shown(subject))));
+                return Err(RegistryError::new(40_408, format!("Subject '{}' {what}", shown(subject))));
             }
             ["mode"] => json!({"mode": "READONLY"}),
-            _ => return Err(Refusal::new(404, "HTTP 404 Not Found")),
+            _ => return Err(RegistryError::new(404, "HTTP 404 Not Found")),
         };
         Ok(body.to_string())
     }
 
-    fn subject(&self, subject: &str) -> Result<Vec<&Registered>, Refusal> {
+    fn subject(&self, subject: &str) -> Result<Vec<&SchemaVersion>, RegistryError> {
         let versions: Vec<_> = self.versions.iter().filter(|version| version.subject == subject).collect();
-        if versions.is_empty() { Err(Refusal::subject(subject)) } else { Ok(versions) }
+        if versions.is_empty() { Err(RegistryError::subject(subject)) } else { Ok(versions) }
     }
 
-    fn version(&self, subject: &str, version: &str) -> Result<&Registered, Refusal> {
+    fn version(&self, subject: &str, version: &str) -> Result<&SchemaVersion, RegistryError> {
         let versions = self.subject(subject)?;
-        let missing = || Refusal::new(40_402, format!("Version {} not found.", shown(version)));
-        // -1 is the older word for latest.
+        let missing = || RegistryError::new(40_402, format!("Version {} not found.", shown(version)));
+        // -1 is the older name of latest.
         if matches!(version, "latest" | "-1") {
             return versions.last().copied().ok_or_else(missing);
         }
         let number: i32 = version.parse().ok().filter(|&number| number > 0).ok_or_else(|| {
             let what = "is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\"";
-            Refusal::new(42_202, format!("The specified version '{}' {what}", shown(version)))
+            RegistryError::new(42_202, format!("The specified version '{}' {what}", shown(version)))
         })?;
         versions.into_iter().find(|found| i64::from(found.version) == i64::from(number)).ok_or_else(missing)
     }
 
-    fn schema(&self, id: &str) -> Result<&Registered, Refusal> {
+    fn schema(&self, id: &str) -> Result<&SchemaVersion, RegistryError> {
         let number: Option<u32> = id.parse().ok();
-        self.versions.iter().find(|version| Some(version.id) == number).ok_or_else(|| Refusal::schema(id))
+        self.versions.iter().find(|version| Some(version.id) == number).ok_or_else(|| RegistryError::schema(id))
     }
 }
 
-/// JSON without the white space between its tokens; the order of keys stays.
-fn compact(json: &str) -> String {
+/// JSON without whitespace between tokens. Keeps the order of keys, unlike parsing and serializing.
+fn minify(json: &str) -> String {
     let (mut quoted, mut escaped) = (false, false);
     json.chars()
         .filter(|&c| {

@@ -1,4 +1,4 @@
-//! Which representation a client wants (RFC 9110, 12.5.1). The first of those available is the default.
+//! The representations of an hour, and content negotiation (RFC 9110, 12.5.1). The first one is the default.
 
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue};
@@ -6,10 +6,10 @@ use headers_accept::Accept;
 use mediatype::names::{APPLICATION, CSV, JSON, PLAIN, TEXT};
 use mediatype::{MediaType, MediaTypeBuf};
 
-/// A representation of an hour's counts. The first is the default.
+/// A representation of an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Three lines, a name and a number each.
+    /// Three lines with a name and a number each.
     Text,
     /// One object.
     Json,
@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// Tells the representation in its entity tag.
+    /// The representation's letter in its entity tag.
     pub(crate) const fn tag(self) -> char {
         match self {
             Self::Text => 't',
@@ -40,18 +40,18 @@ impl Format {
         }
     }
 
-    /// The representation a request asks for; `None` if it takes none of ours.
-    pub(crate) fn wanted(request: &HeaderMap) -> Option<Self> {
+    /// The representation that a request prefers; `None` if it accepts none.
+    pub(crate) fn negotiate(request: &HeaderMap) -> Option<Self> {
         let mut values = request.get_all(ACCEPT).iter();
         match (values.next().map(HeaderValue::as_bytes), values.next()) {
             (None | Some(b"*/*" | b"text/plain" | b""), None) => Some(Self::Text),
             (Some(b"application/json"), None) => Some(Self::Json),
             (Some(b"text/csv"), None) => Some(Self::Csv),
-            _ => Self::negotiated(request),
+            _ => Self::negotiate_all(request),
         }
     }
 
-    fn negotiated(request: &HeaderMap) -> Option<Self> {
+    fn negotiate_all(request: &HeaderMap) -> Option<Self> {
         chosen(request, &AVAILABLE).map(|i| Self::ALL[i])
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         for value in values {
             headers.append(ACCEPT, HeaderValue::from_str(value).unwrap());
         }
-        Format::wanted(&headers)
+        Format::negotiate(&headers)
     }
 
     #[test]
