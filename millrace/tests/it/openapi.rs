@@ -93,7 +93,7 @@ fn the_viewer_works_without_anything_from_outside() {
         assert!(browser.wait_for(&drawn, WITHIN), "{name}: {}", browser.value("document.body.innerText"));
         browser.screenshot(&shots.join(format!("docs-{name}.png")));
         // An operation opens, its schemas and markdown are drawn, and it can be tried.
-        let id = if name == "command" { "Events-postBatch" } else { "Page-status" };
+        let id = if name == "command" { "Events-postBatch" } else { "Dashboard-status" };
         browser.value(&format!("document.querySelector('#operations-{id} button').click()"));
         let trying = format!("document.querySelector('#operations-{id} .try-out__btn') !== null");
         assert!(browser.wait_for(&trying, WITHIN), "{name}: {id} opens");
