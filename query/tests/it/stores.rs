@@ -7,9 +7,7 @@ use std::time::Duration;
 use millrace_base::Span;
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
 use millrace_query::{Config, HourCounts, HourReader as _, ReadError, ReadModels, Tier, Tiers};
-use millrace_store::{
-    Archive, Clock, HourlyStore, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window,
-};
+use millrace_store::{Archive, Clock, HourlyStore, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window};
 use millrace_testkit::{Postgres, Redis};
 
 use crate::harness::config;
