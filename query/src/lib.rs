@@ -4,7 +4,7 @@
 //! or CSV, with headers that state how fresh they are. The path of a read: [`router`] dispatches to a handler below
 //! `analytics`, which parses (`params`, `format`) and reads through `app`: the current hour from a snapshot in memory
 //! (`current`), any other hour through a single flight. Both read through the port [`HourReader`], and hold the result
-//! as a rendered response (`render`), which `conditional` may turn into a 304. [`Tiers`] implements the port: it selects
+//! as a rendered response (`render`). [`Tiers`] implements the port: it selects
 //! the read model, each behind a circuit breaker, and guarantees monotonic reads (`high_water`). `range` and `live` serve
 //! the same counts, many hours at once and as they change.
 //!

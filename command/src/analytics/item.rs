@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use millrace_contracts::{Code, EventRef, Refusal};
+use millrace_service::http::malformed_json;
 use millrace_service::shown;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -34,7 +35,7 @@ pub(crate) struct Item<'a> {
 impl<'a> Item<'a> {
     /// Reads an item.
     pub(crate) fn parse(json: &'a str) -> Result<Self, Refusal> {
-        let mut fields: Fields<'a> = serde_json::from_str(json).map_err(|error| malformed(&error))?;
+        let mut fields: Fields<'a> = serde_json::from_str(json).map_err(|error| malformed_json(&error))?;
         if let Some(fault) = fields.fault.take() {
             return Err(fault);
         }
@@ -54,12 +55,6 @@ impl<'a> Item<'a> {
     pub(crate) fn event_id(&self) -> Option<&str> {
         self.event_id.as_deref()
     }
-}
-
-/// What the parser says, without the input it may quote.
-pub(crate) fn malformed(error: &serde_json::Error) -> Refusal {
-    let what = if error.is_eof() { "the JSON ends early" } else { "not the JSON that is asked for" };
-    Refusal::new(Code::MalformedBody, format!("{what} (line {}, column {})", error.line(), error.column()))
 }
 
 fn text<'a>(raw: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, Refusal> {

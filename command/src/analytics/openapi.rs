@@ -3,6 +3,7 @@
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING};
 use millrace_base::limits::{MAX_EVENT_ID_BYTES, MAX_USER_BYTES};
 use millrace_contracts::{Code, Kind};
+use millrace_service::http::{IDEMPOTENCY_KEY, ItemResult, PREFER, PREFERENCE_APPLIED, RESPOND_ASYNC};
 use millrace_service::openapi::{
     self, EVERY_REQUEST, answer, fixed, get, header, maybe_header, number, object, operation, problems, query,
     request_header, some, text, words,
@@ -15,11 +16,9 @@ use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder}
 use utoipa::openapi::{HttpMethod, OpenApi, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
-use super::batch::Reply;
 use super::event_id;
 use crate::Config;
 use crate::app::POSITION;
-use crate::intake::{APPLIED, ASYNC, PREFER};
 
 const EVENTS: &str = "Events";
 
@@ -43,7 +42,7 @@ const BODY: &[Code] = &[Code::MalformedBody, Code::TooManyItems, Code::Unsupport
 pub(super) fn document() -> OpenApi {
     let mut document = openapi::document("Millrace, write side", "Takes events, and answers when they are durable.");
     let components = document.components.get_or_insert_default();
-    components.schemas.insert(Reply::name().into_owned(), Reply::schema());
+    components.schemas.insert(ItemResult::name().into_owned(), ItemResult::schema());
     document
 }
 
@@ -66,7 +65,7 @@ pub(crate) fn single(config: &Config) -> PathItem {
 
 /// `POST /analytics/batch`
 pub(crate) fn batch(config: &Config) -> PathItem {
-    let results = some(ArrayBuilder::new().items(Ref::from_schema_name(Reply::name())));
+    let results = some(ArrayBuilder::new().items(Ref::from_schema_name(ItemResult::name())));
     let result = |description: &str| answer(description).content("application/json", results.clone());
     let limits = &config.limits;
     let about = format!(
@@ -162,12 +161,13 @@ fn idempotency_key(most: usize) -> Parameter {
     let bare = r"[!#-+\--:<-\[\]-~]";
     let quoted = r#""([ !#-\[\]-~]|\\["\\])"#;
     let pattern = format!(r#"^({bare}{{1,{most}}}|{quoted}{{1,{most}}}")$"#);
-    request_header(&event_id::HEADER, about, text().pattern(Some(pattern)))
+    request_header(&IDEMPOTENCY_KEY, about, text().pattern(Some(pattern)))
 }
 
 fn prefer() -> Parameter {
-    let about =
-        format!("`{ASYNC}` asks for an answer before the log's report (RFC 7240), where the operator allows it.");
+    let about = format!(
+        "`{RESPOND_ASYNC}` asks for an answer before the log's report (RFC 7240), where the operator allows it."
+    );
     request_header(&PREFER, &about, text())
 }
 
@@ -191,7 +191,7 @@ fn position(always: bool, response: ResponseBuilder) -> ResponseBuilder {
 
 fn applied(response: ResponseBuilder) -> ResponseBuilder {
     let about = "Where the request asked for it, and got it.";
-    response.header(APPLIED.as_str(), maybe_header(about, words([ASYNC])))
+    response.header(PREFERENCE_APPLIED.as_str(), maybe_header(about, words([RESPOND_ASYNC])))
 }
 
 /// What is answered for an event may be answered for all items of a batch: their results, and no problem document.

@@ -1,13 +1,10 @@
 //! What an answer waits for: the setting, and what a request may ask for instead (`Prefer: respond-async`, RFC 7240).
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use millrace_service::http::{PREFERENCE_APPLIED, RESPOND_ASYNC, prefers};
 use serde::Deserialize;
 
 use crate::Config;
-
-pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
-pub(crate) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-pub(crate) const ASYNC: &str = "respond-async";
 
 /// What an answer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -31,7 +28,7 @@ pub(crate) struct Terms {
 
 impl Terms {
     pub(crate) fn of(config: &Config, headers: &HeaderMap) -> Self {
-        if config.allow_respond_async && headers.get_all(PREFER).iter().any(|line| prefers_async(line.as_bytes())) {
+        if config.allow_respond_async && prefers(headers, RESPOND_ASYNC) {
             Self { durability: Durability::Cached, asked: true }
         } else {
             Self { durability: config.durability, asked: false }
@@ -49,52 +46,15 @@ impl Terms {
     /// Says that the request got what it asked for.
     pub(crate) fn add_header(self, headers: &mut HeaderMap) {
         if self.asked {
-            headers.insert(APPLIED, HeaderValue::from_static(ASYNC));
+            headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
         }
     }
-}
-
-/// Whether one of the preferences of a line is `respond-async`. Commas in quotes part nothing.
-fn prefers_async(line: &[u8]) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
-    let mut preferences = line.split(|&byte| {
-        let plain = !escaped;
-        escaped = plain && quoted && byte == b'\\';
-        quoted ^= plain && byte == b'"';
-        byte == b',' && !quoted
-    });
-    preferences.any(|preference| {
-        let name = preference.split(|&byte| byte == b';').next().unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(ASYNC.as_bytes())
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn preferences_are_read_as_the_rfc_has_them() {
-        for line in [
-            "respond-async",
-            "Respond-Async",
-            "wait=10, respond-async",
-            "respond-async; x=1",
-            "a=\"b,\" ,respond-async",
-        ] {
-            assert!(prefers_async(line.as_bytes()), "{line}");
-        }
-        for line in [
-            "",
-            "respond-asynchronously",
-            "wait=10",
-            "a=\"x, respond-async\"",
-            "a=\"\\\", respond-async,\"",
-            "x;respond-async",
-        ] {
-            assert!(!prefers_async(line.as_bytes()), "{line}");
-        }
-    }
+    use millrace_service::http::PREFER;
 
     #[test]
     fn a_request_gets_it_only_where_the_operator_allows_it() {

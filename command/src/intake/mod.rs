@@ -5,4 +5,4 @@ mod durability;
 
 pub(crate) use append::{Appender, Encoded, Placed, Position};
 pub use durability::Durability;
-pub(crate) use durability::{APPLIED, ASYNC, PREFER, Terms};
+pub(crate) use durability::Terms;

@@ -16,7 +16,7 @@ use crate::app::{App, unavailable};
 pub(crate) async fn hour(State(app): State<Arc<App>>, request: Request) -> Response {
     let timestamp_ms = match params::timestamp(request.uri().query()) {
         Ok(timestamp_ms) => timestamp_ms,
-        Err(problem) => return problem.into_response(),
+        Err(refusal) => return Problem::from(refusal).into_response(),
     };
     let Some(format) = Format::negotiate(request.headers()) else {
         let detail = "available are text/plain, application/json and text/csv";

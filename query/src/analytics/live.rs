@@ -27,13 +27,13 @@ use futures::stream;
 use mediatype::MediaType;
 use mediatype::names::{EVENT_STREAM, TEXT};
 use millrace_contracts::{Code, Hour};
+use millrace_service::http::negotiate;
 use millrace_service::{Problem, spread_retry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{EventId, EventKey, LiveEvent};
-use super::format;
 use crate::app::App;
 use crate::config::Config;
 use crate::metrics;
@@ -84,7 +84,7 @@ impl LiveFeed {
 }
 
 pub(crate) async fn live(State(feed): State<Arc<LiveFeed>>, request: Request) -> Response {
-    if format::chosen(request.headers(), &AVAILABLE).is_none() {
+    if negotiate(request.headers(), &AVAILABLE).is_none() {
         return Problem::new(Code::NotAcceptable, "available is text/event-stream").field("accept").into_response();
     }
     let Ok(permit) = Arc::clone(&feed.permits).try_acquire_owned() else {

@@ -17,11 +17,12 @@ use mediatype::names::{APPLICATION, CSV, JSON, TEXT};
 use mediatype::{MediaType, Name};
 use millrace_contracts::{Code, Hour};
 use millrace_service::Problem;
+use millrace_service::http::negotiate;
 
 use super::current::HourResult;
 use super::render::{AS_OF, MaxAge, text};
 use super::rows::{RangeFormat, RowWriter, USERS};
-use super::{body, format, params};
+use super::{body, params};
 use crate::app::{App, unavailable};
 use crate::metrics;
 use crate::stores::port::{HourCounts, ReadError};
@@ -41,9 +42,9 @@ static AVAILABLE: [MediaType<'static>; 3] = [
 pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Response {
     let range = match params::range(request.uri().query(), app.max_range_hours) {
         Ok(range) => range,
-        Err(problem) => return problem.into_response(),
+        Err(refusal) => return Problem::from(refusal).into_response(),
     };
-    let Some(format) = format::chosen(request.headers(), &AVAILABLE).map(|i| RangeFormat::ALL[i]) else {
+    let Some(format) = negotiate(request.headers(), &AVAILABLE).map(|i| RangeFormat::ALL[i]) else {
         let detail = "available are application/json, text/csv and application/x-ndjson";
         return Problem::new(Code::NotAcceptable, detail).field("accept").into_response();
     };

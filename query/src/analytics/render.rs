@@ -10,9 +10,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use millrace_contracts::Exactness;
+use millrace_service::http::EntityTag;
 
 use super::body::{self, HourBody, USERS_ERROR};
-use super::conditional::{self, Tag};
 use super::format::Format;
 use crate::stores::port::HourCounts;
 
@@ -52,7 +52,7 @@ pub(crate) struct HourResponse {
 #[derive(Debug, Clone)]
 struct Representation {
     body: Bytes,
-    etag: Tag,
+    etag: EntityTag,
     headers: HeaderMap,
 }
 
@@ -88,11 +88,11 @@ impl HourResponse {
     /// The response to a request with these headers: the representation, or 304 if the client has it.
     pub(crate) fn respond(&self, format: Format, request: &HeaderMap) -> Response {
         let representation = &self.representations[format as usize];
-        let held = conditional::held(request, &representation.etag);
+        let cached = representation.etag.matching(request);
         let mut response =
-            Response::new(if held.is_some() { Body::empty() } else { representation.body.clone().into() });
+            Response::new(if cached.is_some() { Body::empty() } else { representation.body.clone().into() });
         *response.headers_mut() = representation.headers.clone();
-        if let Some(etag) = held {
+        if let Some(etag) = cached {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response.headers_mut().insert(ETAG, etag);
             response.headers_mut().remove(CONTENT_TYPE);
@@ -122,7 +122,7 @@ fn body(counts: &HourCounts, format: Format) -> Vec<u8> {
 
 /// The entity tag: the counts first, equal on every instance and after a restart. JSON also has freshness, so its tag has
 /// it after the counts.
-fn tag(counts: &HourCounts, format: Format) -> Tag {
+fn tag(counts: &HourCounts, format: Format) -> EntityTag {
     let totals = &counts.totals;
     let exactness = match totals.exactness {
         Exactness::Exact => 'e',
@@ -132,12 +132,12 @@ fn tag(counts: &HourCounts, format: Format) -> Tag {
     let mut value = format!("\"{}{exactness}-{unique_users:x}-{clicks:x}-{impressions:x}", format.tag());
     if format == Format::Json {
         value.push_str(if counts.stale { "-stale." } else { "." });
-        let numbers = value.len();
+        let content_len = value.len();
         let _ = write!(value, "{:x}{}\"", counts.as_of_ms, counts.tier.as_str());
-        return Tag { value: text(&value), numbers };
+        return EntityTag { value: text(&value), content_len };
     }
     value.push('"');
-    Tag { value: text(&value), numbers: value.len() }
+    EntityTag { value: text(&value), content_len: value.len() }
 }
 
 /// A header value of printable ASCII.

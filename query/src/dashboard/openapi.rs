@@ -2,6 +2,7 @@
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY};
 use millrace_contracts::Code;
+use millrace_service::http::REVALIDATE;
 use millrace_service::openapi::{
     EVERY_REQUEST, answer, fixed, get, header, operation, part, problems, request_header, some, text, words,
 };
@@ -29,7 +30,7 @@ pub(crate) fn page() -> PathItem {
 
 /// `GET /assets/{file}`
 pub(crate) fn asset() -> PathItem {
-    let found = FILES.iter().fold(cached("The file."), |found, file| found.content(media(file.kind), some(text())));
+    let found = FILES.iter().fold(cached("The file."), |found, file| found.content(media(file.media_type), some(text())));
     let operation = file("asset", "A file of the dashboard.")
         .parameter(part("file", "The name of the file.", words(FILES.iter().map(|file| file.name))))
         .response("200", found);
@@ -53,7 +54,7 @@ fn file(id: &str, about: &str) -> OperationBuilder {
 
 fn cached(about: &str) -> ResponseBuilder {
     answer(about)
-        .header(CACHE_CONTROL.as_str(), fixed("no-cache"))
+        .header(CACHE_CONTROL.as_str(), fixed(REVALIDATE))
         .header(VARY.as_str(), fixed("Accept-Encoding"))
         .header(ETAG.as_str(), header("Strong.", text()))
         .header(CONTENT_SECURITY_POLICY.as_str(), fixed(POLICY))

@@ -12,13 +12,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use millrace_contracts::{Names, Topic, schemas};
 use millrace_service::http::FinalBody;
+use millrace_service::http::query_string::decode_segment;
 use millrace_service::openapi::route;
 use millrace_service::shown;
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::openapi;
-use crate::analytics::params::{Plus, decoded};
 
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// A released schema never changes, which is the strictest compatibility.
@@ -118,7 +118,7 @@ impl Registry {
     /// The body for a path below `/registry`. With `global`, a subject's config is the global one: subjects have none.
     fn find(&self, path: &str, global: bool) -> Result<String, RegistryError> {
         let segments: Option<Vec<_>> =
-            path.split('/').filter(|segment| !segment.is_empty()).map(|segment| decoded(segment, Plus::Plus)).collect();
+            path.split('/').filter(|segment| !segment.is_empty()).map(|segment| decode_segment(segment).ok()).collect();
         let segments =
             segments.ok_or_else(|| RegistryError::new(400, "HTTP 400 Bad Request: broken percent-encoding"))?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();

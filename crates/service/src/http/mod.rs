@@ -5,23 +5,38 @@
 //!
 //! Axum's own server has no timeout for a head that never ends, and no bound on connections; hence this one.
 
+mod assets;
+mod batch_body;
+mod batch_result;
 mod body;
 mod connection;
 mod content_coding;
+mod etag;
 mod exchange;
 mod guard;
+mod idempotency;
 mod io;
 mod limits;
 mod metrics;
+mod negotiate;
+mod prefer;
 mod problem;
+pub mod query_string;
 mod server;
 mod status;
 
+pub use assets::{Asset, REVALIDATE};
+pub use batch_body::{BatchFormat, malformed_json};
+pub use batch_result::{ItemResult, batch_response};
 pub use body::{RequestBody, read_body};
 pub use content_coding::accepts_coding;
+pub use etag::EntityTag;
 pub use exchange::FinalBody;
+pub use idempotency::{IDEMPOTENCY_KEY, idempotency_key};
 pub use limits::HttpLimits;
 pub(crate) use metrics::register as register_metrics;
+pub use negotiate::negotiate;
+pub use prefer::{PREFER, PREFERENCE_APPLIED, RESPOND_ASYNC, prefers};
 pub(crate) use problem::{Document, MEDIA_TYPE, REQUEST_ID};
 pub use problem::{Problem, spread_retry};
 pub use server::serve;
