@@ -30,7 +30,8 @@ pub(crate) fn page() -> PathItem {
 
 /// `GET /assets/{file}`
 pub(crate) fn asset() -> PathItem {
-    let found = FILES.iter().fold(cached("The file."), |found, file| found.content(media(file.media_type), some(text())));
+    let found =
+        FILES.iter().fold(cached("The file."), |found, file| found.content(media(file.media_type), some(text())));
     let operation = file("asset", "A file of the dashboard.")
         .parameter(part("file", "The name of the file.", words(FILES.iter().map(|file| file.name))))
         .response("200", found);
