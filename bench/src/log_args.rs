@@ -50,6 +50,8 @@ impl LogArgs {
 
 #[cfg(test)]
 mod tests {
+    use millrace_contracts::Topic;
+
     use super::*;
 
     #[tokio::test]
@@ -57,7 +59,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("millrace-bench-{}", std::process::id()));
         let place = LogArgs { brokers: None, directory: Some(directory.clone()), prefix: "test.".into() };
         let log = place.open().unwrap();
-        assert!(log.partitions() > 0);
+        assert!(log.partitions(Topic::EVENTS) > 0);
         drop(log);
         std::fs::remove_dir_all(directory).unwrap();
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use millrace_contracts::Topic;
-use millrace_log::{Batch, Limits, Log, Polled};
+use millrace_log::{Batch, Limits, Log, PollOutcome};
 
 use crate::numbers::{ms, percentile};
 use crate::print;
@@ -29,7 +29,7 @@ fn follow(log: &Log, from: &[(u32, u64)], lasting: Duration) -> anyhow::Result<(
     let mut end = Instant::now() + TIMEOUT;
     let mut pauses: BTreeMap<u32, Duration> = BTreeMap::new();
     while Instant::now() < end {
-        if !matches!(reader.poll(&mut batch, Limits::default())?, Polled::Records) {
+        if !matches!(reader.poll(&mut batch, Limits::default())?, PollOutcome::Records) {
             continue;
         }
         let now = Instant::now();

@@ -41,7 +41,7 @@ struct Event {
 /// Writes the events and returns once the log has all of them.
 pub(crate) async fn run(log: Log, shape: &Shape) -> anyhow::Result<()> {
     log.create_topics().await?;
-    let (now_ms, partitions) = (now_ms(), log.partitions());
+    let (now_ms, partitions) = (now_ms(), log.partitions(Topic::EVENTS));
     let mut random = Random::new();
     let mut under_way = VecDeque::new();
     let mut written = 0;

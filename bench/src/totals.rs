@@ -5,29 +5,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use millrace_contracts::{HourlyCount, Topic};
-use millrace_log::{Batch, Limits, Log, Polled};
+use millrace_log::{Batch, Limits, Log, PollOutcome};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Reads the newest count of every hour and partition and compares their sums. Blocking.
 pub(crate) fn run(log: &Log, events: u64, users: Option<u64>) -> anyhow::Result<()> {
-    let from: Vec<_> = (0..log.partitions()).map(|partition| (partition, 0)).collect();
+    let from: Vec<_> = (0..log.partitions(Topic::HOURLY)).map(|partition| (partition, 0)).collect();
     let mut reader = log.reader(Topic::HOURLY, &from)?;
     let mut newest = BTreeMap::new();
-    let mut unread: BTreeSet<_> = (0..log.partitions()).collect();
+    let mut unread: BTreeSet<_> = (0..log.partitions(Topic::HOURLY)).collect();
     let mut batch = Batch::new(0);
     let deadline = Instant::now() + TIMEOUT;
     while !unread.is_empty() {
         ensure!(Instant::now() < deadline, "the hourly counts were not read in time");
         match reader.poll(&mut batch, Limits::default())? {
-            Polled::Records => {
+            PollOutcome::Records => {
                 for value in batch.iter().filter_map(|record| record.value) {
                     let count = HourlyCount::decode(value)?;
                     newest.insert((count.hour, count.partition), count);
                 }
             }
-            Polled::CaughtUp { partition, .. } => drop(unread.remove(&partition)),
-            Polled::Nothing => {}
+            PollOutcome::CaughtUp { partition, .. } => drop(unread.remove(&partition)),
+            PollOutcome::Nothing => {}
         }
     }
     let counted: u64 = newest.values().map(|count| count.clicks + count.impressions).sum();

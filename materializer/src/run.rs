@@ -1,5 +1,6 @@
 //! Hands one sink for each store to the log.
 
+use millrace_contracts::Topic;
 use millrace_log::{Log, LogError};
 use millrace_service::health::Health;
 use millrace_store::{Archive, Clock, LiveHours};
@@ -41,7 +42,7 @@ pub fn run(
     };
     let archive = projection("archive", "materializer-archive");
     let redis = views.live.map(|live| {
-        let (archive, partitions, clock) = (views.archive.clone(), log.partitions(), Clock::system());
+        let (archive, partitions, clock) = (views.archive.clone(), log.partitions(Topic::HOURLY), Clock::system());
         let refill = Refill { live: live.clone(), archive, partitions, clock };
         let refill = refill::run(refill, config.clone(), log.clone(), instance.clone(), stop.clone());
         (live, projection("redis", "materializer-redis"), refill)

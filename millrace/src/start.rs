@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use millrace_command::Durability;
-use millrace_contracts::{Names, Next, StoreError};
+use millrace_contracts::{Names, Next, StoreError, Topic};
 use millrace_log::{AppendAcks, EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_service::health::{Component, Health};
 use millrace_service::net::Reserved;
@@ -65,7 +65,7 @@ impl Start {
             return Ok(None);
         }
         component.ready();
-        info!(engine = %self.settings.engine, partitions = log.partitions(), "the log is open");
+        info!(engine = %self.settings.engine, partitions = log.partitions(Topic::EVENTS), "the log is open");
         Ok(Some(log))
     }
 
@@ -170,5 +170,5 @@ pub(crate) async fn open_log(settings: &Settings, names: &Names) -> Result<Log, 
         Engine::Kafka => KafkaLog::open(settings.kafka, names).map(Log::Kafka),
         Engine::Embedded => EmbeddedLog::open(settings.embedded, names).map(Log::Embedded),
     });
-    opened.await.map_err(|e| LogError::Unavailable(format!("opening the log failed: {e}")))?
+    opened.await.map_err(|e| LogError::unavailable(format!("opening the log failed: {e}")))?
 }

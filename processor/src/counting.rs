@@ -106,9 +106,7 @@ impl Stage for Counting {
                 state.restore_time(LogTime::decode(value).map_err(undecodable)?);
                 return Ok(());
             }
-            Some(StateKey::Position(_) | StateKey::Marker(_)) | None => {
-                return Err(foreign("not a key of the counting state".into()));
-            }
+            None => return Err(foreign("not a key of the counting state".into())),
         };
         let index = state.index_of(hour);
         state.report(index);

@@ -1,5 +1,6 @@
 //! Runs the counting stage on the log, and reports its status.
 
+use millrace_contracts::Topic;
 use millrace_log::{Limits, Log, LogError, RunOptions, Status};
 use millrace_service::health::{Component, Health};
 use tokio::sync::watch;
@@ -27,7 +28,12 @@ pub fn run(
             wait: config.max_step_time.0,
         };
         let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step: bounds, status };
-        let counting = Counting::new(log.partitions(), config.event_window, config.bounds(), config.scratch_directory);
+        let counting = Counting::new(
+            log.partitions(Topic::EVENTS),
+            config.event_window,
+            config.bounds(),
+            config.scratch_directory,
+        );
         let result = log.run_stage(counting, options, stop).await;
         follow.abort();
         result

@@ -43,7 +43,7 @@ impl Scratch {
     /// Allocates at least `len` bytes: the first free range that is large enough, else the end of the file.
     pub(crate) fn allocate(&mut self, len: usize) -> Result<Extent, StageError> {
         if self.file.is_none() {
-            self.file = Some(self.create().map_err(|error| self.unavailable(&error))?);
+            self.file = Some(self.create().map_err(|error| self.unavailable(error))?);
         }
         let len = len.next_multiple_of(PAGE) as u64;
         let found = self.free.iter().find(|&(_, &free)| free >= len).map(|(&offset, &free)| (offset, free));
@@ -81,12 +81,12 @@ impl Scratch {
     pub(crate) fn write(&mut self, extent: &Extent, at: usize, bytes: &[u8]) -> Result<(), StageError> {
         debug_assert!((at + bytes.len()) as u64 <= extent.len);
         self.written += bytes.len() as u64;
-        self.file().write_all_at(bytes, extent.offset + at as u64).map_err(|error| self.unavailable(&error))
+        self.file().write_all_at(bytes, extent.offset + at as u64).map_err(|error| self.unavailable(error))
     }
 
     /// Fills `bytes` from an extent, `at` bytes from its beginning.
     pub(crate) fn read(&self, extent: &Extent, at: usize, bytes: &mut [u8]) -> Result<(), StageError> {
-        self.file().read_exact_at(bytes, extent.offset + at as u64).map_err(|error| self.unavailable(&error))
+        self.file().read_exact_at(bytes, extent.offset + at as u64).map_err(|error| self.unavailable(error))
     }
 
     fn file(&self) -> &File {
@@ -101,9 +101,10 @@ impl Scratch {
         tempfile::tempfile_in(&self.directory)
     }
 
-    fn unavailable(&self, error: &std::io::Error) -> StageError {
+    fn unavailable(&self, error: std::io::Error) -> StageError {
         let directory = self.directory.display();
-        StageError::Unavailable(format!("scratch file in \"{directory}\" (processor.scratch_directory): {error}"))
+        let detail = format!("scratch file in \"{directory}\" (processor.scratch_directory): {error}");
+        StageError::unavailable(detail).because(error)
     }
 }
 

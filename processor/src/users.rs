@@ -232,7 +232,8 @@ impl Sketch {
                 let mut packed = vec![0; *len];
                 scratch.read(extent, 0, &mut packed)?;
                 let mut registers = Registers::default();
-                let stored = UserSketch::unpack(&packed).map_err(|error| StageError::Unavailable(error.to_string()))?;
+                let stored = UserSketch::unpack(&packed)
+                    .map_err(|error| StageError::unavailable(error.to_string()).because(error))?;
                 stored
                     .chain(changed.iter().map(|(&number, &value)| (number, value)))
                     .for_each(|(number, value)| registers.set(number, value));

@@ -39,7 +39,7 @@ impl Appender {
     }
 
     pub(crate) fn partitions(&self) -> u32 {
-        self.log.partitions()
+        self.log.partitions(Topic::EVENTS)
     }
 
     /// Appends one event.

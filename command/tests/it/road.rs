@@ -23,7 +23,7 @@ pub(crate) fn event_at(log: &Log, position: &str) -> AnalyticsEvent {
     assert_eq!(record.offset, offset);
     let event = EventRef::decode(record.value.unwrap()).unwrap();
     assert_eq!(record.key, event.user.as_bytes());
-    assert_eq!(partition, partition_of(UserHash::of(event.user), log.partitions()));
+    assert_eq!(partition, partition_of(UserHash::of(event.user), log.partitions(Topic::EVENTS)));
     assert_eq!(event.received_at_ms, NOW);
     event.to_owned()
 }

@@ -37,4 +37,4 @@ pub use refusal::Refusal;
 pub use schema::{Schema, schemas};
 pub use shard::{GENERATION, SHARDS, UserHash, partition_of};
 pub use state::StateKey;
-pub use topic::{Cleanup, Names, PrefixError, TOPICS, Topic};
+pub use topic::{Cleanup, Names, Partitions, PrefixError, TOPICS, Topic};

@@ -1,29 +1,50 @@
-//! The one table of topics, and the names everything of ours carries on a shared cluster.
+//! The table of topics, and the names of everything that Millrace creates on a shared cluster.
 
-/// What the log drops from a topic.
+/// The cleanup policy of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
-    /// Records older than this many ms.
+    /// Deletes records by age.
     Delete {
         /// Retention in ms.
         retention_ms: u64,
     },
-    /// Records that a later record of the same key replaces.
+    /// Retains the newest record of each key.
     Compact,
+}
+
+/// The number of partitions of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitions {
+    /// The engine's setting `partitions`: every such topic of a log has the same number.
+    Configured,
+    /// This many, whatever the setting.
+    Fixed(u32),
+}
+
+impl Partitions {
+    /// The number, where the engine's setting is `configured`.
+    pub const fn count(self, configured: u32) -> u32 {
+        match self {
+            Self::Configured => configured,
+            Self::Fixed(count) => count,
+        }
+    }
 }
 
 /// One topic of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Topic {
-    /// Its name without the configured prefix.
+    /// The name without the configured prefix.
     pub name: &'static str,
-    /// What its keys are, for people.
+    /// The format of its keys, for documentation.
     pub key: &'static str,
-    /// What the log drops from it.
+    /// Its number of partitions.
+    pub partitions: Partitions,
+    /// Its cleanup policy.
     pub cleanup: Cleanup,
-    /// Whether the log stamps records as it takes them, whatever a producer's clock says; else the producer does.
+    /// Whether the log sets the timestamp of a record at append (`LogAppendTime`); otherwise the producer does.
     pub log_time: bool,
-    /// What it holds, for people.
+    /// Its content, for documentation.
     pub content: &'static str,
 }
 
@@ -35,6 +56,7 @@ impl Topic {
     pub const EVENTS: Self = Self {
         name: "analytics.events",
         key: "user",
+        partitions: Partitions::Configured,
         cleanup: Cleanup::Delete { retention_ms: 7 * DAY_MS },
         log_time: true,
         content: "one accepted event",
@@ -43,6 +65,7 @@ impl Topic {
     pub const STATE: Self = Self {
         name: "analytics.state",
         key: "{hour}/{p}/d/{seq}, {hour}/{p}/s/{snapshot}/{chunk}, {hour}/{p}/c, time/{p}, pos/{p}, marker/{p}",
+        partitions: Partitions::Configured,
         cleanup: Cleanup::Compact,
         log_time: false,
         content: "the processor's changes: users first seen and snapshots of them, counters, log time, position",
@@ -51,40 +74,42 @@ impl Topic {
     pub const HOURLY: Self = Self {
         name: "analytics.hourly",
         key: "{hour}/{p}",
+        partitions: Partitions::Configured,
         cleanup: Cleanup::Compact,
         log_time: false,
         content: "absolute counts of an hour in a partition",
     };
-    /// Records of [`Topic::EVENTS`] that were not counted.
+    /// Records of [`Topic::EVENTS`] that the processor did not count.
     pub const LATE: Self = Self {
         name: "analytics.late",
         key: "{hour}, or - when there is none",
+        partitions: Partitions::Configured,
         cleanup: Cleanup::Delete { retention_ms: 30 * DAY_MS },
         log_time: false,
-        content: "a record that was not counted: outside the window, or no event of ours",
+        content: "a record that was not counted: outside the window, or not an event",
     };
     /// Requests to fill Redis with an older hour again.
     pub const REFILL: Self = Self {
         name: "analytics.refill",
         key: "{hour}",
+        partitions: Partitions::Configured,
         cleanup: Cleanup::Delete { retention_ms: HOUR_MS },
         log_time: false,
         content: "a request to fill Redis with an older hour",
     };
 }
 
-/// Every topic, in the order of the data flow. All have the same number of partitions: partition p of one is made from
-/// partition p of another.
-pub const TOPICS: [Topic; 5] = [Topic::EVENTS, Topic::STATE, Topic::HOURLY, Topic::LATE, Topic::REFILL];
+/// Every topic, in the order of the data flow. Partition p of a stage's outputs and changes is made from partition p of its
+/// input, so these topics have the same number of partitions.
+pub const TOPICS: &[Topic] = &[Topic::EVENTS, Topic::STATE, Topic::HOURLY, Topic::LATE, Topic::REFILL];
 
-/// The names of topics, consumer groups, transactional ids and Redis keys: all carry one configurable prefix, so that a
-/// shared cluster stays tidy.
+/// The names of topics, consumer groups, transactional ids and Redis keys. All carry one configurable prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     prefix: String,
 }
 
-/// A prefix that Kafka would not take in a topic name.
+/// A prefix that Kafka does not allow in a topic name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a prefix has 1 to 64 of the characters a-z A-Z 0-9 . _ - and ends in . or -")]
 pub struct PrefixError;
@@ -96,7 +121,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Names with a prefix of the operator's choice.
+    /// Names with this prefix.
     pub fn new(prefix: &str) -> Result<Self, PrefixError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if prefix.len() > 64 || !prefix.ends_with(['.', '-']) || !prefix.chars().all(legal) {
@@ -131,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_carries_the_prefix() {
+    fn all_names_carry_the_prefix() {
         let names = Names::new("team-a.").unwrap();
         assert_eq!(names.topic(&Topic::EVENTS), "team-a.analytics.events");
         assert_eq!(names.group("processor"), "team-a.processor");

@@ -1,23 +1,23 @@
-//! What can be asked about topics.
+//! The description of topics.
 
 use millrace_contracts::Topic;
 
-/// One topic as it stands in the log.
+/// One topic of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// Which one.
+    /// Its declaration.
     pub topic: Topic,
     /// Its name with the prefix.
     pub full_name: String,
-    /// Its partitions, by number.
+    /// Its partitions, by number; empty if the topic does not exist.
     pub partitions: Vec<PartitionInfo>,
 }
 
-/// One partition as it stands in the log.
+/// One partition of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionInfo {
-    /// The oldest offset that is still there.
+    /// The oldest retained offset.
     pub start: u64,
-    /// The offset after the newest record. On Kafka control records count, so an idle topic's reader may end short of it.
+    /// The offset after the newest record. On Kafka control records count, so a reader of an idle topic may end below it.
     pub end: u64,
 }

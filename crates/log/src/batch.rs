@@ -1,13 +1,13 @@
-//! Records of one partition as they were read: one arena a batch, no allocation a record.
+//! Records of one partition, in one arena per batch: no allocation per record.
 
 use std::time::Duration;
 
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its place in the partition.
+    /// The offset in the partition.
     pub offset: u64,
-    /// When the log took it, ms since the epoch.
+    /// The timestamp, ms since the epoch.
     pub timestamp_ms: i64,
     /// The key; empty when there is none.
     pub key: &'a [u8],
@@ -15,14 +15,14 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// Bounds of one read or step. The first one reached ends it.
+/// The bounds of one read or step. The first bound reached ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most records.
+    /// Maximum number of records.
     pub records: usize,
-    /// Most bytes of keys and values; a single larger record still passes.
+    /// Maximum bytes of keys and values; a single larger record still passes.
     pub bytes: usize,
-    /// Longest wait for more.
+    /// Maximum wait for more records.
     pub wait: Duration,
 }
 
@@ -32,8 +32,8 @@ impl Default for Limits {
     }
 }
 
-/// Consecutive records of one partition, by rising offset. Offsets may have gaps: control, aborted and compacted records
-/// are not seen.
+/// Consecutive records of one partition, by ascending offset. Offsets may have gaps: control, aborted and compacted records
+/// are not delivered.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     partition: u32,
@@ -45,7 +45,7 @@ pub struct Batch {
 struct Entry {
     offset: u64,
     timestamp_ms: i64,
-    // Ends in the arena; the start is the end of what came before. A tombstone ends where its key does.
+    // Ends in the arena; a record starts at the end of the one before. A tombstone ends at the end of its key.
     key_end: u32,
     value_end: u32,
     tombstone: bool,
@@ -57,32 +57,32 @@ impl Batch {
         Self { partition, ..Self::default() }
     }
 
-    /// The partition all records are from.
+    /// The partition of all its records.
     pub fn partition(&self) -> u32 {
         self.partition
     }
 
-    /// Number of records.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is no record.
+    /// Whether it has no record.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes of keys and values.
+    /// The bytes of keys and values.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The offset after the last record: where reading goes on. `None` when empty.
+    /// The offset after the last record, at which reading resumes; `None` if empty.
     pub fn next_offset(&self) -> Option<u64> {
         self.entries.last().map(|entry| entry.offset + 1)
     }
 
-    /// The records, by rising offset.
+    /// The records, by ascending offset.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         let mut start = 0;
         self.entries.iter().map(move |entry| {
@@ -94,7 +94,7 @@ impl Batch {
         })
     }
 
-    /// Copies a record to the end.
+    /// Appends a copy of a record.
     pub fn push(&mut self, record: Record<'_>) {
         self.bytes.extend_from_slice(record.key);
         let key_end = self.arena_end();
@@ -109,20 +109,20 @@ impl Batch {
         });
     }
 
-    /// Forgets the records from this offset on.
-    pub(crate) fn cut_at(&mut self, offset: u64) {
+    /// Removes the records from this offset on.
+    pub(crate) fn truncate_at(&mut self, offset: u64) {
         self.entries.truncate(self.entries.partition_point(|entry| entry.offset < offset));
         self.bytes.truncate(self.entries.last().map_or(0, |entry| entry.value_end as usize));
     }
 
-    /// Forgets the records and keeps the memory.
+    /// Removes all records; retains the allocated memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
     }
 
     fn arena_end(&self) -> u32 {
-        u32::try_from(self.bytes.len()).expect("Limits::bytes keeps a batch far below 4 GiB")
+        u32::try_from(self.bytes.len()).expect("Limits::bytes bounds a batch far below 4 GiB")
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_come_out_as_they_went_in() {
+    fn records_round_trip() {
         let mut batch = Batch::new(4);
         let records = [
             Record { offset: 3, timestamp_ms: 9, key: b"k", value: Some(b"value") },
@@ -145,9 +145,9 @@ mod tests {
         }
         assert_eq!(batch.iter().collect::<Vec<_>>(), records);
         assert_eq!((batch.partition(), batch.len(), batch.bytes(), batch.next_offset()), (4, 4, 12, Some(10)));
-        batch.cut_at(9);
+        batch.truncate_at(9);
         assert_eq!(batch.iter().collect::<Vec<_>>(), records[..3]);
-        batch.cut_at(7);
+        batch.truncate_at(7);
         assert_eq!((batch.iter().collect::<Vec<_>>(), batch.bytes()), (records[..1].to_vec(), 6));
         batch.clear();
         assert!(batch.is_empty());

@@ -1,113 +1,83 @@
-//! Faults on purpose, in builds with the feature `failpoints` only.
+//! Injected faults, in builds with the feature `failpoints` only; without it every function here is empty.
 //!
-//! Where a process may die stands a `fail_point!`; what a guarantee rests on and a test takes away asks
-//! [`sabotaged`]. How to arm them: `arm_fail_points`.
+//! The engines call [`point`] where a test may kill the process. A *guard* is a check that a guarantee rests on; a test
+//! disables one by its `sabotage::` switch to prove that another check notices the loss. `arm_fail_points` arms both.
 
-use fail::fail_point;
+use fjall::PersistMode;
+use millrace_contracts::{ProjectionWrite, StoreError};
+use tokio::runtime::Handle;
 
-/// Whether a test took the guard of this name away, to prove that its loss would be noticed. Never without the feature.
-pub fn sabotaged(guard: &str) -> bool {
-    fail_point!(guard, |_| true);
-    let _ = guard;
+use crate::{Batch, Failure, LogError, Outcome, Receipts, Sink};
+
+/// A point at which a test may kill or delay the process.
+#[inline]
+pub(crate) fn point(name: &str) {
+    fail::fail_point!(name);
+    let _ = name;
+}
+
+/// Whether a test injects the failure, or disables the guard, of this name.
+pub fn sabotaged(name: &str) -> bool {
+    fail::fail_point!(name, |_| true);
+    let _ = name;
     false
+}
+
+/// Fails if a test injects a failed commit at this point.
+pub(crate) fn inject(name: &str) -> Result<(), Failure> {
+    if sabotaged(name) { Err(Failure::new(format!("a commit failed: injected at {name}"))) } else { Ok(()) }
+}
+
+/// Guard: an append is acknowledged only by the log. Disabled, everything that was enqueued counts as acknowledged.
+pub(crate) fn acknowledge_early(receipts: Receipts) -> Receipts {
+    if !sabotaged("sabotage::answer-early") {
+        return receipts;
+    }
+    let (early, tickets) = Receipts::new(receipts.len());
+    for (index, ticket) in tickets.enumerate() {
+        ticket.resolve(receipts.refused(index).map_or(Outcome::Acknowledged(0), Outcome::Refused));
+    }
+    early
+}
+
+/// Guard: a restored state must match the committed position. Disabled, one of the two is taken unchecked.
+pub(crate) fn unchecked_position(committed: Option<u64>, contained: Option<u64>) -> Option<u64> {
+    sabotaged("sabotage::skip-position-check").then(|| committed.or(contained).unwrap_or(0))
+}
+
+/// Guard: a sink applies a write only at the position that the runner expects. Disabled, the runner expects whatever
+/// position the sink has.
+pub(crate) fn expect_any_position(
+    sink: &mut impl Sink,
+    writes: &mut [ProjectionWrite<'_, Batch>],
+) -> Result<(), StoreError> {
+    if sabotaged("sabotage::skip-position-check") {
+        for write in writes {
+            write.expected = Handle::current().block_on(sink.position(write.partition))?;
+        }
+    }
+    Ok(())
+}
+
+/// Guard: the input position commits together with the step. Disabled, it commits first, and nothing of it is left for the
+/// step.
+pub(crate) fn commit_separately(
+    numbers: Vec<(String, u64)>,
+    commit: impl FnOnce(Vec<(String, u64)>) -> Result<(), LogError>,
+) -> Result<Vec<(String, u64)>, LogError> {
+    if !sabotaged("sabotage::offset-before-state") {
+        return Ok(numbers);
+    }
+    commit(numbers).map(|()| Vec::new())
+}
+
+/// Guard: a commit of the embedded engine is synced. Disabled, it is only written.
+pub(crate) fn durability() -> PersistMode {
+    if sabotaged("sabotage::skip-sync") { PersistMode::Buffer } else { PersistMode::SyncData }
 }
 
 #[cfg(feature = "failpoints")]
 pub use armed::arm_fail_points;
 
 #[cfg(feature = "failpoints")]
-mod armed {
-    use std::str::FromStr;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
-
-    use fail::FailScenario;
-    use xxhash_rust::xxh3::xxh3_64_with_seed;
-
-    /// One entry of `MILLRACE_CRASH`, `name:permille[:delay-microseconds]`.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Crash {
-        point: String,
-        permille: u64,
-        delay_us: u64,
-    }
-
-    impl FromStr for Crash {
-        type Err = String;
-
-        fn from_str(text: &str) -> Result<Self, String> {
-            let parse = || {
-                // Names have colons of their own, doubled.
-                let (point, numbers) = text.rsplit_once("::").and_then(|(room, rest)| {
-                    let (last, numbers) = rest.split_once(':')?;
-                    Some((format!("{room}::{last}"), numbers))
-                })?;
-                let (permille, delay_us) = numbers.split_once(':').unwrap_or((numbers, "0"));
-                let crash = Self { point, permille: permille.parse().ok()?, delay_us: delay_us.parse().ok()? };
-                (crash.permille <= 1_000 && crash.delay_us <= 60_000_000).then_some(crash)
-            };
-            parse().ok_or_else(|| format!("MILLRACE_CRASH: {text:?} is not name:permille[:delay-microseconds]"))
-        }
-    }
-
-    impl Crash {
-        fn arm(self, seed: u64) -> Result<(), String> {
-            let comings = AtomicU64::new(0);
-            let (point, place) = (self.point.clone(), xxh3_64_with_seed(self.point.as_bytes(), seed));
-            let come = move || {
-                let nth = comings.fetch_add(1, Ordering::Relaxed);
-                let chance = xxh3_64_with_seed(&nth.to_le_bytes(), place);
-                if chance % 1_000 >= self.permille {
-                    return;
-                }
-                let (point, pause) = (self.point.clone(), (chance >> 10) % (self.delay_us + 1));
-                if pause == 0 {
-                    return die(&point, nth);
-                }
-                std::thread::spawn(move || {
-                    std::thread::sleep(Duration::from_micros(pause));
-                    die(&point, nth);
-                });
-            };
-            fail::cfg_callback(point, come)
-        }
-    }
-
-    /// As kill -9 does it: nothing is flushed, closed or told, but for the line that says so.
-    fn die(point: &str, nth: u64) {
-        eprintln!("millrace: crash at {point}, coming {nth}");
-        let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        killed.expect("a process may end itself");
-    }
-
-    /// Arms the fail points that the environment names, until the scenario is dropped: `FAILPOINTS` as the crate `fail`
-    /// reads it, and `MILLRACE_CRASH`, entries `name:permille[:delay-microseconds]` with commas between: the process is
-    /// killed at so many of 1,000 comings to the point, decided by `MILLRACE_SEED`; with a delay, up to so much later, in
-    /// the middle of what comes next.
-    pub fn arm_fail_points() -> Result<FailScenario<'static>, String> {
-        let scenario = FailScenario::setup();
-        let seed = std::env::var("MILLRACE_SEED").unwrap_or_else(|_| "0".into());
-        let seed = seed.parse().map_err(|_| format!("MILLRACE_SEED: {seed:?} is no number"))?;
-        let crashes = std::env::var("MILLRACE_CRASH").unwrap_or_default();
-        for crash in crashes.split(',').filter(|crash| !crash.is_empty()) {
-            crash.parse::<Crash>()?.arm(seed)?;
-        }
-        Ok(scenario)
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn crashes_are_read_or_refused() {
-            let crash = |text: &str| text.parse::<Crash>().ok().map(|c| (c.point, c.permille, c.delay_us));
-            let committing = "kafka::stage::committing".to_owned();
-            assert_eq!(crash("kafka::stage::committing:5"), Some((committing.clone(), 5, 0)));
-            assert_eq!(crash("kafka::stage::committing:1000:300"), Some((committing, 1_000, 300)));
-            for bad in ["", "x", "x:5", "a::b", "a::b:", "a::b:1001", "a::b:1:", "a::b:1:x", "a::b:-1"] {
-                assert_eq!(crash(bad), None, "{bad}");
-            }
-        }
-    }
-}
+mod armed;

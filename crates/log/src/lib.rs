@@ -1,11 +1,11 @@
-//! The log port and its two engines.
+//! The log port and its two engines, `kafka` and `embedded`.
 //!
-//! A datum comes in through [`Log::append`] and goes out through a [`Reader`], a [`Stage`] (records in; outputs, state
-//! changes and input positions out in one atomic step) or a [`Sink`] (a read model that keeps its own position). Both
-//! engines, `kafka` and `embedded`, keep the same promises, and one conformance suite (`tests/it`) holds them to it.
+//! Records enter by [`Log::append`] and leave by a [`Reader`], a [`Stage`] (records in; outputs, state changes and input
+//! positions out in one atomic step) or a [`Sink`] (a read model that stores its own position). Both engines give the same
+//! guarantees; one conformance suite (`tests/it`) checks both.
 //!
-//! What is in the records is not this crate's business, but for two kinds it writes itself: `pos/{p}` and `marker/{p}` in
-//! a stage's topic of changes. Read models live in `millrace-store`, what is counted in `millrace-processor`.
+//! This crate does not interpret records, except for the two kinds that the runner itself writes into a stage's topic of
+//! changes ([`RunnerKey`]). Read models are in `millrace-store`, the counting in `millrace-processor`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -15,6 +15,7 @@ mod embedded;
 mod error;
 mod fault;
 mod kafka;
+mod key;
 mod log;
 mod metric;
 mod outcome;
@@ -24,18 +25,20 @@ mod runner;
 mod sink;
 mod stage;
 mod step;
+mod topics;
 mod worker;
 
 pub use admin::{PartitionInfo, TopicInfo};
 pub use batch::{Batch, Limits, Record};
 pub use embedded::{EmbeddedConfig, EmbeddedLog};
-pub use error::LogError;
+pub use error::{Failure, LogError};
 #[cfg(feature = "failpoints")]
 pub use fault::arm_fail_points;
 #[doc(hidden)]
 pub use fault::sabotaged;
 pub use kafka::{AppendAcks, KafkaConfig, KafkaLog};
-pub use log::{Log, NewRecord, Polled, Reader};
+pub use key::RunnerKey;
+pub use log::{Log, NewRecord, PollOutcome, Reader};
 pub use outcome::{Outcome, Receipts, RefusalCause};
 pub use runner::{Progress, RunOptions, Status};
 pub use sink::Sink;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use millrace_contracts::Topic;
 use tokio_util::sync::CancellationToken;
 
-use crate::fault::sabotaged;
 use crate::{
-    Batch, EmbeddedLog, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, Stage, TopicInfo, embedded, kafka,
+    Batch, EmbeddedLog, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, Stage, TopicInfo, embedded, fault,
+    kafka,
 };
 
-/// A record to append. The partition is the caller's choice.
+/// A record to append. The caller chooses the partition.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a> {
     /// The topic.
@@ -33,23 +33,23 @@ pub enum Log {
     Embedded(EmbeddedLog),
 }
 
-/// What one poll of a [`Reader`] brought.
+/// The outcome of one poll of a [`Reader`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Polled {
-    /// Records, in the batch given.
+pub enum PollOutcome {
+    /// Records, in the batch passed.
     Records,
-    /// Everything readable of a partition has been read: the log itself said so.
+    /// The reader reached the end of a partition, as the log itself reported.
     CaughtUp {
         /// The partition.
         partition: u32,
-        /// Where reading stands.
+        /// The position of the reader.
         position: u64,
     },
-    /// Nothing within the time.
+    /// Nothing within the wait.
     Nothing,
 }
 
-/// Reads partitions of one topic from positions: committed records, in order. Blocking: use it on a thread of its own.
+/// Reads partitions of one topic from positions: committed records, in order. Blocking: use it on its own thread.
 #[derive(Debug)]
 pub enum Reader {
     /// Of Apache Kafka.
@@ -59,17 +59,16 @@ pub enum Reader {
 }
 
 impl Log {
-    /// Appends records, each to its partition; those of one partition in order. Never blocks: what cannot be enqueued at
-    /// once is refused. The enqueued records of a call that is dropped unfinished may still be written.
+    /// Appends records, each to its partition; those of one partition in order. Never blocks: a record that cannot be
+    /// enqueued at once is refused. If the returned future is dropped, enqueued records may still be written.
     pub fn append(&self, records: &[NewRecord<'_>]) -> Receipts {
-        let receipts = match self {
+        fault::acknowledge_early(match self {
             Self::Kafka(log) => log.append(records),
             Self::Embedded(log) => log.append(records),
-        };
-        if sabotaged("sabotage::answer-early") { receipts.answered_early() } else { receipts }
+        })
     }
 
-    /// A reader of `topic`, each partition from the position given with it.
+    /// A reader of `topic`, from a position in each partition.
     pub fn reader(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Reader, LogError> {
         match self {
             Self::Kafka(log) => log.reader(topic, from).map(Reader::Kafka),
@@ -77,8 +76,8 @@ impl Log {
         }
     }
 
-    /// Runs a stage on threads of its own until `stop` is cancelled. Failures that a fresh start can heal are retried
-    /// with growing pauses; any other ends the run.
+    /// Runs a stage on its own threads until `stop` is canceled. Retries failures that a fresh start can overcome, with
+    /// backoff; any other ends the run.
     pub async fn run_stage<S: Stage>(
         &self,
         stage: S,
@@ -92,7 +91,7 @@ impl Log {
         }
     }
 
-    /// Runs sinks on threads of their own, one made by `sink` for each worker, until `stop` is cancelled.
+    /// Runs sinks on their own threads until `stop` is canceled; `sink` makes one for each worker.
     pub async fn run_sink<S: Sink>(
         &self,
         sink: impl Fn() -> S + Send + Sync + 'static,
@@ -105,8 +104,8 @@ impl Log {
         }
     }
 
-    /// Creates the declared topics that are missing, and refuses when one has another number of partitions than
-    /// configured (users would be counted in two places) or is stamped by its producers where it must not be.
+    /// Creates the declared topics that are missing. Refuses one with another number of partitions than declared (users
+    /// would be counted in two places), and one that takes timestamps from producers where the log must set them.
     pub async fn create_topics(&self) -> Result<(), LogError> {
         match self {
             Self::Kafka(log) => log.create_topics().await,
@@ -114,7 +113,7 @@ impl Log {
         }
     }
 
-    /// Refuses existing topics that are set up so that the guarantees do not hold; part of [`Log::create_topics`].
+    /// Refuses existing topics with settings that break the guarantees; part of [`Log::create_topics`].
     pub async fn check_topics(&self) -> Result<(), LogError> {
         match self {
             Self::Kafka(log) => log.check_topics().await,
@@ -122,7 +121,7 @@ impl Log {
         }
     }
 
-    /// Every declared topic as it stands.
+    /// Describes every declared topic.
     pub async fn describe(&self) -> Result<Vec<TopicInfo>, LogError> {
         match self {
             Self::Kafka(log) => log.describe().await,
@@ -130,15 +129,18 @@ impl Log {
         }
     }
 
-    /// Number of partitions of every topic, as configured and checked by [`Log::create_topics`].
-    pub fn partitions(&self) -> u32 {
+    /// The number of partitions of a topic, as declared and checked by [`Log::create_topics`].
+    ///
+    /// # Panics
+    /// If the log's table of topics does not declare the topic.
+    pub fn partitions(&self, topic: Topic) -> u32 {
         match self {
-            Self::Kafka(log) => log.partitions(),
-            Self::Embedded(log) => log.partitions(),
+            Self::Kafka(log) => log.partitions(topic),
+            Self::Embedded(log) => log.partitions(topic),
         }
     }
 
-    /// Whether appends are expected to succeed; otherwise why not.
+    /// Whether appends are expected to succeed; the reason if not.
     pub fn health(&self) -> Result<(), String> {
         match self {
             Self::Kafka(log) => log.health(),
@@ -146,7 +148,7 @@ impl Log {
         }
     }
 
-    /// Ends the log in order: appends are refused from now on, those under way are waited for, at most `within`.
+    /// Shuts down: refuses new appends and waits for those in flight, at most `within`.
     pub async fn close(&self, within: Duration) {
         match self {
             Self::Kafka(log) => log.close(within).await,
@@ -156,20 +158,19 @@ impl Log {
 }
 
 impl Reader {
-    /// Waits for records of any one partition, at most `limits.wait`. `batch` is cleared and filled; one poll fills it from
-    /// one partition only.
-    pub fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<Polled, LogError> {
+    /// Clears `batch` and fills it with records of one partition. Waits at most `limits.wait`.
+    pub fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<PollOutcome, LogError> {
         match self {
             Self::Kafka(reader) => reader.poll(batch, limits),
             Self::Embedded(reader) => reader.poll(batch, limits),
         }
     }
 
-    /// Reads no more of a partition.
-    pub(crate) fn leave(&mut self, partition: u32) {
+    /// Stops reading a partition.
+    pub(crate) fn unassign(&mut self, partition: u32) {
         match self {
-            Self::Kafka(reader) => reader.leave(partition),
-            Self::Embedded(reader) => reader.leave(partition),
+            Self::Kafka(reader) => reader.unassign(partition),
+            Self::Embedded(reader) => reader.unassign(partition),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The handles through which this crate tells its metrics, per batch or once a second. A handle that is there is a series:
-//! those with known labels are there before anything is counted.
+//! The handles of this crate's metrics, updated per batch or once a second. A handle is a series: those with fixed labels
+//! exist, at 0, before the first event.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -10,11 +10,11 @@ use millrace_contracts::metric;
 
 use crate::Outcome;
 
-/// How often a lag is told.
-const EVERY: Duration = Duration::from_secs(1);
+/// The interval between two reports of lag.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Outcomes of appends, and what waits for one.
-pub(crate) struct Appends {
+/// The outcomes of appends, and the appends in flight.
+pub(crate) struct AppendMetrics {
     acknowledged: Counter,
     refused: Counter,
     unknown: Counter,
@@ -22,8 +22,8 @@ pub(crate) struct Appends {
     bytes: Gauge,
 }
 
-/// Made at the first append, when the recorder is there.
-pub(crate) static APPENDED: LazyLock<Appends> = LazyLock::new(|| Appends {
+/// Initialized by the first append, after the recorder is installed.
+pub(crate) static APPENDS: LazyLock<AppendMetrics> = LazyLock::new(|| AppendMetrics {
     acknowledged: counter!(metric::APPENDS.name, "outcome" => "acknowledged"),
     refused: counter!(metric::APPENDS.name, "outcome" => "refused"),
     unknown: counter!(metric::APPENDS.name, "outcome" => "unknown"),
@@ -31,7 +31,7 @@ pub(crate) static APPENDED: LazyLock<Appends> = LazyLock::new(|| Appends {
     bytes: gauge!(metric::APPEND_QUEUE_BYTES.name),
 });
 
-impl Appends {
+impl AppendMetrics {
     /// Counts the outcomes of one call.
     pub(crate) fn count(&self, outcomes: impl Iterator<Item = Outcome>) {
         let (mut acknowledged, mut refused, mut unknown) = (0, 0, 0);
@@ -51,31 +51,32 @@ impl Appends {
         }
     }
 
+    /// Reports the appends in flight.
     pub(crate) fn waiting(&self, records: u64, bytes: u64) {
         self.records.set(records as f64);
         self.bytes.set(bytes as f64);
     }
 }
 
-/// What failed when a step did not commit.
+/// The operation that failed when a step did not commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Abort {
-    /// A record was not taken, or not delivered.
+    /// Producing or delivering a record.
     Records,
-    /// The input offsets: most often the group has moved on.
+    /// Sending the input offsets, most often because of a rebalance.
     Offsets,
-    /// The commit itself.
+    /// The commit.
     Commit,
-    /// The write of the embedded engine.
+    /// The write in the embedded engine.
     Write,
-    /// The producer, which cannot go on: whether the step committed is known only to the log.
+    /// The producer itself failed: only the log shows whether the step committed.
     Lost,
 }
 
 impl Abort {
     const ALL: [Self; 5] = [Self::Records, Self::Offsets, Self::Commit, Self::Write, Self::Lost];
 
-    /// The word of the metric and of messages.
+    /// The value of the metric's label, also in messages.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Records => "records",
@@ -88,7 +89,7 @@ impl Abort {
 }
 
 /// The steps of one worker of a stage.
-pub(crate) struct Steps {
+pub(crate) struct StepMetrics {
     committed: Counter,
     /// In the order of [`Abort::ALL`].
     aborted: [Counter; Abort::ALL.len()],
@@ -96,7 +97,7 @@ pub(crate) struct Steps {
     commit: Histogram,
 }
 
-impl Steps {
+impl StepMetrics {
     pub(crate) fn of(role: &str) -> Self {
         let role = || role.to_owned();
         Self {
@@ -118,31 +119,31 @@ impl Steps {
     }
 }
 
-/// How far one worker is behind, by partition.
-pub(crate) struct Lags {
+/// The lag of one worker, by partition.
+pub(crate) struct LagGauges {
     role: String,
     gauges: BTreeMap<u32, Gauge>,
-    told: Instant,
+    reported: Instant,
 }
 
-impl Lags {
+impl LagGauges {
     pub(crate) fn of(role: &str) -> Self {
-        Self { role: role.to_owned(), gauges: BTreeMap::new(), told: Instant::now() }
+        Self { role: role.to_owned(), gauges: BTreeMap::new(), reported: Instant::now() }
     }
 
-    /// Tells the lags that `lags` computes, at most once a second. A partition that is no longer held has none.
-    pub(crate) fn tell(&mut self, lags: impl FnOnce() -> BTreeMap<u32, u64>) {
-        if self.told.elapsed() < EVERY {
+    /// Reports the lags that `lags` computes, at most once a second. The lag of a partition that is no longer assigned is 0.
+    pub(crate) fn report(&mut self, lags: impl FnOnce() -> BTreeMap<u32, u64>) {
+        if self.reported.elapsed() < LAG_INTERVAL {
             return;
         }
-        self.told = Instant::now();
+        self.reported = Instant::now();
         let lags = lags();
         self.gauges.retain(|partition, gauge| {
-            let held = lags.contains_key(partition);
-            if !held {
+            let assigned = lags.contains_key(partition);
+            if !assigned {
                 gauge.set(0.0);
             }
-            held
+            assigned
         });
         for (partition, lag) in lags {
             let gauge = || gauge!(metric::LAG.name, "role" => self.role.clone(), "partition" => partition.to_string());
@@ -151,26 +152,26 @@ impl Lags {
     }
 }
 
-/// The restarts of the workers of a role.
+/// The counter of worker restarts of a role.
 pub(crate) fn restarts(role: &str) -> Counter {
     counter!(metric::WORKER_RESTARTS.name, "role" => role.to_owned())
 }
 
-/// A worker that ended is behind with nothing: another one holds its partitions.
-impl Drop for Lags {
+/// A worker that ended has no lag: its partitions move to another.
+impl Drop for LagGauges {
     fn drop(&mut self) {
         self.gauges.values().for_each(|gauge| gauge.set(0.0));
     }
 }
 
-/// The restores of a role that are under way.
-pub(crate) struct Restores {
+/// The restores of a role in progress.
+pub(crate) struct RestoreMetrics {
     pub(crate) done: Gauge,
     pub(crate) total: Gauge,
     pub(crate) seconds: Histogram,
 }
 
-impl Restores {
+impl RestoreMetrics {
     pub(crate) fn of(role: &str) -> Self {
         let role = || role.to_owned();
         Self {
@@ -188,21 +189,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partition_that_moved_away_is_not_behind() {
+    fn a_revoked_partition_has_no_lag() {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || {
             let lag = |partition: u32| {
                 let series = format!("millrace_lag_records{{role=\"r\",partition=\"{partition}\"}} ");
                 recorder.handle().render().lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok())
             };
-            let mut lags = Lags::of("r");
-            let mut tell = |held: &[(u32, u64)]| {
-                lags.told = Instant::now().checked_sub(EVERY).unwrap();
-                lags.tell(|| held.iter().copied().collect());
+            let mut lags = LagGauges::of("r");
+            let mut report = |lags_now: &[(u32, u64)]| {
+                lags.reported = Instant::now().checked_sub(LAG_INTERVAL).unwrap();
+                lags.report(|| lags_now.iter().copied().collect());
             };
-            tell(&[(1, 5), (2, 7)]);
+            report(&[(1, 5), (2, 7)]);
             assert_eq!([1, 2, 3].map(lag), [Some(5), Some(7), None]);
-            tell(&[(2, 8)]);
+            report(&[(2, 8)]);
             assert_eq!([1, 2].map(lag), [Some(0), Some(8)]);
             drop(lags);
             assert_eq!([1, 2].map(lag), [Some(0), Some(0)]);

@@ -1,4 +1,4 @@
-//! How an append ends: acknowledged, refused or unknown.
+//! The outcome of an append: acknowledged, refused or unknown.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,35 +7,35 @@ use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 
-use crate::metric::APPENDED;
+use crate::metric::APPENDS;
 
-/// How one append ended.
+/// The outcome of one append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The record is in the log at this offset, as durable as configured.
     Acknowledged(u64),
-    /// The record was never enqueued and is not in the log: safe to send again.
+    /// The record was never enqueued and is not in the log: safe to append again.
     Refused(RefusalCause),
-    /// A time-out, a lost connection or a failed sync: the record may or may not be in the log.
+    /// A timeout, a lost connection or a failed sync: the record may or may not be in the log.
     Unknown,
 }
 
-/// Why a record was never enqueued.
+/// The reason why a record was never enqueued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCause {
     /// The bounded queue to the log is full.
     Full,
-    /// The record is larger than the log takes.
+    /// The record is larger than the maximum.
     TooLarge,
-    /// The log is closing.
+    /// The log is shutting down.
     ShuttingDown,
-    /// No broker can be reached, or the log's writer has failed.
+    /// No broker is reachable, or the log's writer has failed.
     Unavailable,
-    /// The disk is at its reserve.
+    /// The disk has less free space than the minimum.
     DiskFull,
 }
 
-const REFUSALS: [RefusalCause; 5] = [
+const CAUSES: [RefusalCause; 5] = [
     RefusalCause::Full,
     RefusalCause::TooLarge,
     RefusalCause::ShuttingDown,
@@ -43,14 +43,14 @@ const REFUSALS: [RefusalCause; 5] = [
     RefusalCause::DiskFull,
 ];
 
-// An outcome in one word: offsets below 2^63, refusals counted down from the top, unknown at the very top.
+// An outcome in one word: offsets are below 2^63, refusals count down from the maximum, unknown is the maximum.
 const UNKNOWN: u64 = u64::MAX;
 
 impl Outcome {
     fn pack(self) -> u64 {
         match self {
             Self::Acknowledged(offset) => offset,
-            Self::Refused(why) => UNKNOWN - 1 - why as u64,
+            Self::Refused(cause) => UNKNOWN - 1 - cause as u64,
             Self::Unknown => UNKNOWN,
         }
     }
@@ -58,16 +58,16 @@ impl Outcome {
     fn unpack(word: u64) -> Self {
         match usize::try_from(UNKNOWN - word) {
             Ok(0) => Self::Unknown,
-            Ok(n) if n <= REFUSALS.len() => Self::Refused(REFUSALS[n - 1]),
+            Ok(n) if n <= CAUSES.len() => Self::Refused(CAUSES[n - 1]),
             _ => Self::Acknowledged(word),
         }
     }
 }
 
-/// The outcomes of one call of [`Log::append`](crate::Log::append), in the order of its records. Resolves when the last
-/// one is known; never later than the engine's own time-out for a record.
+/// The outcomes of one call of [`Log::append`](crate::Log::append), in the order of its records. Resolves with the last of
+/// them, within the engine's timeout for a record.
 #[derive(Debug)]
-#[must_use = "an append means nothing until its outcome is known"]
+#[must_use = "only the outcome shows whether a record is in the log"]
 pub struct Receipts(Arc<Slots>);
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ struct Slots {
     waker: AtomicWaker,
 }
 
-/// The duty to say how one record ended. Dropped without a word, the outcome is unknown.
+/// The obligation to report the outcome of one record. Dropped unresolved, the outcome is unknown.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     slots: Arc<Slots>,
@@ -93,24 +93,18 @@ impl Receipts {
         (Self(slots), (0..records).map(move |index| Ticket { slots: tickets.clone(), index }))
     }
 
-    /// Why the record with this index was refused, as far as is known by now: a refusal to enqueue it is known as soon as
+    /// The number of records.
+    pub(crate) fn len(&self) -> usize {
+        self.0.words.len()
+    }
+
+    /// The cause if the record with this index was refused so far. A refusal to enqueue it is visible as soon as
     /// [`Log::append`](crate::Log::append) has returned.
     pub fn refused(&self, index: usize) -> Option<RefusalCause> {
         match Outcome::unpack(self.0.words.get(index)?.load(Ordering::Relaxed)) {
-            Outcome::Refused(why) => Some(why),
+            Outcome::Refused(cause) => Some(cause),
             _ => None,
         }
-    }
-}
-
-impl Receipts {
-    /// Sabotage: what was enqueued is called durable.
-    pub(crate) fn answered_early(self) -> Self {
-        let (early, tickets) = Self::new(self.0.words.len());
-        for (index, ticket) in tickets.enumerate() {
-            ticket.resolve(self.refused(index).map_or(Outcome::Acknowledged(0), Outcome::Refused));
-        }
-        early
     }
 }
 
@@ -127,7 +121,7 @@ impl Future for Receipts {
 }
 
 impl Ticket {
-    /// Says how the record ended.
+    /// Reports the outcome of the record.
     pub(crate) fn resolve(self, outcome: Outcome) {
         self.slots.words[self.index].store(outcome.pack(), Ordering::Relaxed);
     }
@@ -136,7 +130,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.slots.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            APPENDED.count(self.slots.words.iter().map(|word| Outcome::unpack(word.load(Ordering::Relaxed))));
+            APPENDS.count(self.slots.words.iter().map(|word| Outcome::unpack(word.load(Ordering::Relaxed))));
             self.slots.waker.wake();
         }
     }
@@ -147,8 +141,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_pack_into_a_word() {
-        let refused = REFUSALS.map(Outcome::Refused);
+    fn an_outcome_packs_into_a_word() {
+        let refused = CAUSES.map(Outcome::Refused);
         for outcome in
             refused.into_iter().chain([Outcome::Acknowledged(0), Outcome::Acknowledged(1 << 62), Outcome::Unknown])
         {
@@ -157,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_ticket_is_an_unknown_outcome() {
+    async fn a_dropped_ticket_resolves_as_unknown() {
         let (receipts, tickets) = Receipts::new(3);
         let mut tickets = tickets.collect::<Vec<_>>().into_iter();
         tickets.next().unwrap().resolve(Outcome::Acknowledged(7));

@@ -1,17 +1,19 @@
-//! How far a restore is: told to people, to readiness and in metrics.
+//! Reports the progress of a restore: status, metrics, log.
 
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::metric::Restores;
+use crate::metric::RestoreMetrics;
 use crate::{Batch, LogError, Progress, RunOptions, Status};
 
-const TELL_EVERY: Duration = Duration::from_millis(200);
-const LOG_EVERY: Duration = Duration::from_secs(2);
+/// Minimum time between two reports of the status.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// Minimum time between two log messages.
+const LOG_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A restore under way.
-pub(crate) struct Restoring<'a> {
+/// The progress of one restore.
+pub(crate) struct RestoreProgress<'a> {
     options: &'a RunOptions,
     stop: &'a CancellationToken,
     partitions: Vec<u32>,
@@ -19,22 +21,22 @@ pub(crate) struct Restoring<'a> {
     records: u64,
     bytes: u64,
     began: Instant,
-    told: Instant,
+    reported: Instant,
     logged: Instant,
-    /// It is given up after this long.
-    longest: Duration,
-    metrics: Restores,
+    timeout: Duration,
+    metrics: RestoreMetrics,
 }
 
-impl<'a> Restoring<'a> {
+impl<'a> RestoreProgress<'a> {
+    /// The restore fails after `timeout`.
     pub(crate) fn begin(
         options: &'a RunOptions,
         stop: &'a CancellationToken,
         partitions: &[u32],
-        longest: Duration,
+        timeout: Duration,
     ) -> Self {
         let now = Instant::now();
-        let restoring = Self {
+        let restore = Self {
             options,
             stop,
             partitions: partitions.to_vec(),
@@ -42,38 +44,39 @@ impl<'a> Restoring<'a> {
             records: 0,
             bytes: 0,
             began: now,
-            told: now,
+            reported: now,
             logged: now,
-            longest,
-            metrics: Restores::of(&options.role),
+            timeout,
+            metrics: RestoreMetrics::of(&options.role),
         };
-        restoring.tell();
-        restoring
+        restore.report();
+        restore
     }
 
-    /// So many offsets more are to be read.
+    /// Adds offsets to the total.
     pub(crate) fn expect(&mut self, offsets: u64) {
         self.progress.total += offsets;
         self.metrics.total.increment(offsets as f64);
-        self.tell();
+        self.report();
     }
 
-    /// A batch was taken in, which brought us `offsets` further.
-    pub(crate) fn took(&mut self, batch: &Batch, offsets: u64) -> Result<(), LogError> {
-        self.took_records(batch.len() as u64, batch.bytes() as u64, offsets)
+    /// Records a batch that advanced the restore by `offsets`. Fails like [`RestoreProgress::check`].
+    pub(crate) fn advance(&mut self, batch: &Batch, offsets: u64) -> Result<(), LogError> {
+        self.advance_by(batch.len() as u64, batch.bytes() as u64, offsets)
     }
 
-    pub(crate) fn took_records(&mut self, records: u64, bytes: u64, offsets: u64) -> Result<(), LogError> {
+    /// Records progress in numbers.
+    pub(crate) fn advance_by(&mut self, records: u64, bytes: u64, offsets: u64) -> Result<(), LogError> {
         self.records += records;
         self.bytes += bytes;
         self.progress.done += offsets;
         self.metrics.done.increment(offsets as f64);
-        self.going_on()?;
-        if self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
-            self.tell();
+        self.check()?;
+        if self.reported.elapsed() >= STATUS_INTERVAL {
+            self.reported = Instant::now();
+            self.report();
         }
-        if self.logged.elapsed() >= LOG_EVERY {
+        if self.logged.elapsed() >= LOG_INTERVAL {
             self.logged = Instant::now();
             let Progress { done, total } = self.progress;
             tracing::info!(
@@ -89,22 +92,22 @@ impl<'a> Restoring<'a> {
         Ok(())
     }
 
-    /// An error when it is to end, or took too long.
-    pub(crate) fn going_on(&self) -> Result<(), LogError> {
+    /// Fails if the run is stopped, or if the restore exceeds its timeout.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
         if self.stop.is_cancelled() {
-            return Err(LogError::Unavailable("told to stop while restoring".into()));
+            return Err(LogError::unavailable("the run was stopped during the restore"));
         }
-        if self.began.elapsed() > self.longest {
-            return Err(LogError::Unavailable(format!(
-                "the restore of {:?} was not done within {:?}, and the group goes on without this member: \
+        if self.began.elapsed() > self.timeout {
+            return Err(LogError::unavailable(format!(
+                "the restore of {:?} exceeded {:?}, after which the group removes this member: \
                  kafka.properties.\"max.poll.interval.ms\" must be longer",
-                self.partitions, self.longest
+                self.partitions, self.timeout
             )));
         }
         Ok(())
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         let (partitions, progress) = (self.partitions.clone(), self.progress);
         self.options.status.send_replace(Status::Restoring { partitions, progress });
     }
@@ -123,7 +126,7 @@ impl<'a> Restoring<'a> {
     }
 }
 
-impl Drop for Restoring<'_> {
+impl Drop for RestoreProgress<'_> {
     fn drop(&mut self) {
         self.metrics.done.decrement(self.progress.done as f64);
         self.metrics.total.decrement(self.progress.total as f64);

@@ -1,20 +1,20 @@
-//! How a stage or a sink is run, the same for both engines.
+//! Options and status of a run of a stage or sink, the same for both engines.
 
 use tokio::sync::watch;
 
 use crate::Limits;
 
-/// How much of a restore is done, in offsets. The whole grows when it is known which input is to be looked at again.
+/// The progress of a restore, in offsets. The total grows once the input to replay is determined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Offsets behind us.
+    /// Offsets read.
     pub done: u64,
-    /// Offsets in all, as far as is known.
+    /// Offsets to read in total, as determined so far.
     pub total: u64,
 }
 
 impl Progress {
-    /// Rounded down; 0 while the whole is not known.
+    /// Percent, rounded down; 0 while the total is 0.
     pub fn percent(self) -> u64 {
         let percent = u128::from(self.done.min(self.total)) * 100 / u128::from(self.total.max(1));
         u64::try_from(percent).unwrap_or(100)
@@ -27,41 +27,41 @@ impl std::fmt::Display for Progress {
     }
 }
 
-/// Where a runner stands, for readiness and for people.
+/// The status of a runner, for readiness and operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     /// Waiting for the log, or for partitions.
     Starting,
-    /// Reading state back before it may go on.
+    /// Restoring state before processing resumes.
     Restoring {
-        /// Partitions being restored.
+        /// The partitions.
         partitions: Vec<u32>,
-        /// How far it is.
+        /// The progress over all of them.
         progress: Progress,
     },
-    /// At work on these partitions; none is fine when there are more instances than partitions.
+    /// Processing; without partitions if there are more instances than partitions.
     Running {
-        /// Partitions held.
+        /// The assigned partitions.
         partitions: Vec<u32>,
     },
-    /// Something failed; it will be tried again.
+    /// An operation failed; the runner retries.
     Retrying {
-        /// What failed.
+        /// The failure.
         why: String,
     },
 }
 
-/// How to run a stage or a sink.
+/// The options of a run of a stage or sink.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The consumer group's name without the prefix, `processor`.
     pub role: String,
-    /// Names this process among the instances of the role: stable over a restart, different from every other's.
+    /// The name of this process among the instances of the role: unique, and stable over a restart.
     pub instance: String,
-    /// Number of workers in this process, at least 1. The embedded engine runs one.
+    /// The number of workers in this process, at least 1. The embedded engine runs one.
     pub workers: usize,
-    /// Bounds of one step.
+    /// The bounds of one step.
     pub step: Limits,
-    /// Told about every change of status.
+    /// Receives every change of status.
     pub status: watch::Sender<Status>,
 }

@@ -1,13 +1,15 @@
-//! A stage: pure code that an engine runs exactly once over a topic.
+//! A stage: pure code that an engine runs over a topic, exactly once.
+
+use std::error::Error;
 
 use millrace_contracts::Topic;
 
-use crate::{Batch, LogError, Step};
+use crate::{Batch, Failure, LogError, Step};
 
-/// Why a stage cannot go on.
+/// The reason why a stage cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StageError {
-    /// A state change that is not what the stage writes. The partition is not started; a person has to look.
+    /// A state change that this stage does not write. Its partition does not start; a person has to look.
     #[error("state change {key}: {why}")]
     ForeignChange {
         /// The change's key, shortened.
@@ -15,60 +17,84 @@ pub enum StageError {
         /// What is wrong with it.
         why: String,
     },
-    /// What the stage keeps aside on this machine cannot be written or read. A fresh start restores it from the log.
-    #[error("{0}")]
-    Unavailable(String),
+    /// A state change under a key that is reserved for the runner ([`RunnerKey`](crate::RunnerKey)): a defect of the stage.
+    #[error("state change {key}: the prefix of this key is reserved for the runner")]
+    ReservedKey {
+        /// The change's key, shortened.
+        key: String,
+    },
+    /// The stage's local scratch state is unreadable or unwritable. A fresh start restores it from the log.
+    #[error(transparent)]
+    Unavailable(Failure),
+}
+
+impl StageError {
+    /// A failure of local scratch state.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::Unavailable(Failure::new(detail))
+    }
+
+    /// Keeps the error that caused this one, if this is [`StageError::Unavailable`].
+    #[must_use]
+    pub fn because(self, source: impl Error + Send + Sync + 'static) -> Self {
+        match self {
+            Self::Unavailable(failure) => Self::Unavailable(failure.because(source)),
+            other => other,
+        }
+    }
 }
 
 impl From<StageError> for LogError {
     fn from(error: StageError) -> Self {
         match error {
-            StageError::ForeignChange { .. } => Self::Refused(error.to_string()),
-            StageError::Unavailable(why) => Self::Unavailable(why),
+            StageError::ForeignChange { .. } | StageError::ReservedKey { .. } => {
+                Self::refused(error.to_string()).because(error)
+            }
+            StageError::Unavailable(failure) => Self::Unavailable(failure),
         }
     }
 }
 
-/// Records in; outputs and state changes out. No clock: time is the records' own. No I/O, but for state that a stage may
-/// keep aside on this machine to save memory, and which the log can restore.
+/// Records in; outputs and state changes out. A stage has no clock (time is the records' timestamps) and does no I/O, except
+/// for scratch state on this machine that saves memory and that the log can restore.
 ///
 /// The engine persists outputs, changes and the input position in one atomic step, and nothing else. After a crash or a
-/// move it makes a new state, loads every surviving change, and goes on at the position that was written with them.
+/// rebalance it makes a new state, loads every surviving change, and resumes at the position written with them.
 pub trait Stage: Send + Sync + 'static {
-    /// What the stage remembers of one partition.
+    /// The state of one partition.
     type State: Send;
-    /// What takes one application back.
+    /// Reverts one application.
     type Undo: Send;
 
-    /// The topic read.
+    /// The input topic.
     fn input(&self) -> Topic;
 
     /// The topic of state changes; it has as many partitions as the input.
     fn changes(&self) -> Topic;
 
-    /// The state of a partition that nothing was counted in.
+    /// The state of a partition without any record.
     fn new_state(&self, partition: u32) -> Self::State;
 
-    /// Takes up one surviving change. Changes come in no particular order, at least once, only the newest of a key for
-    /// certain.
+    /// Loads one surviving change. Changes come in no particular order and at least once; only the newest of each key is
+    /// certain to come.
     fn load(&self, state: &mut Self::State, key: &[u8], value: &[u8]) -> Result<(), StageError>;
 
-    /// After the changes are loaded: the input offset from which the state wants to see records again that are contained
-    /// already. `None` when it needs none.
+    /// The input offset from which the state needs a replay of records that it already contains; `None` if it needs none.
+    /// Called after the changes are loaded.
     fn replay_from(&self, _state: &Self::State) -> Option<u64> {
         None
     }
 
-    /// Shows records from [`Stage::replay_from`] up to the position again, in order. They are not to be counted.
+    /// Replays records from [`Stage::replay_from`] up to the position, in order. They are contained: do not count them.
     fn replay(&self, _state: &mut Self::State, _batch: &Batch) {}
 
-    /// Takes in the records of a batch and says what is to be written. A record that cannot be used is the stage's to
-    /// put aside; it never stops the partition.
+    /// Applies a batch and puts outputs and changes into `step`. The stage quarantines a record that it cannot use: no
+    /// record stops the partition.
     fn apply(&self, state: &mut Self::State, batch: &Batch, step: &mut Step) -> Result<Self::Undo, StageError>;
 
-    /// Takes the newest application back: the step did not happen.
+    /// Reverts the newest application: its step did not commit.
     fn undo(&self, state: &mut Self::State, undo: Self::Undo);
 
-    /// The newest application is durable: what it did may be told.
+    /// Called once the newest application is durable: its effects may be reported.
     fn committed(&self, _state: &mut Self::State, _undo: Self::Undo) {}
 }

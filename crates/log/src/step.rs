@@ -1,11 +1,13 @@
-//! What one step of a stage writes, collected in one arena.
+//! The records that one step of a stage writes, in one arena.
 
 use std::fmt::Display;
 use std::io::Write;
 
-use millrace_contracts::Topic;
+use millrace_contracts::{Position, Topic};
 
-/// The outputs and state changes of one step. All are written to the partition that was read.
+use crate::{RunnerKey, StageError};
+
+/// The outputs and state changes of one step. All go to the partition number that was read.
 #[derive(Debug, Default)]
 pub struct Step {
     bytes: Vec<u8>,
@@ -32,21 +34,22 @@ pub(crate) struct StepRecord<'a> {
 }
 
 impl Step {
-    /// Adds a record: its key as text, its value as `encode` appends it.
+    /// Adds a record: its key as text, its value as `encode` appends it. The prefixes `pos/` and `marker/` are reserved in a
+    /// topic of changes ([`RunnerKey`]).
     pub fn put(&mut self, topic: Topic, partition: u32, key: impl Display, encode: impl FnOnce(&mut Vec<u8>)) {
         let key_end = self.put_key(key);
         encode(&mut self.bytes);
         self.entries.push(Entry { topic, partition, key_end, value_end: self.bytes.len(), tombstone: false });
     }
 
-    /// Adds a tombstone: what a compacted topic has under the key is gone, and is never loaded again.
+    /// Adds a tombstone: deletes the key from a compacted topic, so that it is never loaded again.
     pub fn delete(&mut self, topic: Topic, partition: u32, key: impl Display) {
         let key_end = self.put_key(key);
         self.entries.push(Entry { topic, partition, key_end, value_end: key_end, tombstone: true });
     }
 
     fn put_key(&mut self, key: impl Display) -> usize {
-        write!(self.bytes, "{key}").expect("a Vec takes every byte");
+        write!(self.bytes, "{key}").expect("writing to a Vec does not fail");
         self.bytes.len()
     }
 
@@ -60,8 +63,7 @@ impl Step {
         self.entries.is_empty()
     }
 
-    /// Every record as (topic, partition, key, value), in the order it was put, `None` for a tombstone; for tests of a
-    /// stage.
+    /// Every record as (topic, partition, key, value), in order, `None` for a tombstone; for tests of a stage.
     pub fn iter(&self) -> impl Iterator<Item = (Topic, u32, &[u8], Option<&[u8]>)> {
         self.records().map(|record| (record.topic, record.partition, record.key, record.value))
     }
@@ -76,8 +78,51 @@ impl Step {
         })
     }
 
+    /// Completes what the stage wrote about one partition with its new position. Refuses a change under a reserved key.
+    pub(crate) fn complete(&mut self, changes: Topic, partition: u32, next_offset: u64) -> Result<(), StageError> {
+        let reserved = self.records().find(|record| {
+            record.topic.name == changes.name && record.partition == partition && RunnerKey::is_reserved(record.key)
+        });
+        if let Some(record) = reserved {
+            let key = String::from_utf8_lossy(&record.key[..record.key.len().min(64)]).into_owned();
+            debug_assert!(false, "the stage wrote the reserved key {key}");
+            return Err(StageError::ReservedKey { key });
+        }
+        let position = Position { next_offset };
+        self.put(changes, partition, RunnerKey::Position(partition), |out| position.encode(out));
+        Ok(())
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_completed_with_its_position() {
+        let mut step = Step::default();
+        step.put(Topic::STATE, 3, "time/3", |out| out.push(1));
+        // Of an output topic, in which no key is reserved.
+        step.put(Topic::HOURLY, 3, "pos/3", |_| {});
+        step.complete(Topic::STATE, 3, 7).unwrap();
+        let (_, _, key, value) = step.iter().last().unwrap();
+        assert_eq!(key, b"pos/3");
+        assert_eq!(Position::decode(value.unwrap()), Ok(Position { next_offset: 7 }));
+        // The position of another partition of the same step.
+        step.complete(Topic::STATE, 4, 9).unwrap();
+        assert_eq!(step.len(), 4);
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "reserved key marker/3"))]
+    fn a_reserved_key_is_refused() {
+        let mut step = Step::default();
+        step.put(Topic::STATE, 3, "marker/3", |_| {});
+        assert_eq!(step.complete(Topic::STATE, 3, 7), Err(StageError::ReservedKey { key: "marker/3".into() }));
     }
 }

@@ -1,9 +1,9 @@
-//! Threads of runners: started, restarted after failures that a fresh start can heal, and ended together.
+//! The worker threads of a run: started together, restarted after failures that a fresh start can overcome, ended together.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use millrace_base::Backoff;
 use millrace_contracts::Next;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{LogError, RunOptions, Status, metric};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Runs `workers` workers, each on a thread of its own, until `stop`, or until one meets an error that a person has to look
-/// at: that one ends the others.
+/// Runs workers, each on its own thread, until `stop`, or until one fails with an error that needs a person: this ends the
+/// others.
 pub(crate) async fn run(
     options: RunOptions,
     workers: usize,
@@ -23,47 +23,47 @@ pub(crate) async fn run(
     work: impl Fn(&RunOptions, usize, &CancellationToken) -> Result<(), LogError> + Send + Clone + 'static,
 ) -> Result<(), LogError> {
     let stop = stop.child_token();
-    // A run whose future is dropped ends its threads too.
+    // If the future of the run is dropped, its threads end too.
     let _guard = stop.clone().drop_guard();
     let mut ends = Vec::new();
     let statuses = Arc::new(Mutex::new(vec![Status::Starting; workers]));
     for index in 0..workers {
         let (mut options, stop, work, runtime) = (options.clone(), stop.clone(), work.clone(), Handle::current());
-        options.status = joined(&statuses, index, options.status);
+        options.status = combined(&statuses, index, options.status);
         let (done, end) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("{}-{index}", options.role)).spawn(move || {
             let _runtime = runtime.enter();
-            // A panic drops `done`, and ends the others through the guard all the same.
+            // A panic drops `done` and, by the guard, ends the others.
             let _guard = stop.clone().drop_guard();
             let _ = done.send(keep_running(&options, index, &stop, work));
         });
-        thread.map_err(|error| LogError::Unavailable(format!("thread: {error}")))?;
+        thread.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;
         ends.push(end);
     }
     let mut result = Ok(());
     for end in ends {
-        let ended = end.await.unwrap_or_else(|_| Err(LogError::Refused("a worker panicked".into())));
+        let ended = end.await.unwrap_or_else(|_| Err(LogError::refused("a worker panicked")));
         result = result.and(ended);
     }
     result
 }
 
-/// The status of one worker of several: a change is told as what all of them come to.
-fn joined(statuses: &Arc<Mutex<Vec<Status>>>, index: usize, out: watch::Sender<Status>) -> watch::Sender<Status> {
-    let (own, mut seen) = watch::channel(Status::Starting);
+/// A sender for the status of one worker; `out` receives the combined status of all workers.
+fn combined(statuses: &Arc<Mutex<Vec<Status>>>, index: usize, out: watch::Sender<Status>) -> watch::Sender<Status> {
+    let (own, mut changes) = watch::channel(Status::Starting);
     let statuses = statuses.clone();
     tokio::spawn(async move {
-        while seen.changed().await.is_ok() {
-            let mut statuses = statuses.lock().expect("nothing panics while it holds this");
-            statuses[index] = seen.borrow_and_update().clone();
-            out.send_replace(join(&statuses));
+        while changes.changed().await.is_ok() {
+            let mut statuses = statuses.lock().expect("no holder of this lock panics");
+            statuses[index] = changes.borrow_and_update().clone();
+            out.send_replace(combine(&statuses));
         }
     });
     own
 }
 
-/// One that retries is news whatever the others do, then one that restores, then one that has not begun.
-fn join(statuses: &[Status]) -> Status {
+/// A worker that retries decides, then one that restores, then one that starts.
+fn combine(statuses: &[Status]) -> Status {
     let rank = |status: &Status| match status {
         Status::Retrying { .. } => 3,
         Status::Restoring { .. } => 2,
@@ -72,11 +72,11 @@ fn join(statuses: &[Status]) -> Status {
     };
     let Some(first) = statuses.iter().max_by_key(|status| rank(status)) else { return Status::Starting };
     let Status::Running { .. } = first else { return first.clone() };
-    let held = |status: &Status| match status {
+    let partitions_of = |status: &Status| match status {
         Status::Running { partitions } => partitions.clone(),
         _ => Vec::new(),
     };
-    let mut partitions: Vec<u32> = statuses.iter().flat_map(held).collect();
+    let mut partitions: Vec<u32> = statuses.iter().flat_map(partitions_of).collect();
     partitions.sort_unstable();
     Status::Running { partitions }
 }
@@ -87,7 +87,7 @@ fn keep_running(
     stop: &CancellationToken,
     work: impl Fn(&RunOptions, usize, &CancellationToken) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
-    let mut pauses = Pauses::default();
+    let mut backoff = backoff();
     let restarts = metric::restarts(&options.role);
     loop {
         let began = Instant::now();
@@ -97,36 +97,27 @@ fn keep_running(
             Next::Retry | Next::Skip if stop.is_cancelled() => return Ok(()),
             Next::Retry | Next::Skip => {}
         }
-        if began.elapsed() > LONGEST_PAUSE {
-            pauses = Pauses::default();
+        if began.elapsed() > MAX_PAUSE {
+            backoff.reset();
         }
         restarts.increment(1);
-        tracing::warn!(role = options.role, worker = index, %error, "starting anew after a pause");
+        tracing::warn!(role = options.role, worker = index, %error, "restarting the worker after a pause");
         options.status.send_replace(Status::Retrying { why: error.to_string() });
-        if pauses.wait(stop) {
+        if pause(&mut backoff, stop) {
             return Ok(());
         }
     }
 }
 
-/// Growing pauses between attempts.
-pub(crate) struct Pauses(Duration);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(FIRST_PAUSE)
-    }
+/// The pauses of a worker between two attempts.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(MIN_PAUSE, MAX_PAUSE)
 }
 
-impl Pauses {
-    /// Waits; true when `stop` came first. Up to half of the pause is left to chance, so that runners part ways.
-    pub(crate) fn wait(&mut self, stop: &CancellationToken) -> bool {
-        let chance = RandomState::new().hash_one(0) % 512;
-        let pause = self.0 / 1024 * (1024 - u32::try_from(chance).unwrap_or_default());
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
-        let cancelled = async { tokio::time::timeout(pause, stop.cancelled()).await.is_ok() };
-        Handle::current().block_on(cancelled)
-    }
+/// Waits for the next pause; true if `stop` ended it. Blocking.
+pub(crate) fn pause(backoff: &mut Backoff, stop: &CancellationToken) -> bool {
+    let pause = backoff.next_pause();
+    Handle::current().block_on(async { tokio::time::timeout(pause, stop.cancelled()).await.is_ok() })
 }
 
 #[cfg(test)]
@@ -134,11 +125,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_needs_attention_is_not_hidden_by_workers_that_run() {
+    fn the_combined_status_is_that_of_the_worker_that_needs_attention() {
         let running = |partitions: &[u32]| Status::Running { partitions: partitions.to_vec() };
-        let retrying = Status::Retrying { why: "away".into() };
-        assert_eq!(join(&[running(&[3, 5]), running(&[]), running(&[1])]), running(&[1, 3, 5]));
-        assert_eq!(join(&[running(&[1]), Status::Starting]), Status::Starting);
-        assert_eq!(join(&[retrying.clone(), running(&[1]), Status::Starting]), retrying);
+        let retrying = Status::Retrying { why: "unreachable".into() };
+        assert_eq!(combine(&[running(&[3, 5]), running(&[]), running(&[1])]), running(&[1, 3, 5]));
+        assert_eq!(combine(&[running(&[1]), Status::Starting]), Status::Starting);
+        assert_eq!(combine(&[retrying.clone(), running(&[1]), Status::Starting]), retrying);
     }
 }

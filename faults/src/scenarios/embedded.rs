@@ -88,7 +88,7 @@ fn failed_sync(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
         fault.inject(&mut cluster.system)?;
         let ended = cluster.wait_for(seconds(15), |cluster| {
             fault.effects(&mut cluster.system) > before
-                || cluster.system.node("up-1").log().contains("injected at the sync")
+                || cluster.system.node("up-1").log().contains("injected at embedded::sync")
         });
         part.sometimes("a sync failed", u64::from(ended.is_some()));
         cluster.pass(seconds(3));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use millrace_contracts::Hour;
+use millrace_contracts::{Hour, Topic};
 use millrace_log::Log;
 use millrace_store::Archive;
 
@@ -41,6 +41,6 @@ async fn here(log: &Log, views: &[View], hours: Range<Hour>) -> anyhow::Result<R
 /// The archive in the directory this process holds.
 pub(super) fn embedded(log: &Log) -> anyhow::Result<View> {
     let Log::Embedded(embedded) = log else { anyhow::bail!("the log is not the embedded engine's") };
-    let archive = Archive::embedded(embedded.database(), log.partitions()).context("the archive")?;
+    let archive = Archive::embedded(embedded.database(), log.partitions(Topic::HOURLY)).context("the archive")?;
     Ok(View::Archive(archive))
 }

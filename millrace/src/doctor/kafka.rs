@@ -77,7 +77,7 @@ fn topic(info: &TopicInfo, configured: u32) -> Finding {
 async fn within<T, E: std::fmt::Display>(attempt: impl Future<Output = Result<T, E>>) -> Result<T, String> {
     match timeout(WITHIN, attempt).await {
         Ok(result) => result.map_err(|e| e.to_string()),
-        Err(_) => Err(LogError::Unavailable(format!("no answer within {WITHIN:?}")).to_string()),
+        Err(_) => Err(LogError::unavailable(format!("no answer within {WITHIN:?}")).to_string()),
     }
 }
 

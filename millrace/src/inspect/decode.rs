@@ -7,7 +7,7 @@ use millrace_contracts::{
     DecodeError, EventRef, HourTotals, HourlyCount, LogTime, Marker, Position, QuarantineRecord, RefillRequest,
     StateKey, Topic, UserDelta, UserSketch,
 };
-use millrace_log::Record;
+use millrace_log::{Record, RunnerKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -108,10 +108,16 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
         }),
         topic if *topic == Topic::REFILL => RefillRequest::decode(value)
             .map(|asked| json!({ "hour": time(asked.hour.start_ms()), "requested_at": time(asked.requested_at_ms) })),
-        topic if *topic == Topic::STATE => {
-            let key = StateKey::parse(key).ok_or("the key is not one of the topic's")?;
-            state(key, value)
-        }
+        topic if *topic == Topic::STATE => match RunnerKey::parse(key) {
+            Some(RunnerKey::Position(_)) => {
+                Position::decode(value).map(|position| json!({ "next_offset": position.next_offset }))
+            }
+            Some(RunnerKey::Marker(_)) => Marker::decode(value).map(|marker| json!({ "nonce": marker.nonce })),
+            None => {
+                let key = StateKey::parse(key).ok_or("the key is not one of the topic's")?;
+                state(key, value)
+            }
+        },
         _ => return Err("no decoder for this topic".into()),
     };
     decoded.map_err(|e| e.to_string())
@@ -141,8 +147,6 @@ fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
             let window = window.map(|start| json!({ "offset": start.offset, "log_time": time(start.log_time_ms) }));
             json!({ "log_time": time(log_time_ms), "id_window": window })
         }
-        StateKey::Position(_) => json!({ "next_offset": Position::decode(value)?.next_offset }),
-        StateKey::Marker(_) => json!({ "nonce": Marker::decode(value)?.nonce }),
     })
 }
 
@@ -223,7 +227,7 @@ mod tests {
         fn no_bytes_make_it_panic(key: Vec<u8>, value: Vec<u8>, schema in 0..12_u8, offset: u64, timestamp_ms: i64) {
             let mut framed = vec![0, 0, 0, 0, schema];
             framed.extend(&value);
-            for topic in &TOPICS {
+            for topic in TOPICS {
                 for value in [&value, &framed] {
                     for key in [&key[..], b"pos/1", b"time/1", b"2026-11-21T08Z/3/d/12", b"2026-11-21T08Z/3/s/12/0", b"2026-11-21T08Z/3/c"] {
                         Line::of(topic, 0, Record { offset, timestamp_ms, key, value: Some(value) }).to_string();

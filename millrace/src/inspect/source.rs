@@ -46,7 +46,7 @@ impl Source {
                 // Looking must not create: a directory that is not there holds nothing to look into.
                 if !settings.embedded.directory.is_dir() {
                     let why = format!("{} does not exist yet", settings.embedded.directory.display());
-                    return Err(SourceError::Neither { remote: away, log: LogError::Refused(why) });
+                    return Err(SourceError::Neither { remote: away, log: LogError::refused(why) });
                 }
                 let opened = open_log(settings, names).await;
                 opened.map(Self::Log).map_err(|log| SourceError::Neither { remote: away, log })
@@ -74,7 +74,7 @@ impl Source {
                 let (log, infos) = (log.clone(), log.describe().await?);
                 let read =
                     tokio::task::spawn_blocking(move || request.read(&log, &infos, |line| line.is_none_or(&mut emit)));
-                Ok(read.await.map_err(|e| LogError::Unavailable(format!("the reader failed: {e}")))??)
+                Ok(read.await.map_err(|e| LogError::unavailable(format!("the reader failed: {e}")))??)
             }
         }
     }

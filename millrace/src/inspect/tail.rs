@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use millrace_contracts::Topic;
-use millrace_log::{Batch, Limits, Log, LogError, Polled, TopicInfo};
+use millrace_log::{Batch, Limits, Log, LogError, PollOutcome, TopicInfo};
 
 use super::Line;
 
@@ -80,7 +80,7 @@ impl TailRequest {
         let mut last_news = Instant::now();
         while self.follow || !open.is_empty() {
             match reader.poll(&mut batch, STEP)? {
-                Polled::Records => {
+                PollOutcome::Records => {
                     last_news = Instant::now();
                     for record in batch.iter() {
                         if left == 0 || !emit(Some(Line::of(&self.topic, batch.partition(), record))) {
@@ -89,13 +89,13 @@ impl TailRequest {
                         left -= 1;
                     }
                 }
-                Polled::CaughtUp { partition, .. } => {
+                PollOutcome::CaughtUp { partition, .. } => {
                     last_news = Instant::now();
                     open.retain(|&(other, _)| other != partition);
                 }
-                Polled::Nothing if self.follow || last_news.elapsed() < STUCK_AFTER => {}
-                Polled::Nothing => {
-                    return Err(LogError::Unavailable(format!("no answer from the log for {STUCK_AFTER:?}")));
+                PollOutcome::Nothing if self.follow || last_news.elapsed() < STUCK_AFTER => {}
+                PollOutcome::Nothing => {
+                    return Err(LogError::unavailable(format!("no answer from the log for {STUCK_AFTER:?}")));
                 }
             }
             if left == 0 || !emit(None) {
@@ -108,7 +108,7 @@ impl TailRequest {
     fn positions(&self, infos: &[TopicInfo]) -> Result<Vec<(u32, u64)>, LogError> {
         let info = infos.iter().find(|info| info.topic == self.topic && !info.partitions.is_empty());
         let info = info.ok_or_else(|| {
-            LogError::Refused(format!("the topic {} does not exist yet; any service creates it", self.topic.name))
+            LogError::refused(format!("the topic {} does not exist yet; any service creates it", self.topic.name))
         })?;
         let all =
             (0..).zip(&info.partitions).filter(|(number, _)| self.partition.is_none_or(|wanted| wanted == *number));
@@ -125,7 +125,7 @@ impl TailRequest {
         match self.partition {
             Some(wanted) if positions.is_empty() => {
                 let last = info.partitions.len() - 1;
-                Err(LogError::Refused(format!("no partition {wanted} in {}; allowed: 0 to {last}", info.full_name)))
+                Err(LogError::refused(format!("no partition {wanted} in {}; allowed: 0 to {last}", info.full_name)))
             }
             _ => Ok(positions),
         }

@@ -53,7 +53,7 @@ fn cleanup(cleanup: Cleanup) -> String {
 
 /// The declared topic of this name, with or without the prefix; otherwise a text that lists what is declared.
 pub(crate) fn declared(names: &Names, name: &str) -> Result<Topic, String> {
-    let found = TOPICS.into_iter().find(|topic| topic.name == name || names.topic(topic) == name);
+    let found = TOPICS.iter().copied().find(|topic| topic.name == name || names.topic(topic) == name);
     found.ok_or_else(|| {
         let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
         let known: Vec<_> = TOPICS.iter().map(|topic| topic.name).collect();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{HourlyCount, Topic};
-use millrace_log::{Batch, Limits, Log, LogError, Polled};
+use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
 
 /// A reader that has not come to the end without any record for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ pub(super) fn each_count(
     let mut last_news = Instant::now();
     loop {
         match reader.poll(&mut batch, STEP)? {
-            Polled::Records => {
+            PollOutcome::Records => {
                 last_news = Instant::now();
                 for record in batch.iter() {
                     let count = record.value.and_then(|value| HourlyCount::decode(value).ok());
@@ -31,10 +31,10 @@ pub(super) fn each_count(
                     }
                 }
             }
-            Polled::CaughtUp { .. } => return Ok(()),
-            Polled::Nothing if last_news.elapsed() < STUCK_AFTER => {}
-            Polled::Nothing => {
-                return Err(LogError::Unavailable(format!("no answer from the log for {STUCK_AFTER:?}")));
+            PollOutcome::CaughtUp { .. } => return Ok(()),
+            PollOutcome::Nothing if last_news.elapsed() < STUCK_AFTER => {}
+            PollOutcome::Nothing => {
+                return Err(LogError::unavailable(format!("no answer from the log for {STUCK_AFTER:?}")));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{Names, Topic};
-use millrace_log::{Batch, KafkaLog, Limits, Log, Polled};
+use millrace_log::{Batch, KafkaLog, Limits, Log, PollOutcome};
 use millrace_testkit::wait_until;
 
 use crate::cluster::{Cluster, assert_right};
@@ -44,7 +44,7 @@ impl Follower {
             let mut reader = log.reader(Topic::HOURLY, &from).unwrap();
             let mut batch = Batch::default();
             while !stopped.load(Ordering::Relaxed) {
-                if matches!(reader.poll(&mut batch, Limits::default()).unwrap(), Polled::Records) {
+                if matches!(reader.poll(&mut batch, Limits::default()).unwrap(), PollOutcome::Records) {
                     let mut moves = into.lock().unwrap();
                     let (last, longest) = moves.get_mut(&batch.partition()).unwrap();
                     *longest = (*longest).max(last.elapsed());

@@ -19,7 +19,7 @@ pub fn refill_sender(log: Arc<OnceLock<Log>>) -> RefillSender {
         let Some(log) = log.get() else { return };
         let mut value = Vec::new();
         RefillRequest { hour, requested_at_ms: clock.now_ms() }.encode(&mut value);
-        let partition = hour.index().rem_euclid(i64::from(log.partitions()));
+        let partition = hour.index().rem_euclid(i64::from(log.partitions(Topic::REFILL)));
         let partition = u32::try_from(partition).unwrap_or_default();
         let key = hour.to_string();
         drop(log.append(&[NewRecord { topic: Topic::REFILL, partition, key: key.as_bytes(), value: &value }]));
@@ -31,7 +31,7 @@ mod tests {
     use std::time::Duration;
 
     use millrace_contracts::Names;
-    use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Polled};
+    use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, PollOutcome};
 
     use super::*;
 
@@ -51,7 +51,7 @@ mod tests {
             let mut reader = log.reader(Topic::REFILL, &[(0, 0)]).unwrap();
             let limits = Limits { wait: Duration::from_millis(100), ..Limits::default() };
             let mut batch = Batch::default();
-            while reader.poll(&mut batch, limits).unwrap() != Polled::Records {}
+            while reader.poll(&mut batch, limits).unwrap() != PollOutcome::Records {}
             batch
         });
         let batch = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap();

@@ -1,7 +1,7 @@
-//! How records and numbers stand on disk.
+//! The format of records and numbers on disk.
 //!
-//! A record is `timestamp_ms: i64 BE | key length: u32 BE, highest bit for a tombstone | key | value`; its offset is the key
-//! it is stored under. In a `latest` keyspace the offset goes before it. Integrity is the tables' and journals' business.
+//! A record is `timestamp_ms: i64 BE | key length: u32 BE, highest bit for a tombstone | key | value`; its offset is its key
+//! in the keyspace. In a `latest` keyspace the offset precedes it. Tables and journals have checksums.
 
 use crate::Record;
 
@@ -18,7 +18,7 @@ pub(super) fn encode(timestamp_ms: i64, key: &[u8], value: Option<&[u8]>, out: &
     out.extend_from_slice(value.unwrap_or_default());
 }
 
-/// The record in `bytes`; `None` when they are not one.
+/// Decodes a record; `None` if the bytes are not one.
 pub(super) fn decode(offset: u64, bytes: &[u8]) -> Option<Record<'_>> {
     let (timestamp, rest) = bytes.split_first_chunk::<8>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
@@ -28,12 +28,12 @@ pub(super) fn decode(offset: u64, bytes: &[u8]) -> Option<Record<'_>> {
     Some(Record { offset, timestamp_ms: i64::from_be_bytes(*timestamp), key, value })
 }
 
-/// An encoded record that is known to be whole, without its offset.
-pub(super) fn own(encoded: &[u8]) -> Record<'_> {
-    decode(0, encoded).expect("encoded here a moment ago")
+/// Decodes a record that this process encoded, without its offset.
+pub(super) fn decode_own(encoded: &[u8]) -> Record<'_> {
+    decode(0, encoded).expect("this process encoded it")
 }
 
-/// A number as it stands in keys and values; big-endian, so that order is kept.
+/// Decodes a number of a key or value; big-endian, so that keys sort by number.
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
@@ -45,12 +45,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_comes_back(timestamp_ms: i64, key: Vec<u8>, value: Option<Vec<u8>>, cut in 0..HEADER) {
+        fn a_record_round_trips(timestamp_ms: i64, key: Vec<u8>, value: Option<Vec<u8>>, cut in 0..HEADER) {
             let mut bytes = Vec::new();
             encode(timestamp_ms, &key, value.as_deref(), &mut bytes);
             let record = Record { offset: 7, timestamp_ms, key: &key, value: value.as_deref() };
             prop_assert_eq!(decode(7, &bytes), Some(record));
-            prop_assert_eq!(own(&bytes).key, &key);
+            prop_assert_eq!(decode_own(&bytes).key, &key);
             prop_assert_eq!(decode(7, &bytes[..cut]), None);
         }
     }

@@ -1,4 +1,4 @@
-//! Reads a journal of fjall 3.1 without changing it: how far it is whole, and the highest of our commits in it.
+//! Reads a journal of fjall 3.1 without changing it: its intact length, and the highest of our commits in it.
 //!
 //! The format is that of the pinned version: a start (tag 1, count, sequence number), items (tag 2) or clears (tag 4), an
 //! end (tag 3, xxh3 of the items as written, `FJL` 3), little-endian; then zeros, since files are preallocated.
@@ -16,18 +16,19 @@ const MAGIC: [u8; 4] = [b'F', b'J', b'L', 3];
 /// Of an item: tag, kind, compression, keyspace, key length, value length, length as written.
 const ITEM_HEADER: usize = 21;
 
-pub(super) struct Scan {
-    /// Bytes up to the end of the last whole batch.
+/// The result of reading a journal.
+pub(super) struct JournalScan {
+    /// Bytes up to the end of the last intact batch.
     pub(super) valid: u64,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub(super) length: u64,
-    /// Whether anything but zeros follows the last whole batch.
+    /// Whether anything but zeros follows the last intact batch.
     pub(super) torn: bool,
-    /// The highest commit counter met.
+    /// The highest commit counter found.
     pub(super) commits: Option<u64>,
 }
 
-pub(super) fn scan(path: &Path) -> io::Result<Scan> {
+pub(super) fn scan(path: &Path) -> io::Result<JournalScan> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut journal = Journal {
@@ -37,7 +38,7 @@ pub(super) fn scan(path: &Path) -> io::Result<Scan> {
         item: Vec::new(),
         commits: None,
     };
-    let mut scan = Scan { valid: 0, length, torn: false, commits: None };
+    let mut scan = JournalScan { valid: 0, length, torn: false, commits: None };
     while journal.batch()? {
         scan.valid = journal.position;
         scan.commits = journal.commits;
@@ -62,12 +63,12 @@ struct Journal {
     length: u64,
     position: u64,
     item: Vec<u8>,
-    /// The highest commit counter met in whole batches and in the one being read.
+    /// The highest commit counter in the intact batches and in the current one.
     commits: Option<u64>,
 }
 
 impl Journal {
-    /// Reads the next batch; false when no whole one follows.
+    /// Reads the next batch; false if no intact one follows.
     fn batch(&mut self) -> io::Result<bool> {
         let Some(start) = self.take::<13>()? else { return Ok(false) };
         if start[0] != 1 {

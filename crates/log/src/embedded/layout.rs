@@ -1,83 +1,56 @@
-//! The keyspaces, and where each partition begins and ends.
+//! The keyspaces of the log, and the partitions in them.
 //!
-//! `meta` holds the layout version, the number of partitions, where each partition begins and ends, the stages' input
-//! positions, the commit counter, and which topics were made. `log.{topic}.{p}` holds a partition's records by offset, and for a compacted topic
-//! `latest.{topic}.{p}` its newest record of each key that is not deleted. Keyspaces named `view.*` are the read models'.
-
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! `meta` has the layout version, the number of partitions, the start and end of each partition, the stages' input
+//! positions, the commit counter, and the list of topics that were created. `log.{topic}.{p}` has the records of a partition
+//! by offset; for a compacted topic, `latest.{topic}.{p}` has its newest record of each key that is not deleted. Keyspaces
+//! named `view.*` belong to the read models.
 
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
-use millrace_contracts::{Cleanup, TOPICS, Topic};
+use millrace_contracts::{Cleanup, Partitions, Topic};
 
+use super::partition::Partition;
 use super::{EmbeddedConfig, codec, damaged};
 use crate::LogError;
+use crate::topics::{DeclaredTopic, Topics};
 
 const VERSION: u64 = 1;
-/// Names of the topics whose keyspaces were made, with newlines between.
-const MADE: &str = "topics";
-/// The topics of a directory from before there was a list of them.
+/// The configured number of partitions.
+const PARTITIONS: &str = "partitions";
+/// The names of the topics that were created, separated by newlines.
+const CREATED: &str = "topics";
+/// The topics of a directory from before that list.
 const FIRST_TOPICS: &str = "analytics.events\nanalytics.state\nanalytics.hourly";
-/// Counts the commits; the journals are held against it (`guard`).
+/// The number of commits; the journals are checked against it (`guard`).
 pub(super) const COMMITS: &[u8] = b"millrace.commits";
 
 pub(super) struct Layout {
     pub(super) meta: Keyspace,
-    /// By topic in the order of [`TOPICS`], then by partition.
+    /// By topic in the order of the table, then by number.
     partitions: Vec<Partition>,
-    per_topic: u32,
+    /// Each topic's name, with the range of its partitions: first index and number.
+    ranges: Vec<(&'static str, usize, u32)>,
     pub(super) commits: u64,
 }
 
-pub(super) struct Partition {
-    pub(super) topic: Topic,
-    pub(super) number: u32,
-    pub(super) log: Keyspace,
-    pub(super) latest: Option<Keyspace>,
-    start: AtomicU64,
-    /// The end that readers see: everything before it is synced.
-    end: AtomicU64,
-}
-
-impl Partition {
-    pub(super) fn start(&self) -> u64 {
-        self.start.load(Ordering::Acquire)
-    }
-
-    pub(super) fn end(&self) -> u64 {
-        self.end.load(Ordering::Acquire)
-    }
-
-    pub(super) fn set_start(&self, start: u64) {
-        self.start.store(start, Ordering::Release);
-    }
-
-    pub(super) fn set_end(&self, end: u64) {
-        self.end.store(end, Ordering::Release);
-    }
-
-    pub(super) fn start_key(&self) -> String {
-        format!("start/{}/{}", self.topic.name, self.number)
-    }
-
-    pub(super) fn end_key(&self) -> String {
-        format!("end/{}/{}", self.topic.name, self.number)
-    }
-
-    pub(super) fn shown(&self) -> String {
-        format!("{}/{}", self.topic.name, self.number)
-    }
-}
-
-/// The key of a stage's input position.
+/// The key of a stage's input position in `meta`.
 pub(super) fn input_key(role: &str, topic: Topic, partition: u32) -> String {
     format!("input/{role}/{}/{partition}", topic.name)
 }
 
+/// The key of a topic's number of partitions in `meta`.
+fn partitions_key(topic: Topic) -> String {
+    format!("{PARTITIONS}/{}", topic.name)
+}
+
 impl Layout {
-    /// Opens the keyspaces, and makes those of topics that this directory never had.
-    pub(super) fn open(database: &Database, config: &EmbeddedConfig, new: bool) -> Result<Self, LogError> {
+    /// Opens the keyspaces; creates those of topics that are new in this directory.
+    pub(super) fn open(
+        database: &Database,
+        config: &EmbeddedConfig,
+        topics: &Topics,
+        new: bool,
+    ) -> Result<Self, LogError> {
         let options = || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(config.memtable_size.0)
@@ -85,59 +58,67 @@ impl Layout {
         };
         let keyspace = |name: &str, new: bool| {
             if !new && !database.keyspace_exists(name) {
-                return Err(LogError::Damaged(format!("{}: keyspace {name} is gone", config.directory.display())));
+                return Err(LogError::damaged(format!("{}: keyspace {name} is missing", config.directory.display())));
             }
-            database.keyspace(name, options).map_err(|error| damaged(&config.directory, name, &error))
+            database.keyspace(name, options).map_err(|error| damaged(&config.directory, name, error))
         };
         let meta = keyspace("meta", new)?;
         let stored = |key: &str| read_number(&meta, key.as_bytes());
-        let (per_topic, version) = (u64::from(config.partitions), stored("version")?);
+        let version = stored("version")?;
         if version.is_some_and(|version| version != VERSION) {
-            return Err(LogError::Refused(format!("{} has a layout of another version", config.directory.display())));
-        }
-        if let Some(found) = stored("partitions")?
-            && found != per_topic
-        {
-            let (directory, topic) = (config.directory.display(), TOPICS[0].name);
-            let why = format!(
-                "{topic} and the other topics in {directory} have {found} partitions, and embedded.partitions is \
-                 {per_topic}: users would be counted in two places"
-            );
-            return Err(LogError::Refused(why));
+            return Err(LogError::refused(format!("{} has a layout of another version", config.directory.display())));
         }
         if !new && version.is_none() {
-            return Err(LogError::Damaged(format!("{}: the layout is gone from meta", config.directory.display())));
+            return Err(LogError::damaged(format!("{}: the layout is missing in meta", config.directory.display())));
         }
-        let made = if new { String::new() } else { read_text(&meta, MADE)?.unwrap_or_else(|| FIRST_TOPICS.into()) };
-        let mut partitions = Vec::new();
-        for topic in TOPICS {
-            let new = !made.lines().any(|name| name == topic.name);
-            for number in 0..config.partitions {
+        let created =
+            if new { String::new() } else { read_text(&meta, CREATED)?.unwrap_or_else(|| FIRST_TOPICS.into()) };
+        let is_created = |topic: Topic| created.lines().any(|name| name == topic.name);
+        for declared in topics.iter().filter(|declared| is_created(declared.topic)) {
+            // A directory from before topics had numbers of their own has one for all.
+            let found = match stored(&partitions_key(declared.topic))? {
+                Some(found) => Some(found),
+                None => stored(PARTITIONS)?,
+            };
+            if let Some(found) = found
+                && found != u64::from(declared.partitions)
+            {
+                return Err(other_partitions(config, declared, found));
+            }
+        }
+        let (mut partitions, mut ranges) = (Vec::new(), Vec::new());
+        for declared in topics.iter() {
+            let (topic, new) = (declared.topic, !is_created(declared.topic));
+            ranges.push((topic.name, partitions.len(), declared.partitions));
+            for number in 0..declared.partitions {
                 let log = keyspace(&format!("log.{}.{number}", topic.name), new)?;
                 let latest = match topic.cleanup {
                     Cleanup::Compact => Some(keyspace(&format!("latest.{}.{number}", topic.name), new)?),
                     Cleanup::Delete { .. } => None,
                 };
-                let (start, end) = (AtomicU64::new(0), AtomicU64::new(0));
-                let partition = Partition { topic, number, log, latest, start, end };
+                let partition = Partition::new(topic, number, log, latest);
                 partition.set_start(stored(&partition.start_key())?.unwrap_or(0));
                 partition.set_end(stored(&partition.end_key())?.unwrap_or(0));
                 partition.check()?;
                 partitions.push(partition);
             }
         }
-        let mut known = TOPICS.map(|topic| topic.name).to_vec();
-        // A topic of a newer version that ran here before stays known.
-        known.extend(made.lines().filter(|name| TOPICS.iter().all(|topic| topic.name != *name)));
-        if version.is_none() || known.iter().any(|name| made.lines().all(|made| made != *name)) {
+        if version.is_none() || !topics.iter().all(|declared| is_created(declared.topic)) {
+            let declared = topics.iter().map(|declared| declared.topic.name);
+            // Topics of a newer version that ran here before remain in the list.
+            let others = created.lines().filter(|name| topics.iter().all(|declared| declared.topic.name != *name));
+            let names: Vec<&str> = declared.chain(others).collect();
             let mut batch = database.batch().durability(Some(fjall::PersistMode::SyncAll));
             batch.insert(&meta, "version", VERSION.to_be_bytes());
-            batch.insert(&meta, "partitions", per_topic.to_be_bytes());
-            batch.insert(&meta, MADE, known.join("\n"));
-            batch.commit().map_err(|error| damaged(meta.path(), "meta", &error))?;
+            batch.insert(&meta, PARTITIONS, u64::from(config.partitions).to_be_bytes());
+            for declared in topics.iter() {
+                batch.insert(&meta, partitions_key(declared.topic), u64::from(declared.partitions).to_be_bytes());
+            }
+            batch.insert(&meta, CREATED, names.join("\n"));
+            batch.commit().map_err(|error| damaged(meta.path(), "meta", error))?;
         }
         let commits = read_number(&meta, COMMITS)?.unwrap_or(0);
-        Ok(Self { meta, partitions, per_topic: config.partitions, commits })
+        Ok(Self { meta, partitions, ranges, commits })
     }
 
     pub(super) fn all(&self) -> &[Partition] {
@@ -151,86 +132,42 @@ impl Layout {
 
     /// Every keyspace of the log, as (folder, name).
     pub(super) fn keyspaces(&self) -> impl Iterator<Item = (u64, String)> {
-        let held = self.partitions.iter().flat_map(|held| std::iter::once(&held.log).chain(&held.latest));
-        std::iter::once(&self.meta).chain(held).map(|keyspace| (keyspace.id(), keyspace.name().to_string()))
+        let partitions = self.partitions.iter().flat_map(|one| std::iter::once(&one.log).chain(&one.latest));
+        std::iter::once(&self.meta).chain(partitions).map(|keyspace| (keyspace.id(), keyspace.name().to_string()))
     }
 
+    /// The index of a partition in [`Layout::all`]; `None` if it does not exist.
     pub(super) fn index(&self, topic: Topic, partition: u32) -> Option<usize> {
-        let topic = TOPICS.iter().position(|declared| declared.name == topic.name)?;
-        (partition < self.per_topic).then(|| topic * self.per_topic as usize + partition as usize)
+        let (_, first, count) = self.ranges.iter().find(|(name, ..)| *name == topic.name)?;
+        (partition < *count).then_some(first + partition as usize)
     }
 
     pub(super) fn get(&self, topic: Topic, partition: u32) -> Result<&Partition, LogError> {
-        let unknown = || LogError::Refused(format!("{}/{partition} does not exist", topic.name));
+        let unknown = || LogError::refused(format!("{}/{partition} does not exist", topic.name));
         self.index(topic, partition).map(|index| &self.partitions[index]).ok_or_else(unknown)
     }
 }
 
-impl Partition {
-    /// What is there must end where `meta` says it ends, and the newest records of keys must be no older than the log's:
-    /// a journal that vanished as a whole shows here.
-    fn check(&self) -> Result<(), LogError> {
-        let (start, end) = (self.start(), self.end());
-        let path = self.log.path().display();
-        let last = match self.log.last_key_value() {
-            None => None,
-            Some(guard) => Some(guard.key().map_err(|error| damaged(self.log.path(), &self.shown(), &error))?),
-        };
-        let found = last.and_then(|key| codec::number(&key)).map_or(start, |last| (last + 1).max(start));
-        if found != end {
-            let why = format!(
-                "{path}: {} ends at {found}, {end} was committed: {} records lost",
-                self.shown(),
-                end.abs_diff(found)
-            );
-            return Err(LogError::Damaged(why));
-        }
-        let Some(latest) = &self.latest else { return Ok(()) };
-        // Backwards: a key whose newest record is a tombstone is not in `latest`, and need not be for its older ones.
-        let mut deleted = HashSet::new();
-        for guard in self.log.range(start.to_be_bytes()..).rev() {
-            let (offset, value) =
-                guard.into_inner().map_err(|error| damaged(self.log.path(), &self.shown(), &error))?;
-            let record = codec::number(&offset).and_then(|offset| codec::decode(offset, &value));
-            let Some(record) = record else { return Err(self.broken("a record", start)) };
-            let key = latest_key(record.key);
-            let newest = latest.get(&key).map_err(|error| damaged(latest.path(), &self.shown(), &error))?;
-            let newest = newest.map(|value| value.get(..8).and_then(codec::number));
-            let whole = match newest {
-                Some(newest) => newest.is_some_and(|newest| (record.offset..end).contains(&newest)),
-                None => deleted.contains(&key) || record.value.is_none() && deleted.insert(key),
-            };
-            if !whole {
-                let path = latest.path().display();
-                let why = format!("{path}: the newest record of a key, {}@{}, is lost", self.shown(), record.offset);
-                return Err(LogError::Damaged(why));
-            }
-        }
-        Ok(())
-    }
-
-    /// An error that says where bytes are not what was written.
-    pub(super) fn broken(&self, what: &str, offset: u64) -> LogError {
-        LogError::Damaged(format!("{}: {what} of {}@{offset} is lost", self.log.path().display(), self.shown()))
-    }
-}
-
-/// A record's key in a `latest` keyspace; never empty, which fjall would not take.
-pub(super) fn latest_key(key: &[u8]) -> Vec<u8> {
-    let mut tagged = Vec::with_capacity(key.len() + 1);
-    tagged.push(b'k');
-    tagged.extend_from_slice(key);
-    tagged
+fn other_partitions(config: &EmbeddedConfig, declared: &DeclaredTopic, found: u64) -> LogError {
+    let (directory, topic) = (config.directory.display(), declared.topic.name);
+    let expected = match declared.topic.partitions {
+        Partitions::Configured => format!("embedded.partitions is {}", declared.partitions),
+        Partitions::Fixed(count) => format!("it must have {count}"),
+    };
+    let unit = if found == 1 { "partition" } else { "partitions" };
+    LogError::refused(format!(
+        "{topic} in {directory} has {found} {unit}, and {expected}: users would be counted in two places"
+    ))
 }
 
 fn read_text(meta: &Keyspace, key: &str) -> Result<Option<String>, LogError> {
-    let value = meta.get(key).map_err(|error| damaged(meta.path(), "meta", &error))?;
-    let lost = |_| LogError::Damaged(format!("meta: {key} is no text"));
+    let value = meta.get(key).map_err(|error| damaged(meta.path(), "meta", error))?;
+    let lost = |error| LogError::damaged(format!("meta: {key} is not text")).because(error);
     value.map(|value| String::from_utf8(value.to_vec()).map_err(lost)).transpose()
 }
 
 pub(super) fn read_number(meta: &Keyspace, key: &[u8]) -> Result<Option<u64>, LogError> {
-    let value = meta.get(key).map_err(|error| damaged(meta.path(), "meta", &error))?;
-    let lost = || LogError::Damaged(format!("meta: {} is no number", String::from_utf8_lossy(key)));
+    let value = meta.get(key).map_err(|error| damaged(meta.path(), "meta", error))?;
+    let lost = || LogError::damaged(format!("meta: {} is not a number", String::from_utf8_lossy(key)));
     value.map(|value| codec::number(&value).ok_or_else(lost)).transpose()
 }

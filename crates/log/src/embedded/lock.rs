@@ -1,4 +1,4 @@
-//! One process holds the directory; who it is stands in the `holder` file.
+//! Locks the directory for one process. The file `holder` contains its process id.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -6,16 +6,16 @@ use std::path::Path;
 
 use crate::LogError;
 
-/// The directory is ours for as long as this lives; the operating system lets go of it even after a kill.
+/// The lock of the directory, until it is dropped. The operating system releases it even after a kill.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(super) struct DirectoryLock {
     _file: File,
 }
 
-impl Holder {
-    pub(super) fn take(directory: &Path) -> Result<Self, LogError> {
+impl DirectoryLock {
+    pub(super) fn acquire(directory: &Path) -> Result<Self, LogError> {
         let path = directory.join("holder");
-        let failed = |error: std::io::Error| LogError::Refused(format!("{}: {error}", path.display()));
+        let failed = |error: std::io::Error| LogError::refused(format!("{}: {error}", path.display())).because(error);
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
@@ -24,7 +24,7 @@ impl Holder {
                 let mut holder = String::new();
                 let _ = file.take(512).read_to_string(&mut holder);
                 let directory = directory.display();
-                return Err(LogError::Refused(format!("{directory} is held by another process: {}", holder.trim())));
+                return Err(LogError::refused(format!("{directory} is held by another process: {}", holder.trim())));
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }

@@ -1,9 +1,9 @@
 //! The engine in one directory of this machine, on fjall.
 //!
-//! A record comes in by `append`, waits in a bounded `queue`, and is committed by the one `writer` thread together with
-//! all else that waits: one atomic batch, synced, then visible, then answered. `reader`, `stage` and `sink` see only what
-//! is synced. `guard` and `journal` refuse damaged data before it is opened, `lock` a second process. What is in the
-//! records is not known here; read models keep keyspaces of their own in the same database, named `view.*`.
+//! `append` puts a record into a bounded `queue`. One `writer` thread commits the whole backlog as one atomic batch: synced,
+//! then visible, then acknowledged. `reader`, `stage` and `sink` read synced records only. `guard` and `journal` refuse
+//! damaged data before it is opened, `lock` a second process. Read models have keyspaces of their own in the same database,
+//! named `view.*`.
 
 mod codec;
 mod config;
@@ -11,6 +11,7 @@ mod guard;
 mod journal;
 mod layout;
 mod lock;
+mod partition;
 mod queue;
 mod reader;
 mod restore;
@@ -28,19 +29,25 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fjall::{CompressionType, Database};
+use millrace_base::Clock;
 use millrace_contracts::{Names, TOPICS, Topic};
 use tokio_util::sync::CancellationToken;
 
+use crate::topics::{DeclaredTopic, Topics};
 use crate::{LogError, NewRecord, PartitionInfo, Receipts, RunOptions, Sink, Stage, TopicInfo};
 use layout::Layout;
+use partition::Partition;
 use queue::Queue;
-use wait::{Closing, Ends};
+use wait::{EndSignal, Shutdown};
 
 pub use config::EmbeddedConfig;
 pub(crate) use reader::Reader;
 
-/// The log in one directory of this machine. Cheap to clone; the directory is let go of with the last clone, runner and
-/// reader.
+/// The reason of refused appends below `min_free_disk`.
+const DISK_FULL: &str = "the disk is at its reserve";
+
+/// The log in one directory of this machine. Cheap to clone; the directory is unlocked when the last clone, runner and reader
+/// is dropped.
 #[derive(Clone)]
 pub struct EmbeddedLog(Arc<Inner>);
 
@@ -49,19 +56,21 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What the threads share.
+/// Shared by the threads.
 struct Shared {
     config: EmbeddedConfig,
-    names: Names,
+    topics: Topics,
     layout: Layout,
     database: Database,
     queue: Queue,
-    ends: Ends,
-    closing: Closing,
-    failure: OnceLock<String>,
+    clock: Clock,
+    ends: EndSignal,
+    shutdown: Shutdown,
+    /// Set once the writer has failed: nothing is written any more.
+    failure: OnceLock<LogError>,
     disk_full: AtomicBool,
-    // Last, so that the directory is let go of when all else is closed.
-    _holder: lock::Holder,
+    // Last, so that the directory is unlocked after everything else is closed.
+    _lock: lock::DirectoryLock,
 }
 
 impl std::fmt::Debug for EmbeddedLog {
@@ -71,58 +80,64 @@ impl std::fmt::Debug for EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Opens the directory, and makes it when it is not there. Blocking.
+    /// Opens the directory; creates it if it is missing. Blocking.
     pub fn open(config: EmbeddedConfig, names: Names) -> Result<Self, LogError> {
+        Self::open_with_topics(config, &names, TOPICS)
+    }
+
+    /// Opens a log with another table of topics than [`TOPICS`].
+    pub fn open_with_topics(config: EmbeddedConfig, names: &Names, topics: &[Topic]) -> Result<Self, LogError> {
+        let topics = Topics::new(topics, names, config.partitions);
         let directory = &config.directory;
-        let failed = |error: std::io::Error| LogError::Refused(format!("{}: {error}", directory.display()));
+        let failed =
+            |error: std::io::Error| LogError::refused(format!("{}: {error}", directory.display())).because(error);
         std::fs::create_dir_all(directory).map_err(failed)?;
-        let holder = lock::Holder::take(directory)?;
-        let checked = guard::check(directory)?;
-        let new = checked.highest == 0;
-        // fjall asserts on bytes that its checksums do not cover; for us that is damage like any other.
+        let lock = lock::DirectoryLock::acquire(directory)?;
+        let inspection = guard::check(directory)?;
+        let new = inspection.highest == 0;
+        // fjall panics on some bytes that its checksums do not cover: this is damage too.
         let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let database = open_database(&config)?;
-            let layout = Layout::open(&database, &config, new)?;
+            let layout = Layout::open(&database, &config, &topics, new)?;
             Ok((database, layout))
         }));
         let panicked = |_| {
-            Err(LogError::Damaged(
-                tables::lost(directory)
-                    .unwrap_or_else(|| format!("{}: the tables cannot be read", directory.display())),
-            ))
+            let unreadable = || format!("{}: the tables are unreadable", directory.display());
+            Err(LogError::damaged(tables::find_damage(directory).unwrap_or_else(unreadable)))
         };
         let (database, layout) = opened.unwrap_or_else(panicked)?;
-        checked.confirm(layout.commits)?;
-        guard::note_keyspaces(directory, layout.keyspaces()).map_err(failed)?;
+        inspection.confirm(layout.commits)?;
+        guard::record_keyspaces(directory, layout.keyspaces()).map_err(failed)?;
         let shared = Arc::new(Shared {
             queue: Queue::new(config.max_queue_records as usize, config.max_queue_bytes.as_usize()),
             config,
-            names,
+            topics,
             layout,
             database,
-            ends: Ends::default(),
-            closing: Closing::default(),
+            clock: Clock::system(),
+            ends: EndSignal::default(),
+            shutdown: Shutdown::default(),
             failure: OnceLock::new(),
             disk_full: AtomicBool::new(false),
-            _holder: holder,
+            _lock: lock,
         });
-        let writer = writer::Writer::new(shared.clone(), checked.synced);
-        let (writing, dropping) = (shared.clone(), shared.clone());
+        let writer = writer::Writer::new(shared.clone(), inspection.sync_mark);
+        let (writing, retaining) = (shared.clone(), shared.clone());
         let threads = vec![
             spawn("log-writer", move || {
                 let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
                 if ended.is_err() {
-                    writing.fail("the writer panicked".into());
+                    writing.fail(LogError::refused("the log's writer panicked"));
                     writing.queue.abandon();
                 }
-                writing.closing.finish();
+                writing.shutdown.finish();
             })?,
-            spawn("log-retention", move || retention::run(&dropping))?,
+            spawn("log-retention", move || retention::run(&retaining))?,
         ];
         Ok(Self(Arc::new(Inner { shared, threads: Mutex::new(threads) })))
     }
 
-    /// The database the log is kept in, for read models that keep keyspaces of their own, named `view.*`, in it.
+    /// The log's database, for read models with keyspaces of their own in it, named `view.*`.
     pub fn database(&self) -> &Database {
         &self.0.shared.database
     }
@@ -153,7 +168,7 @@ impl EmbeddedLog {
         sink::run(self.0.shared.clone(), sink, options, stop).await
     }
 
-    /// Opening has made and checked them all.
+    /// Opening has created and checked them all.
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "the port's signature")]
     pub(crate) fn create_topics(&self) -> Result<(), LogError> {
         Ok(())
@@ -162,28 +177,25 @@ impl EmbeddedLog {
     #[expect(clippy::unnecessary_wraps, reason = "the port's signature")]
     pub(crate) fn describe(&self) -> Result<Vec<TopicInfo>, LogError> {
         let shared = &self.0.shared;
-        let describe = |topic: Topic| TopicInfo {
-            topic,
-            full_name: shared.names.topic(&topic),
-            partitions: shared
-                .layout
-                .of(topic)
-                .map(|held| PartitionInfo { start: held.start(), end: held.end() })
-                .collect(),
+        let info = |partition: &Partition| PartitionInfo { start: partition.start(), end: partition.end() };
+        let describe = |declared: &DeclaredTopic| TopicInfo {
+            topic: declared.topic,
+            full_name: declared.full_name.clone(),
+            partitions: shared.layout.of(declared.topic).map(info).collect(),
         };
-        Ok(TOPICS.map(describe).to_vec())
+        Ok(shared.topics.iter().map(describe).collect())
     }
 
-    pub(crate) fn partitions(&self) -> u32 {
-        self.0.shared.config.partitions
+    pub(crate) fn partitions(&self, topic: Topic) -> u32 {
+        self.0.shared.topics.get(topic).partitions
     }
 
     pub(crate) fn health(&self) -> Result<(), String> {
         let shared = &self.0.shared;
         match shared.failure() {
-            Some(why) => Err(why),
-            None if shared.closing.has_begun() => Err("the log is closing".into()),
-            None if shared.disk_full.load(Ordering::Relaxed) => Err("the disk is at its reserve".into()),
+            Some(error) => Err(error.to_string()),
+            None if shared.shutdown.has_begun() => Err("the log is shutting down".into()),
+            None if shared.disk_full.load(Ordering::Relaxed) => Err(DISK_FULL.into()),
             None => Ok(()),
         }
     }
@@ -191,9 +203,9 @@ impl EmbeddedLog {
     pub(crate) async fn close(&self, within: Duration) {
         let shared = self.0.shared.clone();
         shared.close();
-        let closed = tokio::task::spawn_blocking(move || shared.closing.wait_until_finished(within));
+        let closed = tokio::task::spawn_blocking(move || shared.shutdown.wait_until_finished(within));
         if !closed.await.unwrap_or(false) {
-            tracing::warn!("the log was not written out within {within:?}");
+            tracing::warn!("the log's queue was not written within {within:?}");
         }
     }
 }
@@ -210,35 +222,40 @@ impl Drop for Inner {
 impl Shared {
     fn close(&self) {
         self.queue.close();
-        self.closing.begin();
+        self.shutdown.begin();
     }
 
-    fn wait_for_close(&self, within: Duration) -> bool {
-        self.closing.wait_until_begun(within)
+    /// Waits; true if the shutdown has begun.
+    fn wait_for_shutdown(&self, within: Duration) -> bool {
+        self.shutdown.wait_until_begun(within)
     }
 
-    /// Why nothing is written any more.
-    fn failure(&self) -> Option<String> {
+    /// The failure of the writer.
+    fn failure(&self) -> Option<LogError> {
         self.failure.get().cloned()
     }
 
-    /// A failed writer ends the runners, and with them the process: it starts again from what is durable.
+    /// Fails if the writer has failed: this ends the runners, and with them the process, which restarts from what is durable.
     fn check(&self) -> Result<(), LogError> {
-        self.failure().map_or(Ok(()), |why| Err(LogError::Refused(why)))
+        self.failure().map_or(Ok(()), Err)
     }
 
-    /// What an error of a runner means here: a failed writer heals by a restart of the process only.
+    /// Replaces a runner's error by the failure of the writer, if there is one: only a restart of the process overcomes it.
     fn or_failure(&self, error: LogError) -> LogError {
-        self.failure().map_or(error, LogError::Refused)
+        self.failure().unwrap_or(error)
     }
 
-    fn fail(&self, why: String) {
-        let _ = self.failure.set(why);
+    fn fail(&self, error: LogError) {
+        let _ = self.failure.set(error);
     }
 
     fn set_disk_full(&self, full: bool) {
         if self.disk_full.swap(full, Ordering::Relaxed) != full {
-            tracing::warn!(full, "the disk reached or left its reserve");
+            if full {
+                tracing::warn!("{DISK_FULL}: refusing appends");
+            } else {
+                tracing::info!("the disk has enough free space again: accepting appends");
+            }
         }
     }
 }
@@ -250,22 +267,23 @@ fn open_database(config: &EmbeddedConfig) -> Result<Database, LogError> {
         .journal_compression(CompressionType::None)
         .worker_threads(2)
         .open()
-        .map_err(|error| damaged(&config.directory, "the database", &error))
+        .map_err(|error| damaged(&config.directory, "the database", error))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(work);
-    thread.map_err(|error| LogError::Unavailable(format!("thread: {error}")))
+    thread.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))
 }
 
-/// An error of fjall while something of ours in `folder` is read.
-fn damaged(folder: &Path, what: &str, error: &fjall::Error) -> LogError {
-    let place = folder.display();
-    match (error, tables::lost(folder)) {
+/// An error of fjall while reading `what` in `folder`.
+fn damaged(folder: &Path, what: &str, error: fjall::Error) -> LogError {
+    let shown = folder.display();
+    let failure = match (&error, tables::find_damage(folder)) {
         (fjall::Error::Poisoned, _) => {
-            LogError::Refused(format!("{place}: {what}: a write failed before; only a restart helps"))
+            LogError::refused(format!("{shown}: {what}: an earlier write failed; restart the process"))
         }
-        (_, Some(lost)) => LogError::Damaged(format!("{what}: {lost}")),
-        (error, None) => LogError::Damaged(format!("{place}: {what}: {error}")),
-    }
+        (_, Some(damage)) => LogError::damaged(format!("{what}: {damage}")),
+        (error, None) => LogError::damaged(format!("{shown}: {what}: {error}")),
+    };
+    failure.because(error)
 }

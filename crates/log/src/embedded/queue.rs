@@ -1,4 +1,4 @@
-//! The bounded queue to the writer thread. Nothing waits to get in.
+//! The bounded queue to the writer thread. Enqueueing never blocks.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -6,111 +6,111 @@ use std::time::Duration;
 
 use super::writer::Write;
 use crate::RefusalCause;
-use crate::metric::APPENDED;
+use crate::metric::APPENDS;
 
 pub(super) struct Queue {
-    most_records: usize,
-    most_bytes: usize,
-    waiting: Mutex<Waiting>,
-    news: Condvar,
+    max_records: usize,
+    max_bytes: usize,
+    backlog: Mutex<Backlog>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Backlog {
     writes: VecDeque<Write>,
     records: usize,
     bytes: usize,
     closed: bool,
 }
 
-impl Waiting {
-    fn tell(&self) {
-        APPENDED.waiting(self.records as u64, self.bytes as u64);
+impl Backlog {
+    fn report(&self) {
+        APPENDS.waiting(self.records as u64, self.bytes as u64);
     }
 }
 
 impl Queue {
-    pub(super) fn new(most_records: usize, most_bytes: usize) -> Self {
-        Self { most_records, most_bytes, waiting: Mutex::default(), news: Condvar::new() }
+    pub(super) fn new(max_records: usize, max_bytes: usize) -> Self {
+        Self { max_records, max_bytes, backlog: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Enqueues unless a bound would be passed; then the write comes back with the reason.
+    /// Enqueues a write; returns it with the cause if the queue is closed or full.
     pub(super) fn offer(&self, write: Write) -> Result<(), (Write, RefusalCause)> {
-        let waiting = self.lock();
-        if waiting.closed {
+        let backlog = self.lock();
+        if backlog.closed {
             return Err((write, RefusalCause::ShuttingDown));
         }
         let (records, bytes) =
-            (waiting.records + write.records.entries.len(), waiting.bytes + write.records.bytes.len());
-        if records > self.most_records || bytes > self.most_bytes {
+            (backlog.records + write.records.entries.len(), backlog.bytes + write.records.bytes.len());
+        if records > self.max_records || bytes > self.max_bytes {
             return Err((write, RefusalCause::Full));
         }
-        self.push(waiting, write);
+        self.push(backlog, write);
         Ok(())
     }
 
-    /// Enqueues past the bounds: a runner has one write under way at most, and its own bounds.
-    pub(super) fn insist(&self, write: Write) -> Result<(), RefusalCause> {
-        let waiting = self.lock();
-        if waiting.closed {
+    /// Enqueues a write regardless of the bounds: a runner has at most one write in flight, and bounds of its own.
+    pub(super) fn push_unbounded(&self, write: Write) -> Result<(), RefusalCause> {
+        let backlog = self.lock();
+        if backlog.closed {
             return Err(RefusalCause::ShuttingDown);
         }
-        self.push(waiting, write);
+        self.push(backlog, write);
         Ok(())
     }
 
-    fn push(&self, mut waiting: MutexGuard<'_, Waiting>, write: Write) {
-        waiting.records += write.records.entries.len();
-        waiting.bytes += write.records.bytes.len();
-        waiting.writes.push_back(write);
-        waiting.tell();
-        drop(waiting);
-        self.news.notify_one();
+    fn push(&self, mut backlog: MutexGuard<'_, Backlog>, write: Write) {
+        backlog.records += write.records.entries.len();
+        backlog.bytes += write.records.bytes.len();
+        backlog.writes.push_back(write);
+        backlog.report();
+        drop(backlog);
+        self.changed.notify_one();
     }
 
-    /// Moves what waits into `group`, up to `most_bytes` but at least one write, waiting for the first. False when the
-    /// queue is closed and empty.
-    pub(super) fn take(&self, group: &mut Vec<Write>, most_bytes: usize) -> bool {
-        let mut waiting = self.lock();
-        while waiting.writes.is_empty() {
-            if waiting.closed {
+    /// Waits for a write, then moves the backlog into `group`, up to `max_bytes` but at least one write. False if the queue is
+    /// closed and empty.
+    pub(super) fn take(&self, group: &mut Vec<Write>, max_bytes: usize) -> bool {
+        let mut backlog = self.lock();
+        while backlog.writes.is_empty() {
+            if backlog.closed {
                 return false;
             }
-            // The time-out only guards against a lost wake-up; a minute costs nothing.
-            waiting = self.news.wait_timeout(waiting, Duration::from_mins(1)).expect(HELD).0;
+            // The timeout guards against a lost wakeup; a minute costs nothing.
+            backlog = self.changed.wait_timeout(backlog, Duration::from_mins(1)).expect(UNPOISONED).0;
         }
         let mut bytes = 0;
-        while bytes < most_bytes
-            && let Some(write) = waiting.writes.pop_front()
+        while bytes < max_bytes
+            && let Some(write) = backlog.writes.pop_front()
         {
             bytes += write.records.bytes.len();
-            waiting.records -= write.records.entries.len();
-            waiting.bytes -= write.records.bytes.len();
+            backlog.records -= write.records.entries.len();
+            backlog.bytes -= write.records.bytes.len();
             group.push(write);
         }
-        waiting.tell();
+        backlog.report();
         true
     }
 
-    /// Closes, and drops what waits without a word: its outcome is unknown.
+    /// Closes the queue and drops the backlog: the outcomes are unknown.
     pub(super) fn abandon(&self) {
         self.close();
-        let mut waiting = self.lock();
-        let dropped = std::mem::take(&mut waiting.writes);
-        (waiting.records, waiting.bytes) = (0, 0);
-        waiting.tell();
-        drop(waiting);
+        let mut backlog = self.lock();
+        let dropped = std::mem::take(&mut backlog.writes);
+        (backlog.records, backlog.bytes) = (0, 0);
+        backlog.report();
+        drop(backlog);
         drop(dropped);
     }
 
     pub(super) fn close(&self) {
         self.lock().closed = true;
-        self.news.notify_all();
+        self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().expect(HELD)
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().expect(UNPOISONED)
     }
 }
 
-const HELD: &str = "nothing panics while it holds the queue";
+const UNPOISONED: &str = "no holder of this lock panics";

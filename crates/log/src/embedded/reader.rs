@@ -1,4 +1,4 @@
-//! Reads partitions by offset; a compacted one from below its tail by the newest record of each key.
+//! Reads partitions by offset. Below its tail a compacted one is read as the newest record of each key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,30 +7,32 @@ use std::time::Instant;
 use fjall::{Readable, Snapshot, UserKey};
 use millrace_contracts::Topic;
 
-use super::layout::Partition;
+use super::partition::Partition;
 use super::{Shared, codec, damaged};
-use crate::{Batch, Limits, LogError, Polled, Record};
+use crate::{Batch, Limits, LogError, PollOutcome, Record};
 
 /// See [`crate::Reader`].
 pub struct Reader {
     shared: Arc<Shared>,
-    places: Vec<Place>,
-    /// Whose turn it is.
+    cursors: Vec<ReadCursor>,
+    /// The index of the cursor to read next: round robin.
     turn: usize,
 }
 
-struct Place {
+/// The position in one partition.
+struct ReadCursor {
+    /// Index in the layout.
     partition: usize,
     number: u32,
     position: u64,
-    /// Where "caught up" was said last.
-    told: Option<u64>,
-    replay: Option<Replay>,
+    /// The position of the last reported "caught up".
+    reported: Option<u64>,
+    compacted: Option<CompactedRead>,
 }
 
-/// The newest records of the keys from before the tail, by offset; after them reading goes on in the tail, where also the
-/// tombstones are.
-struct Replay {
+/// A read of the newest record of each key below the tail, by offset. After it, reading goes on in the tail, which has the
+/// tombstones too.
+struct CompactedRead {
     snapshot: Snapshot,
     newest: std::iter::Peekable<std::vec::IntoIter<(u64, UserKey)>>,
     until: u64,
@@ -38,91 +40,92 @@ struct Replay {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let positions: Vec<_> = self.places.iter().map(|place| (place.number, place.position)).collect();
+        let positions: Vec<_> = self.cursors.iter().map(|cursor| (cursor.number, cursor.position)).collect();
         f.debug_struct("Reader").field("positions", &positions).finish_non_exhaustive()
     }
 }
 
 impl Reader {
     pub(super) fn open(shared: &Arc<Shared>, topic: Topic, from: &[(u32, u64)]) -> Result<Self, LogError> {
-        let mut reader = Self { shared: shared.clone(), places: Vec::new(), turn: 0 };
+        let mut reader = Self { shared: shared.clone(), cursors: Vec::new(), turn: 0 };
         for &(number, position) in from {
-            reader.place(topic, number, position)?;
+            reader.assign(topic, number, position)?;
         }
         Ok(reader)
     }
 
-    /// Reads a partition from a position on, from now on.
-    pub(super) fn place(&mut self, topic: Topic, number: u32, position: u64) -> Result<(), LogError> {
-        let held = self.shared.layout.get(topic, number)?;
-        let partition = self.shared.layout.index(topic, number).expect("looked up a line above");
-        let place = Place { partition, number, position, told: None, replay: None };
-        place.check(held)?;
-        self.places.retain(|place| place.number != number);
-        self.places.push(place);
+    /// Reads a partition from a position.
+    pub(super) fn assign(&mut self, topic: Topic, number: u32, position: u64) -> Result<(), LogError> {
+        let partition = self.shared.layout.get(topic, number)?;
+        let index = self.shared.layout.index(topic, number).expect("the layout has the partition");
+        let cursor = ReadCursor { partition: index, number, position, reported: None, compacted: None };
+        cursor.check(partition)?;
+        self.unassign(number);
+        self.cursors.push(cursor);
         self.turn = 0;
         Ok(())
     }
 
-    pub(crate) fn leave(&mut self, number: u32) {
-        self.places.retain(|place| place.number != number);
+    pub(crate) fn unassign(&mut self, number: u32) {
+        self.cursors.retain(|cursor| cursor.number != number);
     }
 
-    /// Where reading of a partition stands.
+    /// The position in a partition.
     pub(super) fn position(&self, number: u32) -> Option<u64> {
-        self.places.iter().find(|place| place.number == number).map(|place| place.position)
+        self.cursors.iter().find(|cursor| cursor.number == number).map(|cursor| cursor.position)
     }
 
-    /// How many records each partition has that were not handed out yet.
+    /// The number of records in each partition that were not returned yet.
     pub(super) fn lags(&self) -> BTreeMap<u32, u64> {
         let all = self.shared.layout.all();
-        let lag = |place: &Place| (place.number, all[place.partition].end().saturating_sub(place.position));
-        self.places.iter().map(lag).collect()
+        let lag = |cursor: &ReadCursor| (cursor.number, all[cursor.partition].end().saturating_sub(cursor.position));
+        self.cursors.iter().map(lag).collect()
     }
 
-    /// Whether everything readable of a partition has been handed out.
+    /// Whether every readable record of a partition has been returned.
     pub(super) fn at_end(&self, number: u32) -> bool {
-        let place = self.places.iter().find(|place| place.number == number);
-        place.is_some_and(|place| place.position == self.shared.layout.all()[place.partition].end())
+        let cursor = self.cursors.iter().find(|cursor| cursor.number == number);
+        cursor.is_some_and(|cursor| cursor.position == self.shared.layout.all()[cursor.partition].end())
     }
 
-    pub(crate) fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<Polled, LogError> {
+    pub(crate) fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<PollOutcome, LogError> {
         batch.clear();
         let deadline = Instant::now() + limits.wait;
         loop {
-            let seen = self.shared.ends.seen();
-            for _ in 0..self.places.len() {
-                let turn = self.turn % self.places.len();
+            let moves = self.shared.ends.moves();
+            for _ in 0..self.cursors.len() {
+                let turn = self.turn % self.cursors.len();
                 self.turn = turn + 1;
-                let place = &mut self.places[turn];
-                let partition = &self.shared.layout.all()[place.partition];
+                let cursor = &mut self.cursors[turn];
+                let partition = &self.shared.layout.all()[cursor.partition];
                 let end = partition.end();
-                if place.position < end || place.replay.is_some() {
-                    *batch = Batch::new(place.number);
-                    place.read(&self.shared, partition, end, batch, limits)?;
+                if cursor.position < end || cursor.compacted.is_some() {
+                    *batch = Batch::new(cursor.number);
+                    cursor.read(&self.shared, partition, end, batch, limits)?;
                     if !batch.is_empty() {
-                        return Ok(Polled::Records);
+                        return Ok(PollOutcome::Records);
                     }
                 }
-                if place.position == partition.end() && place.told != Some(place.position) {
-                    place.told = Some(place.position);
-                    return Ok(Polled::CaughtUp { partition: place.number, position: place.position });
+                if cursor.position == partition.end() && cursor.reported != Some(cursor.position) {
+                    cursor.reported = Some(cursor.position);
+                    return Ok(PollOutcome::CaughtUp { partition: cursor.number, position: cursor.position });
                 }
             }
-            if !self.shared.ends.wait(seen, deadline) {
-                return Ok(Polled::Nothing);
+            if !self.shared.ends.wait(moves, deadline) {
+                return Ok(PollOutcome::Nothing);
             }
         }
     }
 }
 
-impl Place {
+impl ReadCursor {
+    /// Refuses a position that the partition does not hold.
     fn check(&self, partition: &Partition) -> Result<(), LogError> {
         let (start, end, position) = (partition.start(), partition.end(), self.position);
         let below = position < start && partition.latest.is_none();
         if below || position > end {
             let shown = partition.shown();
-            return Err(LogError::Refused(format!("{shown} holds {start} to {end}; position {position} is not there")));
+            return Err(LogError::refused(format!("{shown} holds {start} to {end}; position {position} is not there")));
         }
         Ok(())
     }
@@ -136,26 +139,26 @@ impl Place {
         limits: Limits,
     ) -> Result<(), LogError> {
         self.check(partition)?;
-        if self.replay.is_none() && self.position < partition.start() {
-            self.replay = Some(Replay::of(shared, partition, self.position)?);
+        if self.compacted.is_none() && self.position < partition.start() {
+            self.compacted = Some(CompactedRead::begin(shared, partition, self.position)?);
         }
-        if let Some(replay) = &mut self.replay {
-            if replay.read(partition, batch, limits)? {
-                self.position = replay.until;
-                self.replay = None;
+        if let Some(compacted) = &mut self.compacted {
+            if compacted.read(partition, batch, limits)? {
+                self.position = compacted.until;
+                self.compacted = None;
             } else if let Some(next) = batch.next_offset() {
                 self.position = next;
             }
             return Ok(());
         }
-        self.follow(partition, end, batch, limits)
+        self.read_log(partition, end, batch, limits)
     }
 
-    /// Reads the log itself; every offset must be there.
-    fn follow(&mut self, partition: &Partition, end: u64, batch: &mut Batch, limits: Limits) -> Result<(), LogError> {
+    /// Reads the log itself; every offset must be present.
+    fn read_log(&mut self, partition: &Partition, end: u64, batch: &mut Batch, limits: Limits) -> Result<(), LogError> {
         let begin = self.position;
         for guard in partition.log.range(begin.to_be_bytes()..end.to_be_bytes()) {
-            let (key, value) = guard.into_inner().map_err(|error| unreadable(partition, self.position, &error))?;
+            let (key, value) = guard.into_inner().map_err(|error| unreadable(partition, self.position, error))?;
             if codec::number(&key) != Some(self.position) {
                 break;
             }
@@ -170,7 +173,7 @@ impl Place {
         if self.position == end {
             return Ok(());
         }
-        // A hole: retention may have passed by a moment ago, else something is lost.
+        // A missing offset: retention may just have dropped it; otherwise data is lost.
         if self.position >= partition.start() {
             return Err(partition.broken("the record", self.position));
         }
@@ -178,15 +181,15 @@ impl Place {
     }
 }
 
-impl Replay {
-    fn of(shared: &Shared, partition: &Partition, from: u64) -> Result<Self, LogError> {
+impl CompactedRead {
+    fn begin(shared: &Shared, partition: &Partition, from: u64) -> Result<Self, LogError> {
         let latest = partition.latest.as_ref().expect("only a compacted topic is read from below its start");
-        // First where the tail begins: what is replaced or deleted after this stands in it.
+        // The begin of the tail first: whatever is replaced or deleted after this is in the tail.
         let until = partition.start();
         let snapshot = shared.database.snapshot();
         let mut newest = Vec::new();
         for guard in snapshot.iter(latest) {
-            let (key, value) = guard.into_inner().map_err(|error| unreadable(partition, from, &error))?;
+            let (key, value) = guard.into_inner().map_err(|error| unreadable(partition, from, error))?;
             let offset = value.get(..8).and_then(codec::number);
             let offset = offset.ok_or_else(|| partition.broken("the newest record of a key", from))?;
             if (from..until).contains(&offset) {
@@ -197,11 +200,11 @@ impl Replay {
         Ok(Self { snapshot, newest: newest.into_iter().peekable(), until })
     }
 
-    /// True when nothing is left.
+    /// Fills the batch; true if nothing is left.
     fn read(&mut self, partition: &Partition, batch: &mut Batch, limits: Limits) -> Result<bool, LogError> {
-        let latest = partition.latest.as_ref().expect("only a compacted topic is replayed");
+        let latest = partition.latest.as_ref().expect("only a compacted topic has a compacted read");
         while let Some((offset, key)) = self.newest.peek() {
-            let value = self.snapshot.get(latest, key).map_err(|error| unreadable(partition, *offset, &error))?;
+            let value = self.snapshot.get(latest, key).map_err(|error| unreadable(partition, *offset, error))?;
             let record = value.as_ref().and_then(|value| codec::decode(*offset, value.get(8..)?));
             let record = record.ok_or_else(|| partition.broken("the record", *offset))?;
             if is_full(batch, &record, limits) {
@@ -219,6 +222,6 @@ fn is_full(batch: &Batch, record: &Record<'_>, limits: Limits) -> bool {
     !batch.is_empty() && (batch.len() >= limits.records || bytes > limits.bytes)
 }
 
-fn unreadable(partition: &Partition, offset: u64, error: &fjall::Error) -> LogError {
+fn unreadable(partition: &Partition, offset: u64, error: fjall::Error) -> LogError {
     damaged(partition.log.path(), &format!("{}@{offset}", partition.shown()), error)
 }

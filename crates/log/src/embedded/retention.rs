@@ -1,23 +1,23 @@
-//! Drops what is no longer kept: raises where a partition starts, then drops whole tables below it.
+//! Retention: raises the start of a partition, then drops whole tables below it.
 //!
-//! Never key by key: a million deletes make the next seek half a second. `drop_range` is not part of fjall's stable
-//! interface, which is one reason its version is pinned.
+//! Never deletes by key: a million deletes make the next seek take half a second. `drop_range` is not part of fjall's stable
+//! interface, one reason why its version is pinned.
 
 use std::sync::Arc;
 
 use fjall::AbstractTree;
 use millrace_contracts::Cleanup;
 
-use super::layout::Partition;
-use super::writer::{Records, now_ms};
+use super::partition::Partition;
+use super::writer::Records;
 use super::{Shared, codec, damaged};
 use crate::LogError;
 
-/// Until the log is closed.
+/// Drops old records at intervals, until the log shuts down.
 pub(super) fn run(shared: &Arc<Shared>) {
-    while !shared.wait_for_close(shared.config.retention_check_interval.0) {
-        if let Err(error) = drop_old(shared, now_ms()) {
-            tracing::warn!(%error, "nothing could be dropped; it is tried again");
+    while !shared.wait_for_shutdown(shared.config.retention_check_interval.0) {
+        if let Err(error) = drop_old(shared, shared.clock.now_ms()) {
+            tracing::warn!(%error, "cannot drop old records; retrying at the next interval");
         }
     }
 }
@@ -28,7 +28,7 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
         if start <= partition.start() {
             continue;
         }
-        // First the number, durable: what lies below may be gone from here on.
+        // First the start, durably: records below it may be missing from here on.
         shared.step(Records::default(), vec![(partition.start_key(), start)], false)?;
         partition.set_start(start);
         let below = ..start.to_be_bytes();
@@ -36,8 +36,8 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
             .log
             .tree
             .drop_range::<[u8; 8], _>(below)
-            .map_err(|error| damaged(partition.log.path(), &partition.shown(), &error.into()))?;
-        tracing::info!(partition = partition.shown(), start, "records below the new start are dropped");
+            .map_err(|error| damaged(partition.log.path(), &partition.shown(), error.into()))?;
+        tracing::info!(partition = partition.shown(), start, "dropped the records below the new start");
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ fn new_start(shared: &Shared, partition: &Partition, now_ms: i64) -> Result<u64,
     }
 }
 
-/// The first offset whose record is not older than `oldest`; timestamps rise with offsets.
+/// The first offset with a timestamp of at least `oldest`; timestamps ascend with offsets.
 fn first_since(partition: &Partition, oldest: i64) -> Result<u64, LogError> {
     let (mut low, mut high) = (partition.start(), partition.end());
     while low < high {
@@ -62,7 +62,7 @@ fn first_since(partition: &Partition, oldest: i64) -> Result<u64, LogError> {
         let value = partition
             .log
             .get(middle.to_be_bytes())
-            .map_err(|error| damaged(partition.log.path(), &partition.shown(), &error))?;
+            .map_err(|error| damaged(partition.log.path(), &partition.shown(), error))?;
         let record = value.as_ref().and_then(|value| codec::decode(middle, value));
         let record = record.ok_or_else(|| partition.broken("the record", middle))?;
         if record.timestamp_ms < oldest { low = middle + 1 } else { high = middle }
@@ -70,7 +70,7 @@ fn first_since(partition: &Partition, oldest: i64) -> Result<u64, LogError> {
     Ok(low)
 }
 
-/// The start that leaves about as many bytes as are allowed, records taken as equally large.
+/// The start that leaves about as many bytes as allowed, assuming records of equal size.
 fn by_size(shared: &Shared, partition: &Partition) -> u64 {
     let (start, end) = (partition.start(), partition.end());
     let (most, used) = (shared.config.retention_bytes.0, partition.log.disk_space());

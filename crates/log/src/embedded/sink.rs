@@ -1,22 +1,19 @@
-//! Runs a sink over what is durable; the sink says where each partition goes on.
+//! Runs a sink over synced records. The sink's own position decides where each partition resumes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fail::fail_point;
 use millrace_contracts::{Next, ProjectionWrite, StoreError, WriteOutcome};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::layout::Partition;
+use super::partition::Partition;
 use super::reader::Reader;
-use crate::fault::sabotaged;
-use crate::metric::Lags;
-use crate::worker::{self, Pauses};
-use crate::{Batch, Limits, LogError, Polled, RunOptions, Sink, Status};
+use crate::metric::LagGauges;
+use crate::{Batch, Limits, LogError, PollOutcome, RunOptions, Sink, Status, fault, worker};
 
-/// How long an idle worker waits in one poll; a stop is noticed after it.
+/// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run<S: Sink>(
@@ -39,59 +36,59 @@ struct Worker<'a, S> {
     sink: S,
     options: &'a RunOptions,
     /// By partition.
-    held: Vec<Held>,
+    cursors: Vec<SinkCursor>,
     reader: Reader,
-    lags: Lags,
+    lags: LagGauges,
 }
 
+/// The position of the sink in one partition.
 #[derive(Clone, Copy, Default)]
-struct Held {
-    /// Where the sink stands, as it said last.
-    stands: Option<u64>,
-    /// Where reading goes on after the steps written.
+struct SinkCursor {
+    /// The sink's position, as it returned last.
+    position: Option<u64>,
+    /// The offset at which reading resumes after the writes so far.
     from: u64,
-    /// The sink was told that it is caught up.
-    told: bool,
+    /// Whether the sink has received `caught_up`.
+    caught_up: bool,
 }
 
 impl<'a, S: Sink> Worker<'a, S> {
-    /// `None` when `stop` came first.
+    /// `None` if `stop` ended the start.
     fn start(
         shared: &'a Arc<Shared>,
         mut sink: S,
         options: &'a RunOptions,
         stop: &CancellationToken,
     ) -> Result<Option<Self>, LogError> {
-        let partitions = shared.config.partitions;
+        let partitions = shared.topics.get(sink.topic()).partitions;
         let mut positions = Vec::new();
         for partition in 0..partitions {
-            let asked = insist(options, stop, || Handle::current().block_on(sink.position(partition)))?;
-            let Some(position) = asked else { return Ok(None) };
+            let position = retry(options, stop, || Handle::current().block_on(sink.position(partition)))?;
+            let Some(position) = position else { return Ok(None) };
             positions.push(position);
         }
-        fail_point!("embedded::sink::positions");
+        fault::point("embedded::sink::positions");
         let reader = Reader::open(shared, sink.topic(), &[])?;
-        let held = vec![Held::default(); partitions as usize];
-        let mut worker = Self { shared, sink, options, held, reader, lags: Lags::of(&options.role) };
+        let cursors = vec![SinkCursor::default(); partitions as usize];
+        let mut worker = Self { shared, sink, options, cursors, reader, lags: LagGauges::of(&options.role) };
         for (partition, position) in (0..partitions).zip(positions) {
-            worker.place(partition, position)?;
+            worker.resume_at(partition, position)?;
         }
-        worker.running();
+        worker.report_running(partitions);
         Ok(Some(worker))
     }
 
-    fn running(&self) {
-        let partitions = (0..self.shared.config.partitions).collect();
-        self.options.status.send_replace(Status::Running { partitions });
+    fn report_running(&self, partitions: u32) {
+        self.options.status.send_replace(Status::Running { partitions: (0..partitions).collect() });
     }
 
-    /// Goes on reading where the sink stands; from the start when it stands nowhere.
-    fn place(&mut self, partition: u32, stands: Option<u64>) -> Result<(), LogError> {
-        let held = self.shared.layout.get(self.sink.topic(), partition)?;
-        let begin = if held.latest.is_some() { 0 } else { held.start() };
-        let from = stands.unwrap_or(begin);
-        self.held[partition as usize] = Held { stands, from, told: false };
-        self.reader.place(self.sink.topic(), partition, from)
+    /// Resumes reading at the sink's position; at the start if it has none.
+    fn resume_at(&mut self, number: u32, position: Option<u64>) -> Result<(), LogError> {
+        let partition = self.shared.layout.get(self.sink.topic(), number)?;
+        let begin = if partition.latest.is_some() { 0 } else { partition.start() };
+        let from = position.unwrap_or(begin);
+        self.cursors[number as usize] = SinkCursor { position, from, caught_up: false };
+        self.reader.assign(self.sink.topic(), number, from)
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
@@ -99,22 +96,25 @@ impl<'a, S: Sink> Worker<'a, S> {
         let limits = Limits { wait: IDLE, ..self.options.step };
         while !stop.is_cancelled() {
             self.shared.check()?;
-            self.tell_lags();
+            self.report_lags();
             let (partition, caught_up) = match self.reader.poll(&mut batch, limits)? {
-                Polled::Records => (batch.partition(), self.reader.at_end(batch.partition())),
-                Polled::CaughtUp { partition, .. } if !self.held[partition as usize].told => (partition, true),
-                Polled::CaughtUp { .. } | Polled::Nothing => continue,
+                PollOutcome::Records => (batch.partition(), self.reader.at_end(batch.partition())),
+                PollOutcome::CaughtUp { partition, .. } if !self.cursors[partition as usize].caught_up => {
+                    (partition, true)
+                }
+                PollOutcome::CaughtUp { .. } | PollOutcome::Nothing => continue,
             };
             self.write(partition, &batch, caught_up, stop)?;
         }
         Ok(())
     }
 
-    fn tell_lags(&mut self) {
-        let (shared, topic, held) = (self.shared, self.sink.topic(), &self.held);
-        let lag =
-            |(partition, held): (&Partition, &Held)| (partition.number, partition.end().saturating_sub(held.from));
-        self.lags.tell(|| shared.layout.of(topic).zip(held).map(lag).collect());
+    fn report_lags(&mut self) {
+        let (shared, topic, cursors) = (self.shared, self.sink.topic(), &self.cursors);
+        let lag = |(partition, cursor): (&Partition, &SinkCursor)| {
+            (partition.number, partition.end().saturating_sub(cursor.from))
+        };
+        self.lags.report(|| shared.layout.of(topic).zip(cursors).map(lag).collect());
     }
 
     fn write(
@@ -124,67 +124,68 @@ impl<'a, S: Sink> Worker<'a, S> {
         caught_up: bool,
         stop: &CancellationToken,
     ) -> Result<(), LogError> {
-        let held = self.held[partition as usize];
+        let cursor = self.cursors[partition as usize];
         let empty = Batch::new(partition);
         let batch = if batch.is_empty() { &empty } else { batch };
-        // The end of a compacted replay may lie past the newest record that is left.
+        // The end of a compacted read may be past the newest remaining record.
         let reached = self.reader.position(partition).filter(|_| caught_up || batch.is_empty());
-        let next = reached.or(batch.next_offset()).unwrap_or(held.from);
-        let caught_up = held.told || caught_up;
+        let next = reached.or(batch.next_offset()).unwrap_or(cursor.from);
+        let caught_up = cursor.caught_up || caught_up;
         let options = self.options;
-        let written = insist(options, stop, || {
-            self.tell_lags();
-            let runtime = Handle::current();
-            let unchecked = sabotaged("sabotage::skip-position-check");
-            let expected = if unchecked { runtime.block_on(self.sink.position(partition))? } else { held.stands };
-            runtime.block_on(self.sink.write(&[ProjectionWrite { partition, expected, next, caught_up, items: batch }]))
+        let outcomes = retry(options, stop, || {
+            self.report_lags();
+            let write = ProjectionWrite { partition, expected: cursor.position, next, caught_up, items: batch };
+            let mut writes = [write];
+            fault::expect_any_position(&mut self.sink, &mut writes)?;
+            Handle::current().block_on(self.sink.write(&writes))
         })?;
-        fail_point!("embedded::sink::written");
-        let Some(written) = written else { return Ok(()) };
-        match written.first() {
+        fault::point("embedded::sink::written");
+        let Some(outcomes) = outcomes else { return Ok(()) };
+        match outcomes.first() {
             Some(WriteOutcome::Applied) => {
-                self.held[partition as usize] = Held { stands: Some(next), from: next, told: caught_up };
+                self.cursors[partition as usize] = SinkCursor { position: Some(next), from: next, caught_up };
             }
-            Some(WriteOutcome::PositionMismatch(stands)) => {
-                tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
-                self.place(partition, *stands)?;
+            Some(WriteOutcome::PositionMismatch(position)) => {
+                let role = &self.options.role;
+                tracing::info!(partition, ?position, role, "the sink has another position: resuming there");
+                self.resume_at(partition, *position)?;
             }
-            None => return Err(LogError::Refused("the sink did not say what became of a step".into())),
+            None => return Err(LogError::refused("the sink returned no outcome of a write")),
         }
         Ok(())
     }
 }
 
-/// Tries until the sink takes it; `None` when `stop` came first.
-fn insist<T>(
+/// Tries until the sink succeeds, with pauses; `None` if `stop` ended it.
+fn retry<T>(
     options: &RunOptions,
     stop: &CancellationToken,
     mut attempt: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<Option<T>, LogError> {
-    let mut pauses = Pauses::default();
+    let mut backoff = worker::backoff();
     let before = options.status.borrow().clone();
     loop {
         let error = match attempt() {
-            Ok(done) => {
+            Ok(result) => {
                 options.status.send_if_modified(|status| {
-                    let healed = matches!(status, Status::Retrying { .. });
-                    if healed {
+                    let retried = matches!(status, Status::Retrying { .. });
+                    if retried {
                         status.clone_from(&before);
                     }
-                    healed
+                    retried
                 });
-                return Ok(Some(done));
+                return Ok(Some(result));
             }
             Err(error) => error,
         };
         match error.next {
-            Next::Stop => return Err(LogError::Refused(error.to_string())),
+            Next::Stop => return Err(LogError::refused(error.to_string()).because(error)),
             // A sink never skips.
             Next::Retry | Next::Skip => {}
         }
-        tracing::warn!(role = options.role, %error, "the sink is tried again after a pause");
+        tracing::warn!(role = options.role, %error, "the sink failed: retrying after a pause");
         options.status.send_replace(Status::Retrying { why: error.to_string() });
-        if pauses.wait(stop) {
+        if worker::pause(&mut backoff, stop) {
             return Ok(None);
         }
     }

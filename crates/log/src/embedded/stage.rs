@@ -1,23 +1,19 @@
-//! Runs a stage: read, apply, and one batch for outputs, changes, `pos/{p}` and the input position.
+//! Runs a stage: read, apply, and one atomic batch for outputs, changes, `pos/{p}` and the input position.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fail::fail_point;
-use millrace_contracts::{Position, StateKey};
 use tokio_util::sync::CancellationToken;
 
 use super::layout::input_key;
 use super::reader::Reader;
 use super::restore::restore;
-use super::writer::{Entry, Records, now_ms};
+use super::writer::{Entry, Records};
 use super::{Shared, codec};
-use crate::fault::sabotaged;
-use crate::metric::{Abort, Lags, Steps};
-use crate::worker::{self, Pauses};
-use crate::{Batch, LogError, Polled, RunOptions, Stage, Status, Step};
+use crate::metric::{Abort, LagGauges, StepMetrics};
+use crate::{Batch, LogError, PollOutcome, RunOptions, Stage, Status, Step, fault, worker};
 
-/// How long an idle worker waits in one poll; a stop is noticed after it.
+/// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run<S: Stage>(
@@ -26,6 +22,7 @@ pub(super) async fn run<S: Stage>(
     options: RunOptions,
     stop: CancellationToken,
 ) -> Result<(), LogError> {
+    shared.topics.check_stage(stage.input(), stage.changes())?;
     worker::run(options, 1, stop, move |options, _, stop| {
         let ended = Worker::start(&shared, &*stage, options, stop).and_then(|worker| worker.run(stop));
         ended.map_err(|error| shared.or_failure(error))
@@ -41,8 +38,8 @@ struct Worker<'a, S: Stage> {
     states: Vec<S::State>,
     reader: Reader,
     step: Step,
-    steps: Steps,
-    lags: Lags,
+    step_metrics: StepMetrics,
+    lags: LagGauges,
 }
 
 impl<'a, S: Stage> Worker<'a, S> {
@@ -56,14 +53,14 @@ impl<'a, S: Stage> Worker<'a, S> {
         let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
         let states = restored.into_iter().map(|one| one.state).collect();
         let reader = Reader::open(shared, stage.input(), &from)?;
-        let (steps, lags) = (Steps::of(&options.role), Lags::of(&options.role));
-        let worker = Self { shared, stage, options, states, reader, step: Step::default(), steps, lags };
-        worker.running();
+        let (step_metrics, lags) = (StepMetrics::of(&options.role), LagGauges::of(&options.role));
+        let worker = Self { shared, stage, options, states, reader, step: Step::default(), step_metrics, lags };
+        worker.report_running();
         Ok(worker)
     }
 
-    fn running(&self) {
-        let partitions = (0..self.shared.config.partitions).collect();
+    fn report_running(&self) {
+        let partitions = (0..self.shared.topics.get(self.stage.input()).partitions).collect();
         self.options.status.send_replace(Status::Running { partitions });
     }
 
@@ -73,22 +70,22 @@ impl<'a, S: Stage> Worker<'a, S> {
         while !stop.is_cancelled() {
             self.shared.check()?;
             match self.reader.poll(&mut batch, limits)? {
-                // What came while the last step was synced is the next step: idle input never waits.
-                Polled::Records => {
-                    fail_point!("embedded::stage::polled");
+                // The records that arrived during the last sync are the next step: idle input never waits.
+                PollOutcome::Records => {
+                    fault::point("embedded::stage::polled");
                     self.commit(&batch, stop)?;
                 }
-                Polled::CaughtUp { .. } | Polled::Nothing => {}
+                PollOutcome::CaughtUp { .. } | PollOutcome::Nothing => {}
             }
-            self.tell_lags(None);
+            self.report_lags(None);
         }
         Ok(())
     }
 
-    /// What was handed out but is not counted is behind, too.
-    fn tell_lags(&mut self, uncounted: Option<&Batch>) {
+    /// The lag includes the records that were read but not counted.
+    fn report_lags(&mut self, uncounted: Option<&Batch>) {
         let reader = &self.reader;
-        self.lags.tell(|| {
+        self.lags.report(|| {
             let mut lags = reader.lags();
             if let Some(batch) = uncounted {
                 *lags.entry(batch.partition()).or_default() += batch.len() as u64;
@@ -97,10 +94,10 @@ impl<'a, S: Stage> Worker<'a, S> {
         });
     }
 
-    /// Until the batch is counted: a step that did not happen is taken back and tried again.
+    /// Applies the batch and commits the step. Reverts and retries a step that did not commit.
     fn commit(&mut self, batch: &Batch, stop: &CancellationToken) -> Result<(), LogError> {
-        let mut pauses = Pauses::default();
-        let mut held_back = false;
+        let mut backoff = worker::backoff();
+        let mut retrying = false;
         loop {
             let began = Instant::now();
             self.step.clear();
@@ -108,29 +105,28 @@ impl<'a, S: Stage> Worker<'a, S> {
             let state = &mut self.states[partition as usize];
             let undo = self.stage.apply(state, batch, &mut self.step)?;
             let next_offset = batch.next_offset().expect("the batch is not empty");
-            let position = Position { next_offset };
-            self.step.put(self.stage.changes(), partition, StateKey::Position(partition), |out| position.encode(out));
-            fail_point!("embedded::stage::applied");
+            self.step.complete(self.stage.changes(), partition, next_offset)?;
+            fault::point("embedded::stage::applied");
             let applied = Instant::now();
             let written = self.write(partition, next_offset);
-            fail_point!("embedded::stage::written");
+            fault::point("embedded::stage::written");
             match written {
                 Ok(()) => {
                     self.stage.committed(&mut self.states[partition as usize], undo);
-                    self.steps.committed(began, applied);
-                    if held_back {
-                        self.running();
+                    self.step_metrics.committed(began, applied);
+                    if retrying {
+                        self.report_running();
                     }
                     return Ok(());
                 }
-                Err(LogError::Unavailable(why)) if self.shared.failure().is_none() => {
+                Err(LogError::Unavailable(failure)) if self.shared.failure().is_none() => {
                     self.stage.undo(&mut self.states[partition as usize], undo);
-                    self.steps.aborted(Abort::Write);
-                    self.tell_lags(Some(batch));
-                    tracing::warn!(role = self.options.role, why, "the step is tried again");
-                    self.options.status.send_replace(Status::Retrying { why });
-                    held_back = true;
-                    if pauses.wait(stop) {
+                    self.step_metrics.aborted(Abort::Write);
+                    self.report_lags(Some(batch));
+                    tracing::warn!(role = self.options.role, error = %failure, "the step did not commit: retrying after a pause");
+                    self.options.status.send_replace(Status::Retrying { why: failure.detail });
+                    retrying = true;
+                    if worker::pause(&mut backoff, stop) {
                         return Ok(());
                     }
                 }
@@ -140,25 +136,24 @@ impl<'a, S: Stage> Worker<'a, S> {
     }
 
     fn write(&self, partition: u32, next_offset: u64) -> Result<(), LogError> {
-        let now = now_ms();
+        let now = self.shared.clock.now_ms();
         let mut records = Records { bytes: Vec::new(), entries: Vec::with_capacity(self.step.len()) };
         for record in self.step.records() {
             let size = record.key.len() + record.value.map_or(0, <[u8]>::len);
             let index = self.shared.layout.index(record.topic, record.partition);
             let Some(index) = index.filter(|_| size <= self.shared.config.max_record_bytes.as_usize()) else {
                 let (topic, number) = (record.topic.name, record.partition);
-                return Err(LogError::Refused(format!(
-                    "the stage's record of {size} bytes for {topic}/{number} is not taken"
+                return Err(LogError::refused(format!(
+                    "the stage's record of {size} bytes for {topic}/{number} is too large, or the partition does not exist"
                 )));
             };
             codec::encode(now, record.key, record.value, &mut records.bytes);
             records.entries.push(Entry { partition: index, end: records.bytes.len() });
         }
         let input = input_key(&self.options.role, self.stage.input(), partition);
-        if sabotaged("sabotage::offset-before-state") {
-            self.shared.step(Records::default(), vec![(input, next_offset)], true)?;
-            return self.shared.step(records, Vec::new(), true);
-        }
-        self.shared.step(records, vec![(input, next_offset)], true)
+        let numbers = fault::commit_separately(vec![(input, next_offset)], |numbers| {
+            self.shared.step(Records::default(), numbers, true)
+        })?;
+        self.shared.step(records, numbers, true)
     }
 }

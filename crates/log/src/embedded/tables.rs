@@ -1,4 +1,4 @@
-//! Which table of the database is damaged: fjall's errors do not name the file. Read only after such an error.
+//! Finds the damaged table of the database, since fjall's errors do not name the file. Runs only after such an error.
 //!
 //! The format is that of the pinned version: sections listed at the end of the file; in most of them blocks back to back,
 //! each with a header (`LSM` 3, kind, xxh3 of the data as written, its length, its length uncompressed, xxh3 of what came
@@ -17,8 +17,8 @@ const CHECKSUM: usize = 4;
 /// Sections without blocks.
 const PLAIN: [&[u8]; 2] = [b"linked_blob_files", b"table_version"];
 
-/// The first damaged table of a keyspace's folder, or of the whole directory, and what is lost with it.
-pub(super) fn lost(folder: &Path) -> Option<String> {
+/// Describes the first damaged table in a keyspace's folder, or in the whole directory, and the loss.
+pub(super) fn find_damage(folder: &Path) -> Option<String> {
     let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let below = entries(folder.join("keyspaces")).flat_map(|keyspace| entries(keyspace.join("tables")));
     let mut tables: Vec<_> = entries(folder.join("tables")).chain(below).collect();
@@ -40,7 +40,7 @@ fn damage(table: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a block; its length in bytes.
+/// Reads a block; returns its length in bytes.
 fn block(reader: &mut impl Read) -> io::Result<u64> {
     let mut header = [0; COVERED + CHECKSUM];
     reader.read_exact(&mut header)?;

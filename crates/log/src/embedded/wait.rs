@@ -1,40 +1,40 @@
-//! What threads wait for: new ends of partitions, and the end of the log.
+//! Signals between threads: new ends of partitions, and the shutdown of the log.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-const HELD: &str = "nothing panics while it holds this";
+const UNPOISONED: &str = "no holder of this lock panics";
 
-/// Counts how often ends of partitions moved.
+/// Signals that ends of partitions moved.
 #[derive(Default)]
-pub(super) struct Ends {
+pub(super) struct EndSignal {
     moves: Mutex<u64>,
     moved: Condvar,
 }
 
-impl Ends {
+impl EndSignal {
     pub(super) fn notify(&self) {
-        *self.moves.lock().expect(HELD) += 1;
+        *self.moves.lock().expect(UNPOISONED) += 1;
         self.moved.notify_all();
     }
 
-    /// To be asked before the ends are looked at.
-    pub(super) fn seen(&self) -> u64 {
-        *self.moves.lock().expect(HELD)
+    /// The number of moves so far. Read it before the ends, then pass it to [`EndSignal::wait`].
+    pub(super) fn moves(&self) -> u64 {
+        *self.moves.lock().expect(UNPOISONED)
     }
 
-    /// Waits until ends have moved since `seen`; false when the deadline came first.
-    pub(super) fn wait(&self, seen: u64, deadline: Instant) -> bool {
-        let moves = self.moves.lock().expect(HELD);
+    /// Waits until ends have moved since `since`; false at the deadline.
+    pub(super) fn wait(&self, since: u64, deadline: Instant) -> bool {
+        let moves = self.moves.lock().expect(UNPOISONED);
         let left = deadline.saturating_duration_since(Instant::now());
-        let (_moves, waited) = self.moved.wait_timeout_while(moves, left, |moves| *moves == seen).expect(HELD);
+        let (_moves, waited) = self.moved.wait_timeout_while(moves, left, |moves| *moves == since).expect(UNPOISONED);
         !waited.timed_out()
     }
 }
 
-/// The end of the log: begun, then finished.
+/// The shutdown of the log: begun, then finished.
 #[derive(Default)]
-pub(super) struct Closing {
+pub(super) struct Shutdown {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -45,7 +45,7 @@ struct State {
     finished: bool,
 }
 
-impl Closing {
+impl Shutdown {
     pub(super) fn begin(&self) {
         self.state().begun = true;
         self.changed.notify_all();
@@ -70,10 +70,10 @@ impl Closing {
 
     fn wait(&self, within: Duration, reached: fn(&State) -> bool) -> bool {
         let waited = self.changed.wait_timeout_while(self.state(), within, |state| !reached(state));
-        !waited.expect(HELD).1.timed_out()
+        !waited.expect(UNPOISONED).1.timed_out()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect(HELD)
+        self.state.lock().expect(UNPOISONED)
     }
 }

@@ -1,24 +1,23 @@
-//! The one thread that writes: what waits becomes one atomic, synced batch; then it is visible; then it is answered.
+//! The writer thread: commits the backlog as one atomic, synced batch, makes it visible, then acknowledges it.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use fail::fail_point;
-use fjall::{OwnedWriteBatch, PersistMode};
+use fjall::OwnedWriteBatch;
 
-use super::Shared;
-use super::codec;
-use super::guard::Synced;
-use super::layout::{COMMITS, latest_key};
-use crate::fault::sabotaged;
+use super::guard::SyncMark;
+use super::layout::COMMITS;
+use super::partition::{Partition, latest_key};
+use super::{DISK_FULL, Shared, codec};
 use crate::outcome::Ticket;
-use crate::{LogError, NewRecord, Outcome, Receipts, RefusalCause};
+use crate::{Failure, LogError, NewRecord, Outcome, Receipts, RefusalCause, fault};
 
-/// Most bytes of one group: a batch is in memory twice until it is written.
+/// Maximum bytes of one group: a batch is in memory twice until it is written.
 const GROUP_BYTES: usize = 16 << 20;
-const DISK_CHECK: Duration = Duration::from_millis(100);
-/// fjall takes keys of 16 bits; a `latest` key has a byte more.
+/// Between two checks of the free disk space.
+const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// fjall has 16 bits for the length of a key; a `latest` key has one more byte.
 const MAX_KEY_BYTES: usize = 65_534;
 
 /// Encoded records in one buffer.
@@ -28,30 +27,27 @@ pub(super) struct Records {
     pub(super) entries: Vec<Entry>,
 }
 
-/// Records, and numbers for `meta`, that become durable together.
+/// Records, and numbers for `meta`, that commit together.
 pub(super) struct Write {
     pub(super) records: Records,
     pub(super) numbers: Vec<(String, u64)>,
-    pub(super) done: Done,
+    pub(super) completion: Completion,
 }
 
+/// One record.
 pub(super) struct Entry {
     /// Index in the layout.
     pub(super) partition: usize,
-    /// Where the record ends in the bytes.
+    /// The end of the record in the bytes.
     pub(super) end: usize,
 }
 
-pub(super) enum Done {
+/// The recipient of a write's outcome.
+pub(super) enum Completion {
     /// An append: a ticket for each record.
     Append(Vec<Ticket>),
     /// A step of a stage, or a new start of a partition.
     Step { reply: SyncSender<Result<(), LogError>>, needs_space: bool },
-}
-
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Shared {
@@ -60,35 +56,39 @@ impl Shared {
         let size: usize = records.iter().map(|record| codec::HEADER + record.key.len() + record.value.len()).sum();
         let mut bytes = Vec::with_capacity(size.min(self.config.max_queue_bytes.as_usize()));
         let mut entries = Vec::with_capacity(records.len());
-        let mut kept = Vec::with_capacity(records.len());
+        let mut pending = Vec::with_capacity(records.len());
         let failed = self.failure().is_some();
-        let now = now_ms();
+        let now = self.clock.now_ms();
         for (record, ticket) in records.iter().zip(tickets) {
             let length = record.key.len() + record.value.len();
             if length > self.config.max_record_bytes.as_usize() || record.key.len() > MAX_KEY_BYTES {
                 ticket.resolve(Outcome::Refused(RefusalCause::TooLarge));
                 continue;
             }
-            // A partition that does not exist can never be had: the same as a log that is not there.
+            // A partition that does not exist is unavailable, like a failed log.
             let Some(partition) = self.layout.index(record.topic, record.partition).filter(|_| !failed) else {
                 ticket.resolve(Outcome::Refused(RefusalCause::Unavailable));
                 continue;
             };
             codec::encode(now, record.key, Some(record.value), &mut bytes);
             entries.push(Entry { partition, end: bytes.len() });
-            kept.push(ticket);
+            pending.push(ticket);
         }
         if !entries.is_empty() {
-            let write = Write { records: Records { bytes, entries }, numbers: Vec::new(), done: Done::Append(kept) };
-            if let Err((write, why)) = self.queue.offer(write) {
-                write.done.refuse(why);
+            let write = Write {
+                records: Records { bytes, entries },
+                numbers: Vec::new(),
+                completion: Completion::Append(pending),
+            };
+            if let Err((write, cause)) = self.queue.offer(write) {
+                write.completion.refuse(cause);
             }
         }
-        fail_point!("embedded::append::enqueued");
+        fault::point("embedded::append::enqueued");
         receipts
     }
 
-    /// Writes numbers and records as one atomic step, and waits for it.
+    /// Writes numbers and records as one atomic step. Blocks until it is durable.
     pub(super) fn step(
         &self,
         records: Records,
@@ -96,22 +96,22 @@ impl Shared {
         needs_space: bool,
     ) -> Result<(), LogError> {
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
-        let write = Write { records, numbers, done: Done::Step { reply, needs_space } };
-        self.queue.insist(write).map_err(|_| LogError::Unavailable("the log is closed".into()))?;
-        answer.recv().unwrap_or_else(|_| Err(LogError::Unavailable("the log's writer has ended".into())))
+        let write = Write { records, numbers, completion: Completion::Step { reply, needs_space } };
+        self.queue.push_unbounded(write).map_err(|_| LogError::unavailable("the log is closed"))?;
+        answer.recv().unwrap_or_else(|_| Err(LogError::unavailable("the log's writer has ended")))
     }
 }
 
-impl Done {
-    fn refuse(self, why: RefusalCause) {
+impl Completion {
+    fn refuse(self, cause: RefusalCause) {
         match self {
-            Self::Append(tickets) => tickets.into_iter().for_each(|ticket| ticket.resolve(Outcome::Refused(why))),
+            Self::Append(tickets) => tickets.into_iter().for_each(|ticket| ticket.resolve(Outcome::Refused(cause))),
             Self::Step { reply, .. } => {
-                let why = match why {
-                    RefusalCause::DiskFull => "the disk is at its reserve",
+                let detail = match cause {
+                    RefusalCause::DiskFull => DISK_FULL,
                     _ => "the log's writer has failed",
                 };
-                let _ = reply.send(Err(LogError::Unavailable(why.into())));
+                let _ = reply.send(Err(LogError::unavailable(detail)));
             }
         }
     }
@@ -123,39 +123,40 @@ impl Done {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    synced: Synced,
+    sync_mark: SyncMark,
     commits: u64,
     /// The end of each partition, before it is visible.
     ends: Vec<u64>,
+    /// The last check of the free disk space, and whether there is enough.
     disk_checked: Option<(Instant, bool)>,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, synced: Synced) -> Self {
-        let ends = shared.layout.all().iter().map(super::layout::Partition::end).collect();
+    pub(super) fn new(shared: Arc<Shared>, sync_mark: SyncMark) -> Self {
+        let ends = shared.layout.all().iter().map(Partition::end).collect();
         let commits = shared.layout.commits;
-        Self { shared, synced, commits, ends, disk_checked: None }
+        Self { shared, sync_mark, commits, ends, disk_checked: None }
     }
 
-    /// Until the queue is closed and empty.
+    /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut group = Vec::new();
         while self.shared.queue.take(&mut group, GROUP_BYTES) {
             self.write(&mut group);
             group.clear();
         }
-        if let Err(error) = self.synced.sync() {
-            tracing::warn!(%error, "the file of the highest synced position could not be synced");
+        if let Err(error) = self.sync_mark.sync() {
+            tracing::warn!(%error, "cannot sync the sync mark");
         }
     }
 
     fn write(&mut self, group: &mut Vec<Write>) {
         if self.shared.failure().is_some() {
-            return group.drain(..).for_each(|write| write.done.refuse(RefusalCause::Unavailable));
+            return group.drain(..).for_each(|write| write.completion.refuse(RefusalCause::Unavailable));
         }
         if !self.has_space() {
-            for refused in group.extract_if(.., |write| write.done.needs_space()) {
-                refused.done.refuse(RefusalCause::DiskFull);
+            for refused in group.extract_if(.., |write| write.completion.needs_space()) {
+                refused.completion.refuse(RefusalCause::DiskFull);
             }
         }
         if group.is_empty() {
@@ -165,18 +166,18 @@ impl Writer {
         let batch = self.batch(group);
         match self.commit(batch) {
             Ok(()) => {
-                fail_point!("embedded::append::synced");
+                fault::point("embedded::append::synced");
                 self.publish(group.drain(..), &before);
             }
-            Err(why) => {
-                tracing::error!(why, "a commit failed: nothing is taken any more until a restart");
-                self.shared.fail(format!("a commit failed: {why}"));
+            Err(error) => {
+                tracing::error!(%error, "refusing all writes until a restart");
+                self.shared.fail(LogError::Refused(error.clone()));
                 for write in group.drain(..) {
-                    match write.done {
-                        // Dropped without a word: unknown.
-                        Done::Append(tickets) => drop(tickets),
-                        Done::Step { reply, .. } => {
-                            let _ = reply.send(Err(LogError::Unavailable(format!("a commit failed: {why}"))));
+                    match write.completion {
+                        // Dropped unresolved: unknown.
+                        Completion::Append(tickets) => drop(tickets),
+                        Completion::Step { reply, .. } => {
+                            let _ = reply.send(Err(LogError::Unavailable(error.clone())));
                         }
                     }
                 }
@@ -189,8 +190,7 @@ impl Writer {
         let records: usize = group.iter().map(|write| write.records.entries.len()).sum();
         let capacity = records * 2 + 8;
         let mut batch = OwnedWriteBatch::with_capacity(shared.database.clone(), capacity);
-        let unsynced = sabotaged("sabotage::skip-sync");
-        batch = batch.durability(Some(if unsynced { PersistMode::Buffer } else { PersistMode::SyncData }));
+        batch = batch.durability(Some(fault::durability()));
         let mut touched = vec![false; self.ends.len()];
         for write in group {
             let mut begin = 0;
@@ -203,7 +203,7 @@ impl Writer {
                 touched[entry.partition] = true;
                 batch.insert(&partition.log, offset, encoded);
                 if let Some(latest) = &partition.latest {
-                    let record = codec::own(encoded);
+                    let record = codec::decode_own(encoded);
                     match record.value {
                         Some(_) => batch.insert(latest, latest_key(record.key), [&offset, encoded].concat()),
                         None => batch.remove(latest, latest_key(record.key)),
@@ -223,16 +223,13 @@ impl Writer {
         batch
     }
 
-    fn commit(&mut self, batch: OwnedWriteBatch) -> Result<(), String> {
-        fail_point!("embedded::commit", |_| Err("injected before the commit".to_owned()));
-        batch.commit().map_err(|error| error.to_string())?;
-        fail_point!("embedded::sync", |_| Err("injected at the sync".to_owned()));
+    fn commit(&mut self, batch: OwnedWriteBatch) -> Result<(), Failure> {
+        fault::inject("embedded::commit")?;
+        batch.commit().map_err(|error| Failure::new(format!("a commit failed: {error}")).because(error))?;
+        fault::inject("embedded::sync")?;
         self.commits += 1;
-        // A failed note is no failed commit: the note only makes a later loss visible.
-        if let Err(error) = self.synced.note(self.commits) {
-            return Err(format!("the file of the highest synced position: {error}"));
-        }
-        Ok(())
+        let recorded = self.sync_mark.record(self.commits);
+        recorded.map_err(|error| Failure::new(format!("a commit failed: the sync mark: {error}")).because(error))
     }
 
     fn publish(&mut self, group: impl Iterator<Item = Write>, before: &[u64]) {
@@ -242,14 +239,14 @@ impl Writer {
         self.shared.ends.notify();
         let mut next = before.to_vec();
         for write in group {
-            match write.done {
-                Done::Append(tickets) => {
+            match write.completion {
+                Completion::Append(tickets) => {
                     for (entry, ticket) in write.records.entries.iter().zip(tickets) {
                         ticket.resolve(Outcome::Acknowledged(next[entry.partition]));
                         next[entry.partition] += 1;
                     }
                 }
-                Done::Step { reply, .. } => {
+                Completion::Step { reply, .. } => {
                     write.records.entries.iter().for_each(|entry| next[entry.partition] += 1);
                     let _ = reply.send(Ok(()));
                 }
@@ -259,7 +256,7 @@ impl Writer {
 
     fn has_space(&mut self) -> bool {
         if let Some((at, enough)) = self.disk_checked
-            && at.elapsed() < DISK_CHECK
+            && at.elapsed() < DISK_CHECK_INTERVAL
         {
             return enough;
         }
@@ -267,7 +264,7 @@ impl Writer {
         let enough = match rustix::fs::statvfs(&self.shared.config.directory) {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) >= reserve,
             Err(error) => {
-                tracing::warn!(%error, "the free space of the disk is not known");
+                tracing::warn!(%error, "cannot read the free disk space");
                 true
             }
         };

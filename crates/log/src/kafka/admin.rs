@@ -1,8 +1,9 @@
-//! Creates and describes topics.
+//! Creates, checks and describes topics.
 
 use std::time::{Duration, Instant};
 
-use millrace_contracts::{Cleanup, TOPICS, Topic};
+use millrace_base::Backoff;
+use millrace_contracts::{Cleanup, Topic};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
@@ -11,32 +12,41 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::config::MAX_RECORD_BYTES;
-use super::{KafkaLog, unavailable};
+use super::consumer::invalid_settings;
+use super::{KafkaLog, expected_partitions, unavailable};
 use crate::{LogError, PartitionInfo, TopicInfo};
 
-const ANSWER: Duration = Duration::from_secs(15);
-const TIMESTAMPS: &str = "message.timestamp.type";
-const BY_LOG: &str = "LogAppendTime";
+/// Timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const LOG_APPEND_TIME: &str = "LogAppendTime";
+/// The pauses between two looks for topics that were just created.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 impl KafkaLog {
     pub(crate) async fn create_topics(&self) -> Result<(), LogError> {
         let admin = self.admin()?;
-        let settings: Vec<Vec<(&str, String)>> = TOPICS.iter().map(|topic| self.topic_settings(topic)).collect();
-        let topics: Vec<NewTopic<'_>> = TOPICS
+        let settings: Vec<Vec<(&str, String)>> =
+            self.0.topics.iter().map(|declared| self.topic_settings(&declared.topic)).collect();
+        let topics: Vec<NewTopic<'_>> = self
+            .0
+            .topics
             .iter()
             .zip(&settings)
-            .map(|(topic, settings)| {
+            .map(|(declared, settings)| {
                 let replicas = TopicReplication::Fixed(self.0.config.replication_factor);
-                let new = NewTopic::new(self.full_name(*topic), self.partitions().cast_signed(), replicas);
+                let new = NewTopic::new(&declared.full_name, declared.partitions.cast_signed(), replicas);
                 settings.iter().fold(new, |new, (key, value)| new.set(key, value))
             })
             .collect();
         let created = admin.create_topics(&topics, &options()).await.map_err(unavailable("create topics"))?;
         for result in created {
             match result {
-                Ok(name) => tracing::info!(topic = name, partitions = self.partitions(), "topic created"),
+                Ok(name) => tracing::info!(topic = name, "topic created"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(LogError::Unavailable(format!("create topic {name}: {code}"))),
+                Err((name, code)) => {
+                    return Err(LogError::unavailable(format!("create topic {name}: {code}")).because(code));
+                }
             }
         }
         let log = self.clone();
@@ -44,27 +54,28 @@ impl KafkaLog {
         self.check_topics().await
     }
 
-    /// Refuses a topic in which a producer's clock would decide what time it is.
+    /// Refuses a topic that takes timestamps from producers where the log must set them.
     pub(crate) async fn check_topics(&self) -> Result<(), LogError> {
-        let names: Vec<&str> =
-            TOPICS.iter().filter(|topic| topic.log_time).map(|topic| self.full_name(*topic)).collect();
-        let asked: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let told = self.admin()?.describe_configs(&asked, &options()).await.map_err(unavailable("topic settings"))?;
-        for (name, told) in names.into_iter().zip(told) {
-            let stamped = match &told {
-                Ok(settings) => settings.entry_map().get(TIMESTAMPS).and_then(|entry| entry.value.as_deref()),
+        let checked = self.0.topics.iter().filter(|declared| declared.topic.log_time);
+        let names: Vec<&str> = checked.map(|declared| declared.full_name.as_str()).collect();
+        let topics: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let described = self.admin()?.describe_configs(&topics, &options()).await;
+        let described = described.map_err(unavailable("topic settings"))?;
+        for (name, described) in names.into_iter().zip(described) {
+            let timestamp_type = match &described {
+                Ok(settings) => settings.entry_map().get(TIMESTAMP_TYPE).and_then(|entry| entry.value.as_deref()),
                 Err(RDKafkaErrorCode::UnknownTopicOrPartition) => continue,
                 Err(code) => {
-                    tracing::warn!(topic = name, %code, "not known whether {TIMESTAMPS} of the topic is {BY_LOG}");
+                    tracing::warn!(topic = name, %code, "cannot check whether {TIMESTAMP_TYPE} of the topic is {LOG_APPEND_TIME}");
                     continue;
                 }
             };
-            if stamped != Some(BY_LOG) {
-                return Err(LogError::Refused(format!(
-                    "topic {name} has {TIMESTAMPS}={}: one producer with a wrong clock would move the time of the log. \
-                     Set it with Kafka's own tool: kafka-configs --alter --entity-type topics --entity-name {name} \
-                     --add-config {TIMESTAMPS}={BY_LOG}",
-                    stamped.unwrap_or("?")
+            if timestamp_type != Some(LOG_APPEND_TIME) {
+                return Err(LogError::refused(format!(
+                    "topic {name} has {TIMESTAMP_TYPE}={}: one producer with a wrong clock would move the log time. \
+                     Set it with Kafka's tool: kafka-configs --alter --entity-type topics --entity-name {name} \
+                     --add-config {TIMESTAMP_TYPE}={LOG_APPEND_TIME}",
+                    timestamp_type.unwrap_or("?")
                 )));
             }
         }
@@ -72,8 +83,7 @@ impl KafkaLog {
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
-        AdminClient::from_config(&self.0.config.reader("admin"))
-            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
+        AdminClient::from_config(&self.0.config.reader("admin")).map_err(invalid_settings)
     }
 
     fn topic_settings(&self, topic: &Topic) -> Vec<(&'static str, String)> {
@@ -82,13 +92,13 @@ impl KafkaLog {
             ("min.insync.replicas", self.0.config.min_insync_replicas.to_string()),
         ];
         if topic.log_time {
-            settings.push((TIMESTAMPS, BY_LOG.into()));
+            settings.push((TIMESTAMP_TYPE, LOG_APPEND_TIME.into()));
         }
         match topic.cleanup {
             Cleanup::Delete { retention_ms } => {
                 settings.extend([("cleanup.policy", "delete".into()), ("retention.ms", retention_ms.to_string())]);
             }
-            // Deltas come in small and often: the cleaner may look at them from 64 MiB or an hour on.
+            // Changes are small and frequent: the cleaner may compact them from 64 MiB or an hour on.
             Cleanup::Compact => settings.extend([
                 ("cleanup.policy", "compact".into()),
                 ("segment.bytes", (64 << 20).to_string()),
@@ -98,29 +108,33 @@ impl KafkaLog {
         settings
     }
 
-    /// A topic that was created a moment ago is not known everywhere at once.
+    /// Refuses a topic with another number of partitions than declared. Waits for topics that were just created: not every
+    /// broker has their metadata at once.
     fn check_partitions(&self) -> Result<(), LogError> {
-        let client = self.look()?;
-        let deadline = Instant::now() + ANSWER;
+        let client = self.admin_consumer()?;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let metadata = client.fetch_metadata(None, ANSWER).map_err(unavailable("metadata"))?;
-            let counts = TOPICS.map(|topic| partitions_of(&metadata, self.full_name(topic)));
-            if let Some((topic, count)) =
-                TOPICS.iter().zip(counts).find(|(_, count)| ![0, self.partitions()].contains(count))
-            {
-                return Err(LogError::Refused(format!(
-                    "topic {} has {count} partitions, and kafka.partitions is {}: users would be counted in two places",
-                    self.full_name(*topic),
-                    self.partitions()
-                )));
+            let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unavailable("metadata"))?;
+            let mut missing = None;
+            for declared in self.0.topics.iter() {
+                match partitions_of(&metadata, &declared.full_name) {
+                    0 => missing = Some(&declared.full_name),
+                    count if count == declared.partitions => {}
+                    count => {
+                        return Err(LogError::refused(format!(
+                            "topic {} has {count} partitions, and {}: users would be counted in two places",
+                            declared.full_name,
+                            expected_partitions(declared)
+                        )));
+                    }
+                }
             }
-            if !counts.contains(&0) {
-                return Ok(());
-            }
+            let Some(missing) = missing else { return Ok(()) };
             if Instant::now() > deadline {
-                return Err(LogError::Unavailable("topics were created but are not to be seen".into()));
+                return Err(LogError::unavailable(format!("topic {missing} was created but is not in the metadata")));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(backoff.next_pause());
         }
     }
 
@@ -130,36 +144,36 @@ impl KafkaLog {
     }
 
     fn describe_now(&self) -> Result<Vec<TopicInfo>, LogError> {
-        let client = self.look()?;
-        let metadata = client.fetch_metadata(None, ANSWER).map_err(unavailable("metadata"))?;
-        TOPICS
-            .iter()
-            .map(|&topic| {
-                let full_name = self.full_name(topic).to_owned();
+        let client = self.admin_consumer()?;
+        let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unavailable("metadata"))?;
+        let topics = self.0.topics.iter();
+        topics
+            .map(|declared| {
+                let full_name = declared.full_name.clone();
                 let partitions = (0..partitions_of(&metadata, &full_name))
                     .map(|partition| {
                         let (start, end) = client
-                            .fetch_watermarks(&full_name, partition.cast_signed(), ANSWER)
+                            .fetch_watermarks(&full_name, partition.cast_signed(), REQUEST_TIMEOUT)
                             .map_err(unavailable("watermarks"))?;
                         Ok(PartitionInfo { start: start.cast_unsigned(), end: end.cast_unsigned() })
                     })
                     .collect::<Result<_, LogError>>()?;
-                Ok(TopicInfo { topic, full_name, partitions })
+                Ok(TopicInfo { topic: declared.topic, full_name, partitions })
             })
             .collect()
     }
 
-    fn look(&self) -> Result<BaseConsumer, LogError> {
+    fn admin_consumer(&self) -> Result<BaseConsumer, LogError> {
         let config = self.0.config.reader(&self.0.names.group("admin"));
-        BaseConsumer::from_config(&config).map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
+        BaseConsumer::from_config(&config).map_err(invalid_settings)
     }
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER))
+    AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT))
 }
 
-/// Zero when the topic is not known.
+/// The number of partitions in the metadata; 0 if the topic is missing.
 fn partitions_of(metadata: &Metadata, name: &str) -> u32 {
     let found = metadata.topics().iter().find(|topic| topic.name() == name);
     found.map_or(0, |topic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX))
@@ -168,5 +182,7 @@ fn partitions_of(metadata: &Metadata, name: &str) -> u32 {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| LogError::Unavailable(format!("task: {error}")))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| LogError::unavailable(format!("task: {error}")).because(error))?
 }

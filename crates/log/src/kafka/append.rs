@@ -1,11 +1,10 @@
-//! Intake's producer: every record ends in one of three outcomes.
+//! The producer of appends: every record ends in one of three outcomes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use fail::fail_point;
 use millrace_contracts::Topic;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -17,39 +16,44 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{Message, util::Timeout};
 
 use super::config::{KafkaConfig, MAX_RECORD_BYTES};
+use super::consumer::invalid_settings;
 use super::unavailable;
-use crate::metric::APPENDED;
+use crate::fault;
+use crate::metric::APPENDS;
 use crate::outcome::Ticket;
 use crate::{LogError, NewRecord, Outcome, Receipts, RefusalCause};
 
-/// How long opening waits for the first answer of a broker.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How often brokers that are gone are asked for, and how long each time.
-const ASK_EVERY: Duration = Duration::from_millis(500);
-/// After so long without a broker a new producer asks: one that had lost its only broker was seen never to find it again.
-const ASK_ANEW: Duration = Duration::from_secs(30);
+/// Timeout of opening: the first response of a broker.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval of probes while no broker is reachable, and the timeout of each.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// After this time without a broker a new producer replaces the old one: a producer that lost its only broker may never
+/// reconnect (observed).
+const REPLACE_AFTER: Duration = Duration::from_secs(30);
 
+/// Appends records. One producer for all callers.
 pub(super) struct Appender(Arc<Shared>);
 
 struct Shared {
-    /// Replaced when it has met an error that it cannot go on from.
-    producer: ArcSwap<ThreadedProducer<Reports>>,
+    /// Replaced after a fatal error.
+    producer: ArcSwap<ThreadedProducer<AppendContext>>,
     config: ClientConfig,
     closing: AtomicBool,
 }
 
-/// Hears of deliveries and of brokers, on librdkafka's thread. `down` is set when no broker is left.
+/// Receives delivery reports and broker states, on librdkafka's thread.
 #[derive(Default)]
-struct Reports {
+struct AppendContext {
+    /// No broker is reachable.
     down: AtomicBool,
 }
 
-impl ClientContext for Reports {
-    /// Comes once a second.
+impl ClientContext for AppendContext {
+    /// Called once a second.
     fn stats(&self, statistics: Statistics) {
-        APPENDED.waiting(statistics.msg_cnt, statistics.msg_size);
+        APPENDS.waiting(statistics.msg_cnt, statistics.msg_size);
         if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
-            self.is_back();
+            self.broker_up();
         }
     }
 
@@ -57,27 +61,27 @@ impl ClientContext for Reports {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown)
             && !self.down.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!(reason, "no Kafka broker can be reached: appends are refused");
+            tracing::warn!(reason, "no Kafka broker is reachable: refusing appends");
         }
     }
 }
 
-impl Reports {
-    fn is_back(&self) {
+impl AppendContext {
+    fn broker_up(&self) {
         if self.down.swap(false, Ordering::Relaxed) {
-            tracing::info!("a Kafka broker is back: appends are taken again");
+            tracing::info!("a Kafka broker is reachable again: accepting appends");
         }
     }
 }
 
-impl ProducerContext for Reports {
+impl ProducerContext for AppendContext {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        fail_point!("kafka::append::reported");
+        fault::point("kafka::append::reported");
         ticket.resolve(match result {
             Ok(message) => u64::try_from(message.offset()).map_or(Outcome::Unknown, Outcome::Acknowledged),
-            // The broker looked at it and said no; every other error leaves open whether it was written.
+            // The broker rejected the record; after any other error it may have been written.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
                 Outcome::Refused(RefusalCause::TooLarge)
             }
@@ -89,14 +93,14 @@ impl ProducerContext for Reports {
 impl Appender {
     pub(super) fn open(config: &KafkaConfig) -> Result<Self, LogError> {
         let client = config.appender();
-        let producer = producer(&client, Reports::default())?;
-        let doing = format!("no answer from Kafka at {}", config.brokers);
-        producer.client().fetch_metadata(None, CONNECT).map_err(unavailable(&doing))?;
+        let producer = producer(&client, AppendContext::default())?;
+        let operation = format!("no response from Kafka at {}", config.brokers);
+        producer.client().fetch_metadata(None, CONNECT_TIMEOUT).map_err(unavailable(&operation))?;
         let (producer, closing) = (ArcSwap::from_pointee(producer), AtomicBool::new(false));
         let shared = Arc::new(Shared { producer, config: client, closing });
-        let asked = Arc::downgrade(&shared);
-        let thread = std::thread::Builder::new().name("kafka-ask".into()).spawn(move || look_after(&asked));
-        thread.map_err(|error| LogError::Unavailable(format!("thread: {error}")))?;
+        let maintained = Arc::downgrade(&shared);
+        let thread = std::thread::Builder::new().name("kafka-maintain".into()).spawn(move || maintain(&maintained));
+        thread.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;
         Ok(Self(shared))
     }
 
@@ -104,17 +108,17 @@ impl Appender {
         let (receipts, tickets) = Receipts::new(records.len());
         let producer = self.0.producer.load();
         for (record, ticket) in records.iter().zip(tickets) {
-            if let Err((why, ticket)) = self.enqueue(&producer, record, full_name(record.topic), ticket) {
-                ticket.resolve(Outcome::Refused(why));
+            if let Err((cause, ticket)) = self.enqueue(&producer, record, full_name(record.topic), ticket) {
+                ticket.resolve(Outcome::Refused(cause));
             }
         }
-        fail_point!("kafka::append::enqueued");
+        fault::point("kafka::append::enqueued");
         receipts
     }
 
     fn enqueue(
         &self,
-        producer: &ThreadedProducer<Reports>,
+        producer: &ThreadedProducer<AppendContext>,
         record: &NewRecord<'_>,
         topic: &str,
         ticket: Ticket,
@@ -133,30 +137,30 @@ impl Appender {
             .key(record.key)
             .payload(record.value);
         producer.send(message).map_err(|(error, message)| {
-            let why = match error.rdkafka_error_code() {
+            let cause = match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => RefusalCause::Full,
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => RefusalCause::TooLarge,
                 _ => RefusalCause::Unavailable,
             };
-            (why, *message.delivery_opaque)
+            (cause, *message.delivery_opaque)
         })
     }
 
     pub(super) fn health(&self) -> Result<(), String> {
         if self.0.closing.load(Ordering::Relaxed) {
-            return Err("closing".into());
+            return Err("shutting down".into());
         }
         let producer = self.0.producer.load();
         if producer.context().down.load(Ordering::Relaxed) {
-            return Err("no Kafka broker can be reached".into());
+            return Err("no Kafka broker is reachable".into());
         }
-        if let Some((_, why)) = producer.client().fatal_error() {
-            return Err(format!("the producer cannot go on, and is replaced: {why}"));
+        if let Some((_, reason)) = producer.client().fatal_error() {
+            return Err(format!("the producer failed and is being replaced: {reason}"));
         }
         Ok(())
     }
 
-    /// Refuses what comes now, waits for what is under way.
+    /// Refuses new appends and waits for those in flight.
     pub(super) fn close(&self, within: Duration) {
         self.0.closing.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + within;
@@ -167,51 +171,50 @@ impl Appender {
     }
 }
 
-fn producer(config: &ClientConfig, reports: Reports) -> Result<ThreadedProducer<Reports>, LogError> {
-    ThreadedProducer::from_config_and_context(config, reports)
-        .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
+fn producer(config: &ClientConfig, context: AppendContext) -> Result<ThreadedProducer<AppendContext>, LogError> {
+    ThreadedProducer::from_config_and_context(config, context).map_err(invalid_settings)
 }
 
-/// Notices that a broker is back, and replaces a producer that cannot go on. Nobody else would: appends are refused
-/// meanwhile, and librdkafka connects only when something is asked of it.
-fn look_after(shared: &Weak<Shared>) {
+/// Detects that a broker is reachable again, and replaces a failed producer. Appends are refused meanwhile, and librdkafka
+/// connects only for a request, so this thread makes them.
+fn maintain(shared: &Weak<Shared>) {
     let mut down_since = None;
     while let Some(shared) = shared.upgrade() {
-        let held = shared.producer.load_full();
-        let reports = held.context();
-        if reports.down.load(Ordering::Relaxed) && held.client().fetch_metadata(None, ASK_EVERY).is_ok() {
-            reports.is_back();
+        let producer = shared.producer.load_full();
+        let context = producer.context();
+        if context.down.load(Ordering::Relaxed) && producer.client().fetch_metadata(None, PROBE_INTERVAL).is_ok() {
+            context.broker_up();
         }
-        if !reports.down.load(Ordering::Relaxed) {
+        if !context.down.load(Ordering::Relaxed) {
             down_since = None;
-        } else if down_since.get_or_insert_with(Instant::now).elapsed() > ASK_ANEW {
+        } else if down_since.get_or_insert_with(Instant::now).elapsed() > REPLACE_AFTER {
             down_since = None;
-            replace(&shared, &held);
+            replace(&shared, &producer);
         }
-        if let Some((code, why)) = held.client().fatal_error() {
-            tracing::error!(?code, why, "the producer cannot go on: appends are refused until there is a new one");
-            replace(&shared, &held);
+        if let Some((code, reason)) = producer.client().fatal_error() {
+            tracing::error!(?code, reason, "the producer failed: refusing appends until it is replaced");
+            replace(&shared, &producer);
         }
-        drop(held);
+        drop(producer);
         drop(shared);
-        std::thread::park_timeout(ASK_EVERY);
+        std::thread::park_timeout(PROBE_INTERVAL);
     }
 }
 
-/// What the old producer still holds ends as unknown.
-fn replace(shared: &Shared, old: &Arc<ThreadedProducer<Reports>>) {
-    // One that replaces another for want of a broker has none either, until one answers.
-    let reports = Reports { down: AtomicBool::new(old.context().down.load(Ordering::Relaxed)) };
-    match producer(&shared.config, reports) {
+/// Replaces the producer. The records that the old one has in flight end as unknown.
+fn replace(shared: &Shared, old: &Arc<ThreadedProducer<AppendContext>>) {
+    // If no broker is reachable, the new producer has none either, until one responds.
+    let context = AppendContext { down: AtomicBool::new(old.context().down.load(Ordering::Relaxed)) };
+    match producer(&shared.config, context) {
         Ok(new) => {
             let swapped = shared.producer.swap(Arc::new(new));
             drop(swapped);
-            tracing::info!("a new producer takes the appends");
-            // Ending it takes a moment, which no caller of `append` should wait.
+            tracing::info!("a new producer replaces the failed one");
+            // Dropping it takes a moment. This thread waits for that, so that no caller of `append` has to.
             while Arc::strong_count(old) > 1 {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        Err(error) => tracing::warn!(%error, "no new producer yet"),
+        Err(error) => tracing::warn!(%error, "cannot create a new producer; retrying"),
     }
 }

@@ -1,5 +1,5 @@
-//! Error codes of brokers, from librdkafka's mock cluster: each ends in its class. Retriable: nobody notices. Abortable:
-//! nothing of it is visible and the same producer goes on. Fatal: a new producer is needed. Unclassified is fatal.
+//! Error codes of brokers, by librdkafka's mock cluster: each leads to its class. Retriable: no effect. Abortable: nothing of
+//! the transaction is visible and the producer remains usable. Fatal: a new producer is needed. Unclassified is fatal.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use rdkafka::types::RDKafkaApiKey as Key;
 use rdkafka::types::RDKafkaRespErr::{self as Code, *};
 
 use super::config::tests::config;
-use super::member::{Event, Member};
-use super::transaction::{Failed, Transactional};
+use super::member::{Member, PollEvent};
+use super::transaction::{Purpose, TransactionError, TransactionalProducer};
 use super::{KafkaConfig, KafkaLog};
 use crate::metric::Abort;
-use crate::{AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, Polled, RefusalCause};
+use crate::{AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, PollOutcome, RefusalCause};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,11 +42,11 @@ impl Mock {
         KafkaLog::open(self.config.clone(), self.names.clone()).unwrap()
     }
 
-    /// The one member of this group, to which everything is dealt.
+    /// The only member of this group, to which every partition is assigned.
     fn member(&self, group: &str) -> Member {
         let config = self.config.member(&self.names.group(group), "one", 0);
         let member = Member::join(&config, &self.names.topic(&Topic::EVENTS)).unwrap();
-        until("it is a member", || {
+        until("the member has an assignment", || {
             member.poll(Duration::from_millis(10), |_| {}).unwrap();
             member.changed()
         });
@@ -67,17 +67,17 @@ fn until(what: &str, mut answer: impl FnMut() -> bool) {
     }
 }
 
-/// How an append may end.
+/// The expected outcome of an append.
 #[derive(Debug, PartialEq)]
-enum Ends {
+enum Expected {
     Acknowledged,
     TooLarge,
     Unknown,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_append_ends_by_what_the_broker_says() {
-    use Ends::{Acknowledged, TooLarge, Unknown};
+async fn the_broker_error_decides_the_outcome_of_an_append() {
+    use Expected::{Acknowledged, TooLarge, Unknown};
     let table = [
         (RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, Acknowledged),
         (RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, Acknowledged),
@@ -87,7 +87,7 @@ async fn an_append_ends_by_what_the_broker_says() {
         (RD_KAFKA_RESP_ERR__TRANSPORT, Acknowledged),
         (RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, Acknowledged),
         (RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, TooLarge),
-        // An earlier try of the same record may have been written.
+        // An earlier try of the same record may have succeeded.
         (RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Unknown),
         (RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, Unknown),
         (RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Unknown),
@@ -108,12 +108,12 @@ async fn an_append_ends_by_what_the_broker_says() {
                 Outcome::Unknown => Unknown,
             };
             mock.cluster.clear_request_errors(Key::Produce);
-            // Without idempotence there are no sequence numbers to be wrong: anything the producer may repeat is repeated.
+            // Without idempotence there are no sequence numbers to violate: the producer retries whatever it may.
             assert!(
                 ended == *expected || acks == AppendAcks::Leader && ended != TooLarge,
                 "{acks:?} {code:?}: {ended:?}"
             );
-            // Whatever it was, appends go on, with a new producer if need be.
+            // Then appends succeed again, with a new producer if needed.
             let deadline = Instant::now() + PATIENCE;
             loop {
                 match append(&log).await {
@@ -130,26 +130,26 @@ async fn an_append_ends_by_what_the_broker_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_append_that_no_broker_takes_is_unknown_and_then_refused() {
+async fn without_a_broker_an_append_is_unknown_and_later_ones_are_refused() {
     let mock = mock();
     let log = mock.open();
     assert!(matches!(append(&log).await, Outcome::Acknowledged(_)));
     let errors = vec![RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 10_000];
     mock.cluster.request_errors(Key::Produce, &errors);
-    assert_eq!(append(&log).await, Outcome::Unknown, "never below the in-sync minimum");
+    assert_eq!(append(&log).await, Outcome::Unknown, "not acknowledged below the in-sync minimum");
     mock.cluster.clear_request_errors(Key::Produce);
     mock.cluster.broker_down(-1).unwrap();
     until("appends are refused", || log.health().is_err());
     assert_eq!(append(&log).await, Outcome::Refused(RefusalCause::Unavailable));
     mock.cluster.broker_up(-1).unwrap();
-    until("a broker is back", || log.health().is_ok());
+    until("a broker is reachable again", || log.health().is_ok());
     let deadline = Instant::now() + PATIENCE;
     while !matches!(append(&log).await, Outcome::Acknowledged(_)) {
-        assert!(Instant::now() < deadline, "appends are taken again");
+        assert!(Instant::now() < deadline, "appends succeed again");
     }
 }
 
-/// How a transaction may end.
+/// The class of an error in a transaction.
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Class {
     Retriable,
@@ -157,8 +157,8 @@ enum Class {
     Fatal,
 }
 
-fn transact(producer: &mut Transactional, member: &Member, mock: &Mock) -> Result<(), Failed> {
-    let transaction = producer.begin()?;
+fn transact(producer: &mut TransactionalProducer, member: &Member, mock: &Mock) -> Result<(), TransactionError> {
+    let transaction = producer.begin(Purpose::Step)?;
     let prepared = transaction
         .produce(&mock.names.topic(&Topic::STATE), 0, b"k", Some(b"v"))
         .and_then(|()| transaction.drain())
@@ -166,12 +166,12 @@ fn transact(producer: &mut Transactional, member: &Member, mock: &Mock) -> Resul
         .and_then(|()| transaction.offsets(member, &member.offsets([(0, 1)])).map_err(|e| (Abort::Offsets, e)));
     match prepared {
         Ok(()) => transaction.commit(),
-        Err((what, error)) => Err(transaction.failed(what, &error)),
+        Err((operation, error)) => Err(transaction.failed(operation, error)),
     }
 }
 
 #[test]
-fn a_transaction_ends_by_what_the_broker_says() {
+fn the_broker_error_decides_the_class_of_a_failed_transaction() {
     use Class::{Abortable, Fatal, Retriable};
     let table: &[(Key, Code, Class)] = &[
         (Key::Produce, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, Retriable),
@@ -195,7 +195,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
         (Key::AddPartitionsToTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, Fatal),
         (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, Retriable),
         (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_NOT_COORDINATOR, Retriable),
-        // The abort is then fenced as well: the real broker's answer to it is what ends the producer.
+        // A real broker then fences the abort too, and that ends the producer.
         (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, Abortable),
         (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fatal),
         (Key::AddOffsetsToTxn, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, Abortable),
@@ -212,7 +212,7 @@ fn a_transaction_ends_by_what_the_broker_says() {
         (Key::EndTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fatal),
         (Key::EndTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, Fatal),
         (Key::EndTxn, RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, Fatal),
-        // The coordinator takes an abort only of a transaction that it has not begun to commit.
+        // The coordinator accepts an abort only before it begins the commit.
         (Key::EndTxn, RD_KAFKA_RESP_ERR_UNKNOWN, Abortable),
     ];
     let mock = mock();
@@ -220,24 +220,24 @@ fn a_transaction_ends_by_what_the_broker_says() {
     let mut wrong = Vec::new();
     for (number, &(key, code, expected)) in table.iter().enumerate() {
         let id = format!("mocked-{number}");
-        let mut producer = Transactional::open(&mock.config, &id).unwrap();
+        let mut producer = TransactionalProducer::open(&mock.config, &id).unwrap();
         transact(&mut producer, &member, &mock).unwrap();
         mock.cluster.request_errors(key, &[code]);
         let ended = transact(&mut producer, &member, &mock);
         let class = match &ended {
             Ok(()) => Retriable,
-            Err(Failed::Aborted(..)) => Abortable,
-            Err(Failed::Lost(LogError::Unavailable(_))) => Fatal,
-            Err(Failed::Lost(error)) => panic!("{key:?} {code:?}: {error}"),
+            Err(TransactionError::Aborted(..)) => Abortable,
+            Err(TransactionError::ProducerLost(LogError::Unavailable(_))) => Fatal,
+            Err(TransactionError::ProducerLost(error)) => panic!("{key:?} {code:?}: {error}"),
         };
         mock.cluster.clear_request_errors(key);
         if class == Fatal {
-            producer = Transactional::open(&mock.config, &id).unwrap();
+            producer = TransactionalProducer::open(&mock.config, &id).unwrap();
         }
-        // As a stage does: an aborted one is tried again. librdkafka may fail the next one too, while it takes a new epoch.
+        // Like a stage, retries an aborted one. librdkafka may fail the next one too, while it requests a new epoch.
         let deadline = Instant::now() + PATIENCE;
         let mut then = transact(&mut producer, &member, &mock);
-        while matches!(then, Err(Failed::Aborted(..))) && Instant::now() < deadline {
+        while matches!(then, Err(TransactionError::Aborted(..))) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
             then = transact(&mut producer, &member, &mock);
         }
@@ -249,14 +249,14 @@ fn a_transaction_ends_by_what_the_broker_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
+async fn reading_refuses_a_deleted_position_and_survives_other_errors() {
     let mock = mock();
     let log = mock.open();
     for _ in 0..3 {
         assert!(matches!(append(&log).await, Outcome::Acknowledged(_)));
     }
     let refused = |error: Option<LogError>, what: &str| {
-        assert!(matches!(&error, Some(LogError::Refused(why)) if why.contains("position")), "{what}: {error:?}");
+        assert!(matches!(&error, Some(LogError::Refused(why)) if why.detail.contains("position")), "{what}: {error:?}");
     };
     for code in
         [RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR__TRANSPORT]
@@ -265,7 +265,7 @@ async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
         let mut reader = log.reader(Topic::EVENTS, &[(0, 0)]).unwrap();
         let (mut batch, mut seen) = (Batch::default(), 0);
         until("all three are read", || {
-            if reader.poll(&mut batch, Limits::default()).unwrap() == Polled::Records {
+            if reader.poll(&mut batch, Limits::default()).unwrap() == PollOutcome::Records {
                 seen += batch.len();
             }
             seen == 3
@@ -274,7 +274,7 @@ async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
     mock.cluster.request_errors(Key::Fetch, &[RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE]);
     let mut reader = log.reader(Topic::EVENTS, &[(0, 1)]).unwrap();
     let mut error = None;
-    until("it ends", || {
+    until("polling fails", || {
         error = reader.poll(&mut Batch::default(), Limits::default()).err();
         error.is_some()
     });
@@ -282,26 +282,26 @@ async fn reading_refuses_a_position_that_is_gone_and_outlives_the_rest() {
     mock.cluster.clear_request_errors(Key::Fetch);
     let member = mock.member("gone");
     let poll = |seen: &mut u64| {
-        member.poll(Duration::from_millis(50), |event| *seen += u64::from(matches!(event, Event::Record(..))))
+        member.poll(Duration::from_millis(50), |event| *seen += u64::from(matches!(event, PollEvent::Record(..))))
     };
     let mut seen = 0;
     mock.cluster.request_errors(Key::Fetch, &[RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE]);
-    member.take_up(&[(0, 1)]).unwrap();
+    member.assign(&[(0, 1)]).unwrap();
     let mut error = None;
-    until("it ends", || {
+    until("polling fails", || {
         error = poll(&mut seen).err();
         error.is_some()
     });
     refused(error, "member");
-    assert_eq!(seen, 0, "never another position by itself");
+    assert_eq!(seen, 0, "it must not choose another position");
 }
 
 #[test]
-fn a_member_that_nobody_hears_leaves_all_the_same() {
+fn a_member_leaves_in_bounded_time_without_a_responding_broker() {
     let mock = mock();
     let member = mock.member("leaving");
-    member.take_up(&[(0, 0)]).unwrap();
-    // Brokers that take every request and answer none.
+    member.assign(&[(0, 0)]).unwrap();
+    // Brokers that accept every request and respond to none.
     for broker in 1..=3 {
         mock.cluster.broker_round_trip_time(broker, Duration::from_mins(10)).unwrap();
     }

@@ -1,13 +1,13 @@
 //! The engine on Apache Kafka, by librdkafka.
 //!
-//! Every worker is a thread of its own; callbacks only take notes. What librdkafka cannot be trusted with, and why each
-//! setting is what it is, stands where it is set (`config`) or where it bites (`stage`, `restore`).
+//! Every worker has its own thread; callbacks only record. The reasons for each librdkafka setting are in `config`, the
+//! workarounds for its defects where they apply (`stage`, `transaction`, `restore`).
 
 mod admin;
 mod append;
 mod bounded;
 mod config;
-mod hole;
+mod consumer;
 mod member;
 #[cfg(test)]
 mod mocked;
@@ -16,13 +16,15 @@ mod restore;
 mod sink;
 mod stage;
 mod transaction;
+mod unassigned;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_contracts::{Names, TOPICS, Topic};
+use millrace_contracts::{Names, Partitions, TOPICS, Topic};
 use rdkafka::error::KafkaError;
 
+use crate::topics::{DeclaredTopic, Topics};
 use crate::{LogError, NewRecord, Receipts};
 use append::Appender;
 
@@ -36,8 +38,7 @@ pub struct KafkaLog(Arc<Inner>);
 struct Inner {
     config: KafkaConfig,
     names: Names,
-    /// Full names of [`TOPICS`], in its order: asked for at every append.
-    topics: [String; TOPICS.len()],
+    topics: Topics,
     appender: Appender,
 }
 
@@ -48,36 +49,41 @@ impl std::fmt::Debug for KafkaLog {
 }
 
 impl KafkaLog {
-    /// Connects, and waits for one broker to answer. Blocking.
+    /// Connects, and waits for one broker to respond. Blocking.
     pub fn open(config: KafkaConfig, names: Names) -> Result<Self, LogError> {
+        Self::open_with_topics(config, names, TOPICS)
+    }
+
+    /// Opens a log with another table of topics than [`TOPICS`].
+    pub fn open_with_topics(config: KafkaConfig, names: Names, topics: &[Topic]) -> Result<Self, LogError> {
         let appender = Appender::open(&config)?;
-        let topics = TOPICS.map(|topic| names.topic(&topic));
+        let topics = Topics::new(topics, &names, config.partitions);
         Ok(Self(Arc::new(Inner { config, names, topics, appender })))
     }
 
-    /// A topic that got partitions while we run deals them out: users would be counted in two places.
+    /// Refuses partitions that were added to a topic while this process runs: users would be counted in two places.
     fn check_assigned(&self, topic: Topic, partitions: &[u32]) -> Result<(), LogError> {
-        match partitions.iter().find(|&&partition| partition >= self.0.config.partitions) {
+        let declared = self.0.topics.get(topic);
+        match partitions.iter().find(|&&partition| partition >= declared.partitions) {
             None => Ok(()),
-            Some(partition) => Err(LogError::Refused(format!(
-                "topic {} has a partition {partition}, and kafka.partitions is {}: users would be counted in two places",
-                self.full_name(topic),
-                self.0.config.partitions
+            Some(partition) => Err(LogError::refused(format!(
+                "topic {} has a partition {partition}, and {}: users would be counted in two places",
+                declared.full_name,
+                expected_partitions(declared)
             ))),
         }
     }
 
     fn full_name(&self, topic: Topic) -> &str {
-        let index = TOPICS.iter().position(|declared| declared.name == topic.name);
-        &self.0.topics[index.expect("a topic is a row of the table of topics")]
+        &self.0.topics.get(topic).full_name
     }
 
     pub(crate) fn append(&self, records: &[NewRecord<'_>]) -> Receipts {
         self.0.appender.append(records, |topic| self.full_name(topic))
     }
 
-    pub(crate) fn partitions(&self) -> u32 {
-        self.0.config.partitions
+    pub(crate) fn partitions(&self, topic: Topic) -> u32 {
+        self.0.topics.get(topic).partitions
     }
 
     pub(crate) fn health(&self) -> Result<(), String> {
@@ -91,7 +97,15 @@ impl KafkaLog {
     }
 }
 
-/// An error of librdkafka that a fresh start may heal.
-fn unavailable(doing: &str) -> impl FnOnce(KafkaError) -> LogError + '_ {
-    move |error| LogError::Unavailable(format!("{doing}: {error}"))
+/// The declared number of partitions, in an error.
+fn expected_partitions(declared: &DeclaredTopic) -> String {
+    match declared.topic.partitions {
+        Partitions::Configured => format!("kafka.partitions is {}", declared.partitions),
+        Partitions::Fixed(count) => format!("it must have {count}"),
+    }
+}
+
+/// An error of librdkafka that a fresh start is expected to overcome.
+fn unavailable(operation: &str) -> impl FnOnce(KafkaError) -> LogError + '_ {
+    move |error| LogError::unavailable(format!("{operation}: {error}")).because(error)
 }

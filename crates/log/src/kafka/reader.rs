@@ -1,47 +1,30 @@
-//! Reads partitions of its own choice from positions, in no group.
+//! Reads chosen partitions from positions, outside any group.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use millrace_contracts::Topic;
-use rdkafka::ClientContext;
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::member::{classify, log_error};
+use super::consumer::{QuietContext, classify, consumer, list};
 use super::{KafkaLog, unavailable};
-use crate::{Batch, Limits, LogError, Polled, Record};
+use crate::{Batch, Limits, LogError, PollOutcome, Record};
 
-const ANSWER: Duration = Duration::from_secs(10);
+/// Timeout of a request for offsets.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See [`crate::Reader`].
 pub struct Reader {
-    consumer: BaseConsumer<Quiet>,
+    consumer: BaseConsumer<QuietContext>,
     topic: String,
     positions: BTreeMap<u32, u64>,
-    /// Filled, or ended, but not handed out yet.
+    /// Results of polling, not returned yet.
     ready: VecDeque<Ready>,
 }
 
-/// Keeps the end of a partition, which librdkafka reports as an error, out of the logs.
-pub(super) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        log_error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Quiet {}
-
-/// A consumer that is no member of a group.
-pub(super) fn consumer(config: &ClientConfig) -> Result<BaseConsumer<Quiet>, LogError> {
-    BaseConsumer::from_config_and_context(config, Quiet)
-        .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))
-}
-
+/// One result of polling.
 enum Ready {
     Records(Batch),
     CaughtUp(u32),
@@ -64,50 +47,50 @@ impl KafkaLog {
 }
 
 impl Reader {
-    /// Reads these partitions from now on, each from its position.
+    /// Replaces the assignment: reads these partitions, each from its position.
     pub(super) fn assign(&mut self, from: &[(u32, u64)]) -> Result<(), LogError> {
         let mut list = TopicPartitionList::new();
         for &(partition, offset) in from {
             list.add_partition_offset(&self.topic, partition.cast_signed(), Offset::Offset(offset.cast_signed()))
-                .map_err(|error| LogError::Refused(format!("position: {error}")))?;
+                .map_err(|error| LogError::refused(format!("position: {error}")).because(error))?;
         }
         self.consumer.assign(&list).map_err(unavailable("assign"))?;
         self.positions = from.iter().copied().collect();
         Ok(())
     }
 
-    /// First offset and last stable offset of a partition.
+    /// The first offset and the last stable offset of a partition.
     pub(super) fn bounds(&self, partition: u32) -> Result<(u64, u64), LogError> {
-        let bounds = self.consumer.fetch_watermarks(&self.topic, partition.cast_signed(), ANSWER);
+        let bounds = self.consumer.fetch_watermarks(&self.topic, partition.cast_signed(), REQUEST_TIMEOUT);
         let (start, end) = bounds.map_err(unavailable("watermarks"))?;
         Ok((start.cast_unsigned(), end.cast_unsigned()))
     }
 
-    /// What was fetched already may still come.
-    pub(crate) fn leave(&mut self, partition: u32) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition.cast_signed());
-        if let Err(error) = self.consumer.pause(&list) {
-            tracing::debug!(%error, partition, "a partition is read on for nothing");
+    /// Stops reading a partition. Records that were fetched already may still be returned.
+    pub(crate) fn unassign(&mut self, partition: u32) {
+        if let Err(error) = self.consumer.pause(&list(&self.topic, [partition])) {
+            tracing::debug!(%error, partition, "cannot pause a partition that is read to its end");
         }
     }
 
-    pub(crate) fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<Polled, LogError> {
+    pub(crate) fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<PollOutcome, LogError> {
         batch.clear();
         if self.ready.is_empty() {
             self.collect(limits)?;
         }
         Ok(match self.ready.pop_front() {
-            None => Polled::Nothing,
+            None => PollOutcome::Nothing,
             Some(Ready::Records(records)) => {
                 *batch = records;
-                Polled::Records
+                PollOutcome::Records
             }
-            Some(Ready::CaughtUp(partition)) => Polled::CaughtUp { partition, position: self.positions[&partition] },
+            Some(Ready::CaughtUp(partition)) => {
+                PollOutcome::CaughtUp { partition, position: self.positions[&partition] }
+            }
         })
     }
 
-    /// Polls until the limits are met or nothing more is there at once.
+    /// Polls until a limit is met or no more records are fetched.
     fn collect(&mut self, limits: Limits) -> Result<(), LogError> {
         let deadline = Instant::now() + limits.wait;
         let mut filling: BTreeMap<u32, Batch> = BTreeMap::new();
@@ -137,7 +120,7 @@ impl Reader {
                     filling.entry(partition).or_insert_with(|| Batch::new(partition)).push(record);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition.cast_unsigned()),
-                Some(Err(error)) => classify(&error)?,
+                Some(Err(error)) => classify(error)?,
             }
         }
         self.ready.extend(filling.into_values().map(Ready::Records));

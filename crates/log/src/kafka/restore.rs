@@ -1,66 +1,67 @@
-//! Restoring a stage's state when partitions are newly held.
+//! Restores a stage's state for newly assigned partitions.
 //!
-//! The order is what makes it safe. The assignment is ours, so no earlier owner can commit offsets any more, except in a
-//! transaction that already has them: `committed` waits for those. Then a marker is committed into each partition of the
-//! changes; a `read_committed` reader sees it only when every transaction before it is settled. What is read up to the
-//! marker is therefore the whole state, and must stand exactly at the committed offset.
+//! The order makes it safe. The assignment is ours, so no earlier owner can commit offsets any more, except in a transaction
+//! that already contains them: `committed` waits for those. Then a marker is committed to each partition of the changes; a
+//! `read_committed` reader returns it only after every earlier transaction has ended. So the changes up to the marker are
+//! the whole state, and the position that it contains must equal the committed offset.
 //!
-//! A broker that comes back after a kill can take a transaction for ended whose markers it wrote to some partitions only
-//! (KAFKA-20734). What it left open, our first commit would make visible, since markers count per producer id and ours is
-//! our predecessor's. So where the state that can be read stands at the committed offset, what is open is first aborted.
-//! Where the offset is ahead, the transaction was committed, and our commit completes it.
+//! A broker that restarts after a kill can treat a transaction as ended although it wrote the markers of some partitions
+//! only (KAFKA-20734). Our first commit would make the rest visible, since markers count per producer id and we have the id
+//! of our predecessor. So where the position in the readable state equals the committed offset, we first abort what is open.
+//! Where the offset is ahead, the transaction committed, and our commit completes it.
 //!
-//! The changes are read twice: compaction comes late, so that a change can stand long before the tombstone that deletes
-//! it. The first reading finds position, marker and tombstones, the second loads what is left. So the memory needed is
-//! that of the tombstones, and not that of all changes.
+//! The changes are read twice: compaction is lazy, so a change may still precede the tombstone that deletes it. The first
+//! reading finds position, marker and tombstones, the second loads what is not deleted. So the memory needed is that of the
+//! tombstones, not that of all changes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::time::{Duration, Instant};
 
-use fail::fail_point;
-use millrace_contracts::{Marker, Position, StateKey};
+use millrace_contracts::{Marker, Position};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::KafkaLog;
-use super::member::{Member, committed};
-use super::reader::consumer;
-use super::transaction::{Failed, Transaction, Transactional};
+use super::consumer::{committed, consumer};
+use super::member::Member;
+use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use super::unavailable;
-use crate::fault::sabotaged;
 use crate::metric::Abort;
-use crate::progress::Restoring;
-use crate::restore::{Range, Restored, read_ranges, replay};
-use crate::{Batch, Limits, LogError, Polled, Reader, RunOptions, Stage, StageError};
+use crate::progress::RestoreProgress;
+use crate::restore::{Range, RestoredPartition, read_ranges, replay};
+use crate::{Batch, Limits, LogError, PollOutcome, Reader, RunOptions, RunnerKey, Stage, StageError, fault};
 
-/// Restoring gives up when nothing arrives for this long beyond the transaction time-out.
+/// A restore fails if nothing arrives for this long beyond the transaction timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long after the transaction time-out the brokers may take to end a transaction.
-const SETTLING: Duration = Duration::from_secs(5);
+/// How long after its timeout the brokers may take to end a transaction.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The first reading.
-struct Search<'a> {
+const READ_ONLY_ASSIGNED: &str = "the reader reads only assigned partitions";
+
+/// The first reading of the changes.
+struct ChangesScan<'a> {
     reader: super::reader::Reader,
     topic: &'a str,
     nonce: &'a str,
     patience: Duration,
-    found: BTreeMap<u32, Found>,
-    passed: BTreeMap<u32, u64>,
+    found: BTreeMap<u32, PartitionScan>,
+    positions: BTreeMap<u32, u64>,
 }
 
-/// What the first reading found in a partition of the changes.
+/// The result of the first reading in one partition of the changes.
 #[derive(Default)]
-struct Found {
-    /// Where it begins.
+struct PartitionScan {
+    /// The first offset.
     start: u64,
-    /// What the newest `pos/{p}` says.
+    /// The value of the newest `pos/{p}`.
     position: Option<u64>,
-    /// Whether everything that was settled when we began has been read.
+    /// Whether everything that was stable at the begin has been read.
     caught_up: bool,
     /// The offset of our marker.
     marker: Option<u64>,
-    /// The newest tombstone of each key that has one, by the key's hash.
+    /// The offset of the newest tombstone of each deleted key, by the key's hash.
     deleted: HashMap<u128, u64>,
 }
 
@@ -71,55 +72,59 @@ impl KafkaLog {
         options: &RunOptions,
         stop: &CancellationToken,
         member: &Member,
-        producer: &mut Transactional,
+        producer: &mut TransactionalProducer,
         partitions: &[u32],
-    ) -> Result<Vec<Restored<S>>, LogError> {
-        let time_out = self.0.config.transaction_timeout.0;
-        let patience = PATIENCE + time_out;
-        let mut restoring = Restoring::begin(options, stop, partitions, self.0.config.max_poll_interval());
-        let committed = member.committed(partitions, time_out + SETTLING);
+    ) -> Result<Vec<RestoredPartition<S>>, LogError> {
+        let timeout = self.0.config.transaction_timeout.0;
+        let patience = PATIENCE + timeout;
+        let mut progress = RestoreProgress::begin(options, stop, partitions, self.0.config.max_poll_interval());
+        let committed = member.committed(partitions, timeout + SETTLE_TIMEOUT);
         let nonce = uuid::Uuid::new_v4().to_string();
-        let mut search = Search::begin(self, stage, partitions, &nonce, patience, &mut restoring)?;
-        search.read(&mut restoring, |found| found.caught_up)?;
+        let mut scan = ChangesScan::begin(self, stage, partitions, &nonce, patience, &mut progress)?;
+        scan.read(&mut progress, |found| found.caught_up)?;
         let committed = if let Ok(committed) = committed {
             committed
         } else {
-            let positions: Vec<_> = partitions.iter().map(|one| (*one, search.found[one].position)).collect();
+            let positions: Vec<_> = partitions.iter().map(|one| (*one, scan.found[one].position)).collect();
             self.settle(options, member, producer, self.full_name(stage.input()), &positions, patience)?
         };
-        // Outputs left open are the next step's to end: if their transaction was aborted, its records are now written again and
-        // stand behind; if not, they must not be lost.
+        // Outputs that were left open end with the next step: if their transaction was aborted, its records follow again; if
+        // it committed, they must not be lost.
         let both = partitions.iter().copied().zip(&committed);
-        let settled = both.filter(|(partition, committed)| search.found[partition].position == **committed);
+        let settled = both.filter(|(partition, committed)| scan.found[partition].position == **committed);
         let settled: Vec<u32> = settled.map(|(partition, _)| partition).collect();
         self.marked(stage, producer, &settled, None)?.abort().map_err(unavailable("abort"))?;
         let mut marker = Vec::new();
         Marker { nonce: nonce.clone() }.encode(&mut marker);
         self.marked(stage, producer, partitions, Some(&marker))?.commit().map_err(lost)?;
-        fail_point!("kafka::restore::marked");
-        search.read(&mut restoring, |found| found.marker.is_some())?;
-        let found = search.found;
+        fault::point("kafka::restore::marked");
+        scan.read(&mut progress, |found| found.marker.is_some())?;
+        let found = scan.found;
         let mut restored = Vec::with_capacity(partitions.len());
         for (&partition, committed) in partitions.iter().zip(committed) {
-            let next_offset = self.agree(stage, member, partition, committed, found[&partition].position)?;
-            restored.push(Restored { partition, state: stage.new_state(partition), next_offset });
+            let position = found[&partition].position;
+            let next_offset = match fault::unchecked_position(committed, position) {
+                Some(unchecked) => unchecked,
+                None => self.check_position(stage, member, partition, committed, position)?,
+            };
+            restored.push(RestoredPartition { partition, state: stage.new_state(partition), next_offset });
         }
-        self.load(stage, &found, &mut restored, patience, &mut restoring)?;
-        fail_point!("kafka::restore::loaded");
+        self.load(stage, &found, &mut restored, patience, &mut progress)?;
+        fault::point("kafka::restore::loaded");
         let open = |topic, from: &[_]| self.reader(topic, from).map(Reader::Kafka);
         let start_of = |partition| member.bounds(partition).map(|(start, _)| start);
-        replay(stage, open, start_of, &mut restored, patience, &mut restoring)?;
-        restoring.complete();
+        replay(stage, open, start_of, &mut restored, patience, &mut progress)?;
+        progress.complete();
         Ok(restored)
     }
 
-    /// Ends the transaction whose marker was never written to the group's offsets: they stay open past its time-out. If the
-    /// state contains more than the offsets before it, it was committed, else it is aborted. The offsets as they are then.
+    /// Ends a transaction whose marker was never written to the group's offsets, which stay open past its timeout. It
+    /// committed if the state contains more than the offsets before it; otherwise it is aborted. Returns the offsets then.
     fn settle(
         &self,
         options: &RunOptions,
         member: &Member,
-        producer: &mut Transactional,
+        producer: &mut TransactionalProducer,
         input: &str,
         positions: &[(u32, Option<u64>)],
         patience: Duration,
@@ -130,53 +135,58 @@ impl KafkaLog {
         let contained: Vec<(u32, u64)> =
             contained.filter_map(|(&(partition, position), _)| Some((partition, position?))).collect();
         let commit = !contained.is_empty();
-        tracing::warn!(role = options.role, ?partitions, commit, "offsets were left open by a broker: ending them");
+        tracing::warn!(
+            role = options.role,
+            ?partitions,
+            commit,
+            "a broker left offsets in an open transaction: ending it"
+        );
         let offsets = if commit { contained } else { partitions.iter().map(|&partition| (partition, 0)).collect() };
-        let transaction = producer.begin().map_err(lost)?;
+        let transaction = producer.begin(Purpose::Restore).map_err(lost)?;
         match transaction.offsets(member, &member.offsets(offsets)) {
             Ok(()) if commit => transaction.commit().map_err(lost)?,
             Ok(()) => transaction.abort().map_err(unavailable("abort"))?,
-            Err(error) => return Err(lost(transaction.failed(Abort::Offsets, &error))),
+            Err(error) => return Err(lost(transaction.failed(Abort::Offsets, error))),
         }
         member.committed(&partitions, patience)
     }
 
-    /// The group's offsets before any transaction that is open.
+    /// The group's committed offsets before any open transaction.
     fn committed_before(&self, group: &str, topic: &str, partitions: &[u32]) -> Result<Vec<Option<u64>>, LogError> {
         let mut config = self.0.config.reader(group);
         config.set("isolation.level", "read_uncommitted");
-        committed(&consumer(&config)?, topic, partitions, SETTLING)
+        committed(&consumer(&config)?, topic, partitions, SETTLE_TIMEOUT)
     }
 
-    /// A transaction with a marker in each of these partitions of the changes, delivered; without a value it is a tombstone.
+    /// A transaction with a delivered marker in each of these partitions of the changes; without a value it is a tombstone.
     fn marked<'p, S: Stage>(
         &self,
         stage: &S,
-        producer: &'p mut Transactional,
+        producer: &'p mut TransactionalProducer,
         partitions: &[u32],
         value: Option<&[u8]>,
     ) -> Result<Transaction<'p>, LogError> {
-        let transaction = producer.begin().map_err(lost)?;
+        let transaction = producer.begin(Purpose::Restore).map_err(lost)?;
         let sent = partitions.iter().try_for_each(|&partition| {
-            let key = StateKey::Marker(partition).to_string();
+            let key = RunnerKey::Marker(partition).to_string();
             transaction.produce(self.full_name(stage.changes()), partition, key.as_bytes(), value)
         });
         match sent.and_then(|()| transaction.drain()) {
             Ok(()) => Ok(transaction),
-            Err(error) => Err(lost(transaction.failed(Abort::Records, &error))),
+            Err(error) => Err(lost(transaction.failed(Abort::Records, error))),
         }
     }
 
-    /// The second reading: loads what is not deleted.
+    /// The second reading: loads the changes that are not deleted.
     fn load<S: Stage>(
         &self,
         stage: &S,
-        found: &BTreeMap<u32, Found>,
-        restored: &mut [Restored<S>],
+        found: &BTreeMap<u32, PartitionScan>,
+        restored: &mut [RestoredPartition<S>],
         patience: Duration,
-        restoring: &mut Restoring<'_>,
+        progress: &mut RestoreProgress<'_>,
     ) -> Result<(), LogError> {
-        let range = |(&partition, found): (&u32, &Found)| {
+        let range = |(&partition, found): (&u32, &PartitionScan)| {
             let marker = found.marker.expect("the first reading ends at the marker");
             Range { partition, from: found.start, until: marker + 1 }
         };
@@ -184,14 +194,14 @@ impl KafkaLog {
         let mut states: BTreeMap<u32, &mut S::State> =
             restored.iter_mut().map(|one| (one.partition, &mut one.state)).collect();
         let open = |from: &[_]| self.reader(stage.changes(), from).map(Reader::Kafka);
-        read_ranges(open, &ranges, patience, restoring, |batch| {
-            let into = states.get_mut(&batch.partition()).expect("only what was asked for is read");
-            found[&batch.partition()].load(stage, into, batch)
+        read_ranges(open, &ranges, patience, progress, |batch| {
+            let state = states.get_mut(&batch.partition()).expect(READ_ONLY_ASSIGNED);
+            found[&batch.partition()].load(stage, state, batch)
         })
     }
 
-    /// The second guard: what the state says it contains must be what the group committed with it.
-    fn agree<S: Stage>(
+    /// The second guard: the position that the state contains must be the offset that the group committed with it.
+    fn check_position<S: Stage>(
         &self,
         stage: &S,
         member: &Member,
@@ -200,19 +210,16 @@ impl KafkaLog {
         position: Option<u64>,
     ) -> Result<u64, LogError> {
         let input = self.full_name(stage.input());
-        if sabotaged("sabotage::skip-position-check") {
-            return Ok(committed.or(position).unwrap_or(0));
-        }
         match (committed, position) {
             (Some(committed), Some(position)) if committed == position => Ok(position),
             (None, None) => match member.bounds(partition)? {
                 (0, _) => Ok(0),
-                (start, _) => Err(LogError::Refused(format!(
-                    "{input}/{partition} begins at offset {start}, and there is neither state nor a committed offset: what \
-                     was there before would never be counted"
+                (start, _) => Err(LogError::refused(format!(
+                    "{input}/{partition} begins at offset {start}, and there is neither state nor a committed offset: the \
+                     records before it would never be counted"
                 ))),
             },
-            (committed, position) => Err(LogError::Refused(format!(
+            (committed, position) => Err(LogError::refused(format!(
                 "{input}/{partition}: the group committed offset {committed:?}, but the state in {} contains {position:?}",
                 self.full_name(stage.changes())
             ))),
@@ -220,68 +227,73 @@ impl KafkaLog {
     }
 }
 
-fn lost(failed: Failed) -> LogError {
-    match failed {
-        Failed::Aborted(_, why) => LogError::Unavailable(format!("restore: {why}")),
-        Failed::Lost(error) => error,
+/// A transaction of the restore failed: a fresh start repeats it.
+fn lost(error: TransactionError) -> LogError {
+    match error {
+        TransactionError::Aborted(_, failure) => LogError::unavailable(format!("restore: {failure}")).because(failure),
+        TransactionError::ProducerLost(error) => error,
     }
 }
 
-impl<'a> Search<'a> {
+impl<'a> ChangesScan<'a> {
     fn begin<S: Stage>(
         log: &'a KafkaLog,
         stage: &S,
         partitions: &[u32],
         nonce: &'a str,
         patience: Duration,
-        restoring: &mut Restoring<'_>,
+        progress: &mut RestoreProgress<'_>,
     ) -> Result<Self, LogError> {
         let mut reader = log.reader(stage.changes(), &[])?;
-        let (mut found, mut passed) = (BTreeMap::new(), BTreeMap::new());
+        let (mut found, mut positions) = (BTreeMap::new(), BTreeMap::new());
         for &partition in partitions {
             let (start, end) = reader.bounds(partition)?;
-            restoring.expect(end.saturating_sub(start));
-            found.insert(partition, Found { start, ..Found::default() });
-            passed.insert(partition, start);
+            progress.expect(end.saturating_sub(start));
+            found.insert(partition, PartitionScan { start, ..PartitionScan::default() });
+            positions.insert(partition, start);
         }
-        let from: Vec<_> = passed.iter().map(|(&partition, &start)| (partition, start)).collect();
+        let from: Vec<_> = positions.iter().map(|(&partition, &start)| (partition, start)).collect();
         reader.assign(&from)?;
-        Ok(Self { reader, topic: log.full_name(stage.changes()), nonce, patience, found, passed })
+        Ok(Self { reader, topic: log.full_name(stage.changes()), nonce, patience, found, positions })
     }
 
-    /// Reads on until all partitions are `done`.
-    fn read(&mut self, restoring: &mut Restoring<'_>, done: impl Fn(&Found) -> bool) -> Result<(), LogError> {
+    /// Reads until all partitions are `done`.
+    fn read(
+        &mut self,
+        progress: &mut RestoreProgress<'_>,
+        done: impl Fn(&PartitionScan) -> bool,
+    ) -> Result<(), LogError> {
         let (mut batch, mut last) = (Batch::default(), Instant::now());
         while !self.found.values().all(&done) {
-            restoring.going_on()?;
+            progress.check()?;
             let polled = self.reader.poll(&mut batch, Limits::default())?;
-            if let Polled::CaughtUp { partition, .. } = polled {
-                self.found.get_mut(&partition).expect("only what was asked for is read").caught_up = true;
+            if let PollOutcome::CaughtUp { partition, .. } = polled {
+                self.found.get_mut(&partition).expect(READ_ONLY_ASSIGNED).caught_up = true;
             }
-            if polled != Polled::Records {
-                // The end is the last stable offset: short of the marker while an older transaction is open.
+            if polled != PollOutcome::Records {
+                // The end is the last stable offset: before the marker while an older transaction is open.
                 if last.elapsed() >= self.patience {
                     let (topic, patience) = (self.topic, self.patience);
-                    return Err(LogError::Unavailable(format!(
-                        "restore: nothing readable in {topic} for {patience:?}"
+                    return Err(LogError::unavailable(format!(
+                        "restore: no readable record in {topic} for {patience:?}"
                     )));
                 }
                 continue;
             }
             last = Instant::now();
-            let one = self.found.get_mut(&batch.partition()).expect("only what was asked for is read");
+            let one = self.found.get_mut(&batch.partition()).expect(READ_ONLY_ASSIGNED);
             one.take(&batch, self.nonce)?;
             let next = batch.next_offset().expect("the batch is not empty");
-            let before = self.passed.insert(batch.partition(), next).expect("only what was asked for is read");
-            restoring.took(&batch, next - before)?;
+            let before = self.positions.insert(batch.partition(), next).expect(READ_ONLY_ASSIGNED);
+            progress.advance(&batch, next - before)?;
         }
         Ok(())
     }
 }
 
-impl Found {
+impl PartitionScan {
     fn take(&mut self, batch: &Batch, nonce: &str) -> Result<(), LogError> {
-        // What follows the marker is not of an earlier owner: there is none left that could write.
+        // Records after the marker are not of an earlier owner: none can still write.
         if self.marker.is_some() {
             return Ok(());
         }
@@ -290,41 +302,42 @@ impl Found {
                 self.deleted.insert(xxh3_128(record.key), record.offset);
                 continue;
             };
-            match StateKey::parse(record.key) {
-                Some(StateKey::Marker(_)) => {
-                    let marker = Marker::decode(value).map_err(|error| broken(batch, record.offset, &error))?;
+            match RunnerKey::parse(record.key) {
+                Some(RunnerKey::Marker(_)) => {
+                    let marker = Marker::decode(value).map_err(|error| malformed(batch, record.offset, error))?;
                     if marker.nonce == nonce {
                         self.marker = Some(record.offset);
                         break;
                     }
                 }
-                Some(StateKey::Position(_)) => {
-                    let position = Position::decode(value).map_err(|error| broken(batch, record.offset, &error))?;
+                Some(RunnerKey::Position(_)) => {
+                    let position = Position::decode(value).map_err(|error| malformed(batch, record.offset, error))?;
                     self.position = Some(position.next_offset);
                 }
-                _ => {}
+                None => {}
             }
         }
         Ok(())
     }
 
-    fn load<S: Stage>(&self, stage: &S, into: &mut S::State, batch: &Batch) -> Result<(), LogError> {
+    fn load<S: Stage>(&self, stage: &S, state: &mut S::State, batch: &Batch) -> Result<(), LogError> {
         for record in batch.iter() {
             let Some(value) = record.value else { continue };
-            let runners_own = matches!(StateKey::parse(record.key), Some(StateKey::Marker(_) | StateKey::Position(_)));
             let deleted = || self.deleted.get(&xxh3_128(record.key)).is_some_and(|&by| by > record.offset);
-            if runners_own || !self.deleted.is_empty() && deleted() {
+            if RunnerKey::parse(record.key).is_some() || !self.deleted.is_empty() && deleted() {
                 continue;
             }
-            stage.load(into, record.key, value).map_err(|error| match error {
-                StageError::ForeignChange { .. } => broken(batch, record.offset, &error),
-                StageError::Unavailable(why) => LogError::Unavailable(why),
+            stage.load(state, record.key, value).map_err(|error| match error {
+                StageError::ForeignChange { .. } | StageError::ReservedKey { .. } => {
+                    malformed(batch, record.offset, error)
+                }
+                StageError::Unavailable(failure) => LogError::Unavailable(failure),
             })?;
         }
         Ok(())
     }
 }
 
-fn broken(batch: &Batch, offset: u64, why: &dyn std::fmt::Display) -> LogError {
-    LogError::Refused(format!("state of partition {}, offset {offset}: {why}", batch.partition()))
+fn malformed(batch: &Batch, offset: u64, error: impl Error + Send + Sync + 'static) -> LogError {
+    LogError::refused(format!("state of partition {}, offset {offset}: {error}", batch.partition())).because(error)
 }

@@ -1,25 +1,23 @@
-//! Runs a sink: Kafka deals out the partitions, the sink says where each goes on.
+//! Runs a sink: Kafka assigns the partitions, the sink's own position decides where each resumes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fail::fail_point;
+use millrace_base::Backoff;
 use millrace_contracts::{Next, ProjectionWrite, StoreError, Topic, WriteOutcome};
 use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
-use super::member::{Change, Event, Member};
-use crate::fault::sabotaged;
-use crate::metric::Lags;
-use crate::worker::{self, Pauses};
-use crate::{Batch, LogError, RunOptions, Sink, Status};
+use super::member::{Member, PollEvent, Rebalance};
+use crate::metric::LagGauges;
+use crate::{Batch, LogError, RunOptions, Sink, Status, fault, worker};
 
-/// How long an idle worker waits in one poll; a stop is noticed after it.
+/// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
-/// Between two commits of the group's offsets. They are for people and lag tools only: the sink's own position decides.
-const COMMITS: Duration = Duration::from_secs(1);
+/// Between two commits of the group's offsets. They are for operators and lag tools only: the sink's position decides.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl KafkaLog {
     pub(crate) async fn run_sink<S: Sink>(
@@ -43,46 +41,46 @@ struct Worker<'a, S> {
     sink: S,
     options: &'a RunOptions,
     member: Member,
-    held: BTreeMap<u32, Held>,
-    /// What the group was told, and when.
-    told: BTreeMap<u32, u64>,
-    told_group: Instant,
-    /// Dealt to us by the group, not taken up yet.
+    partitions: BTreeMap<u32, SinkPartition>,
+    /// The group's offsets as committed last, and when.
+    committed: BTreeMap<u32, u64>,
+    committed_at: Instant,
+    /// Newly assigned partitions without a position yet.
     arriving: Option<Vec<u32>>,
-    /// The last write failed.
+    /// Whether the last write failed.
     retrying: bool,
-    pauses: Pauses,
-    lags: Lags,
+    backoff: Backoff,
+    lags: LagGauges,
 }
 
-struct Held {
-    /// Where the sink stands, as it said last.
-    stands: Option<u64>,
-    /// Where reading began or goes on when nothing was read.
+/// An assigned partition.
+struct SinkPartition {
+    /// The sink's position, as it returned last.
+    position: Option<u64>,
+    /// The offset at which reading began, or resumes if the batch is empty.
     from: u64,
-    /// Read but not written.
+    /// Records read but not written.
     batch: Batch,
-    /// The last stable offset was reached after the last record of the batch.
+    /// Whether the last stable offset was reached after the last record of the batch.
     at_end: bool,
-    /// The sink was told that it is caught up.
-    told: bool,
+    /// Whether the sink has received `caught_up`.
+    caught_up: bool,
 }
 
-impl Held {
-    /// The offset to be read next.
+impl SinkPartition {
+    /// The offset to read next.
     fn next(&self) -> u64 {
         self.batch.next_offset().unwrap_or(self.from)
     }
 
-    fn step(&self) -> Option<ProjectionWrite<'_, Batch>> {
-        let news = !self.batch.is_empty() || (self.at_end && !self.told);
-        let next = self.next();
-        news.then_some(ProjectionWrite {
+    fn pending_write(&self) -> Option<ProjectionWrite<'_, Batch>> {
+        let pending = !self.batch.is_empty() || (self.at_end && !self.caught_up);
+        pending.then_some(ProjectionWrite {
             partition: self.batch.partition(),
+            expected: self.position,
+            next: self.next(),
+            caught_up: self.caught_up || self.at_end,
             items: &self.batch,
-            expected: self.stands,
-            next,
-            caught_up: self.told || self.at_end,
         })
     }
 }
@@ -99,85 +97,89 @@ impl<'a, S: Sink> Worker<'a, S> {
             sink,
             options,
             member,
-            held: BTreeMap::new(),
-            told: BTreeMap::new(),
-            told_group: Instant::now(),
+            partitions: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            committed_at: Instant::now(),
             arriving: None,
             retrying: false,
-            pauses: Pauses::default(),
-            lags: Lags::of(&options.role),
+            backoff: worker::backoff(),
+            lags: LagGauges::of(&options.role),
         })
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
         while !stop.is_cancelled() {
             self.collect()?;
-            let written = match self.follow_changes() {
+            let written = match self.apply_rebalances() {
                 Ok(()) => self.write(),
                 Err(error) => Err(error),
             };
             match written {
                 Ok(()) if self.retrying => {
-                    (self.retrying, self.pauses) = (false, Pauses::default());
-                    self.say_running();
+                    self.retrying = false;
+                    self.backoff.reset();
+                    self.report_running();
                 }
                 Ok(()) => {}
-                Err(Failure::Sink(error)) => self.hold_back(&error, stop)?,
-                Err(Failure::Log(error)) => return Err(error),
+                Err(SinkFailure::Sink(error)) => self.back_off(error, stop)?,
+                Err(SinkFailure::Log(error)) => return Err(error),
             }
-            if self.told_group.elapsed() >= COMMITS {
-                self.tell_group();
+            if self.committed_at.elapsed() >= COMMIT_INTERVAL {
+                self.commit_offsets();
             }
-            let (held, member) = (&self.held, &self.member);
-            let lag =
-                |(&partition, held): (&u32, &Held)| Some((partition, member.lag(partition, held.from, &held.batch)?));
-            self.lags.tell(|| held.iter().filter_map(lag).collect());
+            let (partitions, member) = (&self.partitions, &self.member);
+            let lag = |(&number, partition): (&u32, &SinkPartition)| {
+                Some((number, member.lag(number, partition.from, &partition.batch)?))
+            };
+            self.lags.report(|| partitions.iter().filter_map(lag).collect());
         }
-        self.tell_group();
+        self.commit_offsets();
         Ok(())
     }
 
-    fn tell_group(&mut self) {
-        self.told_group = Instant::now();
-        let taken = self.member.positions();
-        let mut stands: BTreeMap<u32, u64> =
-            self.held.iter().map(|(&partition, held)| (partition, held.from)).collect();
-        for (partition, stands) in &mut stands {
-            // Further by the marker of a transaction, which is nobody's to write: tools would show it as lag for good.
-            if self.held[partition].batch.is_empty() {
-                *stands = taken.get(partition).map_or(*stands, |&taken| taken.max(*stands));
+    fn commit_offsets(&mut self) {
+        self.committed_at = Instant::now();
+        let consumed = self.member.positions();
+        let mut offsets: BTreeMap<u32, u64> =
+            self.partitions.iter().map(|(&number, partition)| (number, partition.from)).collect();
+        for (number, offset) in &mut offsets {
+            // Past the marker of a transaction, which is never written: tools would show it as lag for ever.
+            if self.partitions[number].batch.is_empty() {
+                *offset = consumed.get(number).map_or(*offset, |&consumed| consumed.max(*offset));
             }
         }
-        let news = stands.iter().filter(|&(partition, at)| self.told.get(partition) != Some(at));
-        let news = self.member.offsets(news.map(|(&partition, &at)| (partition, at)));
-        if news.count() > 0 {
-            let _ = self.member.consumer().commit(&news, CommitMode::Async);
+        let changed = offsets.iter().filter(|&(number, offset)| self.committed.get(number) != Some(offset));
+        let changed = self.member.offsets(changed.map(|(&number, &offset)| (number, offset)));
+        if changed.count() > 0 {
+            let _ = self.member.consumer().commit(&changed, CommitMode::Async);
         }
-        self.told = stands;
+        self.committed = offsets;
     }
 
     fn collect(&mut self) -> Result<(), LogError> {
         let limits = self.options.step;
         let began = Instant::now();
-        let mut records: usize = self.held.values().map(|held| held.batch.len()).sum();
-        let mut bytes: usize = self.held.values().map(|held| held.batch.bytes()).sum();
-        let mut wait = if self.held.values().any(|held| held.step().is_some()) { Duration::ZERO } else { IDLE };
+        let mut records: usize = self.partitions.values().map(|partition| partition.batch.len()).sum();
+        let mut bytes: usize = self.partitions.values().map(|partition| partition.batch.bytes()).sum();
+        let pending = self.partitions.values().any(|partition| partition.pending_write().is_some());
+        let mut wait = if pending { Duration::ZERO } else { IDLE };
         while records < limits.records && bytes < limits.bytes && !self.member.changed() {
-            let held = &mut self.held;
+            let partitions = &mut self.partitions;
             let polled = self.member.poll(wait, |event| match event {
-                Event::Record(partition, record) => {
-                    // What is read again, however that comes, is in the batch or in the sink already.
-                    let Some(held) = held.get_mut(&partition).filter(|held| record.offset >= held.next()) else {
+                PollEvent::Record(number, record) => {
+                    // Skips records that are read again, for whatever reason: they are in the batch or in the sink.
+                    let partition = partitions.get_mut(&number);
+                    let Some(partition) = partition.filter(|partition| record.offset >= partition.next()) else {
                         return;
                     };
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
-                    held.at_end = false;
-                    held.batch.push(record);
+                    partition.at_end = false;
+                    partition.batch.push(record);
                 }
-                Event::End(partition) => {
-                    if let Some(held) = held.get_mut(&partition) {
-                        held.at_end = true;
+                PollEvent::End(number) => {
+                    if let Some(partition) = partitions.get_mut(&number) {
+                        partition.at_end = true;
                     }
                 }
             })?;
@@ -189,105 +191,109 @@ impl<'a, S: Sink> Worker<'a, S> {
         Ok(())
     }
 
-    fn follow_changes(&mut self) -> Result<(), Failure> {
+    fn apply_rebalances(&mut self) -> Result<(), SinkFailure> {
         if !self.member.changed() && self.arriving.is_none() {
             return Ok(());
         }
-        for change in self.member.changes() {
-            match change {
-                Change::Assigned(partitions) => self.arriving = Some(partitions),
-                Change::Revoked(partitions) => {
-                    self.held.retain(|partition, _| !partitions.contains(partition));
-                    self.told.retain(|partition, _| !partitions.contains(partition));
+        for rebalance in self.member.take_rebalances() {
+            match rebalance {
+                Rebalance::Assigned(partitions) => self.arriving = Some(partitions),
+                Rebalance::Revoked(partitions) => {
+                    self.partitions.retain(|number, _| !partitions.contains(number));
+                    self.committed.retain(|number, _| !partitions.contains(number));
                 }
             }
         }
-        // Stays until the sink has said where each partition goes on; the group waits.
-        if let Some(partitions) = &self.arriving {
-            self.log.check_assigned(self.topic, partitions)?;
-            let mut placed = Vec::new();
-            for &partition in partitions {
-                let stands = Handle::current().block_on(self.sink.position(partition)).map_err(Failure::Sink)?;
-                placed.push((partition, self.place(partition, stands)?));
+        // Remains until the sink has returned the position of each partition; the group waits.
+        if let Some(numbers) = &self.arriving {
+            self.log.check_assigned(self.topic, numbers)?;
+            let mut arrived = Vec::new();
+            for &number in numbers {
+                let position = Handle::current().block_on(self.sink.position(number)).map_err(SinkFailure::Sink)?;
+                arrived.push((number, self.partition_at(number, position)?));
             }
-            let positions: Vec<(u32, u64)> = placed.iter().map(|(partition, held)| (*partition, held.from)).collect();
-            fail_point!("kafka::sink::positions");
-            self.member.take_up(&positions)?;
-            self.held.extend(placed);
+            let positions: Vec<(u32, u64)> =
+                arrived.iter().map(|(number, partition)| (*number, partition.from)).collect();
+            fault::point("kafka::sink::positions");
+            self.member.assign(&positions)?;
+            self.partitions.extend(arrived);
             self.arriving = None;
         }
-        self.say_running();
+        self.report_running();
         Ok(())
     }
 
-    fn say_running(&self) {
-        self.options.status.send_replace(Status::Running { partitions: self.held.keys().copied().collect() });
+    fn report_running(&self) {
+        self.options.status.send_replace(Status::Running { partitions: self.partitions.keys().copied().collect() });
     }
 
-    /// Where the sink stands; from the start when it stands nowhere.
-    fn place(&self, partition: u32, stands: Option<u64>) -> Result<Held, LogError> {
-        let from = stands.map_or_else(|| self.member.bounds(partition).map(|(low, _)| low), Ok)?;
-        Ok(Held { stands, from, batch: Batch::new(partition), at_end: false, told: false })
+    /// A partition that resumes at the sink's position; at its first offset if the sink has none.
+    fn partition_at(&self, number: u32, position: Option<u64>) -> Result<SinkPartition, LogError> {
+        let from = position.map_or_else(|| self.member.bounds(number).map(|(low, _)| low), Ok)?;
+        Ok(SinkPartition { position, from, batch: Batch::new(number), at_end: false, caught_up: false })
     }
 
-    fn write(&mut self) -> Result<(), Failure> {
-        let mut steps: Vec<(u32, ProjectionWrite<'_, Batch>)> =
-            self.held.iter().filter_map(|(&partition, held)| Some((partition, held.step()?))).collect();
-        if steps.is_empty() {
+    fn write(&mut self) -> Result<(), SinkFailure> {
+        let mut writes: Vec<ProjectionWrite<'_, Batch>> =
+            self.partitions.values().filter_map(SinkPartition::pending_write).collect();
+        if writes.is_empty() {
             return Ok(());
         }
-        if sabotaged("sabotage::skip-position-check") {
-            for (partition, step) in &mut steps {
-                step.expected = Handle::current().block_on(self.sink.position(*partition)).map_err(Failure::Sink)?;
-            }
-        }
-        let (partitions, steps): (Vec<u32>, Vec<ProjectionWrite<'_, Batch>>) = steps.into_iter().unzip();
-        let nexts: Vec<(u64, bool)> = steps.iter().map(|step| (step.next, step.caught_up)).collect();
-        let written = Handle::current().block_on(self.sink.write(&steps)).map_err(Failure::Sink)?;
-        fail_point!("kafka::sink::written");
-        for ((partition, (next, caught_up)), written) in partitions.into_iter().zip(nexts).zip(written) {
-            match written {
+        fault::expect_any_position(&mut self.sink, &mut writes).map_err(SinkFailure::Sink)?;
+        let written: Vec<(u32, u64, bool)> =
+            writes.iter().map(|write| (write.partition, write.next, write.caught_up)).collect();
+        let outcomes = Handle::current().block_on(self.sink.write(&writes)).map_err(SinkFailure::Sink)?;
+        fault::point("kafka::sink::written");
+        for ((number, next, caught_up), outcome) in written.into_iter().zip(outcomes) {
+            match outcome {
                 WriteOutcome::Applied => {
-                    let held = self.held.get_mut(&partition).expect("held a moment ago");
-                    (held.stands, held.from, held.told) = (Some(next), next, caught_up);
-                    held.batch.clear();
+                    let partition = self.partitions.get_mut(&number).expect("assigned at the begin of the write");
+                    (partition.position, partition.from, partition.caught_up) = (Some(next), next, caught_up);
+                    partition.batch.clear();
                 }
-                WriteOutcome::PositionMismatch(stands) => {
-                    tracing::info!(partition, ?stands, role = self.options.role, "the sink stands elsewhere");
-                    let held = self.place(partition, stands)?;
-                    self.member.seek(partition, held.from)?;
-                    self.held.insert(partition, held);
+                WriteOutcome::PositionMismatch(position) => {
+                    tracing::info!(
+                        partition = number,
+                        ?position,
+                        role = self.options.role,
+                        "the sink has another position: resuming there"
+                    );
+                    let partition = self.partition_at(number, position)?;
+                    self.member.seek(number, partition.from)?;
+                    self.partitions.insert(number, partition);
                 }
             }
         }
         Ok(())
     }
 
-    /// After a failed write: the batches stay, reading rests, and the group hears that we are alive.
-    fn hold_back(&mut self, error: &StoreError, stop: &CancellationToken) -> Result<(), LogError> {
+    /// Pauses after a failed write. The batches remain, reading pauses, and the member polls, so that the group retains it.
+    fn back_off(&mut self, error: StoreError, stop: &CancellationToken) -> Result<(), LogError> {
         match error.next {
-            Next::Stop => return Err(LogError::Refused(error.to_string())),
+            Next::Stop => return Err(LogError::refused(error.to_string()).because(error)),
+            // A sink never skips.
             Next::Retry | Next::Skip => {}
         }
-        tracing::warn!(role = self.options.role, %error, "trying again after a pause");
+        tracing::warn!(role = self.options.role, %error, "the sink failed: retrying after a pause");
         self.retrying = true;
         self.options.status.send_replace(Status::Retrying { why: error.to_string() });
-        let resting: Vec<u32> = self.held.keys().copied().collect();
-        self.member.pause(resting.iter().copied())?;
-        self.pauses.wait(stop);
+        let paused: Vec<u32> = self.partitions.keys().copied().collect();
+        self.member.pause(paused.iter().copied())?;
+        worker::pause(&mut self.backoff, stop);
         self.member.poll(Duration::ZERO, |_| {})?;
-        // Also after a rebalance: what was kept must go on.
-        self.member.resume(resting)?;
+        // After a rebalance too: the retained partitions must go on.
+        self.member.resume(paused)?;
         Ok(())
     }
 }
 
-enum Failure {
+/// The reason why a round of a worker failed.
+enum SinkFailure {
     Sink(StoreError),
     Log(LogError),
 }
 
-impl From<LogError> for Failure {
+impl From<LogError> for SinkFailure {
     fn from(error: LogError) -> Self {
         Self::Log(error)
     }

@@ -1,28 +1,29 @@
 //! Runs a stage: poll, apply, and one transaction for outputs, changes and input offsets.
 
+#[cfg(feature = "failpoints")]
+mod sabotage;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fail::fail_point;
-use millrace_contracts::{Position, StateKey};
+use millrace_base::Backoff;
+use rdkafka::error::KafkaError;
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
-use super::member::{Change, Event, Member};
-use super::transaction::{Failed, Transactional};
-use crate::fault::sabotaged;
-use crate::metric::{Abort, Lags, Steps};
-use crate::restore::Restored;
+use super::member::{Member, PollEvent, Rebalance};
+use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
+use crate::metric::{Abort, LagGauges, StepMetrics};
+use crate::restore::RestoredPartition;
 use crate::step::StepRecord;
-use crate::worker::{self, Pauses};
-use crate::{Batch, LogError, RunOptions, Stage, Status, Step};
+use crate::{Batch, LogError, RunOptions, Stage, Status, Step, fault, worker};
 
-/// How long an idle worker waits in one poll; a stop is noticed after it.
+/// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
-/// From the end of a step to that of collecting the next, while no record waits: a transaction costs the brokers as much as
-/// 2,000 records, and one that begins before the markers of the last are written is sent away for 20 ms by the coordinator.
-const APART: Duration = Duration::from_millis(15);
+/// The minimum time from the end of a step to the end of collecting the next, while no record waits: a transaction costs the
+/// brokers as much as 2,000 records, and the coordinator delays one by 20 ms if it begins before the markers of the last.
+const STEP_INTERVAL: Duration = Duration::from_millis(15);
 
 impl KafkaLog {
     pub(crate) async fn run_stage<S: Stage>(
@@ -31,6 +32,7 @@ impl KafkaLog {
         options: RunOptions,
         stop: CancellationToken,
     ) -> Result<(), LogError> {
+        self.0.topics.check_stage(stage.input(), stage.changes())?;
         let log = self.clone();
         let workers = options.workers;
         worker::run(options, workers, stop, move |options, index, stop| {
@@ -45,24 +47,25 @@ struct Worker<'a, S: Stage> {
     stage: &'a S,
     options: &'a RunOptions,
     member: Member,
-    producer: Transactional,
-    held: BTreeMap<u32, Held<S>>,
+    producer: TransactionalProducer,
+    partitions: BTreeMap<u32, StagePartition<S>>,
     step: Step,
-    /// When the last step ended.
+    /// The end of the last step.
     step_ended: Instant,
-    /// Pauses since the last step that committed, when one was aborted.
-    aborted: Option<Pauses>,
-    steps: Steps,
-    lags: Lags,
+    /// The pauses between tries, if the last step was aborted.
+    retry: Option<Backoff>,
+    step_metrics: StepMetrics,
+    lags: LagGauges,
 }
 
-struct Held<S: Stage> {
+/// An assigned partition.
+struct StagePartition<S: Stage> {
     state: S::State,
-    /// The offset to be read next. Anything below is counted or in the batch, however it comes to be read again.
+    /// The offset to read next. Records below it are counted or in the batch; if they are read again, they are skipped.
     next: u64,
-    /// Everything below is counted, durably.
+    /// The end of the records that are counted, durably.
     counted: u64,
-    /// Read but not counted.
+    /// Records read but not counted.
     batch: Batch,
 }
 
@@ -70,7 +73,7 @@ impl<'a, S: Stage> Worker<'a, S> {
     fn start(log: &'a KafkaLog, stage: &'a S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
         let config = &log.0.config;
         let id = log.0.names.transactional_id(&options.role, &options.instance, index);
-        let producer = Transactional::open(config, &id)?;
+        let producer = TransactionalProducer::open(config, &id)?;
         let member = config.member(&log.0.names.group(&options.role), &options.instance, index);
         let member = Member::join(&member, log.full_name(stage.input()))?;
         Ok(Self {
@@ -79,28 +82,28 @@ impl<'a, S: Stage> Worker<'a, S> {
             options,
             member,
             producer,
-            held: BTreeMap::new(),
+            partitions: BTreeMap::new(),
             step: Step::default(),
             step_ended: Instant::now(),
-            aborted: None,
-            steps: Steps::of(&options.role),
-            lags: Lags::of(&options.role),
+            retry: None,
+            step_metrics: StepMetrics::of(&options.role),
+            lags: LagGauges::of(&options.role),
         })
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
         while !stop.is_cancelled() {
             self.collect()?;
-            self.follow_changes(stop)?;
-            if self.held.values().any(|held| !held.batch.is_empty()) {
-                fail_point!("kafka::stage::polled");
+            self.apply_rebalances(stop)?;
+            if self.partitions.values().any(|partition| !partition.batch.is_empty()) {
+                fault::point("kafka::stage::polled");
                 self.commit(stop)?;
             }
-            let (held, member) = (&self.held, &self.member);
-            let lag = |(&partition, held): (&u32, &Held<S>)| {
-                Some((partition, member.lag(partition, held.counted, &held.batch)?))
+            let (partitions, member) = (&self.partitions, &self.member);
+            let lag = |(&number, partition): (&u32, &StagePartition<S>)| {
+                Some((number, member.lag(number, partition.counted, &partition.batch)?))
             };
-            self.lags.tell(|| held.iter().filter_map(lag).collect());
+            self.lags.report(|| partitions.iter().filter_map(lag).collect());
         }
         Ok(())
     }
@@ -108,34 +111,34 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Fills the batches until a limit is met, the input pauses or the assignment changes.
     fn collect(&mut self) -> Result<(), LogError> {
         let limits = self.options.step;
-        let apart = APART.min(limits.wait);
-        let mut records: usize = self.held.values().map(|held| held.batch.len()).sum();
-        let mut bytes: usize = self.held.values().map(|held| held.batch.bytes()).sum();
+        let interval = STEP_INTERVAL.min(limits.wait);
+        let mut records: usize = self.partitions.values().map(|partition| partition.batch.len()).sum();
+        let mut bytes: usize = self.partitions.values().map(|partition| partition.batch.bytes()).sum();
         let mut wait = if records == 0 { IDLE } else { Duration::ZERO };
         let mut began = Instant::now();
-        // Rebalances are served inside poll: after an aborted step that fills the limits there is one poll all the same.
+        // Rebalances run inside poll: even if an aborted step fills the limits, there is one poll.
         let mut first = true;
         while !self.member.changed()
             && (std::mem::take(&mut first) || (records < limits.records && bytes < limits.bytes))
         {
-            let held = &mut self.held;
+            let partitions = &mut self.partitions;
             let before = records;
             let polled = self.member.poll(wait, |event| {
-                // What was fetched before a partition was revoked is no longer ours; its new owner reads it.
-                if let Event::Record(partition, record) = event
-                    && let Some(held) = held.get_mut(&partition)
-                    && record.offset >= held.next
+                // Skips records fetched before their partition was revoked: its new owner reads them.
+                if let PollEvent::Record(number, record) = event
+                    && let Some(partition) = partitions.get_mut(&number)
+                    && record.offset >= partition.next
                 {
-                    held.next = record.offset + 1;
+                    partition.next = record.offset + 1;
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
-                    held.batch.push(record);
+                    partition.batch.push(record);
                 }
             })?;
             if before == 0 {
                 began = Instant::now();
             }
-            // The clock is read when no record waits and every 256 records: it costs as much as counting one.
+            // Reads the clock only when no record waits, and every 256 records: it costs as much as counting one.
             if polled && !records.is_multiple_of(256) {
                 wait = Duration::ZERO;
                 continue;
@@ -143,7 +146,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             let left = if polled {
                 limits.wait.saturating_sub(began.elapsed())
             } else {
-                whole_ms(apart.saturating_sub(self.step_ended.elapsed()))
+                whole_ms(interval.saturating_sub(self.step_ended.elapsed()))
             };
             if records == 0 && !polled || left.is_zero() {
                 break;
@@ -153,136 +156,120 @@ impl<'a, S: Stage> Worker<'a, S> {
         Ok(())
     }
 
-    fn follow_changes(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
+    fn apply_rebalances(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
         if !self.member.changed() {
             return Ok(());
         }
-        for change in self.member.changes() {
-            match change {
-                Change::Assigned(partitions) => self.take_up(&partitions, stop)?,
-                Change::Revoked(partitions) => self.held.retain(|partition, _| !partitions.contains(partition)),
+        for rebalance in self.member.take_rebalances() {
+            match rebalance {
+                Rebalance::Assigned(partitions) => self.assign(&partitions, stop)?,
+                Rebalance::Revoked(partitions) => self.partitions.retain(|number, _| !partitions.contains(number)),
             }
         }
-        self.say_running();
+        self.report_running();
         Ok(())
     }
 
-    fn take_up(&mut self, partitions: &[u32], stop: &CancellationToken) -> Result<(), LogError> {
+    fn assign(&mut self, partitions: &[u32], stop: &CancellationToken) -> Result<(), LogError> {
         let mut restored = Vec::new();
         if !partitions.is_empty() {
             self.log.check_assigned(self.stage.input(), partitions)?;
-            fail_point!("kafka::stage::assigned");
+            fault::point("kafka::stage::assigned");
             let (member, producer) = (&self.member, &mut self.producer);
             restored = self.log.restore(self.stage, self.options, stop, member, producer, partitions)?;
         }
         let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
-        self.member.take_up(&positions)?;
-        for Restored { partition, state, next_offset } in restored {
+        self.member.assign(&positions)?;
+        for RestoredPartition { partition, state, next_offset } in restored {
             let batch = Batch::new(partition);
-            self.held.insert(partition, Held { state, next: next_offset, counted: next_offset, batch });
+            self.partitions.insert(partition, StagePartition { state, next: next_offset, counted: next_offset, batch });
         }
         Ok(())
     }
 
-    fn say_running(&self) {
-        self.options.status.send_replace(Status::Running { partitions: self.held.keys().copied().collect() });
+    fn report_running(&self) {
+        self.options.status.send_replace(Status::Running { partitions: self.partitions.keys().copied().collect() });
     }
 
-    /// Counts the batches and commits them. After an abort they are still there, uncounted, for the next round.
+    /// Applies the batches and commits the step. After an abort the batches remain, not counted, for the next try.
     fn commit(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
         let began = Instant::now();
         self.step.clear();
         let mut undo = Vec::new();
         let mut next = Vec::new();
-        for (&partition, held) in self.held.iter_mut().filter(|(_, held)| !held.batch.is_empty()) {
-            undo.push((partition, self.stage.apply(&mut held.state, &held.batch, &mut self.step)?));
-            let next_offset = held.batch.next_offset().expect("the batch is not empty");
-            next.push((partition, next_offset));
-            let position = Position { next_offset };
-            self.step.put(self.stage.changes(), partition, StateKey::Position(partition), |out| position.encode(out));
+        for (&number, partition) in self.partitions.iter_mut().filter(|(_, partition)| !partition.batch.is_empty()) {
+            undo.push((number, self.stage.apply(&mut partition.state, &partition.batch, &mut self.step)?));
+            let next_offset = partition.batch.next_offset().expect("the batch is not empty");
+            next.push((number, next_offset));
+            self.step.complete(self.stage.changes(), number, next_offset)?;
         }
-        fail_point!("kafka::stage::applied");
+        fault::point("kafka::stage::applied");
         let applied = Instant::now();
+        #[cfg(feature = "failpoints")]
+        let transacted = self.sabotaged_transact(&next).unwrap_or_else(|| self.transact(&next));
+        #[cfg(not(feature = "failpoints"))]
         let transacted = self.transact(&next);
         self.step_ended = Instant::now();
         match transacted {
             Ok(()) => {
-                self.steps.committed(began, applied);
-                if self.aborted.take().is_some() {
-                    self.say_running();
+                self.step_metrics.committed(began, applied);
+                if self.retry.take().is_some() {
+                    self.report_running();
                 }
-                for (partition, undo) in undo {
-                    let held = self.held.get_mut(&partition).expect("held a moment ago");
-                    self.stage.committed(&mut held.state, undo);
-                    held.counted = held.next;
-                    held.batch.clear();
+                for (number, undo) in undo {
+                    let partition = self.partitions.get_mut(&number).expect("assigned at the begin of the step");
+                    self.stage.committed(&mut partition.state, undo);
+                    partition.counted = partition.next;
+                    partition.batch.clear();
                 }
                 Ok(())
             }
-            Err(Failed::Aborted(what, why)) => {
-                tracing::warn!(role = self.options.role, why, "transaction aborted: its records are counted again");
-                self.steps.aborted(what);
-                for (partition, undo) in undo {
-                    self.stage.undo(&mut self.held.get_mut(&partition).expect("held a moment ago").state, undo);
+            Err(TransactionError::Aborted(operation, error)) => {
+                tracing::warn!(role = self.options.role, %error, "transaction aborted: retrying the step");
+                self.step_metrics.aborted(operation);
+                for (number, undo) in undo {
+                    let partition = self.partitions.get_mut(&number).expect("assigned at the begin of the step");
+                    self.stage.undo(&mut partition.state, undo);
                 }
-                self.options.status.send_replace(Status::Retrying { why });
-                self.aborted.get_or_insert_default().wait(stop);
+                self.options.status.send_replace(Status::Retrying { why: error.detail });
+                worker::pause(self.retry.get_or_insert_with(worker::backoff), stop);
                 Ok(())
             }
-            Err(Failed::Lost(error)) => {
-                self.steps.aborted(Abort::Lost);
+            Err(TransactionError::ProducerLost(error)) => {
+                self.step_metrics.aborted(Abort::Lost);
                 Err(error)
             }
         }
     }
 
-    fn transact(&mut self, next: &[(u32, u64)]) -> Result<(), Failed> {
-        let (log, member) = (self.log, &self.member);
-        let offsets = member.offsets(next.iter().copied());
-        let offsets_first = sabotaged("sabotage::offset-before-state");
-        if offsets_first {
-            let transaction = self.producer.begin()?;
-            match transaction.offsets(member, &offsets) {
-                Ok(()) => transaction.commit()?,
-                Err(error) => return Err(transaction.failed(Abort::Offsets, &error)),
-            }
-        }
-        let transaction = self.producer.begin()?;
-        // Sabotage: the first record comes after the offsets.
-        let held_back = usize::from(sabotaged("sabotage::produce-after-offsets"));
-        let produce = |record: StepRecord<'_>| {
-            transaction.produce(log.full_name(record.topic), record.partition, record.key, record.value)
-        };
-        let prepared = self
-            .step
-            .records()
-            .skip(held_back)
-            .try_for_each(produce)
-            .and_then(|()| {
-                fail_point!("kafka::stage::produced");
-                transaction.drain()
-            })
+    /// Commits the step: outputs and changes, then the input offsets, in one transaction.
+    fn transact(&mut self, next: &[(u32, u64)]) -> Result<(), TransactionError> {
+        let transaction = self.producer.begin(Purpose::Step)?;
+        let prepared = produce(self.log, &transaction, self.step.records())
+            .and_then(|()| transaction.drain())
             .map_err(|error| (Abort::Records, error))
             .and_then(|()| {
-                fail_point!("kafka::stage::drained");
-                let sent = if offsets_first { Ok(()) } else { transaction.offsets(member, &offsets) };
-                sent.map_err(|error| (Abort::Offsets, error))
+                let offsets = self.member.offsets(next.iter().copied());
+                transaction.offsets(&self.member, &offsets).map_err(|error| (Abort::Offsets, error))
             });
         match prepared {
-            Ok(()) => {
-                fail_point!("kafka::stage::offsets_sent");
-                let late = self.step.records().take(held_back).try_for_each(produce);
-                late.map_err(|error| Failed::Aborted(Abort::Records, error.to_string()))?;
-                let committed = transaction.commit();
-                fail_point!("kafka::stage::committed");
-                committed
-            }
-            Err((what, error)) => Err(transaction.failed(what, &error)),
+            Ok(()) => transaction.commit(),
+            Err((operation, error)) => Err(transaction.failed(operation, error)),
         }
     }
 }
 
-/// rdkafka waits out a fraction of a millisecond by asking again and again, and takes a core for it.
+fn produce<'s>(
+    log: &KafkaLog,
+    transaction: &Transaction<'_>,
+    mut records: impl Iterator<Item = StepRecord<'s>>,
+) -> Result<(), KafkaError> {
+    records.try_for_each(|record| {
+        transaction.produce(log.full_name(record.topic), record.partition, record.key, record.value)
+    })
+}
+
+/// Rounds down to ms: rdkafka spins for a fraction of a millisecond, and takes a core for it.
 fn whole_ms(wait: Duration) -> Duration {
     Duration::new(wait.as_secs(), wait.subsec_millis() * 1_000_000)
 }

@@ -1,9 +1,9 @@
-//! A transaction as a value: open, it borrows the producer for itself; committing or aborting consumes it.
+//! A transaction as a value: while open, it borrows the producer; commit and abort consume it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fail::fail_point;
+use millrace_base::Backoff;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
@@ -14,77 +14,100 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::util::Timeout;
 
 use super::bounded::bounded;
+use super::consumer::invalid_settings;
 use super::member::Member;
 use super::{KafkaConfig, unavailable};
-use crate::LogError;
+use crate::fault;
 use crate::metric::Abort;
+use crate::{Failure, LogError};
 
-/// How long a coordinator may take to come up, and the most that any step of a transaction may take before the producer is
-/// given up.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Timeout of the coordinator's first response, and the maximum duration of any operation of a transaction; after that the
+/// producer is discarded.
+const MAX_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two looks for reports of deliveries.
-const GRAIN: Duration = Duration::from_millis(1);
+/// Between two polls for delivery reports.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How much longer than it should the sending of offsets may take.
-const LATE: Duration = Duration::from_secs(1);
+/// How long sending offsets may exceed its timeout.
+const OFFSETS_GRACE: Duration = Duration::from_secs(1);
+
+/// The pauses between two tries of a request.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
 /// The one transactional producer of a worker.
-pub(super) struct Transactional {
-    producer: Arc<BaseProducer<Deliveries>>,
-    /// What a step of a transaction may take: after its time-out the brokers abort it in any case.
+pub(super) struct TransactionalProducer {
+    producer: Arc<BaseProducer<DeliveryErrors>>,
+    /// The maximum duration of an operation. After the transaction's timeout the brokers abort it in any case.
     patience: Duration,
 }
 
-/// Keeps the first delivery that failed.
+/// Records the first failed delivery.
 #[derive(Default)]
-struct Deliveries {
-    failed: Mutex<Option<KafkaError>>,
+struct DeliveryErrors {
+    first: Mutex<Option<KafkaError>>,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for DeliveryErrors {}
 
-impl ProducerContext for Deliveries {
+impl ProducerContext for DeliveryErrors {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            self.failed.lock().expect("no holder of this lock panics").get_or_insert_with(|| error.clone());
+            self.first.lock().expect("no holder of this lock panics").get_or_insert_with(|| error.clone());
         }
     }
 }
 
-/// Why a transaction did not commit.
+/// The reason why a transaction did not commit.
 #[derive(Debug)]
-pub(super) enum Failed {
-    /// It was aborted: nothing of it is visible, and the producer can go on.
-    Aborted(Abort, String),
-    /// The producer cannot go on. librdkafka has no KIP-890: whether the transaction committed is known only to the
-    /// log, so a new producer (new epoch) and a restore decide.
-    Lost(LogError),
+pub(super) enum TransactionError {
+    /// It was aborted: nothing of it is visible, and the producer is usable.
+    Aborted(Abort, Failure),
+    /// The producer failed. librdkafka has no KIP-890: only the log shows whether the transaction committed, so a new
+    /// producer (new epoch) and a restore decide.
+    ProducerLost(LogError),
 }
 
-impl Transactional {
-    /// Makes the producer and fences every earlier one of the same id, whose open transaction is aborted.
+impl TransactionalProducer {
+    /// Makes the producer and fences every earlier one of the same id: the brokers abort its open transaction.
     pub(super) fn open(config: &KafkaConfig, id: &str) -> Result<Self, LogError> {
-        let producer = BaseProducer::from_config_and_context(&config.transactional(id), Deliveries::default())
-            .map_err(|error| LogError::Refused(format!("kafka settings: {error}")))?;
-        producer.init_transactions(ANSWER).map_err(unavailable("init transactions"))?;
-        let patience = config.transaction_timeout.0.min(ANSWER);
+        let producer = BaseProducer::from_config_and_context(&config.transactional(id), DeliveryErrors::default())
+            .map_err(invalid_settings)?;
+        producer.init_transactions(MAX_PATIENCE).map_err(unavailable("init transactions"))?;
+        let patience = config.transaction_timeout.0.min(MAX_PATIENCE);
         Ok(Self { producer: Arc::new(producer), patience })
     }
 
-    pub(super) fn begin(&mut self) -> Result<Transaction<'_>, Failed> {
-        self.producer.context().failed.lock().expect("no holder of this lock panics").take();
-        self.producer.begin_transaction().map_err(|error| Failed::Lost(unavailable("begin transaction")(error)))?;
-        Ok(Transaction { producer: &self.producer, patience: self.patience })
+    pub(super) fn begin(&mut self, purpose: Purpose) -> Result<Transaction<'_>, TransactionError> {
+        self.producer.context().first.lock().expect("no holder of this lock panics").take();
+        self.producer
+            .begin_transaction()
+            .map_err(|error| TransactionError::ProducerLost(unavailable("begin transaction")(error)))?;
+        Ok(Transaction { purpose, producer: &self.producer, patience: self.patience })
+    }
+}
+
+/// What a transaction is for: the fail points inside a step must not fire during a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Step,
+    Restore,
+}
+
+impl Purpose {
+    fn point(self, name: &str) {
+        if self == Self::Step {
+            fault::point(name);
+        }
     }
 }
 
 /// An open transaction. Its order is fixed: produce, drain, offsets, commit. Nothing is produced after the offsets: a
 /// record still queued then can land behind a new owner's restore.
 pub(super) struct Transaction<'p> {
-    producer: &'p Arc<BaseProducer<Deliveries>>,
+    purpose: Purpose,
+    producer: &'p Arc<BaseProducer<DeliveryErrors>>,
     patience: Duration,
 }
 
@@ -109,19 +132,20 @@ impl Transaction<'_> {
                         return Err(error);
                     }
                     record = back;
-                    self.take_reports();
+                    self.poll_reports();
                 }
             }
         }
     }
 
-    /// Waits until every record is delivered and nothing is in flight. Besides the order this saves time: librdkafka's own
-    /// flush inside the commit comes in grains of 100 ms.
+    /// Waits until every record is delivered and nothing is in flight. Apart from the order this saves time: librdkafka's own
+    /// flush inside the commit polls every 100 ms.
     pub(super) fn drain(&self) -> Result<(), KafkaError> {
-        if !self.reported() {
+        self.purpose.point("kafka::stage::produced");
+        if !self.wait_for_reports() {
             return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
         }
-        match self.producer.context().failed.lock().expect("no holder of this lock panics").take() {
+        match self.producer.context().first.lock().expect("no holder of this lock panics").take() {
             None => Ok(()),
             Some(error) => Err(error),
         }
@@ -129,82 +153,87 @@ impl Transaction<'_> {
 
     /// Makes the input offsets part of the transaction, fenced by the member's current generation (KIP-447).
     pub(super) fn offsets(&self, member: &Member, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+        self.purpose.point("kafka::stage::drained");
         let metadata: Option<ConsumerGroupMetadata> = member.consumer().group_metadata();
-        // Taken afresh every time: it holds the generation.
+        // Read every time: it contains the generation.
         let metadata = metadata.ok_or(KafkaError::Canceled)?;
-        // librdkafka does not keep to its time-out here: with the group's coordinator dead it was seen to wait for minutes, until
-        // some broker's state changed. So it waits elsewhere, and what comes too late is left to its fate with the producer.
+        // librdkafka does not honor its timeout here: with the group's coordinator dead it waits for minutes, until some
+        // broker's state changes (observed). So it waits on another thread, and a late result is discarded with the producer.
         let (producer, offsets, patience) = (self.producer.clone(), offsets.clone(), self.patience);
         let send = move || retrying(patience, || producer.send_offsets_to_transaction(&offsets, &metadata, patience));
-        let late = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
-        bounded("kafka-offsets", patience + LATE, send).unwrap_or(Err(late))
+        let timed_out = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
+        bounded("kafka-offsets", patience + OFFSETS_GRACE, send).unwrap_or(Err(timed_out))
     }
 
-    pub(super) fn commit(self) -> Result<(), Failed> {
-        fail_point!("kafka::stage::committing");
-        // No time-out of ours: librdkafka gives up after the transaction's.
-        match retrying(ANSWER, || self.producer.commit_transaction(Timeout::Never)) {
+    pub(super) fn commit(self) -> Result<(), TransactionError> {
+        let purpose = self.purpose;
+        purpose.point("kafka::stage::offsets_sent");
+        fault::point("kafka::stage::committing");
+        // Without a timeout of its own: librdkafka fails after the transaction's.
+        let committed = match retrying(MAX_PATIENCE, || self.producer.commit_transaction(Timeout::Never)) {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.failed(Abort::Commit, &error)),
-        }
+            Err(error) => Err(self.failed(Abort::Commit, error)),
+        };
+        purpose.point("kafka::stage::committed");
+        committed
     }
 
-    /// Ends the transaction after a failed operation, by what the error asks for.
-    pub(super) fn failed(self, what: Abort, error: &KafkaError) -> Failed {
-        let doing = what.as_str();
-        if requires_new_producer(error) {
-            return Failed::Lost(LogError::Unavailable(format!("{doing}: {error}")));
+    /// Ends the transaction after a failed operation, as the error requires.
+    pub(super) fn failed(self, operation: Abort, error: KafkaError) -> TransactionError {
+        let mut detail = format!("{}: {error}", operation.as_str());
+        if !requires_new_producer(&error) {
+            match self.abort() {
+                Ok(()) => return TransactionError::Aborted(operation, Failure::new(detail).because(error)),
+                Err(abort) => detail = format!("{detail}; abort: {abort}"),
+            }
         }
-        match self.abort() {
-            Ok(()) => Failed::Aborted(what, format!("{doing}: {error}")),
-            Err(abort) => Failed::Lost(LogError::Unavailable(format!("{doing}: {error}; abort: {abort}"))),
-        }
+        TransactionError::ProducerLost(LogError::unavailable(detail).because(error))
     }
 
-    /// Ends the transaction without a trace.
+    /// Aborts the transaction.
     pub(super) fn abort(self) -> Result<(), KafkaError> {
-        // Records of ours may still be queued; an aborted transaction waits for them. Not for ever: while librdkafka takes a
-        // new epoch of itself, an abort was seen to hang with every broker well.
+        // An abort waits for queued records, but not for ever: while librdkafka requests a new epoch for itself, an abort may
+        // hang although every broker is healthy (observed).
         retrying(self.patience, || self.producer.abort_transaction(self.patience))?;
-        self.forget();
+        self.discard_reports();
         Ok(())
     }
 
-    /// Takes the reports of what was aborted, so that they are not the next transaction's.
-    fn forget(&self) {
-        self.reported();
+    /// Consumes the reports of aborted records, so that they do not count for the next transaction.
+    fn discard_reports(&self) {
+        self.wait_for_reports();
         self.producer.poll(Duration::ZERO);
     }
 
-    /// Takes reports until every record has its own; false when that takes too long.
-    fn reported(&self) -> bool {
+    /// Polls until every record has its report; false if that takes too long.
+    fn wait_for_reports(&self) -> bool {
         let deadline = Instant::now() + self.patience;
         while self.producer.in_flight_count() > 0 {
             if Instant::now() > deadline {
                 return false;
             }
-            self.take_reports();
+            self.poll_reports();
         }
         true
     }
 
-    /// Takes some reports, or rests for a moment when there is none. Not within `poll`: that waits for all of its time though
-    /// a report came, and for the last millisecond of it with a busy core.
-    fn take_reports(&self) {
+    /// Polls for reports, and sleeps for a moment if there is none. Not by a timeout of `poll`: that waits for all of it even if
+    /// a report arrives, and spins for its last millisecond.
+    fn poll_reports(&self) {
         let before = self.producer.in_flight_count();
         self.producer.poll(Duration::ZERO);
         if self.producer.in_flight_count() == before {
-            std::thread::sleep(GRAIN);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-/// Anything that is neither plainly abortable nor a record's own failure ends the producer.
+/// Whether an error ends the producer: any that is neither abortable nor the failure of one record.
 fn requires_new_producer(error: &KafkaError) -> bool {
     match error {
         KafkaError::Transaction(error) => !error.txn_requires_abort(),
-        // Given up without an answer: sequence numbers are skipped, and librdkafka would need a new epoch to go on. (A purge
-        // is the consequence of another error, and of no weight of its own.)
+        // A record timed out without a report: sequence numbers are skipped, and librdkafka would need a new epoch. (A purge is
+        // only the consequence of another error.)
         KafkaError::MessageProduction(
             RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::MessageTimedOut,
         )
@@ -214,14 +243,15 @@ fn requires_new_producer(error: &KafkaError) -> bool {
     }
 }
 
-/// Repeats a request while librdkafka says that repeating it is safe.
+/// Retries a request while librdkafka reports that this is safe.
 fn retrying(within: Duration, mut request: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     let deadline = Instant::now() + within;
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let retriable = |error: &RDKafkaError| error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort();
     loop {
         match request() {
             Err(KafkaError::Transaction(error)) if retriable(&error) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(backoff.next_pause());
             }
             result => return result,
         }

@@ -83,10 +83,17 @@ async fn damage_each(times: usize, damage: impl Fn(&Path, &mut rand::rngs::StdRn
                 Ok(Ok(())) => whole += 1,
                 Ok(Err(LogError::Damaged(why) | LogError::Refused(why))) => {
                     // Named: a file, a keyspace or a record; a table that is there by its file.
-                    assert!(why.contains("data") || why.contains("meta") || why.contains("analytics."), "{why}");
+                    assert!(
+                        why.detail.contains("data") || why.detail.contains("meta") || why.detail.contains("analytics."),
+                        "{why}"
+                    );
                     let table = name.components().any(|part| part.as_os_str() == "tables");
                     let there = damaged.directory.join(name).exists();
-                    assert!(!table || !there || why.contains(name.to_str().unwrap()), "{}: {why}", name.display());
+                    assert!(
+                        !table || !there || why.detail.contains(name.to_str().unwrap()),
+                        "{}: {why}",
+                        name.display()
+                    );
                     refused += 1;
                 }
                 Ok(Err(error)) => panic!("{} seed {seed}: {error:?}", name.display()),
@@ -169,7 +176,7 @@ async fn a_damaged_sealed_journal_is_refused_by_name() {
         bytes[place] ^= 16;
         std::fs::write(sealed, &bytes).unwrap();
         let LogError::Damaged(why) = support::try_open(&config).unwrap_err() else { panic!("not damaged") };
-        assert!(why.contains(sealed.to_str().unwrap()) && why.contains("sealed"), "{why}");
+        assert!(why.detail.contains(sealed.to_str().unwrap()) && why.detail.contains("sealed"), "{why}");
     }
     std::fs::write(sealed, &whole).unwrap();
     let log = support::open(&config);
@@ -189,7 +196,7 @@ async fn a_damaged_journal_is_refused_by_name_and_left_as_it_was() {
         std::fs::write(&journal, &bytes).unwrap();
         for _ in 0..2 {
             let LogError::Damaged(why) = support::try_open(&config).unwrap_err() else { panic!("not damaged") };
-            assert!(why.contains(journal.to_str().unwrap()) && why.contains("commits"), "{why}");
+            assert!(why.detail.contains(journal.to_str().unwrap()) && why.detail.contains("commits"), "{why}");
             assert!(std::fs::read(&journal).unwrap() == bytes, "the journal was changed");
         }
         bytes[place] ^= 4;

@@ -19,7 +19,7 @@ fn a_second_opening_is_refused_and_names_the_holder() {
     let log = support::open(&support::config(directory.path()));
     let refused = EmbeddedLog::open(support::config(directory.path()), Names::default()).unwrap_err();
     let LogError::Refused(why) = refused else { panic!("{refused:?}") };
-    assert!(why.contains(&format!("pid {}", std::process::id())), "{why}");
+    assert!(why.detail.contains(&format!("pid {}", std::process::id())), "{why}");
     drop(log);
     support::open(&support::config(directory.path()));
 }
@@ -46,5 +46,5 @@ fn numbers_are_bounded_and_the_default_is_allowed() {
         (0, millrace_base::Size(1), millrace_base::Size(1));
     let keys: Vec<String> = config.validate().into_iter().map(|violation| violation.key).collect();
     assert_eq!(keys, ["partitions", "max_queue_bytes", "journal_size"]);
-    let _: fn(&Log) -> u32 = Log::partitions;
+    let _: fn(&Log, Topic) -> u32 = Log::partitions;
 }

@@ -40,7 +40,7 @@ async fn a_log_past_its_size_starts_later_and_says_so() {
     let LogError::Refused(why) = support::read_all(&log, Topic::EVENTS, start - 1).unwrap_err() else {
         panic!("served")
     };
-    assert!(why.contains("analytics.events/0"), "{why}");
+    assert!(why.detail.contains("analytics.events/0"), "{why}");
     drop(log);
     let log = support::open(&EmbeddedConfig { retention_check_interval: Span::from_secs(3_600), ..config });
     let start = start_of(&log, Topic::EVENTS).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millrace_base::{Size, Span};
 use millrace_contracts::{Names, Topic};
-use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Log, LogError, NewRecord, Outcome, Polled};
+use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Log, LogError, NewRecord, Outcome, PollOutcome};
 
 /// Small memtables, so that little data makes tables; no retention while a test does not ask for it.
 pub(crate) fn config(directory: &Path) -> EmbeddedConfig {
@@ -58,12 +58,12 @@ pub(crate) fn read_all(log: &Log, topic: Topic, from: u64) -> Result<Vec<(u64, S
     let began = Instant::now();
     while began.elapsed() < Duration::from_mins(1) {
         match reader.poll(&mut batch, Limits::default())? {
-            Polled::Records => seen.extend(batch.iter().map(|record| {
+            PollOutcome::Records => seen.extend(batch.iter().map(|record| {
                 let key = String::from_utf8_lossy(record.key).into_owned();
                 (record.offset, key, record.value.unwrap_or_default().to_vec())
             })),
-            Polled::CaughtUp { .. } => return Ok(seen),
-            Polled::Nothing => {}
+            PollOutcome::CaughtUp { .. } => return Ok(seen),
+            PollOutcome::Nothing => {}
         }
     }
     panic!("the end never came");

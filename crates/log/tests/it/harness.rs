@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_contracts::{Names, Topic};
+use millrace_contracts::{Names, TOPICS, Topic};
 use millrace_log::{
-    Batch, EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, Limits, Log, LogError, NewRecord, Outcome, Polled,
+    Batch, EmbeddedConfig, EmbeddedLog, KafkaConfig, KafkaLog, Limits, Log, LogError, NewRecord, Outcome, PollOutcome,
     RunOptions, Stage, Status,
 };
 use tokio::sync::watch;
@@ -86,10 +86,19 @@ impl Engine {
     }
 
     pub(crate) fn try_open(&self) -> Result<Log, LogError> {
+        self.try_open_with(TOPICS)
+    }
+
+    /// Opens the log with another table of topics than the product's.
+    pub(crate) fn try_open_with(&self, topics: &[Topic]) -> Result<Log, LogError> {
         std::sync::LazyLock::force(&crate::metrics::RECORDER);
         match self {
-            Self::Kafka { config, .. } => KafkaLog::open(config.clone(), self.names()).map(Log::Kafka),
-            Self::Embedded { config, .. } => EmbeddedLog::open(config.clone(), self.names()).map(Log::Embedded),
+            Self::Kafka { config, .. } => {
+                KafkaLog::open_with_topics(config.clone(), self.names(), topics).map(Log::Kafka)
+            }
+            Self::Embedded { config, .. } => {
+                EmbeddedLog::open_with_topics(config.clone(), &self.names(), topics).map(Log::Embedded)
+            }
         }
     }
 }
@@ -132,15 +141,15 @@ pub(crate) async fn read_all(log: &Log, topic: Topic, from: &[(u32, u64)]) -> BT
         while !behind.is_empty() {
             assert!(began.elapsed() < PATIENCE, "partitions {behind:?} never end");
             match reader.poll(&mut batch, Limits::default()).unwrap() {
-                Polled::Records => {
+                PollOutcome::Records => {
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                     let records = batch.iter().map(|r| (r.offset, text(r.key), r.value.map(text)));
                     seen.get_mut(&batch.partition()).unwrap().extend(records);
                 }
-                Polled::CaughtUp { partition, .. } => {
+                PollOutcome::CaughtUp { partition, .. } => {
                     behind.remove(&partition);
                 }
-                Polled::Nothing => {}
+                PollOutcome::Nothing => {}
             }
         }
         seen

@@ -264,7 +264,7 @@ async fn a_log_that_begins_late_is_refused_without_a_position() {
     append(&log, 0, (0..10).map(|n| n.to_string())).await;
     drop_below(&engine, 4).await;
     let refused = run_stage(&log, Numbering, "numbering", "a").refusal().await;
-    assert!(matches!(&refused, LogError::Refused(why) if why.contains("begins at offset 4")), "{refused}");
+    assert!(matches!(&refused, LogError::Refused(why) if why.detail.contains("begins at offset 4")), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use millrace_contracts::{Position, StateKey, Topic};
+use millrace_contracts::{Position, Topic};
+use millrace_log::RunnerKey;
 use millrace_testkit::{Kafka, not_run};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -76,7 +77,7 @@ async fn commit_step(engine: &Engine, brokers: String, id: String) {
         producer.begin_transaction().unwrap();
         let mut position = Vec::new();
         Position { next_offset: 3 }.encode(&mut position);
-        let key = StateKey::Position(0).to_string();
+        let key = RunnerKey::Position(0).to_string();
         for (topic, key, value) in
             [(&hourly, "3 2", &b"3 2"[..]), (&state, "number", b"3 3"), (&state, &key, &position)]
         {

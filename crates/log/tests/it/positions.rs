@@ -1,9 +1,11 @@
 //! Stages and where they go on: new groups, old groups, wrong partition counts, many instances.
 
-use millrace_contracts::Topic;
-use millrace_log::{LogError, Status};
+use std::time::Duration;
 
-use crate::harness::{Engine, PARTITIONS, append, run_stage, until};
+use millrace_contracts::{Partitions, TOPICS, Topic};
+use millrace_log::{Batch, LogError, NewRecord, Outcome, Stage, StageError, Status, Step};
+
+use crate::harness::{Engine, PARTITIONS, append, read_all, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 use crate::on_both_engines;
 
@@ -14,6 +16,7 @@ on_both_engines!(
     a_state_without_the_groups_position_is_refused,
     a_wrong_partition_count_is_refused,
     topics_describe_themselves,
+    a_topic_has_its_own_number_of_partitions,
 );
 
 async fn a_new_group_begins_at_the_beginning_and_numbers_everything_once(engine: Engine) {
@@ -65,7 +68,7 @@ async fn a_state_without_the_groups_position_is_refused(engine: Engine) {
     running.end().await.unwrap();
     // Another group finds the state of the first, and no position of its own: to begin anywhere would be a guess.
     let refused = run_stage(&log, Numbering, "another", "a").refusal().await;
-    assert!(matches!(&refused, LogError::Refused(why) if why.contains("analytics.events/0")), "{refused}");
+    assert!(matches!(&refused, LogError::Refused(why) if why.detail.contains("analytics.events/0")), "{refused}");
     assert_eq!(check_numbers(&log).await, 1);
 }
 
@@ -82,16 +85,74 @@ async fn a_wrong_partition_count_is_refused(mut engine: Engine) {
         Err(error) => error,
     };
     let LogError::Refused(why) = refused else { panic!("{refused:?}") };
-    assert!(why.contains("analytics.") && why.contains('3') && why.contains('4'), "{why}");
+    assert!(why.detail.contains("analytics.") && why.detail.contains('3') && why.detail.contains('4'), "{why}");
 }
 
 async fn topics_describe_themselves(engine: Engine) {
     let log = engine.open().await;
     append(&log, 2, (0..5).map(|n| n.to_string())).await;
     let topics = log.describe().await.unwrap();
-    assert_eq!(topics.len(), millrace_contracts::TOPICS.len());
+    assert_eq!(topics.len(), TOPICS.len());
     let events = topics.iter().find(|topic| topic.topic == Topic::EVENTS).unwrap();
     assert_eq!(events.full_name, engine.names().topic(&Topic::EVENTS));
     let bounds: Vec<(u64, u64)> = events.partitions.iter().map(|partition| (partition.start, partition.end)).collect();
     assert_eq!(bounds, [(0, 0), (0, 0), (0, 5)]);
+}
+
+/// A topic of this test, with a fixed number of partitions.
+const fn fixed(partitions: u32) -> Topic {
+    Topic { name: "test.fixed", partitions: Partitions::Fixed(partitions), ..Topic::STATE }
+}
+
+/// A stage with changes in the fixed topic.
+struct Mismatched;
+
+impl Stage for Mismatched {
+    type State = ();
+    type Undo = ();
+
+    fn input(&self) -> Topic {
+        Topic::EVENTS
+    }
+
+    fn changes(&self) -> Topic {
+        fixed(2)
+    }
+
+    fn new_state(&self, _: u32) {}
+
+    fn load(&self, (): &mut (), _: &[u8], _: &[u8]) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    fn apply(&self, (): &mut (), _: &Batch, _: &mut Step) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    fn undo(&self, (): &mut (), (): ()) {}
+}
+
+async fn a_topic_has_its_own_number_of_partitions(engine: Engine) {
+    let table = |partitions| [TOPICS, &[fixed(partitions)]].concat();
+    let log = engine.try_open_with(&table(2)).unwrap();
+    log.create_topics().await.unwrap();
+    assert_eq!((log.partitions(Topic::EVENTS), log.partitions(fixed(2))), (PARTITIONS, 2));
+    let topics = log.describe().await.unwrap();
+    let counts: Vec<usize> = topics.iter().map(|info| info.partitions.len()).collect();
+    assert_eq!(counts, [3, 3, 3, 3, 3, 2]);
+    let record = NewRecord { topic: fixed(2), partition: 1, key: b"k", value: b"v" };
+    assert_eq!(log.append(&[record]).await, [Outcome::Acknowledged(0)]);
+    let read = read_all(&log, fixed(2), &[(0, 0), (1, 0)]).await;
+    assert_eq!((read[&0].len(), read[&1].len()), (0, 1));
+    let refused = run_stage(&log, Mismatched, "mismatched", "a").refusal().await;
+    assert!(matches!(&refused, LogError::Refused(why) if why.detail.contains("test.fixed")), "{refused}");
+    log.close(Duration::from_secs(5)).await;
+    drop(log);
+    // The product's table, and the topic with another number.
+    drop(engine.open().await);
+    let refused = match engine.try_open_with(&table(4)) {
+        Ok(log) => log.create_topics().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(&refused, LogError::Refused(why) if why.detail.contains("it must have 4")), "{refused}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_contracts::Topic;
-use millrace_log::{Batch, Limits, LogError, Polled};
+use millrace_log::{Batch, Limits, LogError, PollOutcome};
 
 use crate::harness::{Engine, append, read_all, until};
 use crate::numbering::Numbering;
@@ -43,7 +43,7 @@ async fn a_reader_that_caught_up_follows(engine: Engine) {
     });
     let mut ends = Vec::new();
     while ends.is_empty() {
-        if let (Polled::CaughtUp { partition: 0, position }, _) = heard.recv().await.unwrap() {
+        if let (PollOutcome::CaughtUp { partition: 0, position }, _) = heard.recv().await.unwrap() {
             ends.push(position);
         }
     }
@@ -65,7 +65,7 @@ async fn batches_are_bounded(engine: Engine) {
         let mut batch = Batch::default();
         let mut poll = |records, bytes| {
             let limits = Limits { records, bytes, wait: Duration::from_secs(10) };
-            while reader.poll(&mut batch, limits).unwrap() != Polled::Records {}
+            while reader.poll(&mut batch, limits).unwrap() != PollOutcome::Records {}
             (batch.len(), batch.bytes(), batch.iter().next().unwrap().offset)
         };
         let (records, _, first) = poll(7, 1 << 20);
@@ -85,7 +85,7 @@ async fn a_position_beyond_the_end_is_refused_or_waits(engine: Engine) {
         let mut reader = log.reader(Topic::EVENTS, &[(0, 99)])?;
         let mut batch = Batch::default();
         let limits = Limits { wait: Duration::from_secs(20), ..Limits::default() };
-        reader.poll(&mut batch, limits).map(|polled| assert_eq!(polled, Polled::Nothing, "{batch:?}"))
+        reader.poll(&mut batch, limits).map(|polled| assert_eq!(polled, PollOutcome::Nothing, "{batch:?}"))
     })
     .await
     .unwrap();

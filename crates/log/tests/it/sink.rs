@@ -204,7 +204,7 @@ async fn a_sink_that_stops_ends_the_run(engine: Engine) {
     sink.0.lock().unwrap().errors = vec![StoreError::stop("schema newer than ours")];
     append(&log, 0, numbers(0..1)).await;
     let ended = tokio::time::timeout(crate::harness::PATIENCE, start(&log, &sink).task).await.unwrap().unwrap();
-    assert_eq!(ended, Err(LogError::Refused("schema newer than ours".into())));
+    assert_eq!(ended, Err(LogError::refused("schema newer than ours")));
     assert!(sink.0.lock().unwrap().keys.is_empty());
 }
 
@@ -214,5 +214,5 @@ async fn a_position_the_log_does_not_hold_is_refused(engine: Engine) {
     let sink = Shared::default();
     sink.0.lock().unwrap().positions.insert(0, 5_000);
     let ended = tokio::time::timeout(crate::harness::PATIENCE, start(&log, &sink).task).await.unwrap().unwrap();
-    assert!(matches!(&ended, Err(LogError::Refused(why)) if why.contains("5000")), "{ended:?}");
+    assert!(matches!(&ended, Err(LogError::Refused(why)) if why.detail.contains("5000")), "{ended:?}");
 }

@@ -51,7 +51,7 @@ async fn numbering(log: &millrace_log::Log, records: u64) -> Running {
 
 fn refused(error: &LogError, parts: &[&str]) {
     let LogError::Refused(why) = error else { panic!("{error:?}") };
-    assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+    assert!(parts.iter().all(|part| why.detail.contains(part)), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

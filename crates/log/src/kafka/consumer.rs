@@ -1,0 +1,109 @@
+//! What group members and plain readers share: a quiet client context, committed offsets, the classes of errors.
+
+use std::time::{Duration, Instant};
+
+use millrace_base::Backoff;
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, TopicPartitionList};
+
+use super::unavailable;
+use crate::LogError;
+
+/// Timeout of a request for offsets.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pauses between two tries of a failed request.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
+/// A client context that logs errors for diagnosis only.
+pub(super) struct QuietContext;
+
+impl ClientContext for QuietContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for QuietContext {}
+
+/// A consumer outside any group.
+pub(super) fn consumer(config: &ClientConfig) -> Result<BaseConsumer<QuietContext>, LogError> {
+    BaseConsumer::from_config_and_context(config, QuietContext).map_err(invalid_settings)
+}
+
+/// librdkafka refused the settings of a client.
+pub(super) fn invalid_settings(error: KafkaError) -> LogError {
+    LogError::refused(format!("kafka settings: {error}")).because(error)
+}
+
+/// Logs an error of a client at level debug: what it causes is reported where it fails. Skips the end of a partition, which
+/// librdkafka reports as an error.
+pub(super) fn log_error(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+/// The committed offsets of the consumer's group, `None` where it committed none. By the consumer's isolation level, either
+/// with all transactions settled or as before those that are open.
+pub(super) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[u32],
+    within: Duration,
+) -> Result<Vec<Option<u64>>, LogError> {
+    let deadline = Instant::now() + within;
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    loop {
+        match consumer.committed_offsets(list(topic, partitions.iter().copied()), REQUEST_TIMEOUT) {
+            // The call succeeds as a whole even if a partition failed.
+            Ok(list) if list.elements().iter().all(|element| element.error().is_ok()) => {
+                let offset_of = |&partition: &u32| {
+                    let element = list.find_partition(topic, partition.cast_signed())?;
+                    element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok())
+                };
+                return Ok(partitions.iter().map(offset_of).collect());
+            }
+            Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(backoff.next_pause()),
+            Ok(_) => return Err(LogError::unavailable("committed offsets: not available for every partition")),
+            Err(error) => return Err(unavailable("committed offsets")(error)),
+        }
+    }
+}
+
+pub(super) fn list(topic: &str, partitions: impl IntoIterator<Item = u32>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition.cast_signed());
+    }
+    list
+}
+
+/// Classifies an error of polling: `Ok` if librdkafka recovers by itself, an error otherwise.
+pub(super) fn classify(error: KafkaError) -> Result<(), LogError> {
+    let Some(code) = error.rdkafka_error_code() else {
+        return Err(unavailable("consumer")(error));
+    };
+    match code {
+        RDKafkaErrorCode::BrokerTransportFailure
+        | RDKafkaErrorCode::AllBrokersDown
+        | RDKafkaErrorCode::OperationTimedOut
+        | RDKafkaErrorCode::RequestTimedOut
+        | RDKafkaErrorCode::Resolve
+        | RDKafkaErrorCode::NotCoordinator
+        | RDKafkaErrorCode::CoordinatorNotAvailable
+        | RDKafkaErrorCode::CoordinatorLoadInProgress
+        | RDKafkaErrorCode::RebalanceInProgress
+        | RDKafkaErrorCode::NotLeaderForPartition => {
+            tracing::debug!(%error, "consumer");
+            Ok(())
+        }
+        // The position was deleted, or was never valid. Guessing another one would lose or repeat records.
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+            Err(LogError::refused(format!("the log no longer holds the position: {error}")).because(error))
+        }
+        _ => Err(unavailable("consumer")(error)),
+    }
+}
