@@ -18,6 +18,7 @@ pub struct TopicInfo {
 pub struct PartitionInfo {
     /// The oldest retained offset.
     pub start: u64,
-    /// The offset after the newest record. On Kafka control records count, so a reader of an idle topic may end below it.
+    /// The offset after the newest record. On Kafka control records count, so a reader of an idle topic may end below
+    /// it.
     pub end: u64,
 }

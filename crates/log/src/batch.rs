@@ -32,8 +32,8 @@ impl Default for Limits {
     }
 }
 
-/// Consecutive records of one partition, by ascending offset. Offsets may have gaps: control, aborted and compacted records
-/// are not delivered.
+/// Consecutive records of one partition, by ascending offset. Offsets may have gaps: control, aborted and compacted
+/// records are not delivered.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     partition: u32,

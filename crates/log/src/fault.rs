@@ -59,8 +59,8 @@ pub(crate) fn expect_any_position(
     Ok(())
 }
 
-/// Guard: the input position commits together with the step. Disabled, it commits first, and nothing of it is left for the
-/// step.
+/// Guard: the input position commits together with the step. Disabled, it commits first, and nothing of it is left for
+/// the step.
 pub(crate) fn commit_separately(
     numbers: Vec<(String, u64)>,
     commit: impl FnOnce(Vec<(String, u64)>) -> Result<(), LogError>,

@@ -1,11 +1,11 @@
 //! The log port and its two engines, `kafka` and `embedded`.
 //!
-//! Records enter by [`Log::append`] and leave by a [`Reader`], a [`Stage`] (records in; outputs, state changes and input
-//! positions out in one atomic step) or a [`Sink`] (a read model that stores its own position). Both engines give the same
-//! guarantees; one conformance suite (`tests/it`) checks both.
+//! Records enter by [`Log::append`] and leave by a [`Reader`], a [`Stage`] (records in; outputs, state changes and
+//! input positions out in one atomic step) or a [`Sink`] (a read model that stores its own position). Both engines give
+//! the same guarantees; one conformance suite (`tests/it`) checks both.
 //!
-//! This crate does not interpret records, except for the two kinds that the runner itself writes into a stage's topic of
-//! changes ([`RunnerKey`]). Read models are in `millrace-store`, the counting in `millrace-processor`.
+//! This crate does not interpret records, except for the two kinds that the runner itself writes into a stage's topic
+//! of changes ([`RunnerKey`]). Read models are in `millrace-store`, the counting in `millrace-processor`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 

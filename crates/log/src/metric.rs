@@ -1,5 +1,5 @@
-//! The handles of this crate's metrics, updated per batch or once a second. A handle is a series: those with fixed labels
-//! exist, at 0, before the first event.
+//! The handles of this crate's metrics, updated per batch or once a second. A handle is a series: those with fixed
+//! labels exist, at 0, before the first event.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -131,7 +131,8 @@ impl LagGauges {
         Self { role: role.to_owned(), gauges: BTreeMap::new(), reported: Instant::now() }
     }
 
-    /// Reports the lags that `lags` computes, at most once a second. The lag of a partition that is no longer assigned is 0.
+    /// Reports the lags that `lags` computes, at most once a second. The lag of a partition that is no longer assigned
+    /// is 0.
     pub(crate) fn report(&mut self, lags: impl FnOnce() -> BTreeMap<u32, u64>) {
         if self.reported.elapsed() < LAG_INTERVAL {
             return;

@@ -64,8 +64,8 @@ impl Outcome {
     }
 }
 
-/// The outcomes of one call of [`Log::append`](crate::Log::append), in the order of its records. Resolves with the last of
-/// them, within the engine's timeout for a record.
+/// The outcomes of one call of [`Log::append`](crate::Log::append), in the order of its records. Resolves with the last
+/// of them, within the engine's timeout for a record.
 #[derive(Debug)]
 #[must_use = "only the outcome shows whether a record is in the log"]
 pub struct Receipts(Arc<Slots>);

@@ -19,8 +19,8 @@ pub(crate) struct Range {
     pub(crate) until: u64,
 }
 
-/// Passes every record of the ranges to `take`, in order, in bounded batches. `open` makes the reader. Fails if no record
-/// arrives for `patience`.
+/// Passes every record of the ranges to `take`, in order, in bounded batches. `open` makes the reader. Fails if no
+/// record arrives for `patience`.
 pub(crate) fn read_ranges(
     open: impl FnOnce(&[(u32, u64)]) -> Result<Reader, LogError>,
     ranges: &[Range],

@@ -17,7 +17,8 @@ pub enum StageError {
         /// What is wrong with it.
         why: String,
     },
-    /// A state change under a key that is reserved for the runner ([`RunnerKey`](crate::RunnerKey)): a defect of the stage.
+    /// A state change under a key that is reserved for the runner ([`RunnerKey`](crate::RunnerKey)): a defect of the
+    /// stage.
     #[error("state change {key}: the prefix of this key is reserved for the runner")]
     ReservedKey {
         /// The change's key, shortened.
@@ -55,8 +56,8 @@ impl From<StageError> for LogError {
     }
 }
 
-/// Records in; outputs and state changes out. A stage has no clock (time is the records' timestamps) and does no I/O, except
-/// for scratch state on this machine that saves memory and that the log can restore.
+/// Records in; outputs and state changes out. A stage has no clock (time is the records' timestamps) and does no I/O,
+/// except for scratch state on this machine that saves memory and that the log can restore.
 ///
 /// The engine persists outputs, changes and the input position in one atomic step, and nothing else. After a crash or a
 /// rebalance it makes a new state, loads every surviving change, and resumes at the position written with them.
@@ -75,12 +76,12 @@ pub trait Stage: Send + Sync + 'static {
     /// The state of a partition without any record.
     fn new_state(&self, partition: u32) -> Self::State;
 
-    /// Loads one surviving change. Changes come in no particular order and at least once; only the newest of each key is
-    /// certain to come.
+    /// Loads one surviving change. Changes come in no particular order and at least once; only the newest of each key
+    /// is certain to come.
     fn load(&self, state: &mut Self::State, key: &[u8], value: &[u8]) -> Result<(), StageError>;
 
-    /// The input offset from which the state needs a replay of records that it already contains; `None` if it needs none.
-    /// Called after the changes are loaded.
+    /// The input offset from which the state needs a replay of records that it already contains; `None` if it needs
+    /// none. Called after the changes are loaded.
     fn replay_from(&self, _state: &Self::State) -> Option<u64> {
         None
     }

@@ -34,8 +34,8 @@ pub(crate) struct StepRecord<'a> {
 }
 
 impl Step {
-    /// Adds a record: its key as text, its value as `encode` appends it. The prefixes `pos/` and `marker/` are reserved in a
-    /// topic of changes ([`RunnerKey`]).
+    /// Adds a record: its key as text, its value as `encode` appends it. The prefixes `pos/` and `marker/` are reserved
+    /// in a topic of changes ([`RunnerKey`]).
     pub fn put(&mut self, topic: Topic, partition: u32, key: impl Display, encode: impl FnOnce(&mut Vec<u8>)) {
         let key_end = self.put_key(key);
         encode(&mut self.bytes);

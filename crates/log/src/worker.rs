@@ -1,4 +1,5 @@
-//! The worker threads of a run: started together, restarted after failures that a fresh start can overcome, ended together.
+//! The worker threads of a run: started together, restarted after failures that a fresh start can overcome, ended
+//! together.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use crate::{LogError, RunOptions, Status, metric};
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Runs workers, each on its own thread, until `stop`, or until one fails with an error that needs a person: this ends the
-/// others.
+/// Runs workers, each on its own thread, until `stop`, or until one fails with an error that needs a person: this ends
+/// the others.
 pub(crate) async fn run(
     options: RunOptions,
     workers: usize,

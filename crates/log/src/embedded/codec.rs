@@ -1,7 +1,7 @@
 //! The format of records and numbers on disk.
 //!
-//! A record is `timestamp_ms: i64 BE | key length: u32 BE, highest bit for a tombstone | key | value`; its offset is its key
-//! in the keyspace. In a `latest` keyspace the offset precedes it. Tables and journals have checksums.
+//! A record is `timestamp_ms: i64 BE | key length: u32 BE, highest bit for a tombstone | key | value`; its offset is
+//! its key in the keyspace. In a `latest` keyspace the offset precedes it. Tables and journals have checksums.
 
 use crate::Record;
 

@@ -26,8 +26,8 @@ pub struct EmbeddedConfig {
     pub journal_size: Size,
     /// Appends are refused while less than this is free on the disk.
     pub min_free_disk: Size,
-    /// A topic with retention by age also drops what is older than its newest this many bytes, per partition; zero means
-    /// no bound.
+    /// A topic with retention by age also drops what is older than its newest this many bytes, per partition; zero
+    /// means no bound.
     pub retention_bytes: Size,
     /// Newest records that a compacted topic keeps uncompacted for readers that follow it, per partition.
     pub max_tail_records: u32,

@@ -1,8 +1,8 @@
 //! Refuses to open a directory that lost synced data.
 //!
-//! fjall's recovery silently truncates a journal at the first bad byte. So this module reads the journals before fjall opens
-//! them: a sealed one must be intact, the active one must reach the highest synced commit. The sync mark records that
-//! commit: a file of two checksummed slots, written in turn after each commit.
+//! fjall's recovery silently truncates a journal at the first bad byte. So this module reads the journals before fjall
+//! opens them: a sealed one must be intact, the active one must reach the highest synced commit. The sync mark records
+//! that commit: a file of two checksummed slots, written in turn after each commit.
 
 use std::fs::File;
 use std::io;
@@ -186,7 +186,8 @@ fn journals(directory: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
     Ok(journals)
 }
 
-/// Checks that every keyspace is present: fjall deletes one without its `current` file, and all of them without their list.
+/// Checks that every keyspace is present: fjall deletes one without its `current` file, and all of them without their
+/// list.
 fn check_keyspaces(directory: &Path, highest: u64) -> Result<(), LogError> {
     let path = directory.join(KEYSPACES);
     let Ok(list) = std::fs::read_to_string(&path) else {

@@ -1,7 +1,7 @@
 //! Reads a journal of fjall 3.1 without changing it: its intact length, and the highest of our commits in it.
 //!
-//! The format is that of the pinned version: a start (tag 1, count, sequence number), items (tag 2) or clears (tag 4), an
-//! end (tag 3, xxh3 of the items as written, `FJL` 3), little-endian; then zeros, since files are preallocated.
+//! The format is that of the pinned version: a start (tag 1, count, sequence number), items (tag 2) or clears (tag 4),
+//! an end (tag 3, xxh3 of the items as written, `FJL` 3), little-endian; then zeros, since files are preallocated.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};

@@ -1,9 +1,9 @@
 //! The keyspaces of the log, and the partitions in them.
 //!
 //! `meta` has the layout version, the number of partitions, the start and end of each partition, the stages' input
-//! positions, the commit counter, and the list of topics that were created. `log.{topic}.{p}` has the records of a partition
-//! by offset; for a compacted topic, `latest.{topic}.{p}` has its newest record of each key that is not deleted. Keyspaces
-//! named `view.*` belong to the read models.
+//! positions, the commit counter, and the list of topics that were created. `log.{topic}.{p}` has the records of a
+//! partition by offset; for a compacted topic, `latest.{topic}.{p}` has its newest record of each key that is not
+//! deleted. Keyspaces named `view.*` belong to the read models.
 
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};

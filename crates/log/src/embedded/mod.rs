@@ -1,9 +1,9 @@
 //! The engine in one directory of this machine, on fjall.
 //!
-//! `append` puts a record into a bounded `queue`. One `writer` thread commits the whole backlog as one atomic batch: synced,
-//! then visible, then acknowledged. `reader`, `stage` and `sink` read synced records only. `guard` and `journal` refuse
-//! damaged data before it is opened, `lock` a second process. Read models have keyspaces of their own in the same database,
-//! named `view.*`.
+//! `append` puts a record into a bounded `queue`. One `writer` thread commits the whole backlog as one atomic batch:
+//! synced, then visible, then acknowledged. `reader`, `stage` and `sink` read synced records only. `guard` and
+//! `journal` refuse damaged data before it is opened, `lock` a second process. Read models have keyspaces of their own
+//! in the same database, named `view.*`.
 
 mod codec;
 mod config;
@@ -46,8 +46,8 @@ pub(crate) use reader::Reader;
 /// The reason of refused appends below `min_free_disk`.
 const DISK_FULL: &str = "the disk is at its reserve";
 
-/// The log in one directory of this machine. Cheap to clone; the directory is unlocked when the last clone, runner and reader
-/// is dropped.
+/// The log in one directory of this machine. Cheap to clone; the directory is unlocked when the last clone, runner and
+/// reader is dropped.
 #[derive(Clone)]
 pub struct EmbeddedLog(Arc<Inner>);
 
@@ -235,12 +235,14 @@ impl Shared {
         self.failure.get().cloned()
     }
 
-    /// Fails if the writer has failed: this ends the runners, and with them the process, which restarts from what is durable.
+    /// Fails if the writer has failed: this ends the runners, and with them the process, which restarts from what is
+    /// durable.
     fn check(&self) -> Result<(), LogError> {
         self.failure().map_or(Ok(()), Err)
     }
 
-    /// Replaces a runner's error by the failure of the writer, if there is one: only a restart of the process overcomes it.
+    /// Replaces a runner's error by the failure of the writer, if there is one: only a restart of the process overcomes
+    /// it.
     fn or_failure(&self, error: LogError) -> LogError {
         self.failure().unwrap_or(error)
     }

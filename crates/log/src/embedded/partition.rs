@@ -57,8 +57,8 @@ impl Partition {
         format!("{}/{}", self.topic.name, self.number)
     }
 
-    /// Checks that the records end where `meta` records the end, and that the newest records of keys are no older than the
-    /// log's: this detects a journal that is missing as a whole.
+    /// Checks that the records end where `meta` records the end, and that the newest records of keys are no older than
+    /// the log's: this detects a journal that is missing as a whole.
     pub(super) fn check(&self) -> Result<(), LogError> {
         let (start, end) = (self.start(), self.end());
         let path = self.log.path().display();

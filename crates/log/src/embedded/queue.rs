@@ -68,8 +68,8 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for a write, then moves the backlog into `group`, up to `max_bytes` but at least one write. False if the queue is
-    /// closed and empty.
+    /// Waits for a write, then moves the backlog into `group`, up to `max_bytes` but at least one write. False if the
+    /// queue is closed and empty.
     pub(super) fn take(&self, group: &mut Vec<Write>, max_bytes: usize) -> bool {
         let mut backlog = self.lock();
         while backlog.writes.is_empty() {

@@ -30,8 +30,8 @@ struct ReadCursor {
     compacted: Option<CompactedRead>,
 }
 
-/// A read of the newest record of each key below the tail, by offset. After it, reading goes on in the tail, which has the
-/// tombstones too.
+/// A read of the newest record of each key below the tail, by offset. After it, reading goes on in the tail, which has
+/// the tombstones too.
 struct CompactedRead {
     snapshot: Snapshot,
     newest: std::iter::Peekable<std::vec::IntoIter<(u64, UserKey)>>,

@@ -1,7 +1,7 @@
 //! Retention: raises the start of a partition, then drops whole tables below it.
 //!
-//! Never deletes by key: a million deletes make the next seek take half a second. `drop_range` is not part of fjall's stable
-//! interface, one reason why its version is pinned.
+//! Never deletes by key: a million deletes make the next seek take half a second. `drop_range` is not part of fjall's
+//! stable interface, one reason why its version is pinned.
 
 use std::sync::Arc;
 

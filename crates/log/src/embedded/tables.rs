@@ -1,8 +1,8 @@
 //! Finds the damaged table of the database, since fjall's errors do not name the file. Runs only after such an error.
 //!
-//! The format is that of the pinned version: sections listed at the end of the file; in most of them blocks back to back,
-//! each with a header (`LSM` 3, kind, xxh3 of the data as written, its length, its length uncompressed, xxh3 of what came
-//! before), little-endian.
+//! The format is that of the pinned version: sections listed at the end of the file; in most of them blocks back to
+//! back, each with a header (`LSM` 3, kind, xxh3 of the data as written, its length, its length uncompressed, xxh3 of
+//! what came before), little-endian.
 
 use std::fs;
 use std::io::{self, BufRead, Read};

@@ -108,8 +108,8 @@ impl KafkaLog {
         settings
     }
 
-    /// Refuses a topic with another number of partitions than declared. Waits for topics that were just created: not every
-    /// broker has their metadata at once.
+    /// Refuses a topic with another number of partitions than declared. Waits for topics that were just created: not
+    /// every broker has their metadata at once.
     fn check_partitions(&self) -> Result<(), LogError> {
         let client = self.admin_consumer()?;
         let deadline = Instant::now() + REQUEST_TIMEOUT;

@@ -175,8 +175,8 @@ fn producer(config: &ClientConfig, context: AppendContext) -> Result<ThreadedPro
     ThreadedProducer::from_config_and_context(config, context).map_err(invalid_settings)
 }
 
-/// Detects that a broker is reachable again, and replaces a failed producer. Appends are refused meanwhile, and librdkafka
-/// connects only for a request, so this thread makes them.
+/// Detects that a broker is reachable again, and replaces a failed producer. Appends are refused meanwhile, and
+/// librdkafka connects only for a request, so this thread makes them.
 fn maintain(shared: &Weak<Shared>) {
     let mut down_since = None;
     while let Some(shared) = shared.upgrade() {

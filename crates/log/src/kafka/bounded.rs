@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Runs `work` on its own thread; `None` if it takes longer than `within`. The thread then continues in the background, with
-/// everything that `work` captured.
+/// Runs `work` on its own thread; `None` if it takes longer than `within`. The thread then continues in the background,
+/// with everything that `work` captured.
 pub(super) fn bounded<T: Send + 'static>(
     thread: &str,
     within: Duration,

@@ -13,17 +13,17 @@ pub(crate) const MAX_RECORD_BYTES: usize = 1_310_720;
 /// `max.poll.interval.ms` unless set: far longer than the restore of anything that fits a process.
 const MAX_POLL_INTERVAL_MS: u64 = 1_800_000;
 
-/// `heartbeat.interval.ms` unless set. By its heartbeat a member hears of a rebalance, and a partition that moves rests until
-/// all have heard.
+/// `heartbeat.interval.ms` unless set. A member learns of a rebalance by its heartbeat, and a moving partition is not
+/// read until every member has.
 const HEARTBEAT_MS: u64 = 500;
 
 /// Which brokers must have an appended record before it is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AppendAcks {
-    /// All in-sync replicas; repeated by the producer without a duplicate.
+    /// All in-sync replicas. The producer's retries make no duplicates.
     #[default]
     All,
-    /// The partition's leader: a record can be lost with it, and be there twice.
+    /// The partition's leader only: a record can be lost with it, or be duplicated.
     Leader,
 }
 
@@ -53,17 +53,17 @@ pub struct KafkaConfig {
     pub session_timeout: Span,
     /// Any other librdkafka property, for every client.
     pub properties: BTreeMap<String, String>,
-    /// What an acknowledged append means; no setting of this section, but of who appends.
+    /// The meaning of an acknowledged append. Not a setting of this section: the appending service decides.
     #[serde(skip)]
     pub append_acks: AppendAcks,
-    /// Members of groups are static (KIP-345), by the instance and the worker: one that ends keeps its partitions until its
-    /// session is over, and has them back before. Otherwise it says goodbye, and others take them at once. No setting of
-    /// this section, but of whether the instance was given a name.
+    /// Whether group members are static (KIP-345), named by instance and worker. A static member retains its partitions
+    /// over a restart, until its session expires; a dynamic one leaves the group, and others get them at once. Not a
+    /// setting of this section: members are static if the instance has a configured name.
     #[serde(skip)]
     pub static_members: bool,
 }
 
-/// Properties that carry a guarantee, with the only value allowed, or none when Millrace sets them itself.
+/// Properties on which the guarantees rest, with the only allowed value, or none if Millrace sets them itself.
 const GUARDED: [(&str, Option<&str>); 27] = [
     ("delivery.report.only.error", Some("false")),
     ("acks", Some("all")),
@@ -138,7 +138,7 @@ impl KafkaConfig {
         client
     }
 
-    /// Intake: the report of a record decides the answer, so it must come while the client still waits.
+    /// Appends: the delivery report decides the response, so it must arrive while the client still waits.
     pub(super) fn appender(&self) -> ClientConfig {
         let mut client = self.client();
         match self.append_acks {
@@ -151,7 +151,7 @@ impl KafkaConfig {
         client.set("queue.buffering.max.messages", self.max_queue_records.to_string());
         client.set("queue.buffering.max.kbytes", (self.max_queue_bytes.0 / 1_024).to_string());
         client.set("message.timeout.ms", self.message_timeout.as_millis().to_string());
-        // How much waits.
+        // For the metric of appends in flight.
         client.set("statistics.interval.ms", "1000");
         default_to(&mut client, "compression.type", "lz4");
         stay_connected(&mut client);
@@ -163,7 +163,7 @@ impl KafkaConfig {
         let mut client = self.client();
         client.set("transactional.id", id).set("enable.idempotence", "true").set("acks", "all");
         client.set("transaction.timeout.ms", self.transaction_timeout.as_millis().to_string());
-        // Must end before the transaction does.
+        // Must expire before the transaction does.
         client.set("message.timeout.ms", (self.transaction_timeout.as_millis() / 10 * 9).to_string());
         client.set("linger.ms", "0");
         default_to(&mut client, "compression.type", "lz4");
@@ -193,24 +193,25 @@ impl KafkaConfig {
         client.set("partition.assignment.strategy", "cooperative-sticky").set("group.protocol", "classic");
         client.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
         default_to(&mut client, "heartbeat.interval.ms", &HEARTBEAT_MS.to_string());
-        // Of each partition. More is fetched once these are taken, not whenever a record comes in while a step commits: that
-        // costs brokers more than the records do. A fetch brings as many as there are, so that a backlog is read as fast.
+        // Per partition. The next fetch starts once these are consumed, not for every record that arrives during a
+        // commit: that costs brokers more than the records do. A fetch returns all that is available, so a backlog is
+        // read as fast.
         default_to(&mut client, "queued.min.messages", "10");
-        // A restore must be done within it, see `max_poll_interval`. A process that hangs is noticed by its session.
+        // The timeout of a restore, see `max_poll_interval`. The session detects a process that hangs.
         default_to(&mut client, "max.poll.interval.ms", &MAX_POLL_INTERVAL_MS.to_string());
         client.set("enable.partition.eof", "true");
-        // Where the last stable offset stands, for the lag.
+        // The last stable offset, for the lag.
         client.set("statistics.interval.ms", "1000");
         client
     }
 
-    /// How long a worker may restore before the group goes on without it.
+    /// The timeout of a restore, after which the group removes the worker.
     pub(super) fn max_poll_interval(&self) -> Duration {
         let set = self.properties.get("max.poll.interval.ms").and_then(|set| set.parse().ok());
         Duration::from_millis(set.unwrap_or(MAX_POLL_INTERVAL_MS))
     }
 
-    /// A reader of partitions of its own choice, in no group: librdkafka wants a name all the same.
+    /// A reader outside any group. librdkafka requires a group's name all the same.
     pub(super) fn reader(&self, group: &str) -> ClientConfig {
         let mut client = self.consumer();
         client.set("group.id", group).set("enable.partition.eof", "true");
@@ -218,8 +219,8 @@ impl KafkaConfig {
     }
 }
 
-/// Connections to all brokers, not only to those that something is asked of: a request for a coordinator that died otherwise
-/// waits, past every time-out, until some broker's state changes, which on a quiet connection is never.
+/// Connects to all brokers, not only to those with requests: otherwise a request for a dead coordinator waits, past
+/// every timeout, until some broker's state changes, which on an idle connection is never.
 fn stay_connected(client: &mut ClientConfig) {
     default_to(client, "enable.sparse.connections", "false");
 }
@@ -253,7 +254,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn members_are_static_only_when_they_are_to_be() {
+    fn members_are_static_if_configured() {
         let mut config = config("localhost:9092");
         assert_eq!(config.member("processor", "host-9083", 0).get("group.instance.id"), None);
         config.static_members = true;
@@ -273,11 +274,11 @@ pub(crate) mod tests {
         config.properties =
             BTreeMap::from([("isolation.level".into(), "read_committed".into()), ("batch.size".into(), "9000".into())]);
         assert_eq!(config.validate(), []);
-        assert_eq!(config.appender().get("batch.size"), Some("9000"), "what is not guarded is the operator's to set");
+        assert_eq!(config.appender().get("batch.size"), Some("9000"), "other properties pass through");
     }
 
     #[test]
-    fn numbers_are_bounded() {
+    fn settings_have_bounds() {
         let mut config = config(" ");
         (config.partitions, config.min_insync_replicas, config.message_timeout) = (0, 2, Span::from_millis(10));
         let keys: Vec<String> = config.validate().into_iter().map(|violation| violation.key).collect();

@@ -38,16 +38,16 @@ pub(super) fn invalid_settings(error: KafkaError) -> LogError {
     LogError::refused(format!("kafka settings: {error}")).because(error)
 }
 
-/// Logs an error of a client at level debug: what it causes is reported where it fails. Skips the end of a partition, which
-/// librdkafka reports as an error.
+/// Logs an error of a client at level debug: what it causes is reported where it fails. Skips the end of a partition,
+/// which librdkafka reports as an error.
 pub(super) fn log_error(error: &KafkaError, reason: &str) {
     if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
         tracing::debug!(%error, reason, "librdkafka");
     }
 }
 
-/// The committed offsets of the consumer's group, `None` where it committed none. By the consumer's isolation level, either
-/// with all transactions settled or as before those that are open.
+/// The committed offsets of the consumer's group, `None` where it committed none. By the consumer's isolation level,
+/// either with all transactions settled or as before those that are open.
 pub(super) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,

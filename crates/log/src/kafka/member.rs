@@ -112,8 +112,8 @@ pub(super) struct Member {
     assignment_check: Option<AssignmentCheck>,
 }
 
-/// A consumer that leaves its group within [`LEAVE_TIMEOUT`]: librdkafka waits for the response to any request in flight.
-/// After that the group notices by its own timeouts.
+/// A consumer that leaves its group within [`LEAVE_TIMEOUT`]: librdkafka waits for the response to any request in
+/// flight. After that the group notices by its own timeouts.
 struct GroupConsumer(Option<BaseConsumer<MemberContext>>);
 
 impl Deref for GroupConsumer {
@@ -184,8 +184,8 @@ impl Member {
         std::mem::take(&mut *context.rebalances.lock().expect("no holder of this lock panics"))
     }
 
-    /// The distance of a position from the last stable offset, as of the last statistics; `None` before the first. `batch`
-    /// holds the records from the position on that are not processed.
+    /// The distance of a position from the last stable offset, as of the last statistics; `None` before the first.
+    /// `batch` holds the records from the position on that are not processed.
     pub(super) fn lag(&self, partition: u32, position: u64, batch: &Batch) -> Option<u64> {
         let ends = self.consumer.context().ends.lock().expect("no holder of this lock panics");
         let PartitionEnd { stable, delivered } = ends.get(&partition)?;
@@ -247,8 +247,8 @@ impl Member {
         self.consumer.resume(&list(&self.topic, partitions)).map_err(unavailable("resume"))
     }
 
-    /// The group's committed offsets, once no open transaction can change them; `None` where it committed none. (KIP-447:
-    /// librdkafka requests stable offsets if the isolation level is `read_committed`.)
+    /// The group's committed offsets, once no open transaction can change them; `None` where it committed none.
+    /// (KIP-447: librdkafka requests stable offsets if the isolation level is `read_committed`.)
     pub(super) fn committed(&self, partitions: &[u32], within: Duration) -> Result<Vec<Option<u64>>, LogError> {
         committed(&self.consumer, &self.topic, partitions, within)
     }

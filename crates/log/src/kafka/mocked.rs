@@ -1,5 +1,6 @@
-//! Error codes of brokers, by librdkafka's mock cluster: each leads to its class. Retriable: no effect. Abortable: nothing of
-//! the transaction is visible and the producer remains usable. Fatal: a new producer is needed. Unclassified is fatal.
+//! Error codes of brokers, by librdkafka's mock cluster: each leads to its class. Retriable: no effect. Abortable:
+//! nothing of the transaction is visible and the producer remains usable. Fatal: a new producer is needed. Unclassified
+//! is fatal.
 
 use std::time::{Duration, Instant};
 

@@ -1,18 +1,18 @@
 //! Restores a stage's state for newly assigned partitions.
 //!
-//! The order makes it safe. The assignment is ours, so no earlier owner can commit offsets any more, except in a transaction
-//! that already contains them: `committed` waits for those. Then a marker is committed to each partition of the changes; a
-//! `read_committed` reader returns it only after every earlier transaction has ended. So the changes up to the marker are
-//! the whole state, and the position that it contains must equal the committed offset.
+//! The order makes it safe. The assignment is ours, so no earlier owner can commit offsets any more, except in a
+//! transaction that already contains them: `committed` waits for those. Then a marker is committed to each partition of
+//! the changes; a `read_committed` reader returns it only after every earlier transaction has ended. So the changes up
+//! to the marker are the whole state, and the position that it contains must equal the committed offset.
 //!
-//! A broker that restarts after a kill can treat a transaction as ended although it wrote the markers of some partitions
-//! only (KAFKA-20734). Our first commit would make the rest visible, since markers count per producer id and we have the id
-//! of our predecessor. So where the position in the readable state equals the committed offset, we first abort what is open.
-//! Where the offset is ahead, the transaction committed, and our commit completes it.
+//! A broker that restarts after a kill can treat a transaction as ended although it wrote the markers of some
+//! partitions only (KAFKA-20734). Our first commit would make the rest visible, since markers count per producer id and
+//! we have the id of our predecessor. So where the position in the readable state equals the committed offset, we first
+//! abort what is open. Where the offset is ahead, the transaction committed, and our commit completes it.
 //!
-//! The changes are read twice: compaction is lazy, so a change may still precede the tombstone that deletes it. The first
-//! reading finds position, marker and tombstones, the second loads what is not deleted. So the memory needed is that of the
-//! tombstones, not that of all changes.
+//! The changes are read twice: compaction is lazy, so a change may still precede the tombstone that deletes it. The
+//! first reading finds position, marker and tombstones, the second loads what is not deleted. So the memory needed is
+//! that of the tombstones, not that of all changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -88,8 +88,8 @@ impl KafkaLog {
             let positions: Vec<_> = partitions.iter().map(|one| (*one, scan.found[one].position)).collect();
             self.settle(options, member, producer, self.full_name(stage.input()), &positions, patience)?
         };
-        // Outputs that were left open end with the next step: if their transaction was aborted, its records follow again; if
-        // it committed, they must not be lost.
+        // Outputs that were left open end with the next step: if their transaction was aborted, its records follow
+        // again; if it committed, they must not be lost.
         let both = partitions.iter().copied().zip(&committed);
         let settled = both.filter(|(partition, committed)| scan.found[partition].position == **committed);
         let settled: Vec<u32> = settled.map(|(partition, _)| partition).collect();
@@ -119,7 +119,8 @@ impl KafkaLog {
     }
 
     /// Ends a transaction whose marker was never written to the group's offsets, which stay open past its timeout. It
-    /// committed if the state contains more than the offsets before it; otherwise it is aborted. Returns the offsets then.
+    /// committed if the state contains more than the offsets before it; otherwise it is aborted. Returns the offsets
+    /// then.
     fn settle(
         &self,
         options: &RunOptions,
@@ -158,7 +159,8 @@ impl KafkaLog {
         committed(&consumer(&config)?, topic, partitions, SETTLE_TIMEOUT)
     }
 
-    /// A transaction with a delivered marker in each of these partitions of the changes; without a value it is a tombstone.
+    /// A transaction with a delivered marker in each of these partitions of the changes; without a value it is a
+    /// tombstone.
     fn marked<'p, S: Stage>(
         &self,
         stage: &S,

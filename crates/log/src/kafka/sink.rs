@@ -267,7 +267,8 @@ impl<'a, S: Sink> Worker<'a, S> {
         Ok(())
     }
 
-    /// Pauses after a failed write. The batches remain, reading pauses, and the member polls, so that the group retains it.
+    /// Pauses after a failed write. The batches remain, reading pauses, and the member polls, so that the group retains
+    /// it.
     fn back_off(&mut self, error: StoreError, stop: &CancellationToken) -> Result<(), LogError> {
         match error.next {
             Next::Stop => return Err(LogError::refused(error.to_string()).because(error)),

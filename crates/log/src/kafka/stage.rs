@@ -21,8 +21,9 @@ use crate::{Batch, LogError, RunOptions, Stage, Status, Step, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
-/// The minimum time from the end of a step to the end of collecting the next, while no record waits: a transaction costs the
-/// brokers as much as 2,000 records, and the coordinator delays one by 20 ms if it begins before the markers of the last.
+/// The minimum time from the end of a step to the end of collecting the next, while no record waits: a transaction
+/// costs the brokers as much as 2,000 records, and the coordinator delays one by 20 ms if it begins before the markers
+/// of the last.
 const STEP_INTERVAL: Duration = Duration::from_millis(15);
 
 impl KafkaLog {

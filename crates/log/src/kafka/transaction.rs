@@ -21,8 +21,8 @@ use crate::fault;
 use crate::metric::Abort;
 use crate::{Failure, LogError};
 
-/// Timeout of the coordinator's first response, and the maximum duration of any operation of a transaction; after that the
-/// producer is discarded.
+/// Timeout of the coordinator's first response, and the maximum duration of any operation of a transaction; after that
+/// the producer is discarded.
 const MAX_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two polls for delivery reports.
@@ -138,8 +138,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Waits until every record is delivered and nothing is in flight. Apart from the order this saves time: librdkafka's own
-    /// flush inside the commit polls every 100 ms.
+    /// Waits until every record is delivered and nothing is in flight. Apart from the order this saves time:
+    /// librdkafka's own flush inside the commit polls every 100 ms.
     pub(super) fn drain(&self) -> Result<(), KafkaError> {
         self.purpose.point("kafka::stage::produced");
         if !self.wait_for_reports() {
@@ -157,8 +157,9 @@ impl Transaction<'_> {
         let metadata: Option<ConsumerGroupMetadata> = member.consumer().group_metadata();
         // Read every time: it contains the generation.
         let metadata = metadata.ok_or(KafkaError::Canceled)?;
-        // librdkafka does not honor its timeout here: with the group's coordinator dead it waits for minutes, until some
-        // broker's state changes (observed). So it waits on another thread, and a late result is discarded with the producer.
+        // librdkafka does not honor its timeout here: with the group's coordinator dead it waits for minutes, until
+        // some broker's state changes (observed). So it waits on another thread, and a late result is discarded with
+        // the producer.
         let (producer, offsets, patience) = (self.producer.clone(), offsets.clone(), self.patience);
         let send = move || retrying(patience, || producer.send_offsets_to_transaction(&offsets, &metadata, patience));
         let timed_out = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
@@ -192,8 +193,8 @@ impl Transaction<'_> {
 
     /// Aborts the transaction.
     pub(super) fn abort(self) -> Result<(), KafkaError> {
-        // An abort waits for queued records, but not for ever: while librdkafka requests a new epoch for itself, an abort may
-        // hang although every broker is healthy (observed).
+        // An abort waits for queued records, but not for ever: while librdkafka requests a new epoch for itself, an
+        // abort may hang although every broker is healthy (observed).
         retrying(self.patience, || self.producer.abort_transaction(self.patience))?;
         self.discard_reports();
         Ok(())
@@ -217,8 +218,8 @@ impl Transaction<'_> {
         true
     }
 
-    /// Polls for reports, and sleeps for a moment if there is none. Not by a timeout of `poll`: that waits for all of it even if
-    /// a report arrives, and spins for its last millisecond.
+    /// Polls for reports, and sleeps for a moment if there is none. Not by a timeout of `poll`: that waits for all of
+    /// it even if a report arrives, and spins for its last millisecond.
     fn poll_reports(&self) {
         let before = self.producer.in_flight_count();
         self.producer.poll(Duration::ZERO);
@@ -232,8 +233,8 @@ impl Transaction<'_> {
 fn requires_new_producer(error: &KafkaError) -> bool {
     match error {
         KafkaError::Transaction(error) => !error.txn_requires_abort(),
-        // A record timed out without a report: sequence numbers are skipped, and librdkafka would need a new epoch. (A purge is
-        // only the consequence of another error.)
+        // A record timed out without a report: sequence numbers are skipped, and librdkafka would need a new epoch. (A
+        // purge is only the consequence of another error.)
         KafkaError::MessageProduction(
             RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::MessageTimedOut,
         )

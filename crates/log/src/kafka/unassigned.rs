@@ -1,10 +1,10 @@
 //! Unassigned partitions: how a static member detects and repairs them.
 //!
-//! In a cooperative rebalance (KIP-429) a member first revokes partitions and rejoins, so that the group assigns them next.
-//! If a static member (KIP-345) dies in between, the one that returns under its name receives the assignment that the dead
-//! one was to keep, without a rebalance: the revoked partitions stay unassigned until the next one. So a static member
-//! checks after joining whether every partition is assigned. If one stays unassigned, the member leaves the group and
-//! rejoins, which triggers a rebalance.
+//! In a cooperative rebalance (KIP-429) a member first revokes partitions and rejoins, so that the group assigns them
+//! next. If a static member (KIP-345) dies in between, the one that returns under its name receives the assignment that
+//! the dead one was to keep, without a rebalance: the revoked partitions stay unassigned until the next one. So a
+//! static member checks after joining whether every partition is assigned. If one stays unassigned, the member leaves
+//! the group and rejoins, which triggers a rebalance.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,8 @@ use crate::LogError;
 
 /// Between two checks.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Consecutive checks that must find an unassigned partition. During a rebalance there are some, for as long as the slowest
-/// member takes to revoke its own.
+/// Consecutive checks that must find an unassigned partition. During a rebalance there are some, for as long as the
+/// slowest member takes to revoke its own.
 const CHECKS: u32 = 5;
 /// Timeout of a request. A broker that is down takes all of it, so checks run outside the worker's thread.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,8 +100,8 @@ fn unassigned(client: &BaseConsumer<QuietContext>, group: &str, topic: &str) -> 
     Ok(Some(all.filter(|partition| !all_assigned.contains(partition)).collect()))
 }
 
-/// The partitions of `topic` in an encoded assignment (`ConsumerProtocolAssignment` in Kafka's message definitions). It is
-/// empty for a member that has none yet.
+/// The partitions of `topic` in an encoded assignment (`ConsumerProtocolAssignment` in Kafka's message definitions). It
+/// is empty for a member that has none yet.
 fn assigned(topic: &str, mut assignment: &[u8]) -> Result<Vec<i32>, bytes::TryGetError> {
     let mut partitions = Vec::new();
     if assignment.is_empty() {

@@ -1,4 +1,4 @@
-//! How fast it is, printed; run with `--ignored --nocapture`.
+//! Measurements, printed; run them with `--ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,11 @@ async fn appends() {
             receipts.await;
         }
         let per_second = (per_call * calls) as f64 / began.elapsed().as_secs_f64();
-        eprintln!("{per_call} a call, {in_flight} in flight: {per_second:.0} records/s synced");
+        eprintln!("{per_call} per call, {in_flight} in flight: {per_second:.0} records/s synced");
     }
 }
 
-/// Puts out one record for each step, and keeps nothing: what is left is the engine's own cost.
+/// Outputs one record per step and stores nothing, so that the cost is the engine's.
 struct Summing;
 
 impl Stage for Summing {
@@ -110,7 +110,7 @@ async fn stage() {
     task.await.unwrap().unwrap();
 }
 
-/// What an open log without any work costs.
+/// The cost of an idle log.
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn idle() {

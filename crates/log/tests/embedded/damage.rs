@@ -1,4 +1,4 @@
-//! Real data, damaged: it comes back whole or is refused, never short.
+//! Damaged data: the log opens with every record or is refused. It never loses a record silently.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ async fn make(directory: &Path) -> EmbeddedConfig {
     config
 }
 
-/// Opens and reads everything: whole, or an error that names a file or keyspace.
-fn judge(config: &EmbeddedConfig) -> Result<(), LogError> {
+/// Opens the log and reads everything: complete, or an error that names a file or keyspace.
+fn verify(config: &EmbeddedConfig) -> Result<(), LogError> {
     let log = support::try_open(config)?;
     let events = support::read_all(&log, Topic::EVENTS, 0)?;
-    assert_eq!(events.len() as u64, RECORDS + 700, "served short");
+    assert_eq!(events.len() as u64, RECORDS + 700, "records are missing");
     for (number, (offset, key, value)) in (0..).zip(&events) {
         assert!(
             *offset == number && *key == number.to_string() && *value == support::value(number),
@@ -62,11 +62,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Damages a copy by `damage`, which gets each file in turn, and says how many were refused.
+/// Applies `damage` to each file of a copy in turn; returns how many copies were refused and how many were intact.
 async fn damage_each(times: usize, damage: impl Fn(&Path, &mut rand::rngs::StdRng) -> bool) -> (usize, usize) {
     let directory = tempfile::tempdir().unwrap();
     let config = make(directory.path()).await;
-    judge(&config).unwrap();
+    verify(&config).unwrap();
     let (mut refused, mut whole) = (0, 0);
     for (number, file) in files(&config.directory).iter().enumerate() {
         for time in 0..times {
@@ -78,11 +78,11 @@ async fn damage_each(times: usize, damage: impl Fn(&Path, &mut rand::rngs::StdRn
             if !damage(&damaged.directory.join(name), &mut rand::rngs::StdRng::seed_from_u64(seed)) {
                 continue;
             }
-            let judged = std::panic::catch_unwind(|| judge(&damaged));
+            let judged = std::panic::catch_unwind(|| verify(&damaged));
             match judged {
                 Ok(Ok(())) => whole += 1,
                 Ok(Err(LogError::Damaged(why) | LogError::Refused(why))) => {
-                    // Named: a file, a keyspace or a record; a table that is there by its file.
+                    // The error names a file, a keyspace or a record; of a table that exists, the file.
                     assert!(
                         why.detail.contains("data") || why.detail.contains("meta") || why.detail.contains("analytics."),
                         "{why}"
@@ -107,13 +107,13 @@ async fn damage_each(times: usize, damage: impl Fn(&Path, &mut rand::rngs::StdRn
     (refused, whole)
 }
 
-/// Where the bytes that are not zero end: a journal is preallocated.
+/// The end of the bytes that are not zero: a journal is preallocated.
 fn used(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
 }
 
 #[tokio::test]
-async fn flipped_bits_are_never_served_short() {
+async fn flipped_bits_never_lose_records_silently() {
     let (refused, whole) = damage_each(6, |path, random| {
         let mut bytes = std::fs::read(path).unwrap();
         let used = used(&bytes);
@@ -129,7 +129,7 @@ async fn flipped_bits_are_never_served_short() {
 }
 
 #[tokio::test]
-async fn zeroed_blocks_are_never_served_short() {
+async fn zeroed_blocks_never_lose_records_silently() {
     let (refused, _) = damage_each(4, |path, random| {
         let mut bytes = std::fs::read(path).unwrap();
         let used = used(&bytes);
@@ -147,18 +147,18 @@ async fn zeroed_blocks_are_never_served_short() {
 }
 
 #[tokio::test]
-async fn a_missing_file_is_never_served_short() {
+async fn a_missing_file_never_loses_records_silently() {
     let (refused, _) = damage_each(1, |path, _| std::fs::remove_file(path).is_ok()).await;
     assert!(refused > 0);
 }
 
-/// One bit of an old journal, behind which newer ones are whole: the newest commit is there, older records are not.
+/// One bit of an old journal, followed by intact newer ones: the newest commit is present, older records are not.
 #[tokio::test]
 async fn a_damaged_sealed_journal_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let config = support::config(directory.path());
     let log = support::open(&config);
-    // Flushing the events rotates the journals; what stands in memory of the other topics keeps the old ones.
+    // Flushing the events rotates the journals; the memtables of the other topics retain the old ones.
     support::append(&log, Topic::STATE, 0..100).await;
     let large = vec![7; 1 << 20];
     for _ in 0..70 {
@@ -184,13 +184,13 @@ async fn a_damaged_sealed_journal_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_damaged_journal_is_refused_by_name_and_left_as_it_was() {
+async fn a_damaged_journal_is_refused_by_name_and_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let config = make(directory.path()).await;
     let journal =
         files(&config.directory).into_iter().find(|path| path.extension().is_some_and(|e| e == "jnl")).unwrap();
     let mut bytes = std::fs::read(&journal).unwrap();
-    // The newest records too: with them the note of where they end would go.
+    // The newest records too: the record of their end would be lost with them.
     for place in [used(&bytes) / 2, used(&bytes) - 20_000] {
         bytes[place] ^= 4;
         std::fs::write(&journal, &bytes).unwrap();
@@ -202,5 +202,5 @@ async fn a_damaged_journal_is_refused_by_name_and_left_as_it_was() {
         bytes[place] ^= 4;
     }
     std::fs::write(&journal, &bytes).unwrap();
-    judge(&config).unwrap();
+    verify(&config).unwrap();
 }

@@ -1,4 +1,4 @@
-//! A failing commit and a failing sync, injected in a process of their own: fail points are the process's.
+//! A failing commit and a failing sync, injected in a child process, since fail points are global to a process.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,12 +23,12 @@ fn child() {
         fail::remove(point);
         assert!(log.health().unwrap_err().contains("injected"));
         assert_eq!(log.append(&[record]).await, [Outcome::Refused(RefusalCause::Unavailable)]);
-        assert_eq!(support::read_all(&log, Topic::EVENTS, 0).unwrap().len(), 1, "what is not synced is not seen");
+        assert_eq!(support::read_all(&log, Topic::EVENTS, 0).unwrap().len(), 1, "unsynced records are not delivered");
     });
 }
 
 #[test]
-fn a_failed_write_is_unknown_and_ends_the_writer() {
+fn a_failed_commit_is_unknown_and_ends_the_writer() {
     for (point, there) in [("embedded::commit", 1), ("embedded::sync", 2)] {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());

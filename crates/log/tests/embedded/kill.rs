@@ -1,4 +1,4 @@
-//! kill -9 of a process that appends: what it saw acknowledged is there afterwards.
+//! kill -9 of a process that appends: acknowledged records survive.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support;
 
 const VARIABLE: &str = "MILLRACE_KILL_TEST_FOLDER";
 
-/// Appends for ever and says on its output what was acknowledged. Not a test when not started by the one below.
+/// Appends for ever and prints the number of acknowledged records. As a test it returns at once.
 #[test]
 fn child() {
     let Ok(folder) = std::env::var(VARIABLE) else { return };
@@ -59,7 +59,7 @@ fn acknowledged_records_survive_kills() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        // What it said between our last look and its end counts too.
+        // The lines printed before its end count too.
         acknowledged = lines.map_while(Result::ok).filter_map(|line| number(&line)).last().unwrap_or(acknowledged);
         assert_eq!(seen, until, "round {round}: the child ended by itself");
         let log = support::open(&support::config(directory.path()));
@@ -67,7 +67,7 @@ fn acknowledged_records_survive_kills() {
         let there = records.len() as u64;
         assert!(
             (acknowledged..=acknowledged + 7).contains(&there),
-            "round {round}: {acknowledged} acknowledged, {there} there"
+            "round {round}: {acknowledged} acknowledged, {there} found"
         );
         for (n, (offset, key, value)) in (0..).zip(records) {
             assert!(offset == n && key == n.to_string() && value == support::value(n), "@{n} is wrong");

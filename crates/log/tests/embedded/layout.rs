@@ -1,4 +1,4 @@
-//! Directories of other versions: topics come in, none gets lost.
+//! Directories of earlier versions: missing topics are created, lost ones refused.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::support;
 /// The topics of the first version.
 const FIRST: [Topic; 3] = [Topic::EVENTS, Topic::STATE, Topic::HOURLY];
 
-/// Changes a closed directory by fjall itself.
+/// Changes a closed directory directly by fjall.
 fn change(config: &EmbeddedConfig, change: impl FnOnce(&Database)) {
     let database = Database::builder(&config.directory).open().unwrap();
     change(&database);
@@ -31,7 +31,7 @@ fn meta(database: &Database) -> fjall::Keyspace {
     database.keyspace("meta", Default::default).unwrap()
 }
 
-/// As the first version left it: its topics, and no list of them.
+/// Makes a directory as the first version did: with its topics, and without a list of them.
 async fn make_first(directory: &Path) -> EmbeddedConfig {
     let config = support::config(directory);
     let log = support::open(&config);
@@ -41,7 +41,7 @@ async fn make_first(directory: &Path) -> EmbeddedConfig {
         TOPICS.iter().filter(|topic| !FIRST.contains(topic)).for_each(|topic| remove(database, *topic));
         meta(database).remove("topics").unwrap();
     });
-    // It listed the folders of its own keyspaces only.
+    // Its list of keyspaces has only its own.
     relist(&config, |name| FIRST.iter().any(|topic| name.contains(topic.name)) || name == "meta");
     config
 }
@@ -49,14 +49,14 @@ async fn make_first(directory: &Path) -> EmbeddedConfig {
 fn relist(config: &EmbeddedConfig, keep: impl Fn(&str) -> bool) {
     let path = config.directory.join("keyspaces.list");
     let text = std::fs::read_to_string(&path).unwrap();
-    let kept = |line: &&str| line.split_once(' ').is_some_and(|(_, name)| keep(name));
-    let list: Vec<&str> = text.lines().skip(1).filter(kept).collect();
+    let retained = |line: &&str| line.split_once(' ').is_some_and(|(_, name)| keep(name));
+    let list: Vec<&str> = text.lines().skip(1).filter(retained).collect();
     let list = list.join("\n");
     std::fs::write(&path, format!("{:08x}\n{list}", crc32fast::hash(list.as_bytes()))).unwrap();
 }
 
 #[tokio::test]
-async fn a_directory_gets_the_topics_that_it_never_had() {
+async fn missing_topics_are_created_in_an_old_directory() {
     let directory = tempfile::tempdir().unwrap();
     let config = make_first(directory.path()).await;
     for _ in 0..2 {
@@ -69,7 +69,7 @@ async fn a_directory_gets_the_topics_that_it_never_had() {
 }
 
 #[tokio::test]
-async fn a_topic_that_vanished_is_refused_with_a_list_and_without() {
+async fn a_missing_topic_is_refused_with_a_list_and_without() {
     for (without_list, topic) in [(true, Topic::HOURLY), (false, Topic::HOURLY), (false, TOPICS[TOPICS.len() - 1])] {
         let directory = tempfile::tempdir().unwrap();
         let config = make_first(directory.path()).await;
@@ -77,7 +77,7 @@ async fn a_topic_that_vanished_is_refused_with_a_list_and_without() {
             drop(support::open(&config));
         }
         change(&config, |database| remove(database, topic));
-        // Also when the list of folders does not know better.
+        // Even if the list of keyspaces does not have it.
         relist(&config, |name| !name.contains(topic.name));
         let LogError::Damaged(why) = support::try_open(&config).unwrap_err() else { panic!("not damaged") };
         assert!(why.detail.contains(topic.name) && why.detail.contains("missing"), "{why}");

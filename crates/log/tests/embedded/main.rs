@@ -1,4 +1,4 @@
-//! What only the embedded engine has: damage, kills, retention, a full disk, a failing sync, one holder.
+//! The embedded engine alone: damage, kills, retention, a full disk, failed commits, one process per directory.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests fail by panicking")]
 
@@ -14,7 +14,7 @@ use millrace_contracts::{Names, Topic};
 use millrace_log::{EmbeddedConfig, EmbeddedLog, Log, LogError, NewRecord, Outcome, RefusalCause};
 
 #[test]
-fn a_second_opening_is_refused_and_names_the_holder() {
+fn a_second_process_is_refused_and_the_holder_named() {
     let directory = tempfile::tempdir().unwrap();
     let log = support::open(&support::config(directory.path()));
     let refused = EmbeddedLog::open(support::config(directory.path()), Names::default()).unwrap_err();
@@ -25,7 +25,7 @@ fn a_second_opening_is_refused_and_names_the_holder() {
 }
 
 #[tokio::test]
-async fn below_the_reserve_appends_are_refused_and_reads_go_on() {
+async fn below_min_free_disk_appends_are_refused_and_reads_continue() {
     let directory = tempfile::tempdir().unwrap();
     let config = support::config(directory.path());
     let log = support::open(&config);
@@ -39,7 +39,7 @@ async fn below_the_reserve_appends_are_refused_and_reads_go_on() {
 }
 
 #[test]
-fn numbers_are_bounded_and_the_default_is_allowed() {
+fn settings_have_bounds_and_defaults_within_them() {
     let mut config = EmbeddedConfig::default();
     assert_eq!(config.validate(), []);
     (config.partitions, config.max_queue_bytes, config.journal_size) =

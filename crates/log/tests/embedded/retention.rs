@@ -1,4 +1,4 @@
-//! What is no longer kept goes as whole tables; a compacted topic stays complete.
+//! Retention drops whole tables; a compacted topic remains complete.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,13 +21,13 @@ async fn wait_for_start(log: &Log, topic: Topic) -> u64 {
         if start > 0 {
             return start;
         }
-        assert!(began.elapsed() < Duration::from_mins(1), "nothing is dropped");
+        assert!(began.elapsed() < Duration::from_mins(1), "no record is dropped");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
-async fn a_log_past_its_size_starts_later_and_says_so() {
+async fn a_log_past_its_size_is_truncated_and_reports_its_start() {
     let directory = tempfile::tempdir().unwrap();
     let config = EmbeddedConfig {
         retention_bytes: Size::from_mib(2),
@@ -38,7 +38,7 @@ async fn a_log_past_its_size_starts_later_and_says_so() {
     support::append(&log, Topic::EVENTS, 0..60_000).await;
     let start = wait_for_start(&log, Topic::EVENTS).await;
     let LogError::Refused(why) = support::read_all(&log, Topic::EVENTS, start - 1).unwrap_err() else {
-        panic!("served")
+        panic!("read below the start")
     };
     assert!(why.detail.contains("analytics.events/0"), "{why}");
     drop(log);
@@ -50,7 +50,7 @@ async fn a_log_past_its_size_starts_later_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_compacted_topic_keeps_the_newest_of_every_key() {
+async fn a_compacted_topic_retains_the_newest_of_every_key() {
     let directory = tempfile::tempdir().unwrap();
     let config = EmbeddedConfig {
         max_tail_records: 1_000,
@@ -58,7 +58,7 @@ async fn a_compacted_topic_keeps_the_newest_of_every_key() {
         ..support::config(directory.path())
     };
     let log = support::open(&config);
-    // The first keys are written once and never again: only `latest` has them after a while.
+    // The first keys are written only once: after retention only `latest` has them.
     support::append(&log, Topic::HOURLY, 0..500).await;
     support::append_as(&log, Topic::HOURLY, 500..20_000, |number| (1_000 + number % 700).to_string()).await;
     wait_for_start(&log, Topic::HOURLY).await;
@@ -66,7 +66,7 @@ async fn a_compacted_topic_keeps_the_newest_of_every_key() {
     for _ in 0..2 {
         let log = log.take().unwrap_or_else(|| support::open(&config));
         let records = support::read_all(&log, Topic::HOURLY, 0).unwrap();
-        assert!(records.is_sorted_by_key(|&(offset, ..)| offset), "by rising offset");
+        assert!(records.is_sorted_by_key(|&(offset, ..)| offset), "by ascending offset");
         assert!(records.len() < 20_000, "compacted");
         let newest: BTreeMap<String, Vec<u8>> = records.into_iter().map(|(_, key, value)| (key, value)).collect();
         assert_eq!(newest.len(), 500 + 700);

@@ -1,4 +1,4 @@
-//! A log in a folder of the test's own.
+//! The log of one test, in its own directory.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,7 +8,7 @@ use millrace_base::{Size, Span};
 use millrace_contracts::{Names, Topic};
 use millrace_log::{Batch, EmbeddedConfig, EmbeddedLog, Limits, Log, LogError, NewRecord, Outcome, PollOutcome};
 
-/// Small memtables, so that little data makes tables; no retention while a test does not ask for it.
+/// Small memtables, so that little data makes tables; no retention unless a test configures it.
 pub(crate) fn config(directory: &Path) -> EmbeddedConfig {
     EmbeddedConfig {
         directory: directory.join("data"),
@@ -27,7 +27,7 @@ pub(crate) fn try_open(config: &EmbeddedConfig) -> Result<Log, LogError> {
     EmbeddedLog::open(config.clone(), Names::default()).map(Log::Embedded)
 }
 
-/// A value that its number decides, of 1 to 200 bytes that do not compress away.
+/// The value of a number: 1 to 200 incompressible bytes.
 pub(crate) fn value(number: u64) -> Vec<u8> {
     use rand::{Rng, SeedableRng};
     let mut random = rand::rngs::StdRng::seed_from_u64(number);
@@ -35,7 +35,7 @@ pub(crate) fn value(number: u64) -> Vec<u8> {
     (0..length).map(|_| random.random()).collect()
 }
 
-/// Appends numbered records, 500 a call, and expects every one acknowledged, in order.
+/// Appends numbered records, 500 per call; expects each to be acknowledged.
 pub(crate) async fn append(log: &Log, topic: Topic, numbers: Range<u64>) {
     append_as(log, topic, numbers, |number| number.to_string()).await;
 }
@@ -51,7 +51,7 @@ pub(crate) async fn append_as(log: &Log, topic: Topic, numbers: Range<u64>, key:
     }
 }
 
-/// Every record from `from` up to the end the log reports, as (offset, key, value).
+/// Every record from `from` up to the end that the log reports, as (offset, key, value).
 pub(crate) fn read_all(log: &Log, topic: Topic, from: u64) -> Result<Vec<(u64, String, Vec<u8>)>, LogError> {
     let mut reader = log.reader(topic, &[(0, from)])?;
     let (mut batch, mut seen) = (Batch::default(), Vec::new());
@@ -66,5 +66,5 @@ pub(crate) fn read_all(log: &Log, topic: Topic, from: u64) -> Result<Vec<(u64, S
             PollOutcome::Nothing => {}
         }
     }
-    panic!("the end never came");
+    panic!("the log reports no end");
 }

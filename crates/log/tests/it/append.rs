@@ -1,4 +1,4 @@
-//! Appends: three outcomes, order, positions.
+//! Appends: three outcomes, order, offsets.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::harness::{Engine, append, from_start, read_all};
 use crate::on_both_engines;
 
 on_both_engines!(
-    acknowledged_records_are_where_their_position_says,
-    a_record_too_large_is_refused_and_its_neighbours_are_not,
-    a_closed_log_refuses,
+    acknowledged_records_have_the_reported_offsets,
+    a_record_that_is_too_large_is_refused_alone,
+    a_closed_log_refuses_appends,
     a_full_queue_refuses_at_once_and_loses_nothing,
 );
 
-async fn acknowledged_records_are_where_their_position_says(engine: Engine) {
+async fn acknowledged_records_have_the_reported_offsets(engine: Engine) {
     let log = engine.open().await;
     let mut expected = Vec::new();
     for partition in 0..3 {
         let keys: Vec<String> = (0..2_500).map(|n| format!("{partition}-{n}")).collect();
         let offsets = append(&log, partition, keys.clone()).await;
-        assert!(offsets.is_sorted_by(|a, b| a < b), "order of one caller is kept");
+        assert!(offsets.is_sorted_by(|a, b| a < b), "records of one call are in order");
         expected.push(
             offsets.into_iter().zip(keys).map(|(offset, key)| (offset, key.clone(), Some(key))).collect::<Vec<_>>(),
         );
@@ -30,7 +30,7 @@ async fn acknowledged_records_are_where_their_position_says(engine: Engine) {
     assert_eq!(seen.into_values().collect::<Vec<_>>(), expected);
 }
 
-async fn a_record_too_large_is_refused_and_its_neighbours_are_not(engine: Engine) {
+async fn a_record_that_is_too_large_is_refused_alone(engine: Engine) {
     let log = engine.open().await;
     let large = vec![b'x'; 2 << 20];
     let fits = vec![b'y'; 1 << 20];
@@ -45,11 +45,11 @@ async fn a_record_too_large_is_refused_and_its_neighbours_are_not(engine: Engine
     );
 }
 
-async fn a_closed_log_refuses(engine: Engine) {
+async fn a_closed_log_refuses_appends(engine: Engine) {
     let log = engine.open().await;
     let before = log.append(&[NewRecord { topic: Topic::EVENTS, partition: 1, key: b"k", value: b"v" }]);
     log.close(Duration::from_secs(20)).await;
-    assert_eq!(before.await, [Outcome::Acknowledged(0)], "what was under way is finished");
+    assert_eq!(before.await, [Outcome::Acknowledged(0)], "an append in flight completes");
     let after = log.append(&[NewRecord { topic: Topic::EVENTS, partition: 1, key: b"k", value: b"v" }]).await;
     assert_eq!(after, [Outcome::Refused(RefusalCause::ShuttingDown)]);
     assert!(log.health().is_err());
@@ -83,8 +83,8 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing(mut engine: Engine) {
             }
         }
     }
-    assert!(full > 0, "100 calls without a wait overfill a queue of 200");
+    assert!(full > 0, "100 calls without a wait exceed a queue of 200");
     assert!(!acknowledged.is_empty());
     acknowledged.sort();
-    assert_eq!(read_all(&log, Topic::EVENTS, &[(2, 0)]).await[&2], acknowledged, "refused means not in the log");
+    assert_eq!(read_all(&log, Topic::EVENTS, &[(2, 0)]).await[&2], acknowledged, "a refused record is not in the log");
 }

@@ -1,29 +1,29 @@
-//! This test binary as a process of its own, to be killed or frozen: it runs the numbering stage until something ends it.
+//! This test binary as a child process that a test kills or freezes: it runs the numbering stage until it ends.
 
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::{Engine, run_stage};
 use crate::numbering::Numbering;
 
-/// What the child finds in its environment.
+/// The environment variable with the child's order.
 const VARIABLE: &str = "MILLRACE_LOG_TEST_CHILD";
 
-/// What a child does when it comes to its fail point.
+/// What a child does at its fail point.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Then {
+pub(crate) enum OnHit {
     Die,
     Freeze,
 }
 
-/// Starts a child that numbers as `instance` and, on coming to `point` for the `nth` time, dies or freezes.
-pub(crate) fn start(engine: &Engine, instance: &str, point: &str, nth: usize, then: Then) -> Child {
+/// Starts a child that runs the stage as `instance` and dies or freezes at the `nth` hit of `point`.
+pub(crate) fn start(engine: &Engine, instance: &str, point: &str, nth: usize, then: OnHit) -> Child {
     let order = format!("{instance};{point};{nth};{then:?};{}", engine.to_child());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["child::child", "--exact", "--nocapture", "--test-threads=1"]);
     command.env(VARIABLE, order).stdout(Stdio::null()).spawn().unwrap()
 }
 
-/// Not a test when started by the harness: it returns at once.
+/// The entry point of a child; as a test it returns at once.
 #[test]
 fn child() {
     let Ok(order) = std::env::var(VARIABLE) else { return };

@@ -1,6 +1,7 @@
-//! Crashes at each point of the atomic step: a process dies there, another one goes on, and every record is numbered once.
+//! Crashes at each point of the atomic step: a process dies there, another one resumes, and every record is counted
+//! once.
 
-use crate::child::{self, Then};
+use crate::child::{self, OnHit};
 use crate::harness::{Engine, PARTITIONS, append, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 
@@ -9,7 +10,7 @@ const RECORDS: u64 = 2_000;
 async fn dies_at(engine: Engine, points: &[&str]) {
     let mut total = 0;
     for &point in points {
-        // A child is assigned its partitions once.
+        // A child receives its assignment once.
         let times = if point.ends_with("assigned") { 1 } else { 2 };
         for nth in 1..=times {
             let log = engine.open().await;
@@ -17,10 +18,10 @@ async fn dies_at(engine: Engine, points: &[&str]) {
                 append(&log, partition, (0..RECORDS).map(|n| n.to_string())).await;
                 total += RECORDS;
             }
-            let log = keep(&engine, log).await;
-            let mut child = child::start(&engine, "a", point, nth, Then::Die);
+            let log = release(&engine, log).await;
+            let mut child = child::start(&engine, "a", point, nth, OnHit::Die);
             let ended = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
-            assert!(!ended.success(), "it died at {point}");
+            assert!(!ended.success(), "the child died at {point}");
             let log = match log {
                 Some(log) => log,
                 None => engine.open().await,
@@ -33,8 +34,8 @@ async fn dies_at(engine: Engine, points: &[&str]) {
     }
 }
 
-/// A directory is held by one process at a time, a broker is not.
-async fn keep(engine: &Engine, log: millrace_log::Log) -> Option<millrace_log::Log> {
+/// Closes an embedded log, whose directory only one process can open; returns a Kafka log.
+async fn release(engine: &Engine, log: millrace_log::Log) -> Option<millrace_log::Log> {
     if matches!(engine, Engine::Kafka { .. }) {
         return Some(log);
     }

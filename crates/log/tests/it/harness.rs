@@ -1,4 +1,4 @@
-//! One log of a test's own, on either engine.
+//! The log of one test, on either engine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const PARTITIONS: u32 = 3;
-/// Beyond this a test has failed.
+/// The timeout of every wait of a test.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Where a log is. Cheap to clone and to send to a child process.
+/// The engine and address of a test's log. A child process can open the same log.
 #[derive(Debug, Clone)]
 pub(crate) enum Engine {
     Kafka { config: KafkaConfig, prefix: String },
@@ -26,7 +26,7 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    /// Topics of the test's own on the shared broker; `None` where there is no broker.
+    /// A log on the shared broker, with a topic prefix of its own; `None` without a broker.
     pub(crate) fn kafka(test: &str) -> Option<Self> {
         let brokers = millrace_testkit::kafka(&format!("log conformance, {test}"))?;
         Some(Self::kafka_at(brokers))
@@ -40,7 +40,7 @@ impl Engine {
         );
         let prefix = format!("{}.", millrace_testkit::unique("log"));
         let mut config: KafkaConfig = toml::from_str(&config).unwrap();
-        // What was killed is back at once under its name.
+        // A killed member returns at once under its name.
         config.static_members = true;
         Self::Kafka { config, prefix }
     }
@@ -51,7 +51,7 @@ impl Engine {
         Self::Embedded { config: embedded_config(path), _directory: Some(Arc::new(directory)) }
     }
 
-    /// What a child process needs to open the same log.
+    /// The log as text, for a child process.
     pub(crate) fn to_child(&self) -> String {
         match self {
             Self::Kafka { config, prefix } => format!("kafka {} {prefix}", config.brokers),
@@ -78,7 +78,7 @@ impl Engine {
         }
     }
 
-    /// Opens the log, its topics created. On the embedded engine one at a time.
+    /// Opens the log and creates its topics. On the embedded engine, one at a time.
     pub(crate) async fn open(&self) -> Log {
         let log = self.try_open().unwrap();
         log.create_topics().await.unwrap();
@@ -107,7 +107,7 @@ fn embedded_config(directory: PathBuf) -> EmbeddedConfig {
     EmbeddedConfig { directory, partitions: PARTITIONS, ..EmbeddedConfig::default() }
 }
 
-/// Appends `key`s to a partition of the events, the key as value too, and expects every one acknowledged.
+/// Appends records to a partition of the events, with the key as value; expects each to be acknowledged.
 pub(crate) async fn append(log: &Log, partition: u32, keys: impl IntoIterator<Item = String>) -> Vec<u64> {
     let keys: Vec<String> = keys.into_iter().collect();
     let mut offsets = Vec::new();
@@ -126,20 +126,21 @@ pub(crate) async fn append(log: &Log, partition: u32, keys: impl IntoIterator<It
     offsets
 }
 
-/// One record as read: offset, key, value.
-pub(crate) type Seen = (u64, String, Option<String>);
+/// One record read: offset, key, value.
+pub(crate) type ReadRecord = (u64, String, Option<String>);
 
-/// Everything readable of `topic` from `from`, by partition, up to the end the log itself reports.
-pub(crate) async fn read_all(log: &Log, topic: Topic, from: &[(u32, u64)]) -> BTreeMap<u32, Vec<Seen>> {
+/// Reads `topic` from these positions up to the end that the log reports, by partition.
+pub(crate) async fn read_all(log: &Log, topic: Topic, from: &[(u32, u64)]) -> BTreeMap<u32, Vec<ReadRecord>> {
     let (log, from) = (log.clone(), from.to_vec());
     tokio::task::spawn_blocking(move || {
         let mut reader = log.reader(topic, &from).unwrap();
-        let mut seen: BTreeMap<u32, Vec<Seen>> = from.iter().map(|&(partition, _)| (partition, Vec::new())).collect();
+        let mut seen: BTreeMap<u32, Vec<ReadRecord>> =
+            from.iter().map(|&(partition, _)| (partition, Vec::new())).collect();
         let mut behind: std::collections::BTreeSet<u32> = seen.keys().copied().collect();
         let mut batch = Batch::default();
         let began = std::time::Instant::now();
         while !behind.is_empty() {
-            assert!(began.elapsed() < PATIENCE, "partitions {behind:?} never end");
+            assert!(began.elapsed() < PATIENCE, "partitions {behind:?} report no end");
             match reader.poll(&mut batch, Limits::default()).unwrap() {
                 PollOutcome::Records => {
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -162,7 +163,7 @@ pub(crate) fn from_start() -> Vec<(u32, u64)> {
     (0..PARTITIONS).map(|partition| (partition, 0)).collect()
 }
 
-/// A stage at work in the background.
+/// A stage that runs in the background.
 pub(crate) struct Running {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) stop: CancellationToken,
@@ -184,24 +185,24 @@ pub(crate) fn run_stage(log: &Log, stage: impl Stage, role: &str, instance: &str
 }
 
 impl Running {
-    /// Stops it in order; its result.
+    /// Stops the run and returns its result.
     pub(crate) async fn end(self) -> Result<(), LogError> {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("a stopped runner ends").unwrap()
     }
 
-    /// The error it ends with by itself.
+    /// The error that ends the run.
     pub(crate) async fn refusal(self) -> LogError {
-        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap().unwrap_err()
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the run ends").unwrap().unwrap_err()
     }
 }
 
-/// Polls an answer until it is true, at most [`PATIENCE`].
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut answer: impl FnMut() -> F) {
-    let asking = async {
-        while !answer().await {
+/// Polls a condition until it is true, at most [`PATIENCE`].
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let polling = async {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(PATIENCE, polling).await.unwrap_or_else(|_| panic!("never: {what}"));
 }

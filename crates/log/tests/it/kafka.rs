@@ -1,4 +1,4 @@
-//! What only Kafka has: transactions of others, zombies, rebalances, brokers that go away.
+//! Kafka alone: foreign transactions, zombies, rebalances, unavailable brokers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use crate::child::{self, Then};
+use crate::child::{self, OnHit};
 use crate::harness::{Engine, PARTITIONS, PATIENCE, Running, append, read_all, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 
@@ -24,7 +24,7 @@ fn brokers(engine: &Engine) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn aborted_transactions_and_control_records_are_not_seen() {
+async fn aborted_transactions_and_control_records_are_not_delivered() {
     let Some(engine) = Engine::kafka("aborted transactions") else { return };
     let log = engine.open().await;
     let topic = engine.names().topic(&Topic::EVENTS);
@@ -66,9 +66,9 @@ async fn aborted_transactions_and_control_records_are_not_seen() {
     running.end().await.unwrap();
 }
 
-/// A child that numbers and is frozen at its second coming to `point`.
+/// A child that runs the stage and is frozen at its second hit of `point`.
 async fn frozen_at(engine: &Engine, point: &str) -> std::process::Child {
-    let child = child::start(engine, "zombie", point, 2, Then::Freeze);
+    let child = child::start(engine, "zombie", point, 2, OnHit::Freeze);
     let id = rustix::process::Pid::from_child(&child);
     let frozen = move || async move {
         let options = rustix::process::WaitOptions::UNTRACED | rustix::process::WaitOptions::NOHANG;
@@ -83,31 +83,31 @@ fn thaw(child: &std::process::Child) {
     rustix::process::kill_process(id, rustix::process::Signal::CONT).unwrap();
 }
 
-/// Nobody takes over; its step is full, so that it has to notice by itself that it is no member any more.
+/// No other member takes over, and its step is full: it has to notice by itself that the group removed it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_frozen_past_its_session_goes_on_by_itself() {
+async fn a_worker_frozen_past_its_session_recovers() {
     let Some(engine) = Engine::kafka("a stalled worker") else { return };
     let log = engine.open().await;
     for partition in 0..PARTITIONS {
         append(&log, partition, (0..5_000).map(|n| n.to_string())).await;
     }
     let mut stalled = frozen_at(&engine, "kafka::stage::drained").await;
-    let looking = ClientConfig::new().set("bootstrap.servers", brokers(&engine)).create::<BaseProducer>().unwrap();
+    let client = ClientConfig::new().set("bootstrap.servers", brokers(&engine)).create::<BaseProducer>().unwrap();
     let group = engine.names().group("numbering");
     let members = || {
-        let list = looking.client().fetch_group_list(Some(&group), Duration::from_secs(10));
+        let list = client.client().fetch_group_list(Some(&group), Duration::from_secs(10));
         list.map_or(usize::MAX, |list| list.groups().iter().map(|group| group.members().len()).sum())
     };
-    until("the group forgets the member", || async { members() == 0 }).await;
+    until("the group removes the member", || async { members() == 0 }).await;
     thaw(&stalled);
     until("it numbers everything", || async { check_numbers(&log).await == 15_000 }).await;
     stalled.kill().unwrap();
     stalled.wait().unwrap();
 }
 
-/// The zombie has offsets in its transaction, or a record still queued, and is frozen past every time-out; another instance
-/// takes over; then the zombie wakes up and goes on as if nothing had happened.
-async fn a_zombie_wakes_up(point: &str) {
+/// The zombie has offsets in its transaction, or a record still queued, and is frozen past every timeout; another
+/// instance takes over; then the zombie resumes.
+async fn zombie_resumes_at(point: &str) {
     let Some(engine) = Engine::kafka("zombies") else { return };
     let log = engine.open().await;
     for partition in 0..PARTITIONS {
@@ -129,16 +129,16 @@ async fn a_zombie_wakes_up(point: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zombie_with_records_still_queued_is_fenced() {
-    a_zombie_wakes_up("kafka::stage::produced").await;
+    zombie_resumes_at("kafka::stage::produced").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zombie_stalled_after_its_offsets_is_fenced() {
-    a_zombie_wakes_up("kafka::stage::offsets_sent").await;
+async fn a_zombie_frozen_after_its_offsets_is_fenced() {
+    zombie_resumes_at("kafka::stage::offsets_sent").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rebalances_in_the_middle_of_batches_change_nothing() {
+async fn rebalances_within_batches_lose_and_repeat_nothing() {
     let Some(engine) = Engine::kafka("rebalances") else { return };
     let log = engine.open().await;
     let appending = {
@@ -167,9 +167,9 @@ async fn rebalances_in_the_middle_of_batches_change_nothing() {
     second.end().await.unwrap();
 }
 
-/// Far sooner than the session of the one that leaves would be over.
+/// The others get them long before the session of the leaving member would expire.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_without_a_name_of_its_own_leaves_its_partitions_to_others() {
+async fn a_dynamic_member_leaves_its_partitions_to_others() {
     let Some(mut engine) = Engine::kafka("leaving a group") else { return };
     let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
     (config.static_members, config.session_timeout) = (false, Span::from_secs(300));
@@ -186,18 +186,18 @@ async fn a_member_without_a_name_of_its_own_leaves_its_partitions_to_others() {
     let all = Status::Running { partitions: (0..PARTITIONS).collect() };
     tokio::time::timeout(PATIENCE, second.status.wait_for(|status| *status == all))
         .await
-        .expect("all are its")
+        .expect("all are assigned to the other")
         .unwrap();
     second.end().await.unwrap();
 }
 
-/// Another client's member, stalled in giving partitions up: it lets go of nothing and does not join again.
+/// A foreign member that stalls in a revocation: it does not revoke and does not rejoin.
 #[derive(Default)]
-struct StalledInGivingUp(AtomicBool);
+struct StalledInRevoking(AtomicBool);
 
-impl ClientContext for StalledInGivingUp {}
+impl ClientContext for StalledInRevoking {}
 
-impl ConsumerContext for StalledInGivingUp {
+impl ConsumerContext for StalledInRevoking {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             consumer.incremental_assign(list).unwrap();
@@ -207,31 +207,31 @@ impl ConsumerContext for StalledInGivingUp {
     }
 }
 
-/// The group hands it what its predecessor was to keep, without a rebalance.
+/// The group assigns to it what its predecessor was to keep, without a rebalance.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_back_under_its_name_leaves_no_partition_to_nobody() {
-    let Some(engine) = Engine::kafka("holes") else { return };
+async fn a_returning_static_member_leaves_no_partition_unassigned() {
+    let Some(engine) = Engine::kafka("unassigned partitions") else { return };
     let mut unnamed = engine.clone();
     let Engine::Kafka { config, .. } = &mut unnamed else { unreachable!() };
     config.static_members = false;
     let log = engine.open().await;
-    let dying: BaseConsumer<StalledInGivingUp> = ClientConfig::new()
+    let dying: BaseConsumer<StalledInRevoking> = ClientConfig::new()
         .set("bootstrap.servers", brokers(&engine))
         .set("group.id", engine.names().group("numbering"))
         .set("group.instance.id", "a-0")
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .create_with_context(StalledInGivingUp::default())
+        .create_with_context(StalledInRevoking::default())
         .unwrap();
     dying.subscribe(&[&engine.names().topic(&Topic::EVENTS)]).unwrap();
     let polled = || _ = dying.poll(Duration::from_millis(10));
     let holds_all = || dying.assignment().unwrap().count() == PARTITIONS as usize;
-    until("it holds all", || async {
+    until("all are assigned to it", || async {
         polled();
         holds_all()
     })
     .await;
     let other = run_stage(&unnamed.open().await, Numbering, "numbering", "b");
-    until("it is to give some up", || async {
+    until("some are revoked", || async {
         polled();
         dying.context().0.load(Ordering::Acquire)
     })
@@ -241,12 +241,12 @@ async fn one_that_is_back_under_its_name_leaves_no_partition_to_nobody() {
         Status::Running { partitions } => partitions.len(),
         _ => 0,
     };
-    until("all are held", || async { held(&other) + held(&back) == PARTITIONS as usize }).await;
+    until("all are assigned", || async { held(&other) + held(&back) == PARTITIONS as usize }).await;
     other.end().await.unwrap();
     back.end().await.unwrap();
 }
 
-/// Has the brokers drop the first records of partition 0 of the events; the embedded engine drops by itself.
+/// Deletes the first records of partition 0 of the events on Kafka; the embedded engine's retention does so by itself.
 pub(crate) async fn drop_below(engine: &Engine, offset: i64) {
     let Engine::Kafka { config, .. } = engine else { return };
     let admin: AdminClient<DefaultClientContext> =
@@ -258,7 +258,7 @@ pub(crate) async fn drop_below(engine: &Engine, offset: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_begins_late_is_refused_without_a_position() {
+async fn without_a_position_a_truncated_log_is_refused() {
     let Some(engine) = Engine::kafka("old groups") else { return };
     let log = engine.open().await;
     append(&log, 0, (0..10).map(|n| n.to_string())).await;
@@ -268,7 +268,7 @@ async fn a_log_that_begins_late_is_refused_without_a_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_does_not_answer_leaves_outcomes_unknown_and_one_that_is_gone_refuses() {
+async fn a_frozen_broker_leaves_outcomes_unknown_and_a_dead_one_refuses() {
     let mut kafka = match Kafka::start() {
         Ok(kafka) => kafka,
         Err(why) => return millrace_testkit::not_run("a broker of its own", "Apache Kafka", &why),
@@ -294,7 +294,7 @@ async fn a_broker_that_does_not_answer_leaves_outcomes_unknown_and_one_that_is_g
     })
     .await
     .unwrap();
-    until("appends are taken again", || async { matches!(log.append(&record).await[..], [Outcome::Acknowledged(_)]) })
+    until("appends succeed again", || async { matches!(log.append(&record).await[..], [Outcome::Acknowledged(_)]) })
         .await;
     assert_eq!(log.health(), Ok(()));
     drop(kafka);

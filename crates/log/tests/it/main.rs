@@ -1,5 +1,5 @@
-//! The conformance suite of the log port: what both engines promise, held on both. What only Kafka has is in `kafka`;
-//! what only the embedded engine has, in the test binary `embedded`.
+//! The conformance suite of the log port, run on both engines. Tests of Kafka alone are in `kafka`, `topics` and
+//! `open_offsets`; tests of the embedded engine alone are in the test binary `embedded`.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests fail by panicking")]
 
@@ -8,16 +8,16 @@ mod child;
 mod crash;
 mod harness;
 mod kafka;
-mod left_open;
 mod metrics;
 mod numbering;
+mod open_offsets;
 mod positions;
 mod read;
 mod restore;
 mod sink;
 mod topics;
 
-/// Makes one test for each engine out of an `async fn(Engine)`.
+/// Defines one test per engine from an `async fn(Engine)`.
 macro_rules! on_both_engines {
     ($($test:ident),* $(,)?) => { $(
         mod $test {

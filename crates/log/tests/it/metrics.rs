@@ -1,4 +1,4 @@
-//! Metrics that tell the truth: outcomes, steps, and a lag that is there while a sink is away and gone when it is not.
+//! Metrics: outcomes, steps, and the lag of a sink while it is unavailable and after it recovers.
 
 use std::sync::LazyLock;
 
@@ -10,20 +10,24 @@ use crate::numbering::{Numbering, check_numbers};
 use crate::on_both_engines;
 use crate::sink::{Shared, end, start_as};
 
-on_both_engines!(a_lag_is_told_while_a_sink_is_away, what_ends_with_a_marker_is_no_lag, steps_and_outcomes_are_counted,);
+on_both_engines!(
+    reports_lag_while_the_sink_is_unavailable,
+    a_transaction_marker_at_the_end_is_no_lag,
+    steps_and_outcomes_are_counted,
+);
 
-/// The recorder is the process's, there before any log: names of roles keep the tests apart.
+/// The recorder of the process, installed before any log: each test has a role of its own.
 pub(crate) static RECORDER: LazyLock<PrometheusHandle> =
     LazyLock::new(|| PrometheusBuilder::new().install_recorder().unwrap());
 
 /// The value of a metric with these labels.
 fn value(name: &str, labels: &[&str]) -> Option<f64> {
     let rendered = RECORDER.render();
-    let is_it = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
-    rendered.lines().find(is_it)?.rsplit_once(' ')?.1.parse().ok()
+    let matches = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+    rendered.lines().find(matches)?.rsplit_once(' ')?.1.parse().ok()
 }
 
-async fn a_lag_is_told_while_a_sink_is_away(engine: Engine) {
+async fn reports_lag_while_the_sink_is_unavailable(engine: Engine) {
     let log = engine.open().await;
     append(&log, 1, (0..400).map(|n| n.to_string())).await;
     let sink = Shared::default();
@@ -34,24 +38,24 @@ async fn a_lag_is_told_while_a_sink_is_away(engine: Engine) {
     let lag = || value("millrace_lag_records", &[&role, "partition=\"1\""]);
     until("the lag is the backlog", || async { lag() == Some(400.0) }).await;
     sink.0.lock().unwrap().errors.clear();
-    until("the lag is gone", || async { lag() == Some(0.0) }).await;
+    until("the lag is 0", || async { lag() == Some(0.0) }).await;
     end(running).await.unwrap();
 }
 
-/// After the last record of a transaction comes its marker, which has an offset and is nobody's to write.
-async fn what_ends_with_a_marker_is_no_lag(engine: Engine) {
+/// After the last record of a transaction follows its marker, which has an offset but is never written.
+async fn a_transaction_marker_at_the_end_is_no_lag(engine: Engine) {
     let log = engine.open().await;
     let counting = run_stage(&log, Numbering, &millrace_testkit::unique("marking"), "a");
     append(&log, 1, (0..10).map(|n| n.to_string())).await;
     until("all are numbered", || async { check_numbers(&log).await == 10 }).await;
     counting.end().await.unwrap();
-    // What is told first is told of all of them.
+    // The first report covers every partition.
     let (role, sink) = (millrace_testkit::unique("marked"), Shared::default());
     sink.0.lock().unwrap().topic = Some(Topic::HOURLY);
     let running = start_as(&role, &log, &sink);
     let role = format!("role=\"{role}\"");
     let lag = || value("millrace_lag_records", &[&role, "partition=\"1\""]);
-    until("nothing is left", || async { lag() == Some(0.0) }).await;
+    until("the lag is 0", || async { lag() == Some(0.0) }).await;
     end(running).await.unwrap();
 }
 
@@ -66,7 +70,7 @@ async fn steps_and_outcomes_are_counted(engine: Engine) {
     until("all are numbered", || async { check_numbers(&log).await == 100 }).await;
     let role = format!("role=\"{role}\"");
     let count = |name| value(name, &[&role]).unwrap_or(0.0);
-    until("the step is told", || async { count("millrace_stage_steps_total") >= 1.0 }).await;
+    until("the step is reported", || async { count("millrace_stage_steps_total") >= 1.0 }).await;
     assert!(count("millrace_stage_step_seconds_count") >= 1.0 && count("millrace_stage_commit_seconds_count") >= 1.0);
     assert!(count("millrace_restore_seconds_count") >= 1.0);
     assert_eq!((count("millrace_restore_offsets_done"), count("millrace_stage_aborts_total")), (0.0, 0.0));

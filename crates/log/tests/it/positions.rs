@@ -1,4 +1,4 @@
-//! Stages and where they go on: new groups, old groups, wrong partition counts, many instances.
+//! Positions of stages: new groups, restarts, foreign state; and partition counts of topics.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::numbering::{Numbering, check_numbers};
 use crate::on_both_engines;
 
 on_both_engines!(
-    a_new_group_begins_at_the_beginning_and_numbers_everything_once,
-    a_restart_goes_on_where_it_stood,
+    a_new_group_starts_at_the_first_offset_and_counts_once,
+    a_restart_resumes_at_the_position,
     a_restart_on_an_idle_log_counts_nothing_again,
     a_state_without_the_groups_position_is_refused,
     a_wrong_partition_count_is_refused,
-    topics_describe_themselves,
+    describe_returns_topics_with_their_bounds,
     a_topic_has_its_own_number_of_partitions,
 );
 
-async fn a_new_group_begins_at_the_beginning_and_numbers_everything_once(engine: Engine) {
+async fn a_new_group_starts_at_the_first_offset_and_counts_once(engine: Engine) {
     let log = engine.open().await;
     for partition in 0..PARTITIONS {
         append(&log, partition, (0..3_000).map(|n| n.to_string())).await;
@@ -31,7 +31,7 @@ async fn a_new_group_begins_at_the_beginning_and_numbers_everything_once(engine:
     running.end().await.unwrap();
 }
 
-async fn a_restart_goes_on_where_it_stood(engine: Engine) {
+async fn a_restart_resumes_at_the_position(engine: Engine) {
     let log = engine.open().await;
     for round in 1..=3 {
         append(&log, 1, (0..700).map(|n| n.to_string())).await;
@@ -48,7 +48,7 @@ async fn a_restart_on_an_idle_log_counts_nothing_again(engine: Engine) {
         let mut running = run_stage(&log, Numbering, "numbering", "a");
         let holds_all = |status: &Status| matches!(status, Status::Running { partitions } if partitions.len() == 3);
         let held = tokio::time::timeout(crate::harness::PATIENCE, running.status.wait_for(holds_all)).await;
-        held.expect("it gets its partitions").unwrap();
+        held.expect("the stage gets its partitions").unwrap();
         let more = if restart == 0 { 3_000 } else { 1 };
         for partition in 0..PARTITIONS {
             append(&log, partition, (0..more).map(|n| n.to_string())).await;
@@ -66,7 +66,7 @@ async fn a_state_without_the_groups_position_is_refused(engine: Engine) {
     let running = run_stage(&log, Numbering, "numbering", "a");
     until("it is numbered", || async { check_numbers(&log).await == 1 }).await;
     running.end().await.unwrap();
-    // Another group finds the state of the first, and no position of its own: to begin anywhere would be a guess.
+    // Another group has the state of the first and no position of its own: any start would be a guess.
     let refused = run_stage(&log, Numbering, "another", "a").refusal().await;
     assert!(matches!(&refused, LogError::Refused(why) if why.detail.contains("analytics.events/0")), "{refused}");
     assert_eq!(check_numbers(&log).await, 1);
@@ -88,7 +88,7 @@ async fn a_wrong_partition_count_is_refused(mut engine: Engine) {
     assert!(why.detail.contains("analytics.") && why.detail.contains('3') && why.detail.contains('4'), "{why}");
 }
 
-async fn topics_describe_themselves(engine: Engine) {
+async fn describe_returns_topics_with_their_bounds(engine: Engine) {
     let log = engine.open().await;
     append(&log, 2, (0..5).map(|n| n.to_string())).await;
     let topics = log.describe().await.unwrap();

@@ -1,4 +1,4 @@
-//! Reading: from positions, compacted, to an end that is a fact.
+//! Reading: from positions, compacted, up to an end that the log reports.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::numbering::Numbering;
 use crate::on_both_engines;
 
 on_both_engines!(
-    reading_starts_at_the_position_given,
-    a_reader_that_caught_up_follows,
+    a_reader_starts_at_its_position,
+    a_reader_follows_after_it_caught_up,
     batches_are_bounded,
-    a_position_beyond_the_end_is_refused_or_waits,
-    the_newest_record_of_every_key_survives_in_a_compacted_topic,
+    a_position_beyond_the_end_is_refused,
+    a_compacted_topic_retains_the_newest_record_of_every_key,
 );
 
-async fn reading_starts_at_the_position_given(engine: Engine) {
+async fn a_reader_starts_at_its_position(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, (0..50).map(|n| n.to_string())).await;
     append(&log, 1, (0..10).map(|n| n.to_string())).await;
@@ -26,32 +26,32 @@ async fn reading_starts_at_the_position_given(engine: Engine) {
     assert!(seen[&1].is_empty() && seen[&2].is_empty());
 }
 
-async fn a_reader_that_caught_up_follows(engine: Engine) {
+async fn a_reader_follows_after_it_caught_up(engine: Engine) {
     let log = engine.open().await;
     let reading = log.clone();
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
     let follower = tokio::task::spawn_blocking(move || {
         let mut reader = reading.reader(Topic::EVENTS, &[(0, 0)]).unwrap();
         let mut batch = Batch::default();
         loop {
             let polled = reader.poll(&mut batch, Limits::default()).unwrap();
             let keys = batch.iter().map(|record| String::from_utf8_lossy(record.key).into_owned()).collect::<Vec<_>>();
-            if told.send((polled, keys.clone())).is_err() || keys.last().is_some_and(|key| key == "last") {
+            if sender.send((polled, keys.clone())).is_err() || keys.last().is_some_and(|key| key == "last") {
                 break;
             }
         }
     });
     let mut ends = Vec::new();
     while ends.is_empty() {
-        if let (PollOutcome::CaughtUp { partition: 0, position }, _) = heard.recv().await.unwrap() {
+        if let (PollOutcome::CaughtUp { partition: 0, position }, _) = results.recv().await.unwrap() {
             ends.push(position);
         }
     }
-    assert_eq!(ends, [0], "the end of an empty partition is known");
+    assert_eq!(ends, [0], "the end of an empty partition is reported");
     append(&log, 0, ["one".to_owned(), "last".to_owned()]).await;
     follower.await.unwrap();
     let mut seen = Vec::new();
-    while let Ok((_, keys)) = heard.try_recv() {
+    while let Ok((_, keys)) = results.try_recv() {
         seen.extend(keys);
     }
     assert_eq!(seen, ["one", "last"]);
@@ -72,13 +72,13 @@ async fn batches_are_bounded(engine: Engine) {
         assert!(records <= 7 && first == 0);
         let (more, bytes, first) = poll(1_000, 200);
         assert!(bytes <= 220 && more <= 11, "20 bytes each");
-        assert_eq!(first, records as u64, "nothing is lost between batches");
+        assert_eq!(first, records as u64, "no record is lost between batches");
     })
     .await
     .unwrap();
 }
 
-async fn a_position_beyond_the_end_is_refused_or_waits(engine: Engine) {
+async fn a_position_beyond_the_end_is_refused(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, ["only".to_owned()]).await;
     let failed = tokio::task::spawn_blocking(move || {
@@ -89,11 +89,11 @@ async fn a_position_beyond_the_end_is_refused_or_waits(engine: Engine) {
     })
     .await
     .unwrap();
-    assert!(matches!(failed, Err(LogError::Refused(_))), "never another position by itself: {failed:?}");
+    assert!(matches!(failed, Err(LogError::Refused(_))), "the reader must not choose another position: {failed:?}");
 }
 
-/// The stage writes its counter again and again under one key.
-async fn the_newest_record_of_every_key_survives_in_a_compacted_topic(engine: Engine) {
+/// The stage writes its counter repeatedly under one key.
+async fn a_compacted_topic_retains_the_newest_record_of_every_key(engine: Engine) {
     let log = engine.open().await;
     let running = crate::harness::run_stage(&log, Numbering, "numbering", "a");
     for round in 0..20 {

@@ -1,4 +1,4 @@
-//! What a stage gets back: what it did not delete, and its newest input once more.
+//! Restores: the changes that were not deleted, and the replay of the newest input.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -14,31 +14,31 @@ use crate::on_both_engines;
 
 on_both_engines!(
     a_deleted_key_is_not_loaded_again,
-    the_input_is_shown_again_in_bounded_batches_up_to_the_position,
-    input_that_the_log_no_longer_has_is_not_waited_for,
-    a_restore_says_how_far_it_is,
-    a_restore_that_is_told_to_stop_ends_at_once,
+    the_input_is_replayed_in_bounded_batches_up_to_the_position,
+    a_replay_starts_at_the_first_retained_record,
+    a_restore_reports_its_progress,
+    a_stopped_restore_ends_at_once,
 );
 
-/// Keeps the value of each key, forgets it when the value is `-`, and tells what it is given back.
+/// Stores the value of each key, deletes it if the value is `-`, and records what a restore returns.
 #[derive(Clone, Default)]
-struct Diary {
-    /// How far it looks back.
+struct Journal {
+    /// The number of records that it needs replayed.
     back: u64,
-    told: Arc<Mutex<Told>>,
-    /// Looking again goes on when the other end is gone.
+    observations: Arc<Mutex<Observations>>,
+    /// The replay continues once the other end is dropped.
     gate: Option<Arc<Mutex<Receiver<()>>>>,
 }
 
 #[derive(Default)]
-struct Told {
+struct Observations {
     loaded: BTreeMap<String, String>,
-    again: Vec<(u64, String)>,
-    most: usize,
+    replayed: Vec<(u64, String)>,
+    max_batch: usize,
     next: u64,
 }
 
-impl Stage for Diary {
+impl Stage for Journal {
     /// The offset after the last record.
     type State = u64;
     type Undo = u64;
@@ -60,7 +60,7 @@ impl Stage for Diary {
         if key == "next" {
             *state = value.parse().unwrap();
         } else {
-            self.told.lock().unwrap().loaded.insert(key, value);
+            self.observations.lock().unwrap().loaded.insert(key, value);
         }
         Ok(())
     }
@@ -73,9 +73,9 @@ impl Stage for Diary {
         if let Some(gate) = &self.gate {
             assert!(gate.lock().unwrap().recv_timeout(PATIENCE).is_err());
         }
-        let mut told = self.told.lock().unwrap();
-        told.most = told.most.max(batch.len());
-        told.again.extend(batch.iter().map(|r| (r.offset, String::from_utf8_lossy(r.key).into_owned())));
+        let mut observations = self.observations.lock().unwrap();
+        observations.max_batch = observations.max_batch.max(batch.len());
+        observations.replayed.extend(batch.iter().map(|r| (r.offset, String::from_utf8_lossy(r.key).into_owned())));
     }
 
     fn apply(&self, state: &mut u64, batch: &Batch, step: &mut Step) -> Result<u64, StageError> {
@@ -98,7 +98,7 @@ impl Stage for Diary {
     }
 
     fn committed(&self, state: &mut u64, _: u64) {
-        self.told.lock().unwrap().next = *state;
+        self.observations.lock().unwrap().next = *state;
     }
 }
 
@@ -110,31 +110,31 @@ async fn write(log: &Log, pairs: &[(&str, &str)]) {
     }
 }
 
-/// Runs the diary until it stands at `next`; what it was given back when it started.
-async fn run(log: &Log, back: u64, next: u64) -> Told {
-    let diary = Diary { back, ..Diary::default() };
-    let mut running = run_stage(log, diary.clone(), "diary", "a");
+/// Runs the journal until it reaches `next`; returns what its restore observed.
+async fn run(log: &Log, back: u64, next: u64) -> Observations {
+    let journal = Journal { back, ..Journal::default() };
+    let mut running = run_stage(log, journal.clone(), "journal", "a");
     let at_work = |status: &Status| matches!(status, Status::Running { partitions } if partitions.contains(&0));
     tokio::time::timeout(PATIENCE, running.status.wait_for(at_work)).await.unwrap().unwrap();
-    until("it has read everything", || async { next == 0 || diary.told.lock().unwrap().next == next }).await;
+    until("everything is read", || async { next == 0 || journal.observations.lock().unwrap().next == next }).await;
     running.end().await.unwrap();
-    std::mem::take(&mut *diary.told.lock().unwrap())
+    std::mem::take(&mut *journal.observations.lock().unwrap())
 }
 
-/// Opened anew where that is something else.
+/// Closes and opens the log.
 async fn reopen(engine: &Engine, log: Log) -> Log {
     log.close(Duration::from_secs(10)).await;
     drop(log);
     engine.open().await
 }
 
-fn pairs(told: &Told) -> Vec<(&str, &str)> {
-    told.loaded.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+fn pairs(observations: &Observations) -> Vec<(&str, &str)> {
+    observations.loaded.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
 async fn a_deleted_key_is_not_loaded_again(engine: Engine) {
     let log = engine.open().await;
-    // In one step and in several; a key that is written again after it was deleted; one that never was there.
+    // In one step and in several; a key that is written after its deletion; one that never existed.
     write(&log, &[("a", "1"), ("b", "1"), ("b", "-"), ("c", "1")]).await;
     run(&log, 0, 4).await;
     write(&log, &[("a", "-"), ("c", "-"), ("c", "2"), ("never", "-")]).await;
@@ -146,32 +146,37 @@ async fn a_deleted_key_is_not_loaded_again(engine: Engine) {
     run(&log, 0, 10).await;
     let log = reopen(&engine, log).await;
     assert_eq!(pairs(&run(&log, 0, 0).await), [("a", "3")]);
-    // A reader of the topic sees the deletions.
+    // A reader of the topic receives the tombstones.
     let state = read_all(&log, Topic::STATE, &[(0, 0)]).await;
     let newest = state[&0].iter().rfind(|(_, key, _)| key == "c").unwrap();
     assert_eq!(newest.2, None);
 }
 
-async fn the_input_is_shown_again_in_bounded_batches_up_to_the_position(engine: Engine) {
+async fn the_input_is_replayed_in_bounded_batches_up_to_the_position(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, (0..20_000).map(|n| n.to_string())).await;
     run(&log, 0, 20_000).await;
-    // More input waits: it is not shown again, it is counted.
+    // More input waits: it is counted, not replayed.
     append(&log, 0, (20_000..21_000).map(|n| n.to_string())).await;
-    let told = run(&log, 15_000, 21_000).await;
+    let observations = run(&log, 15_000, 21_000).await;
     let expected: Vec<(u64, String)> = (5_000..20_000).map(|n| (n, n.to_string())).collect();
-    assert!(told.again == expected, "{} records, {:?}", told.again.len(), told.again.first());
-    assert!(told.most <= 8_192, "{}", told.most);
-    let told = run(&log, 1, 0).await;
-    assert_eq!(told.again, [(20_999, "20999".to_owned())], "the position is right behind");
+    assert!(
+        observations.replayed == expected,
+        "{} records, {:?}",
+        observations.replayed.len(),
+        observations.replayed.first()
+    );
+    assert!(observations.max_batch <= 8_192, "{}", observations.max_batch);
+    let observations = run(&log, 1, 0).await;
+    assert_eq!(observations.replayed, [(20_999, "20999".to_owned())], "the position follows");
 }
 
-async fn input_that_the_log_no_longer_has_is_not_waited_for(mut engine: Engine) {
+async fn a_replay_starts_at_the_first_retained_record(mut engine: Engine) {
     if let Engine::Embedded { config, .. } = &mut engine {
         config.memtable_size = Size::from_mib(1);
     }
     let log = engine.open().await;
-    // Bytes that do not compress: the embedded engine drops by size on disk.
+    // Incompressible bytes: the embedded engine drops by size on disk.
     for round in 0..10 {
         let value: Vec<u8> = (0..1_000).map(|_| rand::random()).collect();
         let keys: Vec<String> = (0..1_000).map(|n| (round * 1_000 + n).to_string()).collect();
@@ -187,19 +192,19 @@ async fn input_that_the_log_no_longer_has_is_not_waited_for(mut engine: Engine) 
     crate::kafka::drop_below(&engine, 9_000).await;
     let start = || async { log.describe().await.unwrap()[0].partitions[0].start };
     until("the oldest is dropped", || async { start().await > 0 }).await;
-    let told = run(&log, 10_000, 0).await;
-    let (first, last) = (told.again.first().unwrap().0, told.again.last().unwrap().0);
-    assert!(first > 0 && last == 9_999 && told.again.len() as u64 == 10_000 - first, "{first} to {last}");
+    let observations = run(&log, 10_000, 0).await;
+    let (first, last) = (observations.replayed.first().unwrap().0, observations.replayed.last().unwrap().0);
+    assert!(first > 0 && last == 9_999 && observations.replayed.len() as u64 == 10_000 - first, "{first} to {last}");
 }
 
-async fn a_restore_says_how_far_it_is(engine: Engine) {
+async fn a_restore_reports_its_progress(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, (0..3_000).map(|n| n.to_string())).await;
     run(&log, 0, 3_000).await;
     let (open, gate) = channel();
-    let diary = Diary { back: 2_000, gate: Some(Arc::new(Mutex::new(gate))), ..Diary::default() };
-    let mut running = run_stage(&log, diary, "diary", "a");
-    // It is held up before the first record is shown again: the changes are behind it, the input is not.
+    let journal = Journal { back: 2_000, gate: Some(Arc::new(Mutex::new(gate))), ..Journal::default() };
+    let mut running = run_stage(&log, journal, "journal", "a");
+    // It waits before the first replayed record: the changes are loaded, the input is not.
     let half = |status: &Status| {
         matches!(status, Status::Restoring { partitions, progress }
             if partitions.contains(&0) && progress.done > 0 && progress.total >= progress.done + 2_000)
@@ -213,24 +218,24 @@ async fn a_restore_says_how_far_it_is(engine: Engine) {
     running.end().await.unwrap();
 }
 
-async fn a_restore_that_is_told_to_stop_ends_at_once(engine: Engine) {
+async fn a_stopped_restore_ends_at_once(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, (0..20_000).map(|n| n.to_string())).await;
     run(&log, 0, 20_000).await;
     let (open, gate) = channel();
-    let diary = Diary { back: 20_000, gate: Some(Arc::new(Mutex::new(gate))), ..Diary::default() };
-    let mut running = run_stage(&log, diary.clone(), "diary", "a");
-    // Held up before the first of three batches or more is shown again.
+    let journal = Journal { back: 20_000, gate: Some(Arc::new(Mutex::new(gate))), ..Journal::default() };
+    let mut running = run_stage(&log, journal.clone(), "journal", "a");
+    // It waits before the first of at least three replayed batches.
     let begun = |status: &Status| matches!(status, Status::Restoring { progress, .. } if progress.total >= 20_000);
     tokio::time::timeout(PATIENCE, running.status.wait_for(begun)).await.unwrap().unwrap();
     running.stop.cancel();
     drop(open);
     running.end().await.unwrap();
-    let again = diary.told.lock().unwrap().again.len();
-    assert!(again <= 8_192, "{again} records");
+    let replayed = journal.observations.lock().unwrap().replayed.len();
+    assert!(replayed <= 8_192, "{replayed} records");
 }
 
-/// Writes 250 KiB of change for each record, and counts what is loaded.
+/// Writes a change of 250 KiB for each record, and counts the loaded changes.
 #[derive(Clone, Default)]
 struct Bulk {
     loaded: Arc<Mutex<(u64, u64)>>,
@@ -269,7 +274,7 @@ impl Stage for Bulk {
     fn undo(&self, (): &mut (), (): ()) {}
 }
 
-/// 10 million hashes in all; run it with `--ignored --nocapture`.
+/// Measures a restore of 10 million hashes; run it with `--ignored --nocapture`.
 async fn measure(engine: Engine) {
     let log = engine.open().await;
     for partition in 0..crate::harness::PARTITIONS {
@@ -288,7 +293,7 @@ async fn measure(engine: Engine) {
     let all = |status: &Status| matches!(status, Status::Running { partitions } if partitions.len() == 3);
     running.status.wait_for(all).await.unwrap();
     let (changes, bytes) = *bulk.loaded.lock().unwrap();
-    eprintln!("{changes} changes, {} MB at work again after {:?}", bytes >> 20, began.elapsed());
+    eprintln!("{changes} changes, {} MB restored in {:?}", bytes >> 20, began.elapsed());
     running.end().await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Sinks: their own position decides.
+//! Sinks: the position of the sink decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,11 +14,11 @@ use crate::numbering::Numbering;
 use crate::on_both_engines;
 
 on_both_engines!(
-    a_sink_gets_everything_once_and_hears_that_it_is_caught_up,
-    a_sink_that_stands_elsewhere_is_followed,
-    a_sink_that_fails_gets_the_same_step_again,
-    a_sink_that_stops_ends_the_run,
-    a_position_the_log_does_not_hold_is_refused,
+    a_sink_receives_every_record_once_and_caught_up,
+    the_runner_resumes_at_the_sinks_position,
+    a_failed_write_is_retried,
+    a_stop_error_ends_the_run,
+    a_position_outside_the_log_is_refused,
 );
 
 #[derive(Default)]
@@ -26,11 +26,11 @@ pub(crate) struct Model {
     positions: BTreeMap<u32, u64>,
     keys: BTreeMap<u32, Vec<String>>,
     caught_up: BTreeMap<u32, bool>,
-    /// Errors to answer with before the next success.
+    /// Errors to return before the next success.
     pub(crate) errors: Vec<StoreError>,
-    /// Partitions whose state was thrown away behind the runner's back.
+    /// The number of times that a test emptied the sink.
     emptied: u32,
-    /// What it reads; events, unless set.
+    /// The input topic; the events by default.
     pub(crate) topic: Option<Topic>,
 }
 
@@ -54,9 +54,9 @@ impl Sink for Shared {
         let mut written = Vec::new();
         for step in steps {
             let partition = step.items.partition();
-            let stands = model.positions.get(&partition).copied();
-            if stands != step.expected {
-                written.push(WriteOutcome::PositionMismatch(stands));
+            let position = model.positions.get(&partition).copied();
+            if position != step.expected {
+                written.push(WriteOutcome::PositionMismatch(position));
                 continue;
             }
             assert!(step.items.next_offset().is_none_or(|next| next == step.next));
@@ -74,37 +74,37 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
-pub(crate) struct Sinking {
+pub(crate) struct SinkRun {
     status: tokio::sync::watch::Receiver<Status>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), LogError>>,
 }
 
-fn start(log: &millrace_log::Log, sink: &Shared) -> Sinking {
+fn start(log: &millrace_log::Log, sink: &Shared) -> SinkRun {
     start_as("sinking", log, sink)
 }
 
-pub(crate) fn start_as(role: &str, log: &millrace_log::Log, sink: &Shared) -> Sinking {
+pub(crate) fn start_as(role: &str, log: &millrace_log::Log, sink: &Shared) -> SinkRun {
     let (options, status) = options(role, "a");
     let (log, sink, stop) = (log.clone(), sink.clone(), CancellationToken::new());
     let stopped = stop.clone();
     let task = tokio::spawn(async move { log.run_sink(move || sink.clone(), options, stopped).await });
-    Sinking { status, stop, task }
+    SinkRun { status, stop, task }
 }
 
-pub(crate) async fn end(sinking: Sinking) -> Result<(), LogError> {
-    sinking.stop.cancel();
-    sinking.task.await.unwrap()
+pub(crate) async fn end(sink_run: SinkRun) -> Result<(), LogError> {
+    sink_run.stop.cancel();
+    sink_run.task.await.unwrap()
 }
 
-async fn a_sink_gets_everything_once_and_hears_that_it_is_caught_up(engine: Engine) {
+async fn a_sink_receives_every_record_once_and_caught_up(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, numbers(0..1_500)).await;
     let sink = Shared::default();
     let running = start(&log, &sink);
     let caught_up = || async { (0..3).all(|p| sink.0.lock().unwrap().caught_up.get(&p) == Some(&true)) };
     until("all three partitions are caught up, the empty ones too", caught_up).await;
-    assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(0..1_500), "caught up means everything is in");
+    assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(0..1_500), "caught up means that every record is written");
     append(&log, 0, numbers(1_500..1_600)).await;
     until("it follows", || async { sink.0.lock().unwrap().keys[&0].len() == 1_600 }).await;
     end(running).await.unwrap();
@@ -115,9 +115,9 @@ async fn a_sink_gets_everything_once_and_hears_that_it_is_caught_up(engine: Engi
     assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(0..1_700));
 }
 
-/// They decide nothing, but are what Kafka's tools show as lag: none is left, not even the marker of a transaction.
+/// The offsets decide nothing, but Kafka's tools show them as lag: none remains, not even the marker of a transaction.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kafka_group_is_told_how_far_its_sink_is() {
+async fn the_group_offsets_follow_the_sink() {
     let Some(engine) = Engine::kafka("offsets of a sink") else { return };
     let Engine::Kafka { config, .. } = &engine else { unreachable!() };
     let log = engine.open().await;
@@ -127,13 +127,13 @@ async fn a_kafka_group_is_told_how_far_its_sink_is() {
         .create()
         .unwrap();
     let topic = engine.names().topic(&Topic::HOURLY);
-    let told = || {
+    let committed = || {
         let mut list = TopicPartitionList::new();
         list.add_partition(&topic, 0);
         let list = group.committed_offsets(list, PATIENCE).unwrap();
         list.find_partition(&topic, 0).unwrap().offset()
     };
-    let end_of_it = || Offset::Offset(group.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1);
+    let end_offset = || Offset::Offset(group.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1);
     let sink = Shared::default();
     sink.0.lock().unwrap().topic = Some(Topic::HOURLY);
     let written = |count: usize| {
@@ -144,31 +144,31 @@ async fn a_kafka_group_is_told_how_far_its_sink_is() {
     let running = start(&log, &sink);
     append(&log, 0, numbers(0..10)).await;
     until("the first are written", written(10)).await;
-    until("all is told under way", || async { told() == end_of_it() }).await;
+    until("all is committed during the run", || async { committed() == end_offset() }).await;
     append(&log, 0, numbers(10..15)).await;
     until("the rest is written", written(15)).await;
     let all = sink.0.lock().unwrap().positions[&0];
     end(running).await.unwrap();
-    assert!(told().to_raw() >= Some(all.cast_signed()), "what was written is told at the end");
+    assert!(committed().to_raw() >= Some(all.cast_signed()), "the written position is committed at the end");
     numbering.end().await.unwrap();
 }
 
-async fn a_sink_that_stands_elsewhere_is_followed(engine: Engine) {
+async fn the_runner_resumes_at_the_sinks_position(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, numbers(0..300)).await;
     let sink = Shared::default();
     let running = start(&log, &sink);
     until("it caught up", || async { sink.0.lock().unwrap().positions.get(&0) == Some(&300) }).await;
     {
-        // Restored from a backup, behind the runner's back.
+        // Restored from a backup during the run.
         let mut model = sink.0.lock().unwrap();
         model.positions.insert(0, 100);
         model.keys.get_mut(&0).unwrap().truncate(100);
     }
     append(&log, 0, numbers(300..301)).await;
-    until("it went back and on", || async { sink.0.lock().unwrap().keys[&0] == numbers(0..301) }).await;
+    until("the sink is complete again", || async { sink.0.lock().unwrap().keys[&0] == numbers(0..301) }).await;
     {
-        // Emptied: everything is told again, and that it is caught up, too.
+        // Emptied: every record is written again, and `caught_up` too.
         let mut model = sink.0.lock().unwrap();
         (model.positions, model.keys, model.caught_up) = Default::default();
         model.emptied += 1;
@@ -182,7 +182,7 @@ async fn a_sink_that_stands_elsewhere_is_followed(engine: Engine) {
     end(running).await.unwrap();
 }
 
-async fn a_sink_that_fails_gets_the_same_step_again(engine: Engine) {
+async fn a_failed_write_is_retried(engine: Engine) {
     let log = engine.open().await;
     let sink = Shared::default();
     let failing = || StoreError::retry("unreachable");
@@ -194,11 +194,11 @@ async fn a_sink_that_fails_gets_the_same_step_again(engine: Engine) {
     assert!(sink.0.lock().unwrap().errors.is_empty());
     let mut status = running.status.clone();
     let running_again = status.wait_for(|status| matches!(status, Status::Running { .. }));
-    tokio::time::timeout(crate::harness::PATIENCE, running_again).await.expect("it says so").unwrap();
+    tokio::time::timeout(crate::harness::PATIENCE, running_again).await.expect("the status is reported").unwrap();
     end(running).await.unwrap();
 }
 
-async fn a_sink_that_stops_ends_the_run(engine: Engine) {
+async fn a_stop_error_ends_the_run(engine: Engine) {
     let log = engine.open().await;
     let sink = Shared::default();
     sink.0.lock().unwrap().errors = vec![StoreError::stop("schema newer than ours")];
@@ -208,7 +208,7 @@ async fn a_sink_that_stops_ends_the_run(engine: Engine) {
     assert!(sink.0.lock().unwrap().keys.is_empty());
 }
 
-async fn a_position_the_log_does_not_hold_is_refused(engine: Engine) {
+async fn a_position_outside_the_log_is_refused(engine: Engine) {
     let log = engine.open().await;
     append(&log, 0, numbers(0..10)).await;
     let sink = Shared::default();

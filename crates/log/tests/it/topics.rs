@@ -1,4 +1,4 @@
-//! Topics that are changed behind our back, on Kafka: refused by name, never read on from a guess.
+//! Topics that are changed from outside, on Kafka: refused by name, never read from a guessed position.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn create(engine: &Engine, partitions: i32) {
     let name = engine.names().topic(&Topic::EVENTS);
     let new =
         NewTopic::new(&name, partitions, TopicReplication::Fixed(1)).set("message.timestamp.type", "LogAppendTime");
-    // A name is taken for a moment after its topic was deleted.
+    // The name remains in use for a moment after its topic was deleted.
     until("the topic is there", || async {
         let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
         created[0].is_ok()
@@ -41,7 +41,7 @@ async fn delete(engine: &Engine) {
     assert!(deleted[0].is_ok());
 }
 
-/// Numbers what the log has so far, and goes on.
+/// Starts the stage and waits until it has counted these records.
 async fn numbering(log: &millrace_log::Log, records: u64) -> Running {
     append(log, 0, (0..records).map(|n| n.to_string())).await;
     let running = run_stage(log, Numbering, "numbering", "a");
@@ -55,8 +55,8 @@ fn refused(error: &LogError, parts: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_while_we_run_is_refused() {
-    let Some(engine) = Engine::kafka("a topic made anew") else { return };
+async fn a_topic_recreated_during_a_run_is_refused() {
+    let Some(engine) = Engine::kafka("a topic recreated") else { return };
     let log = engine.open().await;
     let running = numbering(&log, 100).await;
     delete(&engine).await;
@@ -65,10 +65,10 @@ async fn a_topic_made_anew_while_we_run_is_refused() {
     assert_eq!(check_numbers(&log).await, 100);
 }
 
-/// Its offsets reach past the position: nothing would be out of range.
+/// The offsets of the new topic extend past the position: none is out of range.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_while_we_are_away_is_refused() {
-    let Some(engine) = Engine::kafka("a topic made anew, away") else { return };
+async fn a_topic_recreated_between_runs_is_refused() {
+    let Some(engine) = Engine::kafka("a topic recreated between runs") else { return };
     let log = engine.open().await;
     numbering(&log, 100).await.end().await.unwrap();
     delete(&engine).await;
@@ -81,7 +81,7 @@ async fn a_topic_made_anew_while_we_are_away_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_added_while_we_run_are_refused() {
+async fn partitions_added_during_a_run_are_refused() {
     let Some(engine) = Engine::kafka("partitions added") else { return };
     let log = engine.open().await;
     let running = numbering(&log, 100).await;
@@ -89,7 +89,7 @@ async fn partitions_added_while_we_run_are_refused() {
     let name = engine.names().topic(&Topic::EVENTS);
     let more = NewPartitions::new(&name, PARTITIONS as usize + 1);
     assert!(admin.create_partitions([&more], &AdminOptions::new()).await.unwrap()[0].is_ok());
-    // The group hears of it with its next look at the topic; another one sees it at once.
+    // The group learns of it with its next metadata refresh; a new group at once.
     refused(&run_stage(&log, Numbering, "other", "b").refusal().await, &["analytics.events", "kafka.partitions is 3"]);
     running.end().await.unwrap();
     refused(&log.create_topics().await.unwrap_err(), &["analytics.events has 4 partitions"]);
@@ -97,7 +97,7 @@ async fn partitions_added_while_we_run_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retention_past_our_position_is_refused() {
+async fn retention_past_the_position_is_refused() {
     let Some(engine) = Engine::kafka("retention") else { return };
     let log = engine.open().await;
     numbering(&log, 100).await.end().await.unwrap();
@@ -109,7 +109,7 @@ async fn retention_past_our_position_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_stamps_the_events_and_another_setting_is_refused() {
+async fn the_log_sets_event_timestamps_and_refuses_another_setting() {
     let Some(engine) = Engine::kafka("timestamps") else { return };
     let log = engine.open().await;
     let topic = engine.names().topic(&Topic::EVENTS);
@@ -132,16 +132,16 @@ async fn the_log_stamps_the_events_and_another_setting_is_refused() {
     })
     .await
     .unwrap();
-    assert!(stamped < year_3000, "the producer's clock decided: {stamped}");
+    assert!(stamped < year_3000, "the timestamp is the producer's: {stamped}");
     let admin: Admin = client(&engine).create().unwrap();
     let config = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("message.timestamp.type", "CreateTime");
     assert!(admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].is_ok());
     refused(&log.create_topics().await.unwrap_err(), &[&topic, "message.timestamp.type=CreateTime", "kafka-configs"]);
 }
 
-/// A leader's acknowledgement is one, and the stage does not care.
+/// The acknowledgement of the leader suffices, and the stage counts the records.
 #[tokio::test(flavor = "multi_thread")]
-async fn appends_that_only_the_leader_acknowledges_are_there() {
+async fn appends_acknowledged_by_the_leader_only_are_readable() {
     let Some(mut engine) = Engine::kafka("acks of the leader") else { return };
     let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
     config.append_acks = millrace_log::AppendAcks::Leader;

@@ -1,5 +1,5 @@
-//! Offsets that a broker left open in the group when it should have ended them (KAFKA-20734), and what a restore makes of
-//! them. A broker that takes offsets without asking whether their transaction is open leaves them so to order.
+//! A restore with offsets that a broker left open in the group when it should have ended them (KAFKA-20734). A broker
+//! that accepts offsets without verification of their transaction allows a test to leave them open.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -33,8 +33,8 @@ impl Request {
         self
     }
 
-    /// Sends it, and gives the answer after the header.
-    fn ask(self, brokers: &str, api: i16, version: i16) -> Vec<u8> {
+    /// Sends the request; returns the response after its header.
+    fn send(self, brokers: &str, api: i16, version: i16) -> Vec<u8> {
         let header = Self::default().bytes(api.to_be_bytes()).bytes(version.to_be_bytes()).bytes([0; 4]).string("test");
         let mut broker = TcpStream::connect(brokers).unwrap();
         broker.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -42,31 +42,31 @@ impl Request {
         broker.write_all(&[&length.to_be_bytes()[..], &header.0, &self.0].concat()).unwrap();
         let mut length = [0; 4];
         broker.read_exact(&mut length).unwrap();
-        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-        broker.read_exact(&mut answer).unwrap();
-        answer.split_off(4)
+        let mut response = vec![0; u32::from_be_bytes(length) as usize];
+        broker.read_exact(&mut response).unwrap();
+        response.split_off(4)
     }
 }
 
-/// Puts the offset 3 of partition 0 into a transaction that nothing knows of but the group.
+/// Puts offset 3 of partition 0 into a transaction that only the group has.
 async fn leave_open(brokers: &str, id: &str, group: &str, topic: &str) {
     let mut producer = [0; 10];
-    // As long as the last transaction is being ended there is none.
+    // There is none while the last transaction ends.
     until("there is a producer id", || {
         let request = Request::default().string(id).bytes(60_000_i32.to_be_bytes());
-        let answer = request.ask(brokers, INIT_PRODUCER_ID, 1);
-        producer.copy_from_slice(&answer[6..]);
-        async move { answer[4..6] == [0, 0] }
+        let response = request.send(brokers, INIT_PRODUCER_ID, 1);
+        producer.copy_from_slice(&response[6..]);
+        async move { response[4..6] == [0, 0] }
     })
     .await;
     let request = Request::default().string(id).string(group).bytes(producer);
     let request = request.bytes(1_i32.to_be_bytes()).string(topic).bytes(1_i32.to_be_bytes());
     let request = request.bytes(0_i32.to_be_bytes()).bytes(3_i64.to_be_bytes()).string("");
-    let answer = request.ask(brokers, TXN_OFFSET_COMMIT, 0);
-    assert!(answer.ends_with(&[0, 0]), "{answer:?}");
+    let response = request.send(brokers, TXN_OFFSET_COMMIT, 0);
+    assert!(response.ends_with(&[0, 0]), "{response:?}");
 }
 
-/// What the step that brought the offset 3 wrote, committed.
+/// Writes and commits what the step with offset 3 writes.
 async fn commit_step(engine: &Engine, brokers: String, id: String) {
     let (state, hourly) = (engine.names().topic(&Topic::STATE), engine.names().topic(&Topic::HOURLY));
     let write = move || {
@@ -90,7 +90,7 @@ async fn commit_step(engine: &Engine, brokers: String, id: String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn offsets_left_open_are_committed_if_the_state_contains_them_and_aborted_if_not() {
+async fn open_offsets_are_committed_if_the_state_contains_them_and_aborted_if_not() {
     let kafka = match Kafka::start_with(&[("transaction.partition.verification.enable", "false")]) {
         Ok(kafka) => kafka,
         Err(why) => return not_run("offsets left open", "Apache Kafka", &why),
