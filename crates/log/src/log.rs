@@ -68,6 +68,51 @@ impl Log {
         })
     }
 
+    /// Appends records like [`Log::append`], acknowledged by all in-sync replicas whatever `command.durability` is; through
+    /// a queue of their own where that differs.
+    pub fn append_replicated(&self, records: &[NewRecord<'_>]) -> Receipts {
+        match self {
+            Self::Kafka(log) => log.append_replicated(records),
+            Self::Embedded(log) => log.append(records),
+        }
+    }
+
+    /// The offset of a partition's oldest retained record.
+    pub async fn start(&self, topic: Topic, partition: u32) -> Result<u64, LogError> {
+        Ok(self.offsets(topic, partition).await?.0)
+    }
+
+    /// The offset behind a partition's newest readable record: every record acknowledged before the call is below it.
+    pub async fn end(&self, topic: Topic, partition: u32) -> Result<u64, LogError> {
+        Ok(self.offsets(topic, partition).await?.1)
+    }
+
+    async fn offsets(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError> {
+        match self {
+            Self::Kafka(log) => log.offsets(topic, partition).await,
+            Self::Embedded(log) => log.offsets(topic, partition),
+        }
+    }
+
+    /// The offset of a partition's first record with a timestamp at or after `ms` since the epoch; its end if there is none.
+    pub async fn offset_at(&self, topic: Topic, partition: u32, ms: i64) -> Result<u64, LogError> {
+        match self {
+            Self::Kafka(log) => log.offset_at(topic, partition, ms).await,
+            Self::Embedded(log) => log.offset_at(topic, partition, ms),
+        }
+    }
+
+    /// Has a reader of `topic` read these partitions from now on, each from its position: cheaper than another reader.
+    pub fn reassign(&self, reader: &mut Reader, topic: Topic, from: &[(u32, u64)]) -> Result<(), LogError> {
+        match reader {
+            Reader::Kafka(reader) => reader.assign(from),
+            Reader::Embedded(_) => {
+                *reader = self.reader(topic, from)?;
+                Ok(())
+            }
+        }
+    }
+
     /// A reader of `topic`, from a position in each partition.
     pub fn reader(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Reader, LogError> {
         match self {

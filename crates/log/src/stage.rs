@@ -76,8 +76,8 @@ pub trait Stage: Send + Sync + 'static {
     /// The state of a partition without any record.
     fn new_state(&self, partition: u32) -> Self::State;
 
-    /// Loads one surviving change. Changes come in no particular order and at least once; only the newest of each key
-    /// is certain to come.
+    /// Loads one surviving change. Changes of one key come in the order they were written, only the newest is certain to
+    /// come, and none that was deleted later; changes of different keys come in any order.
     fn load(&self, state: &mut Self::State, key: &[u8], value: &[u8]) -> Result<(), StageError>;
 
     /// The input offset from which the state needs a replay of records that it already contains; `None` if it needs
@@ -88,6 +88,9 @@ pub trait Stage: Send + Sync + 'static {
 
     /// Replays records from [`Stage::replay_from`] up to the position, in order. They are contained: do not count them.
     fn replay(&self, _state: &mut Self::State, _batch: &Batch) {}
+
+    /// Called once the state is restored: from here on this process owns the partition, until the state is dropped.
+    fn restored(&self, _state: &mut Self::State) {}
 
     /// Applies a batch and puts outputs and changes into `step`. The stage quarantines a record that it cannot use: no
     /// record stops the partition.

@@ -11,6 +11,7 @@ mod guard;
 mod journal;
 mod layout;
 mod lock;
+mod offsets;
 mod partition;
 mod queue;
 mod reader;

@@ -11,6 +11,7 @@ mod consumer;
 mod member;
 #[cfg(test)]
 mod mocked;
+mod offsets;
 mod reader;
 mod restore;
 mod sink;
@@ -27,6 +28,7 @@ use rdkafka::error::KafkaError;
 use crate::topics::{DeclaredTopic, Topics};
 use crate::{LogError, NewRecord, Receipts};
 use append::Appender;
+use offsets::Lookup;
 
 pub use config::{AppendAcks, KafkaConfig};
 pub(crate) use reader::Reader;
@@ -40,6 +42,9 @@ struct Inner {
     names: Names,
     topics: Topics,
     appender: Appender,
+    /// Appends that all in-sync replicas acknowledge, where `appender` waits for less.
+    replicated: Option<Appender>,
+    lookup: Lookup,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -57,8 +62,10 @@ impl KafkaLog {
     /// Opens a log with another table of topics than [`TOPICS`].
     pub fn open_with_topics(config: KafkaConfig, names: Names, topics: &[Topic]) -> Result<Self, LogError> {
         let appender = Appender::open(&config)?;
+        let all = KafkaConfig { append_acks: AppendAcks::All, ..config.clone() };
+        let replicated = (config.append_acks != AppendAcks::All).then(|| Appender::open(&all)).transpose()?;
         let topics = Topics::new(topics, &names, config.partitions);
-        Ok(Self(Arc::new(Inner { config, names, topics, appender })))
+        Ok(Self(Arc::new(Inner { config, names, topics, appender, replicated, lookup: Lookup::default() })))
     }
 
     /// Refuses partitions that were added to a topic while this process runs: users would be counted in two places.
@@ -82,6 +89,11 @@ impl KafkaLog {
         self.0.appender.append(records, |topic| self.full_name(topic))
     }
 
+    pub(crate) fn append_replicated(&self, records: &[NewRecord<'_>]) -> Receipts {
+        let appender = self.0.replicated.as_ref().unwrap_or(&self.0.appender);
+        appender.append(records, |topic| self.full_name(topic))
+    }
+
     pub(crate) fn partitions(&self, topic: Topic) -> u32 {
         self.0.topics.get(topic).partitions
     }
@@ -92,7 +104,11 @@ impl KafkaLog {
 
     pub(crate) async fn close(&self, within: Duration) {
         let log = self.clone();
-        let closed = tokio::task::spawn_blocking(move || log.0.appender.close(within)).await;
+        let close = move || {
+            log.0.appender.close(within);
+            log.0.replicated.iter().for_each(|appender| appender.close(within));
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
         closed.expect("closing a producer does not panic");
     }
 }

@@ -48,7 +48,7 @@ impl KafkaLog {
 
 impl Reader {
     /// Replaces the assignment: reads these partitions, each from its position.
-    pub(super) fn assign(&mut self, from: &[(u32, u64)]) -> Result<(), LogError> {
+    pub(crate) fn assign(&mut self, from: &[(u32, u64)]) -> Result<(), LogError> {
         let mut list = TopicPartitionList::new();
         for &(partition, offset) in from {
             list.add_partition_offset(&self.topic, partition.cast_signed(), Offset::Offset(offset.cast_signed()))
@@ -56,6 +56,7 @@ impl Reader {
         }
         self.consumer.assign(&list).map_err(unavailable("assign"))?;
         self.positions = from.iter().copied().collect();
+        self.ready.clear();
         Ok(())
     }
 

@@ -181,7 +181,8 @@ impl<'a, S: Stage> Worker<'a, S> {
         }
         let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
         self.member.assign(&positions)?;
-        for RestoredPartition { partition, state, next_offset } in restored {
+        for RestoredPartition { partition, mut state, next_offset } in restored {
+            self.stage.restored(&mut state);
             let batch = Batch::new(partition);
             self.partitions.insert(partition, StagePartition { state, next: next_offset, counted: next_offset, batch });
         }
