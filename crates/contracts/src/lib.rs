@@ -22,6 +22,7 @@ mod schema;
 mod shard;
 mod state;
 mod topic;
+pub mod topics;
 
 pub use changes::{HourTotals, IdWindow, LogTime, Marker, Position, SketchSwitch, UserDelta, UserSketch};
 pub use codec::{DecodeError, MAX_FIELD_BYTES};

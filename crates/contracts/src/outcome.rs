@@ -50,7 +50,27 @@ codes! {
     BadRequest = "bad-request",
     /// The timestamp lies outside the window that the operator accepts.
     OutsideWindow = "outside-window",
-    /// No such route.
+    /// It exists already, with another owner or other settings.
+    Exists = "exists",
+    /// A topic of this name was deleted a moment ago.
+    NameResting = "name-resting",
+    /// It belongs to another principal.
+    Forbidden = "forbidden",
+    /// It is not as the request requires it to be.
+    PreconditionFailed = "precondition-failed",
+    /// The idempotency key was used for another message.
+    KeyReused = "key-reused",
+    /// Too many delayed messages wait in the topic.
+    TooManyDelayed = "too-many-delayed",
+    /// The tokens are of another position, lease or subscription.
+    StaleToken = "stale-token",
+    /// A text that is no token, or an altered one.
+    InvalidToken = "invalid-token",
+    /// The subscription is suspended.
+    Suspended = "suspended",
+    /// The batch has no items.
+    EmptyBatch = "empty-batch",
+    /// No such route, topic or subscription.
     NotFound = "not-found",
     /// The route has no such method.
     MethodNotAllowed = "method-not-allowed",

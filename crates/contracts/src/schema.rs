@@ -16,6 +16,11 @@ pub(crate) const USER_SKETCH: u32 = 8;
 pub(crate) const LOG_TIME: u32 = 9;
 pub(crate) const QUARANTINE_RECORD: u32 = 10;
 pub(crate) const REFILL_REQUEST: u32 = 20;
+pub(crate) const MESSAGE: u32 = 30;
+pub(crate) const TOPIC_COMMAND: u32 = 31;
+pub(crate) const TOPIC_STATE: u32 = 32;
+pub(crate) const TOPIC_OWNER: u32 = 33;
+pub(crate) const DEAD_LETTER: u32 = 34;
 
 /// One registered schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +45,7 @@ impl Schema {
     }
 }
 
-const SCHEMAS: [Schema; 11] = [
+const SCHEMAS: [Schema; 16] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: Topic::EVENTS.name,
@@ -74,6 +79,41 @@ const SCHEMAS: [Schema; 11] = [
         topic: Topic::REFILL.name,
         name: "millrace.analytics.RefillRequest",
         text: include_str!("../schemas/refill_request.avsc"),
+        alone: true,
+    },
+    Schema {
+        id: MESSAGE,
+        topic: "messages",
+        name: "millrace.topics.Message",
+        text: include_str!("../schemas/message.avsc"),
+        alone: true,
+    },
+    Schema {
+        id: TOPIC_COMMAND,
+        topic: "topics.commands",
+        name: "millrace.topics.TopicCommand",
+        text: include_str!("../schemas/topic_command.avsc"),
+        alone: true,
+    },
+    Schema {
+        id: TOPIC_STATE,
+        topic: "topics.state",
+        name: "millrace.topics.TopicState",
+        text: include_str!("../schemas/topic_state.avsc"),
+        alone: false,
+    },
+    Schema {
+        id: TOPIC_OWNER,
+        topic: "topics.owners",
+        name: "millrace.topics.TopicOwner",
+        text: include_str!("../schemas/topic_owner.avsc"),
+        alone: true,
+    },
+    Schema {
+        id: DEAD_LETTER,
+        topic: "dead-letters",
+        name: "millrace.topics.DeadLetter",
+        text: include_str!("../schemas/dead_letter.avsc"),
         alone: true,
     },
 ];
@@ -136,7 +176,7 @@ pub(crate) mod tests {
         assert_eq!(fingerprints, RELEASED);
     }
 
-    const RELEASED: [&str; 11] = [
+    const RELEASED: [&str; 16] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "6d29ca9da9fda6a7",
@@ -148,5 +188,10 @@ pub(crate) mod tests {
         "406bc963569cbcd8",
         "131a43d249940661",
         "1f1cb68a4d488cb8",
+        "1091217f56215f50",
+        "603a4af454fa4303",
+        "19138c13be5fc52e",
+        "b7ccc7d30d1a954c",
+        "3f0d38d98c6cd1b4",
     ];
 }

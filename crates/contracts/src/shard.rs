@@ -40,6 +40,11 @@ pub const fn partition_of(user: UserHash, partitions: u32) -> u32 {
     ((user.0 % SHARDS) * partitions as u64 / SHARDS) as u32
 }
 
+/// The partition of any other key, by the same map.
+pub(crate) const fn partition_of_bytes(key: &[u8], partitions: u32) -> u32 {
+    partition_of(UserHash(rapidhash_v3(key)), partitions)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

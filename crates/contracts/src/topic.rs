@@ -99,9 +99,69 @@ impl Topic {
     };
 }
 
+impl Topic {
+    /// Commands about topics and subscriptions.
+    pub const TOPIC_COMMANDS: Self = Self {
+        name: "topics.commands",
+        key: "topic",
+        partitions: Partitions::Configured,
+        cleanup: Cleanup::Delete { retention_ms: 7 * DAY_MS },
+        log_time: false,
+        content: "changes of topics, subscriptions and cursors, appended by the coordinator of the partition",
+    };
+    /// The state of topics and subscriptions.
+    pub const TOPIC_STATE: Self = Self {
+        name: "topics.state",
+        key: "open/{p}, topic/{t}, sub/{t}/{s}, cursor/{t}/{s}, retry/{t}/{s}/{offset}, delay/{t}/{due}/{offset}, head/{t}, \
+              heads/{p}, pos/{p}, marker/{p}",
+        partitions: Partitions::Configured,
+        cleanup: Cleanup::Compact,
+        log_time: false,
+        content: "topics, subscriptions, cursors and messages in retry, as the coordinators fold them from the commands",
+    };
+    /// Coordinators.
+    pub const TOPIC_OWNERS: Self = Self {
+        name: "topics.owners",
+        key: "{p}",
+        partitions: Partitions::Configured,
+        cleanup: Cleanup::Compact,
+        log_time: false,
+        content: "the coordinator of each partition, and where front ends reach it",
+    };
+    /// Messages of all API topics.
+    pub const MESSAGES: Self = Self {
+        name: "messages",
+        key: "topic",
+        partitions: Partitions::Configured,
+        cleanup: Cleanup::Delete { retention_ms: 7 * DAY_MS },
+        log_time: true,
+        content: "messages of every topic, each topic in one partition",
+    };
+    /// Messages that subscriptions gave up.
+    pub const DEAD_LETTERS: Self = Self {
+        name: "dead-letters",
+        key: "topic/subscription",
+        partitions: Partitions::Configured,
+        cleanup: Cleanup::Delete { retention_ms: 30 * DAY_MS },
+        log_time: false,
+        content: "messages that a subscription gave up, with the reason",
+    };
+}
+
 /// Every topic, in the order of the data flow. Partition p of a stage's outputs and changes is made from partition p of its
 /// input, so these topics have the same number of partitions.
-pub const TOPICS: &[Topic] = &[Topic::EVENTS, Topic::STATE, Topic::HOURLY, Topic::LATE, Topic::REFILL];
+pub const TOPICS: &[Topic] = &[
+    Topic::EVENTS,
+    Topic::STATE,
+    Topic::HOURLY,
+    Topic::LATE,
+    Topic::REFILL,
+    Topic::TOPIC_COMMANDS,
+    Topic::TOPIC_STATE,
+    Topic::TOPIC_OWNERS,
+    Topic::MESSAGES,
+    Topic::DEAD_LETTERS,
+];
 
 /// The names of topics, consumer groups, transactional ids and Redis keys. All carry one configurable prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,12 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::InvalidEncoding
         | Code::MalformedBody
         | Code::BadRequest => StatusCode::BAD_REQUEST,
-        Code::OutsideWindow => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::OutsideWindow | Code::KeyReused | Code::InvalidToken | Code::EmptyBatch => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::Exists | Code::NameResting | Code::StaleToken | Code::Suspended => StatusCode::CONFLICT,
+        Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -23,7 +28,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::UriTooLong => StatusCode::URI_TOO_LONG,
         Code::UnsupportedMediaType | Code::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::TooManyDelayed => StatusCode::TOO_MANY_REQUESTS,
         Code::Overloaded
         | Code::Unavailable
         | Code::DiskFull
@@ -37,7 +42,10 @@ pub fn status_of(code: Code) -> StatusCode {
 /// The refusal for a status that a library chose: hyper's parser, the framework's router or an extractor.
 pub(super) fn refusal_of(status: StatusCode) -> Refusal {
     let (code, detail) = match status {
+        StatusCode::FORBIDDEN => (Code::Forbidden, "not allowed"),
         StatusCode::NOT_FOUND => (Code::NotFound, "no such route"),
+        StatusCode::CONFLICT => (Code::Exists, "in conflict with what exists"),
+        StatusCode::PRECONDITION_FAILED => (Code::PreconditionFailed, "a precondition of the request fails"),
         StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "the route has no such method; see Allow"),
         StatusCode::NOT_ACCEPTABLE => (Code::NotAcceptable, "no acceptable representation"),
         StatusCode::REQUEST_TIMEOUT => (Code::RequestTimeout, "the request took too long to arrive"),

@@ -1,0 +1,207 @@
+//! The commands of `topics.commands`: what a coordinator appends, and its fold reads back.
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{optional_text, put_optional_text};
+use super::{Grant, Head, Name, Retry, SettledRange, SubscriptionSettings, TopicSettings};
+use crate::codec::{DecodeError, Fields, begin, put_bytes, put_long};
+use crate::schema;
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicCommand {
+    /// The coordinator that appended it.
+    pub nonce: u64,
+    /// Rises within the nonce, from 1.
+    pub number: u64,
+    /// The coordinator's time, ms since the epoch. The fold has no clock.
+    pub at_ms: i64,
+    /// The topic; `None` for a command about the whole partition.
+    pub topic: Option<Name>,
+    /// The subscription.
+    pub subscription: Option<Name>,
+    /// What changes.
+    pub change: Change,
+}
+
+/// What a command changes. `version` is the offset of the command that last changed settings or grants: the new settings
+/// were computed from it, and count only if it is still the newest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A coordinator takes over: it counts only if `previous` is the nonce in force.
+    Open {
+        /// The nonce in force, as the new coordinator restored it.
+        previous: Option<u64>,
+        /// Where front ends reach it.
+        url: String,
+    },
+    /// Creates the topic.
+    CreateTopic {
+        /// The creating principal.
+        owner: String,
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Replaces the topic's settings.
+    AlterTopic {
+        /// The new settings.
+        settings: TopicSettings,
+        /// See [`Change`].
+        version: u64,
+    },
+    /// Grants rights to a principal, or takes them back.
+    SetGrant {
+        /// The principal.
+        principal: String,
+        /// The rights; `None` takes them back.
+        grant: Option<Grant>,
+        /// See [`Change`].
+        version: u64,
+    },
+    /// Deletes the topic and its subscriptions.
+    DeleteTopic {
+        /// The version that the client requires.
+        version: Option<u64>,
+    },
+    /// Creates the subscription.
+    CreateSubscription {
+        /// The creating principal.
+        owner: String,
+        /// Its settings.
+        settings: SubscriptionSettings,
+        /// Everything up to this offset counts as settled.
+        floor: i64,
+        /// Messages of the topic up to `floor`.
+        floor_ordinal: u64,
+    },
+    /// Replaces the subscription's settings.
+    AlterSubscription {
+        /// The new settings.
+        settings: SubscriptionSettings,
+        /// See [`Change`].
+        version: u64,
+    },
+    /// Deletes the subscription.
+    DeleteSubscription {
+        /// The version that the client requires.
+        version: Option<u64>,
+    },
+    /// Suspends the subscription.
+    Suspend {
+        /// Why.
+        reason: String,
+    },
+    /// Resumes the subscription.
+    Resume,
+    /// Sets the cursor; a new epoch.
+    Seek {
+        /// Everything up to this offset counts as settled.
+        floor: i64,
+        /// Messages of the topic up to `floor`.
+        floor_ordinal: u64,
+    },
+    /// Settles ranges, in the epoch given.
+    Settle {
+        /// The cursor's epoch.
+        epoch: u64,
+        /// The ranges.
+        ranges: Vec<SettledRange>,
+    },
+    /// Settles everything up to an offset, retries included, in the epoch given.
+    SettleUpTo {
+        /// The cursor's epoch.
+        epoch: u64,
+        /// The offset.
+        offset: i64,
+        /// Messages of the topic up to it.
+        ordinal: u64,
+    },
+    /// Puts messages into retry, in the epoch given.
+    Retry {
+        /// The cursor's epoch.
+        epoch: u64,
+        /// The messages.
+        retries: Vec<Retry>,
+    },
+    /// A delayed message waits.
+    Delay {
+        /// When it is due, ms since the epoch.
+        due_ms: i64,
+        /// Offset of its record.
+        offset: u64,
+    },
+    /// A delayed message was appended again, without the delay.
+    EndDelay {
+        /// See [`Change::Delay`].
+        due_ms: i64,
+        /// See [`Change::Delay`].
+        offset: u64,
+    },
+    /// The newest messages of topics that changed; together with those before they cover `messages` up to an offset.
+    Heads {
+        /// The topics that changed, with their newest message.
+        heads: Vec<(Name, Head)>,
+        /// Every message up to this offset is covered.
+        covered: i64,
+    },
+}
+
+impl TopicCommand {
+    /// Appends the framed record value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        begin(out, schema::TOPIC_COMMAND);
+        put_long(out, self.nonce.cast_signed());
+        put_long(out, self.number.cast_signed());
+        put_long(out, self.at_ms);
+        put_bytes(out, self.topic.as_ref().map_or("", Name::as_str).as_bytes());
+        put_optional_text(out, self.subscription.as_ref().map(Name::as_str));
+        put_bytes(out, &serde_json::to_vec(&self.change).unwrap_or_default());
+    }
+
+    /// Reads a framed record value.
+    ///
+    /// # Errors
+    /// Bytes that are no command.
+    pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(value, schema::TOPIC_COMMAND)?;
+        let nonce = fields.long("nonce")?.cast_unsigned();
+        let number = fields.long("number")?.cast_unsigned();
+        let at_ms = fields.long("at")?;
+        let name = |text: &str, field| Name::of_system(text).map_err(|_| DecodeError::Range(field));
+        let topic = Some(fields.string("topic")?).filter(|text| !text.is_empty());
+        let topic = topic.map(|text| name(text, "topic")).transpose()?;
+        let subscription =
+            optional_text(&mut fields, "subscription")?.map(|text| name(text, "subscription")).transpose()?;
+        let change = serde_json::from_slice(fields.bytes("change")?).map_err(|_| DecodeError::Range("change"))?;
+        fields.finish()?;
+        Ok(Self { nonce, number, at_ms, topic, subscription, change })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_survives_its_record() {
+        let command = |topic: Option<&str>, subscription: Option<&str>, change| TopicCommand {
+            nonce: u64::MAX,
+            number: 7,
+            at_ms: 1_700_000_000_000,
+            topic: topic.map(|text| Name::parse(text).unwrap()),
+            subscription: subscription.map(|text| Name::parse(text).unwrap()),
+            change,
+        };
+        let range = SettledRange { after: -1, offset: 3, ordinal_after: 0, ordinal: 1 };
+        for command in [
+            command(None, None, Change::Open { previous: None, url: "http://127.0.0.1:9091".into() }),
+            command(Some("orders"), Some("worker"), Change::Settle { epoch: 4, ranges: vec![range] }),
+            command(Some("orders"), None, Change::DeleteTopic { version: None }),
+        ] {
+            let mut bytes = Vec::new();
+            command.encode(&mut bytes);
+            assert_eq!(TopicCommand::decode(&bytes), Ok(command));
+        }
+    }
+}

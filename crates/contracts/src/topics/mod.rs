@@ -1,0 +1,37 @@
+//! Topics and subscriptions: names, settings, filters, acknowledgement tokens, the records of `messages` and
+//! `topics.commands`, the keys of `topics.state`, and the requests that front ends send to a topic's coordinator.
+//!
+//! Pure data and pure rules. What a command does to a topic is decided in `millrace-delivery`, how a request arrives in
+//! `millrace-command`.
+
+mod command;
+mod cursor;
+mod filter;
+mod message;
+mod name;
+mod owner;
+mod request;
+mod settings;
+mod state;
+mod token;
+mod wire;
+
+pub use command::{Change, TopicCommand};
+pub use cursor::{Cursor, Settled, SettledRange};
+pub use filter::{Filter, FilterError};
+pub use message::{Delay, Message, MessageError};
+pub use name::{Name, NameError};
+pub use owner::{DeadLetter, TopicOwner};
+pub use request::{
+    AckAnswer, AckSelection, Call, CallError, Coordinate, Delivery, Listing, Principal, PublishAnswer, Published, Pull,
+    Reply, Request, Start, SubscriptionState, SubscriptionView, TopicView,
+};
+pub use settings::{Grant, Order, SubscriptionSettings, TopicId, TopicSettings};
+pub use state::{Head, Retry, StateEntry, SubscriptionMeta, TopicMeta, TopicStateKey};
+pub use token::{AckToken, TokenError};
+pub use wire::{CALLS_PATH, WireError, decode_call, decode_reply, encode_call, encode_reply};
+
+/// Number of partitions of every topic of this family is the engine's; an API topic lives in this one of them.
+pub fn partition_of_topic(name: &Name, partitions: u32) -> u32 {
+    crate::shard::partition_of_bytes(name.as_str().as_bytes(), partitions)
+}

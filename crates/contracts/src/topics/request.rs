@@ -1,0 +1,390 @@
+//! What front ends request of a topic's coordinator, and what it replies. In one process this is a call, between processes
+//! a forward over HTTP/2.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Refusal;
+
+use super::{Filter, Grant, Name, Order, SubscriptionSettings, TopicId, TopicSettings};
+
+/// Who makes a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// The identity, never the address.
+    pub name: String,
+    /// Whether it passes ownership.
+    pub admin: bool,
+}
+
+/// Where a subscription begins, or a seek goes; inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start {
+    /// Behind the newest message.
+    Latest,
+    /// The oldest retained message.
+    Earliest,
+    /// The first message at or after this time, ms since the epoch.
+    At(i64),
+    /// The first message at or after this offset.
+    Offset(u64),
+}
+
+/// A request about one topic, or, for lists, about one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Creates the topic.
+    CreateTopic {
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Describes the topic to whoever may see it.
+    DescribeTopic,
+    /// The topic as a publisher's front end caches it.
+    LookUpTopic,
+    /// Lists topics of the partition.
+    ListTopics(Listing),
+    /// Changes settings of the topic.
+    AlterTopic {
+        /// The new settings, of those that change.
+        retention_ms: Option<u64>,
+        /// See [`TopicSettings`].
+        delay_ms: Option<u64>,
+        /// See [`TopicSettings`].
+        max_message_bytes: Option<u64>,
+        /// See [`TopicSettings`].
+        description: Option<String>,
+        /// The ETag that the client requires.
+        if_match: Option<String>,
+    },
+    /// Grants rights, or takes them back.
+    SetGrant {
+        /// The principal.
+        principal: String,
+        /// The rights; `None` takes them back.
+        grant: Option<Grant>,
+        /// The ETag that the client requires.
+        if_match: Option<String>,
+    },
+    /// Deletes the topic.
+    DeleteTopic {
+        /// The ETag that the client requires.
+        if_match: Option<String>,
+    },
+    /// Publishes a message with an idempotency key or a delay.
+    Publish(Published),
+    /// Creates a subscription.
+    CreateSubscription {
+        /// Its name.
+        subscription: Name,
+        /// Its settings.
+        settings: SubscriptionSettings,
+        /// Where it begins.
+        start: Start,
+    },
+    /// Describes a subscription.
+    DescribeSubscription(Name),
+    /// Lists subscriptions of the topic.
+    ListSubscriptions(Listing),
+    /// Changes settings of a subscription.
+    AlterSubscription {
+        /// Its name.
+        subscription: Name,
+        /// The new filter.
+        filter: Option<Option<Filter>>,
+        /// The new default lease in ms.
+        ack_deadline_ms: Option<Option<u64>>,
+        /// The new bound of attempts.
+        max_attempts: Option<Option<u32>>,
+        /// The ETag that the client requires.
+        if_match: Option<String>,
+    },
+    /// Deletes a subscription.
+    DeleteSubscription {
+        /// Its name.
+        subscription: Name,
+        /// The ETag that the client requires.
+        if_match: Option<String>,
+    },
+    /// Suspends a subscription.
+    Suspend(Name),
+    /// Resumes a subscription.
+    Resume(Name),
+    /// Sets a subscription's cursor.
+    Seek {
+        /// Its name.
+        subscription: Name,
+        /// Where to.
+        to: Start,
+    },
+    /// Hands out messages.
+    Pull(Pull),
+    /// Acknowledges messages.
+    Ack {
+        /// The subscription.
+        subscription: Name,
+        /// Which messages.
+        selection: AckSelection,
+    },
+    /// Returns messages for a later try.
+    Nack {
+        /// The subscription.
+        subscription: Name,
+        /// Tokens of the messages.
+        tokens: Vec<String>,
+        /// How long they wait, in ms; `None`: by the number of attempts.
+        delay_ms: Option<u64>,
+    },
+    /// Extends leases.
+    Extend {
+        /// The subscription.
+        subscription: Name,
+        /// Tokens of the messages.
+        tokens: Vec<String>,
+        /// How long from now on, in ms.
+        lease_ms: u64,
+    },
+}
+
+/// A request with whom and what it concerns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The partition of `topics.commands`.
+    pub partition: u32,
+    /// The topic; `None` for lists of topics.
+    pub topic: Option<Name>,
+    /// Who makes the request.
+    pub principal: Principal,
+    /// The request.
+    pub request: Request,
+}
+
+/// A call without a reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The partition has its coordinator elsewhere, or nowhere at the moment.
+    #[error("another process coordinates the partition")]
+    Elsewhere,
+    /// The request was refused.
+    #[error(transparent)]
+    Refused(Refusal),
+}
+
+/// Whoever brings calls to the coordinators: in one process by calling them, between processes by forwarding.
+pub trait Coordinate: Send + Sync + 'static {
+    /// Brings a call to the coordinator of its partition.
+    fn call(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send + '_>>;
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Only names that begin with this.
+    pub prefix: String,
+    /// Only names after this one.
+    pub after: Option<Name>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A pull.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// The subscription.
+    pub subscription: Name,
+    /// At most so many messages.
+    pub max: usize,
+    /// How long to wait for the first one, in ms.
+    pub wait_ms: u64,
+    /// For how long they are hidden from others, in ms; `None`: the subscription's default.
+    pub lease_ms: Option<u64>,
+}
+
+/// Which messages to acknowledge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AckSelection {
+    /// Those of these tokens.
+    Tokens(Vec<String>),
+    /// Everything up to and including the message of this token.
+    UpTo(String),
+}
+
+/// A message on its way to the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The message's id.
+    pub id: String,
+    /// The ordering key.
+    pub key: Option<String>,
+    /// The publisher's idempotency key.
+    pub idempotency_key: Option<String>,
+    /// When it is to be handed out, ms since the epoch; `None`: now.
+    pub deliver_at_ms: Option<i64>,
+    /// The media type of the body.
+    pub content_type: String,
+    /// Names and values.
+    pub attributes: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A reply to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// A topic; `created`: by this request.
+    Topic {
+        /// The topic.
+        topic: Box<TopicView>,
+        /// Whether this request created it.
+        created: bool,
+    },
+    /// Topics, by name; whether there are more.
+    Topics(Vec<TopicView>, bool),
+    /// A subscription; `created`: by this request.
+    Subscription {
+        /// The subscription.
+        subscription: Box<SubscriptionView>,
+        /// Whether this request created it.
+        created: bool,
+    },
+    /// Subscriptions, by name; whether there are more.
+    Subscriptions(Vec<SubscriptionView>, bool),
+    /// A message was published.
+    Published(PublishAnswer),
+    /// Messages, possibly none.
+    Messages(Vec<Delivery>),
+    /// Tokens took effect.
+    Acknowledged(AckAnswer),
+    /// Done; nothing more to report.
+    Done,
+}
+
+/// A topic as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicView {
+    /// Its name.
+    pub name: Name,
+    /// Its id.
+    pub id: TopicId,
+    /// The creating principal.
+    pub owner: String,
+    /// When it was created, ms since the epoch.
+    pub created_ms: i64,
+    /// Its settings.
+    pub settings: TopicSettings,
+    /// Rights of others.
+    pub grants: BTreeMap<String, Grant>,
+    /// Messages ever published.
+    pub messages: u64,
+    /// When the newest one was published, ms since the epoch.
+    pub newest_ms: Option<i64>,
+    /// Number of subscriptions.
+    pub subscriptions: u64,
+    /// Changes with settings and grants.
+    pub etag: String,
+}
+
+/// Whether a subscription hands out messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SubscriptionState {
+    /// It does.
+    Active,
+    /// It does not, for this reason; the position stays.
+    Suspended(String),
+}
+
+/// A subscription as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionView {
+    /// Its name.
+    pub name: Name,
+    /// Its topic.
+    pub topic: Name,
+    /// The creating principal.
+    pub owner: String,
+    /// Its settings.
+    pub settings: SubscriptionSettings,
+    /// Whether it hands out messages.
+    pub state: SubscriptionState,
+    /// The cursor's epoch.
+    pub epoch: u64,
+    /// Everything up to this offset is settled; -1: nothing is.
+    pub floor: i64,
+    /// Messages of the topic up to it.
+    pub floor_ordinal: u64,
+    /// Messages not acknowledged, retry included; an upper bound under a filter.
+    pub backlog: u64,
+    /// When the oldest of them was published, ms since the epoch, if that is at hand.
+    pub oldest_unacked_ms: Option<i64>,
+    /// Messages in retry.
+    pub in_retry: u64,
+    /// Messages under a lease.
+    pub leased: u64,
+    /// When the next message in retry is due, ms since the epoch.
+    pub next_attempt_ms: Option<i64>,
+    /// For how long the oldest unacknowledged message is still retained, in ms.
+    pub retention_left_ms: Option<u64>,
+    /// Changes with settings.
+    pub etag: String,
+}
+
+/// The result of publishing through the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishAnswer {
+    /// The message's offset in `messages`.
+    pub offset: u64,
+    /// The message's id: of a duplicate, that of the first.
+    pub id: String,
+    /// When it was published, ms since the epoch.
+    pub published_ms: i64,
+    /// Whether it had been published before, under the same idempotency key.
+    pub duplicate: bool,
+}
+
+/// A message as it is handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The message's id.
+    pub id: String,
+    /// Its offset in `messages`.
+    pub offset: u64,
+    /// When it was published, ms since the epoch.
+    pub published_ms: i64,
+    /// What acknowledges it.
+    pub token: String,
+    /// 1, and one more for each negative acknowledgement and ended lease.
+    pub attempt: u32,
+    /// The ordering key.
+    pub key: Option<String>,
+    /// The media type of the body.
+    pub content_type: String,
+    /// Names and values.
+    pub attributes: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// For how many tokens an acknowledgement, negative acknowledgement or extension took effect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AckAnswer {
+    /// It took effect.
+    pub acknowledged: u64,
+    /// The message was acknowledged already.
+    pub already: u64,
+    /// The token is of another epoch, subscription, topic, or its lease has ended.
+    pub stale: u64,
+}
+
+impl SubscriptionSettings {
+    /// Whether a pull without a lease of its own takes one.
+    pub fn default_lease_ms(&self) -> Option<u64> {
+        self.ack_deadline_ms
+    }
+
+    /// Whether messages of one key wait for each other.
+    pub fn by_key(&self) -> bool {
+        self.order == Order::Key
+    }
+}

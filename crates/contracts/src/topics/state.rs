@@ -1,0 +1,208 @@
+//! The keys of `topics.state` and what stands under them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cursor, Grant, Name, SettledRange, SubscriptionSettings, TopicSettings};
+use crate::codec::{DecodeError, Fields, begin, put_bytes};
+use crate::schema;
+
+/// A key of `topics.state`, readable in `kcat`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TopicStateKey {
+    /// `open/{p}`: the coordinator in force.
+    Open(u32),
+    /// `topic/{t}`
+    Topic(Name),
+    /// `sub/{t}/{s}`
+    Subscription(Name, Name),
+    /// `cursor/{t}/{s}`
+    Cursor(Name, Name),
+    /// `retry/{t}/{s}/{offset}`
+    Retry(Name, Name, i64),
+    /// `delay/{t}/{due}/{offset}`
+    Delay(Name, i64, u64),
+    /// `head/{t}`
+    Head(Name),
+    /// `heads/{p}`: how far the heads cover `messages`.
+    Heads(u32),
+}
+
+impl fmt::Display for TopicStateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(partition) => write!(f, "open/{partition}"),
+            Self::Topic(topic) => write!(f, "topic/{topic}"),
+            Self::Subscription(topic, subscription) => write!(f, "sub/{topic}/{subscription}"),
+            Self::Cursor(topic, subscription) => write!(f, "cursor/{topic}/{subscription}"),
+            Self::Retry(topic, subscription, offset) => write!(f, "retry/{topic}/{subscription}/{offset}"),
+            Self::Delay(topic, due, offset) => write!(f, "delay/{topic}/{due}/{offset}"),
+            Self::Head(topic) => write!(f, "head/{topic}"),
+            Self::Heads(partition) => write!(f, "heads/{partition}"),
+        }
+    }
+}
+
+impl TopicStateKey {
+    /// Reads a record key; `None` if it is not one of these.
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(key).ok()?.split('/');
+        let kind = parts.next()?;
+        let first = parts.next()?;
+        let name = |text: &str| Name::of_system(text).ok();
+        let parsed = match kind {
+            "open" => Self::Open(first.parse().ok()?),
+            "topic" => Self::Topic(name(first)?),
+            "sub" => Self::Subscription(name(first)?, name(parts.next()?)?),
+            "cursor" => Self::Cursor(name(first)?, name(parts.next()?)?),
+            "retry" => Self::Retry(name(first)?, name(parts.next()?)?, parts.next()?.parse().ok()?),
+            "delay" => Self::Delay(name(first)?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?),
+            "head" => Self::Head(name(first)?),
+            "heads" => Self::Heads(first.parse().ok()?),
+            _ => return None,
+        };
+        parts.next().is_none().then_some(parsed)
+    }
+}
+
+/// What stands under a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateEntry {
+    /// The coordinator in force.
+    Open {
+        /// Its nonce.
+        nonce: u64,
+        /// Where front ends reach it.
+        url: String,
+        /// The number of its newest command.
+        number: u64,
+    },
+    /// A topic.
+    Topic(TopicMeta),
+    /// A subscription.
+    Subscription(SubscriptionMeta),
+    /// A subscription's cursor.
+    Cursor(Cursor),
+    /// A message in retry.
+    Retry(Retry),
+    /// A delayed message that waits.
+    Delay,
+    /// A topic's newest message.
+    Head(Head),
+    /// The heads cover `messages` up to this offset.
+    Heads(i64),
+}
+
+/// A topic, without its subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicMeta {
+    /// Offset of the command that created it: with the partition, its id.
+    pub created: u64,
+    /// When it was created, ms since the epoch.
+    pub created_ms: i64,
+    /// Offset of the command that last changed settings or grants.
+    pub version: u64,
+    /// The creating principal.
+    pub owner: String,
+    /// Its settings.
+    pub settings: TopicSettings,
+    /// Rights of others, by principal.
+    pub grants: BTreeMap<String, Grant>,
+    /// When it was deleted, ms since the epoch; its name rests for a while.
+    pub deleted_ms: Option<i64>,
+}
+
+/// A topic's newest message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Its offset; -1: none yet.
+    pub offset: i64,
+    /// Number of messages ever published to the topic.
+    pub ordinal: u64,
+    /// When it was published, ms since the epoch.
+    pub newest_ms: i64,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { offset: -1, ordinal: 0, newest_ms: 0 }
+    }
+}
+
+/// A subscription, without its cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionMeta {
+    /// Offset of the command that created it.
+    pub created: u64,
+    /// Offset of the command that last changed its settings.
+    pub version: u64,
+    /// The creating principal.
+    pub owner: String,
+    /// Its settings.
+    pub settings: SubscriptionSettings,
+    /// Why it is suspended; `None`: it is active.
+    pub suspended: Option<String>,
+}
+
+/// A message that is to be handed out again later. The cursor covers its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// The message's range; its offset is where the message stands.
+    pub range: SettledRange,
+    /// Failed attempts so far.
+    pub attempts: u32,
+    /// When it is handed out again, ms since the epoch.
+    pub next_ms: i64,
+    /// When it failed first, ms since the epoch.
+    pub first_ms: i64,
+    /// Hash of the message's key, if it has one.
+    pub key_hash: Option<u64>,
+}
+
+impl StateEntry {
+    /// Appends the framed record value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        begin(out, schema::TOPIC_STATE);
+        put_bytes(out, &serde_json::to_vec(self).unwrap_or_default());
+    }
+
+    /// Reads a framed record value.
+    ///
+    /// # Errors
+    /// Bytes that are no state of a topic.
+    pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(value, schema::TOPIC_STATE)?;
+        let state = serde_json::from_slice(fields.bytes("state")?).map_err(|_| DecodeError::Range("state"))?;
+        fields.finish()?;
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_as_the_design_writes_them() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        for (key, text) in [
+            (TopicStateKey::Open(3), "open/3"),
+            (TopicStateKey::Topic(name("orders")), "topic/orders"),
+            (TopicStateKey::Subscription(name("orders"), name("w")), "sub/orders/w"),
+            (TopicStateKey::Cursor(name("orders"), name("w")), "cursor/orders/w"),
+            (TopicStateKey::Retry(name("orders"), name("w"), 12), "retry/orders/w/12"),
+            (TopicStateKey::Delay(name("orders"), 1_700, 12), "delay/orders/1700/12"),
+            (TopicStateKey::Head(name("orders")), "head/orders"),
+            (TopicStateKey::Heads(3), "heads/3"),
+        ] {
+            assert_eq!(key.to_string(), text);
+            assert_eq!(TopicStateKey::parse(text.as_bytes()), Some(key));
+        }
+        for bad in ["", "open", "open/x", "topic/a/b", "sub/a", "pos/3", "retry/a/b", "retry/a/b/c"] {
+            assert_eq!(TopicStateKey::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}
