@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use millrace_base::Clock;
+use millrace_contracts::topics::Coordinate;
 use millrace_contracts::{Names, Topic};
 use millrace_log::Log;
 use millrace_service::net::MemoryBudget;
@@ -11,6 +12,7 @@ use millrace_service::net::MemoryBudget;
 use crate::Config;
 use crate::intake::{Appender, Position, Terms};
 use crate::metrics::Metrics;
+use crate::topics::Directory;
 
 pub(crate) const POSITION: HeaderName = HeaderName::from_static("millrace-position");
 
@@ -21,14 +23,22 @@ pub(crate) struct App {
     pub(crate) bodies: MemoryBudget,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) directory: Directory,
     /// The name of the topic of events.
     topic: String,
 }
 
 impl App {
-    pub(crate) fn new(config: &Config, log: Log, names: &Names, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        log: Log,
+        names: &Names,
+        clock: Clock,
+        coordinate: Arc<dyn Coordinate>,
+    ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
         Arc::new(Self {
+            directory: Directory::new(config.topics.clone(), log.clone(), coordinate),
             appender: Appender::new(log, metrics.clone()),
             bodies: MemoryBudget::new(config.max_body_memory.0),
             topic: names.topic(&Topic::EVENTS),

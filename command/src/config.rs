@@ -7,7 +7,7 @@ use millrace_contracts::EventWindow;
 use millrace_service::http::HttpLimits;
 use serde::Deserialize;
 
-use crate::Durability;
+use crate::{Durability, TopicsConfig};
 
 /// Settings of the write side.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Config {
     /// The accepted timestamps: section `[analytics]`, which the processor reads, too.
     #[serde(skip)]
     pub event_window: EventWindow,
+    /// Topics: section `[topics]`.
+    #[serde(skip)]
+    pub topics: TopicsConfig,
 }
 
 impl Default for Config {
@@ -42,13 +45,14 @@ impl Default for Config {
             durability: Durability::Replicated,
             allow_respond_async: false,
             limits: HttpLimits {
-                // Longer than the log takes to report an unknown outcome.
-                handler_timeout: Span::from_secs(20),
+                // Longer than the log takes to report an unknown outcome, and than the longest long poll.
+                handler_timeout: Span::from_secs(40),
                 // Three times the peak of a small machine: beyond it, waiting gains nothing.
                 max_in_flight: 4_096,
                 ..HttpLimits::default()
             },
             event_window: EventWindow::default(),
+            topics: TopicsConfig::default(),
         }
     }
 }

@@ -12,7 +12,9 @@ mod config;
 mod intake;
 mod metrics;
 mod router;
+mod topics;
 
 pub use config::Config;
 pub use intake::Durability;
 pub use router::{router, run};
+pub use topics::{Forwarder, NoCoordinator, TopicsConfig};

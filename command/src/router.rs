@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use millrace_base::Clock;
 use millrace_contracts::Names;
+use millrace_contracts::topics::Coordinate;
 use millrace_log::Log;
 use millrace_service::health::{Component, Health};
 use millrace_service::http::serve;
@@ -14,17 +15,19 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::{Config, analytics};
+use crate::topics::NoCoordinator;
+use crate::{Config, analytics, topics};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Every route of the public listener.
+/// Every route of the public listener, without coordinators: those of topics end as unavailable.
 pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router {
-    routes(App::new(config, log, names, clock), &Health::new())
+    routes(App::new(config, log, names, clock, Arc::new(NoCoordinator)), &Health::new())
 }
 
 fn routes(app: Arc<App>, health: &Health) -> Router {
-    openapi::serve(analytics::routes(&app).with_state(app), health.router())
+    let routes = analytics::routes(&app).merge(topics::routes(&app));
+    openapi::serve(routes.with_state(app), health.router())
 }
 
 /// Serves the write side on `listener` until `stop` is canceled, the requests under way are answered, and the log has
@@ -34,13 +37,14 @@ pub fn run(
     listener: TcpListener,
     log: Log,
     names: Names,
+    coordinate: Arc<dyn Coordinate>,
     health: Health,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Registered at once, not at the first poll: the process must not look ready before its services have begun.
     let component = health.component("command");
     async move {
-        let app = App::new(&config, log.clone(), &names, Clock::system());
+        let app = App::new(&config, log.clone(), &names, Clock::system(), coordinate);
         let routes = routes(app.clone(), &health);
         // However this ends, the watch ends with it.
         let watching = stop.child_token();

@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Materializer,
     /// Run the query service: answers for an hour (Kafka only)
     Query,
+    /// Run the coordinators of topics and subscriptions (Kafka only)
+    Delivery,
     /// Check all settings and say everything that is wrong with them, without starting anything
     CheckConfig(CheckConfig),
     /// Reach every dependency and say what is wrong and what to do about it

@@ -67,8 +67,10 @@ fn with_runtime(command: Command, settings: Settings) -> ExitCode {
 }
 
 async fn run(command: Command, settings: Settings) -> ExitCode {
-    if matches!(command, Command::Command | Command::Processor | Command::Materializer | Command::Query)
-        && settings.engine == settings::Engine::Embedded
+    if matches!(
+        command,
+        Command::Command | Command::Processor | Command::Materializer | Command::Query | Command::Delivery
+    ) && settings.engine == settings::Engine::Embedded
     {
         eprintln!(
             "millrace: the embedded engine's directory belongs to one process: run `millrace up`, or set engine = \"kafka\""
@@ -81,6 +83,7 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
         Command::Processor => Box::pin(service(settings, commands::processor::run)).await,
         Command::Materializer => Box::pin(service(settings, commands::materializer::run)).await,
         Command::Query => Box::pin(service(settings, commands::query::run)).await,
+        Command::Delivery => Box::pin(service(settings, commands::delivery::run)).await,
         Command::CheckConfig(_) => {
             commands::check_config::run(&settings);
             ExitCode::SUCCESS

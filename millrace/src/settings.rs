@@ -47,7 +47,9 @@ pub(crate) struct Settings {
     pub(crate) redis: RedisConfig,
     pub(crate) postgres: PostgresConfig,
     pub(crate) analytics: EventWindow,
+    pub(crate) topics: millrace_command::TopicsConfig,
     pub(crate) command: millrace_command::Config,
+    pub(crate) delivery: millrace_delivery::Config,
     pub(crate) processor: millrace_processor::Config,
     pub(crate) materializer: millrace_materializer::Config,
     pub(crate) query: millrace_query::Config,
@@ -90,6 +92,7 @@ impl Settings {
     /// Fills in the settings that follow from others.
     fn derive(mut self) -> Self {
         self.command.event_window = self.analytics;
+        self.command.topics = self.topics.clone();
         self.processor.event_window = self.analytics;
         if self.engine == Engine::Embedded && self.processor.scratch_directory.as_os_str().is_empty() {
             self.processor.scratch_directory = self.embedded.directory.join("scratch");

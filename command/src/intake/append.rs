@@ -165,7 +165,7 @@ fn placed(partition: u32, outcome: Outcome) -> Placed {
     }
 }
 
-fn refusal_of(cause: RefusalCause) -> Refusal {
+pub(crate) fn refusal_of(cause: RefusalCause) -> Refusal {
     let (code, detail, seconds) = match cause {
         RefusalCause::TooLarge => return Refusal::new(Code::TooLarge, "the record is larger than the log accepts"),
         RefusalCause::Full => (Code::Overloaded, "the queue to the log is full; nothing was stored", 1),

@@ -3,6 +3,6 @@
 mod append;
 mod durability;
 
-pub(crate) use append::{Appender, Encoded, Placed, Position};
+pub(crate) use append::{Appender, Encoded, Placed, Position, refusal_of};
 pub use durability::Durability;
 pub(crate) use durability::Terms;

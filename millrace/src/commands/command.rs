@@ -2,6 +2,7 @@
 
 use millrace_service::net::reserve;
 
+use crate::commands::delivery;
 use crate::start::Start;
 
 /// Takes events until a signal comes.
@@ -11,8 +12,9 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let admin = reserve("command.admin", config.admin)?;
     start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log().await? else { return Ok(()) };
+    let coordinate = delivery::forwarder(&start, &log, None)?;
     let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
-    let run = millrace_command::run(config, public.listen()?, log.clone(), names, health, stop);
+    let run = millrace_command::run(config, public.listen()?, log.clone(), names, coordinate, health, stop);
     start.supervisor.spawn("command", run);
     start.run(Some(log)).await
 }

@@ -3,6 +3,7 @@
 pub(crate) mod check_config;
 pub(crate) mod command;
 pub(crate) mod completions;
+pub(crate) mod delivery;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod import;

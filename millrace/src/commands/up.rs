@@ -3,12 +3,17 @@
 
 use std::sync::{Arc, OnceLock};
 
+use millrace_base::Clock;
+use millrace_contracts::topics::Coordinate;
+use millrace_delivery::Coordinators;
 use millrace_log::Log;
 use millrace_materializer::Views;
 use millrace_query::{ReadModels, refill_sender};
-use millrace_service::net::reserve;
+use millrace_service::net::{Reserved, reserve};
 
+use crate::commands::delivery;
 use crate::inspect;
+use crate::settings::Engine;
 use crate::start::Start;
 use crate::threads::Threads;
 use crate::views::{self, View};
@@ -19,6 +24,10 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let command_listener = reserve("command.listen", settings.command.listen)?;
     let query_listener = reserve("query.listen", settings.query.listen)?;
     let admin = reserve("command.admin", settings.command.admin)?;
+    let internal = match settings.engine {
+        Engine::Embedded => None,
+        Engine::Kafka => Some(reserve("delivery.listen", settings.delivery.listen)?),
+    };
 
     // The directory is opened before anything answers: whoever asks the admin listener finds the log behind it.
     let Some(log) = start.log().await? else { return Ok(()) };
@@ -45,8 +54,10 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let processor = settings.processor.clone();
     let intake = Threads::new("command")?;
     let listener = intake.enter(|| command_listener.listen())?;
+    let coordinate = coordinate(&mut start, &log, &instance, internal)?;
+    let (log_of, names_of) = (log.clone(), names.clone());
     let run =
-        millrace_command::run(settings.command, listener, log.clone(), names.clone(), health.clone(), stop.clone());
+        millrace_command::run(settings.command, listener, log_of, names_of, coordinate, health.clone(), stop.clone());
     start.supervisor.spawn("command", intake.run(run));
     let run = millrace_processor::run(processor, log.clone(), instance.clone(), health.clone(), stop.clone());
     start.supervisor.spawn("processor", run);
@@ -59,4 +70,22 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let run = millrace_query::run(settings.query, query_listener.listen()?, models, names, health, stop);
     start.supervisor.spawn("query", run);
     start.run(Some(log)).await
+}
+
+/// Coordinators in this process: on the embedded engine all there are, on Kafka some among those of other processes.
+fn coordinate(
+    start: &mut Start,
+    log: &Log,
+    instance: &str,
+    internal: Option<Reserved>,
+) -> anyhow::Result<Arc<dyn Coordinate>> {
+    if let Some(internal) = internal {
+        let local = delivery::serve(start, log, instance.to_owned(), internal)?;
+        return delivery::forwarder(start, log, Some(local));
+    }
+    let config = start.settings.delivery.coordinators(false);
+    let coordinators = Coordinators::new(log.clone(), config, Clock::system());
+    let run = millrace_delivery::run(coordinators.clone(), instance.to_owned(), &start.health, start.stop.clone());
+    start.supervisor.spawn("delivery", run);
+    Ok(Arc::new(coordinators))
 }

@@ -87,6 +87,7 @@ fn of_code(code: Code) -> Verdict {
         Code::Accepted => Verdict::Acknowledged,
         Code::RequestTimeout
         | Code::RateLimited
+        | Code::TooManyDelayed
         | Code::Overloaded
         | Code::Unavailable
         | Code::DiskFull
@@ -108,7 +109,16 @@ fn of_code(code: Code) -> Verdict {
         | Code::UriTooLong
         | Code::UnsupportedMediaType
         | Code::UnsupportedEncoding
-        | Code::HeadersTooLarge => Verdict::Rejected,
+        | Code::HeadersTooLarge
+        | Code::Exists
+        | Code::NameResting
+        | Code::Forbidden
+        | Code::PreconditionFailed
+        | Code::KeyReused
+        | Code::StaleToken
+        | Code::InvalidToken
+        | Code::Suspended
+        | Code::EmptyBatch => Verdict::Rejected,
     }
 }
 

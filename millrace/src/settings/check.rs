@@ -45,7 +45,9 @@ fn sections(settings: &Settings, bounds: &mut Bounds) {
     }
     bounds
         .section("analytics", settings.analytics.validate())
+        .section("topics", settings.topics.validate())
         .section("command", settings.command.validate())
+        .section("delivery", settings.delivery.validate())
         .section("processor", settings.processor.validate())
         .section("materializer", settings.materializer.validate())
         .section("query", settings.query.validate())
@@ -60,6 +62,8 @@ fn listeners(settings: &Settings, bounds: &mut Bounds) {
         ("query.admin", settings.query.admin),
         ("processor.admin", settings.processor.admin),
         ("materializer.admin", settings.materializer.admin),
+        ("delivery.listen", settings.delivery.listen),
+        ("delivery.admin", settings.delivery.admin),
     ];
     for (index, (key, address)) in listeners.into_iter().enumerate() {
         bounds.check(address.port() != 0, key, "an address with a port in 1..=65535");

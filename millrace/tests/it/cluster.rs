@@ -7,7 +7,7 @@ use millrace_testkit::{Response, Service, free_port, http_get, unique, wait_unti
 
 use crate::run::{WITHIN, tool};
 
-pub(crate) const ROLES: [&str; 4] = ["command", "processor", "materializer", "query"];
+pub(crate) const ROLES: [&str; 5] = ["command", "processor", "materializer", "query", "delivery"];
 
 /// Instances of each service.
 pub(crate) struct Cluster {
@@ -62,7 +62,7 @@ impl Cluster {
     pub(crate) fn add(&mut self, role: &'static str) -> &mut Node {
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = port();
-        let public = ["command", "query"].contains(&role).then(port);
+        let public = ["command", "query", "delivery"].contains(&role).then(port);
         let mut own = vec![(format!("{role}.admin"), admin.to_string())];
         own.extend(public.map(|public| (format!("{role}.listen"), public.to_string())));
         let shared = self.settings.iter().map(|(key, value)| (*key, value.as_str()));

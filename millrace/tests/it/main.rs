@@ -14,5 +14,6 @@ mod run;
 mod scale;
 mod settings;
 mod tools;
+mod topics;
 mod up;
 mod views;

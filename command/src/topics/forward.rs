@@ -1,0 +1,135 @@
+//! Brings calls to coordinators in other processes: who coordinates a partition stands in `topics.owners`.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use millrace_base::Backoff;
+use millrace_contracts::topics::{
+    CALLS_PATH, Call, CallError, Coordinate, Reply, Request as TopicRequest, TopicOwner, decode_reply, encode_call,
+};
+use millrace_contracts::{Code, Refusal, Topic};
+use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
+use tokio_util::sync::CancellationToken;
+
+/// Longest answer: a page of a pull with its envelopes.
+const MAX_ANSWER: usize = 64 << 20;
+/// Longest call, beside the wait of a long poll.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LIMITS: Limits = Limits { records: 1_024, bytes: 1 << 20, wait: Duration::from_millis(200) };
+
+/// Calls this process's coordinators first, then those of others.
+pub struct Forwarder {
+    local: Option<Arc<dyn Coordinate>>,
+    owners: Arc<RwLock<HashMap<u32, TopicOwner>>>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Forwarder {
+    /// A forwarder that follows `topics.owners` on a thread of its own until `stop`.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(log: Log, local: Option<Arc<dyn Coordinate>>, stop: CancellationToken) -> std::io::Result<Self> {
+        let owners = Arc::new(RwLock::new(HashMap::new()));
+        let followed = owners.clone();
+        std::thread::Builder::new().name("owners".into()).spawn(move || follow(&log, &followed, &stop))?;
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+        Ok(Self { local, owners, client })
+    }
+
+    async fn bring(&self, call: Call) -> Result<Reply, CallError> {
+        if let Some(local) = &self.local {
+            match local.call(call.clone()).await {
+                Err(CallError::Elsewhere) => {}
+                reply => return reply,
+            }
+        }
+        let url = {
+            let owners = self.owners.read().expect("nothing panics while it is held");
+            owners.get(&call.partition).map(|owner| owner.url.clone())
+        };
+        let Some(url) = url.filter(|url| !url.is_empty()) else { return Err(CallError::Elsewhere) };
+        let waits = match &call.request {
+            TopicRequest::Pull(pull) => Duration::from_millis(pull.wait_ms),
+            _ => Duration::ZERO,
+        };
+        let body = encode_call(&call).map_err(|error| failed(&error))?;
+        let request = Request::builder().method(Method::POST).uri(format!("{url}{CALLS_PATH}"));
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| failed(&error))?;
+        let exchange = async {
+            // A connection that cannot be made changes nothing, so another coordinator may be looked up.
+            let response = self.client.request(request).await.map_err(|error| {
+                tracing::debug!(%error, url, "cannot reach a coordinator");
+                if error.is_connect() { CallError::Elsewhere } else { CallError::Refused(unknown()) }
+            })?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| failed(&error))?.to_bytes();
+            if status != StatusCode::OK {
+                tracing::warn!(%status, url, "a coordinator's listener refused a call");
+                return Err(CallError::Elsewhere);
+            }
+            decode_reply(&body).map_err(|error| failed(&error))?
+        };
+        tokio::time::timeout(PATIENCE + waits, exchange).await.unwrap_or_else(|_| Err(CallError::Refused(unknown())))
+    }
+}
+
+impl Coordinate for Forwarder {
+    fn call(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send + '_>> {
+        Box::pin(self.bring(call))
+    }
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(Code::OutcomeUnknown, "the coordinator did not answer; the change may or may not take effect")
+}
+
+fn failed(error: &dyn std::fmt::Display) -> CallError {
+    tracing::warn!(%error, "a call to a coordinator failed");
+    CallError::Refused(unknown())
+}
+
+/// Keeps the owners of all partitions up to date.
+fn follow(log: &Log, owners: &RwLock<HashMap<u32, TopicOwner>>, stop: &CancellationToken) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    while !stop.is_cancelled() {
+        if let Err(error) = follow_until_failed(log, owners, stop) {
+            tracing::debug!(%error, "cannot follow the owners of topics, trying again");
+            std::thread::sleep(backoff.next_pause());
+        }
+    }
+}
+
+fn follow_until_failed(
+    log: &Log,
+    owners: &RwLock<HashMap<u32, TopicOwner>>,
+    stop: &CancellationToken,
+) -> Result<(), LogError> {
+    let from: Vec<(u32, u64)> = (0..log.partitions(Topic::TOPIC_OWNERS)).map(|partition| (partition, 0)).collect();
+    let mut reader = log.reader(Topic::TOPIC_OWNERS, &from)?;
+    let mut batch = Batch::default();
+    while !stop.is_cancelled() {
+        if reader.poll(&mut batch, LIMITS)? != PollOutcome::Records {
+            continue;
+        }
+        let mut owners = owners.write().expect("nothing panics while it is held");
+        for record in batch.iter() {
+            if let Some(Ok(owner)) = record.value.map(TopicOwner::decode) {
+                owners.insert(batch.partition(), owner);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Topics, subscriptions and messages as JSON.
+
+use axum::body::Body;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderValue, StatusCode};
+use millrace_contracts::topics::{
+    Delivery, Grant, Name, Order, SubscriptionState, SubscriptionView, TopicSettings, TopicView,
+};
+use millrace_contracts::{Code, Refusal};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use super::fields::{duration_text, time_text};
+use super::publish::{Placement, status};
+use crate::intake::Terms;
+
+/// A JSON response.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let mut response = Response::new(Body::from(serde_json::to_vec(value).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(super) fn with_etag(status: StatusCode, value: &impl Serialize, etag: &str) -> Response {
+    let mut response = json(status, value);
+    if let Ok(etag) = HeaderValue::try_from(etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+}
+
+/// The coordinator replied to another request.
+pub(super) fn unexpected() -> Refusal {
+    Refusal::new(Code::Internal, "the coordinator's reply is of another kind")
+}
+
+/// A topic.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Topic)]
+pub(crate) struct TopicBody {
+    name: String,
+    /// Its partition and the offset of the command that created it.
+    id: String,
+    owner: String,
+    created_at: Option<String>,
+    settings: SettingsBody,
+    /// Rights of principals other than the owner.
+    #[schema(value_type = std::collections::HashMap<String, GrantBody>)]
+    grants: BTreeMap<String, Grant>,
+    partition: u32,
+    /// Messages ever published.
+    messages: u64,
+    newest_at: Option<String>,
+    subscriptions: u64,
+    etag: String,
+}
+
+/// A topic's settings.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = TopicSettings)]
+pub(crate) struct SettingsBody {
+    /// Messages older than this are handed out no more.
+    #[schema(example = "72h")]
+    retention: String,
+    /// Messages are handed out so long after they were published.
+    #[schema(example = "0s")]
+    delay: String,
+    max_message_bytes: u64,
+    description: String,
+}
+
+/// Rights of a principal.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Grant)]
+pub(crate) struct GrantBody {
+    publish: bool,
+    subscribe: bool,
+    manage: bool,
+}
+
+fn settings(settings: &TopicSettings) -> SettingsBody {
+    SettingsBody {
+        retention: duration_text(settings.retention_ms),
+        delay: duration_text(settings.delay_ms),
+        max_message_bytes: settings.max_message_bytes,
+        description: settings.description.clone(),
+    }
+}
+
+pub(super) fn topic(topic: &TopicView) -> TopicBody {
+    TopicBody {
+        name: topic.name.to_string(),
+        id: topic.id.to_string(),
+        owner: topic.owner.clone(),
+        created_at: time_text(topic.created_ms),
+        settings: settings(&topic.settings),
+        grants: topic.grants.clone(),
+        partition: topic.id.partition,
+        messages: topic.messages,
+        newest_at: topic.newest_ms.and_then(time_text),
+        subscriptions: topic.subscriptions,
+        etag: topic.etag.clone(),
+    }
+}
+
+/// A subscription.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Subscription)]
+pub(crate) struct SubscriptionBody {
+    name: String,
+    topic: String,
+    owner: String,
+    /// `pull`.
+    mode: &'static str,
+    /// `active` or `suspended`.
+    state: &'static str,
+    /// Why it is suspended.
+    reason: Option<String>,
+    epoch: u64,
+    position: PositionBody,
+    /// Messages not acknowledged, retry included; an upper bound under a filter.
+    backlog: u64,
+    oldest_unacked_at: Option<String>,
+    in_retry: u64,
+    leased: u64,
+    last_error: Option<String>,
+    next_attempt_at: Option<String>,
+    /// For how long the oldest unacknowledged message is still retained.
+    retention_left: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    filter: Option<Value>,
+    ack_deadline: Option<String>,
+    /// `none` or `key`.
+    order: &'static str,
+    max_attempts: Option<u32>,
+    #[schema(value_type = Option<Object>)]
+    push: Option<Value>,
+    etag: String,
+}
+
+/// Everything up to this offset is settled.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Position)]
+pub(crate) struct PositionBody {
+    /// -1: nothing is.
+    offset: i64,
+    /// Messages of the topic up to it.
+    ordinal: u64,
+}
+
+pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody {
+    let settings = &subscription.settings;
+    let (state, reason) = match &subscription.state {
+        SubscriptionState::Active => ("active", None),
+        SubscriptionState::Suspended(reason) => ("suspended", Some(reason.clone())),
+    };
+    SubscriptionBody {
+        name: subscription.name.to_string(),
+        topic: subscription.topic.to_string(),
+        owner: subscription.owner.clone(),
+        mode: "pull",
+        state,
+        reason,
+        epoch: subscription.epoch,
+        position: PositionBody { offset: subscription.floor, ordinal: subscription.floor_ordinal },
+        backlog: subscription.backlog,
+        oldest_unacked_at: subscription.oldest_unacked_ms.and_then(time_text),
+        in_retry: subscription.in_retry,
+        leased: subscription.leased,
+        last_error: None,
+        next_attempt_at: subscription.next_attempt_ms.and_then(time_text),
+        retention_left: subscription.retention_left_ms.map(duration_text),
+        filter: settings.filter.as_ref().and_then(|filter| serde_json::to_value(filter).ok()),
+        ack_deadline: settings.ack_deadline_ms.map(duration_text),
+        order: match settings.order {
+            Order::None => "none",
+            Order::Key => "key",
+        },
+        max_attempts: settings.max_attempts,
+        push: None,
+        etag: subscription.etag.clone(),
+    }
+}
+
+/// The answer to a publish.
+pub(super) fn published(topic: &Name, partition: u32, placement: &Placement, terms: Terms) -> Response {
+    let answer = &placement.answer;
+    let body = json!({
+        "topic": topic,
+        "partition": partition,
+        "offset": placement.offset,
+        "id": answer.id,
+        "published_at": time_text(answer.published_ms),
+        "duplicate": answer.duplicate,
+    });
+    json(status(answer, terms), &body)
+}
+
+/// A message as one line of NDJSON.
+pub(super) fn line(message: &Delivery, token: Option<&str>, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        id: &'a str,
+        offset: u64,
+        published_at: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<&'a str>,
+        attempt: u32,
+        key: Option<&'a str>,
+        attributes: Map<String, Value>,
+        content_type: &'a str,
+        body: Option<Box<RawValue>>,
+        body_base64: Option<String>,
+    }
+    let body = json_body(message);
+    let line = Line {
+        id: &message.id,
+        offset: message.offset,
+        published_at: time_text(message.published_ms),
+        token,
+        attempt: message.attempt,
+        key: message.key.as_deref(),
+        attributes: message.attributes.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect(),
+        content_type: &message.content_type,
+        body_base64: body.is_none().then(|| STANDARD.encode(&message.body)),
+        body,
+    };
+    let _ = serde_json::to_writer(out, &line);
+}
+
+/// The body of a message whose content type is JSON and that parses: on one line, numbers as they were written.
+fn json_body(message: &Delivery) -> Option<Box<RawValue>> {
+    let essence = message.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence != "application/json" && !essence.ends_with("+json") {
+        return None;
+    }
+    let text = std::str::from_utf8(&message.body).ok()?;
+    // Line ends stand between tokens only: within a string JSON escapes them.
+    let text = text.replace(['\n', '\r'], " ");
+    RawValue::from_string(text.trim().to_owned()).ok()
+}

@@ -1,0 +1,245 @@
+//! Subscriptions: create, describe, list, alter, delete, and the verbs behind a colon.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use millrace_contracts::topics::{AckSelection, Filter, Order, Reply, Request as Call, Start, SubscriptionSettings};
+use millrace_contracts::{Code, Refusal};
+use serde_json::Value;
+
+use super::fields::{self, Fields, if_match, invalid};
+use super::path::{Path, creatable};
+use super::topic::{absent_fails, no_parameters, page};
+use super::{Application, Incoming, principal, render, respond};
+use crate::app::App;
+
+/// A lease, in ms: 1 s to 12 h.
+pub(super) const LEASE_MS: std::ops::RangeInclusive<u64> = 1_000..=43_200_000;
+/// Most tokens of one call.
+const MAX_TOKENS: usize = 1_000;
+
+pub(super) async fn create(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let app = &state.0;
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription()?);
+        creatable(&subscription, "subscription")?;
+        let if_match = if_match(request.headers());
+        let mut fields = Fields::of_body(app, request).await?;
+        mode(&mut fields)?.ok_or_else(|| Refusal::new(Code::MissingField, "mode must be given").field("mode"))?;
+        let start = start(fields.take("start"), "start")?.unwrap_or(Start::Latest);
+        let settings = SubscriptionSettings {
+            filter: filter(&mut fields)?.flatten(),
+            ack_deadline_ms: ack_deadline(&mut fields)?.flatten(),
+            order: order(&mut fields)?,
+            max_attempts: max_attempts(&mut fields)?.flatten(),
+        };
+        no_push(&mut fields)?;
+        fields.finish()?;
+        if if_match.is_some() {
+            let (subscription, filter, ack_deadline_ms, max_attempts) = (subscription.clone(), None, None, None);
+            let unchanged = Call::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, if_match };
+            app.directory.call(&topic, principal(), unchanged).await.map_err(absent_fails)?;
+        }
+        let call = Call::CreateSubscription { subscription, settings, start };
+        subscription_response(app.directory.call(&topic, principal(), call).await?)
+    };
+    respond(result.await)
+}
+
+fn subscription_response(reply: Reply) -> Result<Response, Refusal> {
+    let Reply::Subscription { subscription, created } = reply else { return Err(render::unexpected()) };
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(render::with_etag(status, &render::subscription(&subscription), &subscription.etag))
+}
+
+/// Push is not there yet, so `pull` is the one mode.
+fn mode(fields: &mut Fields) -> Result<Option<()>, Refusal> {
+    match fields.text("mode")?.as_deref() {
+        None => Ok(None),
+        Some("pull") => Ok(Some(())),
+        Some("push") => Err(invalid("mode", "push subscriptions are not supported yet; mode must be \"pull\"".into())),
+        Some(_) => Err(invalid("mode", "must be \"pull\"".into())),
+    }
+}
+
+fn no_push(fields: &mut Fields) -> Result<(), Refusal> {
+    match fields.take("push") {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(invalid("push", "is for push subscriptions only".into())),
+    }
+}
+
+fn filter(fields: &mut Fields) -> Result<Option<Option<Filter>>, Refusal> {
+    match fields.take("filter") {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(None)),
+        Some(value) => {
+            Filter::parse(&value).map(|filter| Some(Some(filter))).map_err(|error| invalid("filter", error.to_string()))
+        }
+    }
+}
+
+fn ack_deadline(fields: &mut Fields) -> Result<Option<Option<u64>>, Refusal> {
+    fields.nullable("ack_deadline", |fields| fields.duration("ack_deadline", LEASE_MS))
+}
+
+fn max_attempts(fields: &mut Fields) -> Result<Option<Option<u32>>, Refusal> {
+    let read = fields.nullable("max_attempts", |fields| fields.number("max_attempts", 1..=1_000_000))?;
+    Ok(read.map(|number| number.map(|number| u32::try_from(number).unwrap_or(u32::MAX))))
+}
+
+fn order(fields: &mut Fields) -> Result<Order, Refusal> {
+    match fields.text("order")?.as_deref() {
+        None | Some("none") => Ok(Order::None),
+        Some("key") => Ok(Order::Key),
+        Some(_) => Err(invalid("order", "must be \"none\" or \"key\"".into())),
+    }
+}
+
+/// `latest`, `earliest`, `{"at": time}` or `{"offset": n}`.
+fn start(value: Option<Value>, field: &'static str) -> Result<Option<Start>, Refusal> {
+    let wrong = || invalid(field, "must be \"latest\", \"earliest\", {\"at\": time} or {\"offset\": number}".into());
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) if text == "latest" => Ok(Some(Start::Latest)),
+        Some(Value::String(text)) if text == "earliest" => Ok(Some(Start::Earliest)),
+        Some(Value::Object(members)) if members.len() == 1 => {
+            let at = members.get("at").map(|value| fields::time(value).map(Start::At));
+            let offset = members.get("offset").map(|value| value.as_u64().map(Start::Offset));
+            at.or(offset).flatten().map(Some).ok_or_else(wrong)
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+pub(super) async fn describe(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription()?);
+        no_parameters(&request)?;
+        subscription_response(
+            state.0.directory.call(&topic, principal(), Call::DescribeSubscription(subscription)).await?,
+        )
+    };
+    respond(result.await)
+}
+
+pub(super) async fn list(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let topic = Path::of(request.uri()).topic()?;
+        let listing = page(&request)?;
+        let reply = state.0.directory.call(&topic, principal(), Call::ListSubscriptions(listing)).await?;
+        let Reply::Subscriptions(subscriptions, more) = reply else { return Err(render::unexpected()) };
+        let next = subscriptions.last().filter(|_| more).map(|subscription| subscription.name.clone());
+        let subscriptions: Vec<_> = subscriptions.iter().map(render::subscription).collect();
+        Ok(render::json(StatusCode::OK, &serde_json::json!({ "subscriptions": subscriptions, "next": next })))
+    };
+    respond(result.await)
+}
+
+pub(super) async fn alter(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let app = &state.0;
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription()?);
+        let if_match = if_match(request.headers());
+        let mut fields = Fields::of_body(app, request).await?;
+        for fixed in ["start", "order"] {
+            if fields.take(fixed).is_some() {
+                return Err(invalid(fixed, "cannot be changed; seek moves the position".into()));
+            }
+        }
+        mode(&mut fields)?;
+        let call = Call::AlterSubscription {
+            subscription,
+            filter: filter(&mut fields)?,
+            ack_deadline_ms: ack_deadline(&mut fields)?,
+            max_attempts: max_attempts(&mut fields)?,
+            if_match,
+        };
+        no_push(&mut fields)?;
+        fields.finish()?;
+        subscription_response(app.directory.call(&topic, principal(), call).await?)
+    };
+    respond(result.await)
+}
+
+pub(super) async fn delete(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription()?);
+        let if_match = if_match(request.headers());
+        state.0.directory.call(&topic, principal(), Call::DeleteSubscription { subscription, if_match }).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    };
+    respond(result.await)
+}
+
+/// `POST …/{subscription}:{verb}`
+pub(super) async fn act(state: Application, request: Incoming) -> Response {
+    respond(act_on(&state.0, request).await)
+}
+
+async fn act_on(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
+    let mut path = Path::of(request.uri());
+    let (topic, (subscription, verb)) = (path.topic()?, path.subscription_verb()?);
+    no_parameters(&request)?;
+    let mut fields = Fields::of_body(app, request).await?;
+    let call = match &*verb {
+        "suspend" => Call::Suspend(subscription),
+        "resume" => Call::Resume(subscription),
+        "seek" => {
+            let to = start(fields.take("to"), "to")?;
+            let to = to.ok_or_else(|| Refusal::new(Code::MissingField, "to must be given").field("to"))?;
+            Call::Seek { subscription, to }
+        }
+        "ack" => Call::Ack { subscription, selection: selection(&mut fields)? },
+        "nack" => {
+            let tokens = tokens(&mut fields)?;
+            let delay_ms = fields.duration("delay", 0..=*LEASE_MS.end())?;
+            Call::Nack { subscription, tokens, delay_ms }
+        }
+        "extend" => {
+            let tokens = tokens(&mut fields)?;
+            let lease = fields.duration("lease", LEASE_MS)?;
+            let lease_ms =
+                lease.ok_or_else(|| Refusal::new(Code::MissingField, "lease must be given").field("lease"))?;
+            Call::Extend { subscription, tokens, lease_ms }
+        }
+        _ => return Err(Refusal::new(Code::NotFound, "no such verb")),
+    };
+    fields.finish()?;
+    match app.directory.call(&topic, principal(), call).await? {
+        Reply::Acknowledged(answer) => Ok(render::json(StatusCode::OK, &answer)),
+        reply => subscription_response(reply),
+    }
+}
+
+fn selection(fields: &mut Fields) -> Result<AckSelection, Refusal> {
+    let up_to = fields.text("up_to")?;
+    match (up_to, fields.has("tokens")) {
+        (Some(_), true) => {
+            Err(Refusal::new(Code::DuplicateField, "tokens and up_to exclude each other").field("up_to"))
+        }
+        (Some(token), false) => Ok(AckSelection::UpTo(token)),
+        (None, _) => tokens(fields).map(AckSelection::Tokens),
+    }
+}
+
+fn tokens(fields: &mut Fields) -> Result<Vec<String>, Refusal> {
+    let wrong = || invalid("tokens", format!("must be a list of 1..={MAX_TOKENS} texts"));
+    let Some(value) = fields.take("tokens") else {
+        return Err(Refusal::new(Code::MissingField, "tokens must be given").field("tokens"));
+    };
+    let Value::Array(values) = value else { return Err(wrong()) };
+    if !(1..=MAX_TOKENS).contains(&values.len()) {
+        return Err(wrong());
+    }
+    let text = |value: Value| match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    };
+    values.into_iter().map(text).collect::<Option<Vec<_>>>().ok_or_else(wrong)
+}

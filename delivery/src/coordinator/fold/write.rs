@@ -1,0 +1,352 @@
+//! What one command changes, and whether it counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millrace_contracts::topics::{
+    Change, Cursor, Head, Name, Retry, Settled, SettledRange, StateEntry, SubscriptionMeta, SubscriptionSettings,
+    TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
+};
+use millrace_contracts::{Code, Refusal};
+
+use super::{Fold, KeyChange, Outcome, Subscription, Topic, Undo, refused};
+
+/// For how long the name of a deleted topic cannot be used again, in ms.
+const NAME_REST_MS: i64 = 30_000;
+
+/// One command's writes.
+pub(super) struct Write<'a> {
+    pub(super) fold: &'a mut Fold,
+    pub(super) undo: &'a mut Undo,
+    pub(super) changes: &'a mut Vec<KeyChange>,
+}
+
+impl Write<'_> {
+    fn put(&mut self, key: TopicStateKey, entry: Option<StateEntry>) {
+        self.undo.before.push((key.clone(), self.fold.entry(&key)));
+        self.changes.push((key.clone(), entry.clone()));
+        self.fold.put(key, entry);
+    }
+
+    /// A compare-and-set: a coordinator that restored an older state than its predecessor left is never in force.
+    pub(super) fn open(&mut self, command: &TopicCommand, previous: Option<u64>, url: &str) -> Outcome {
+        if self.fold.nonce() != previous {
+            return refused(Code::Unavailable, "another coordinator took over in between");
+        }
+        let key = TopicStateKey::Open(self.fold.partition);
+        let (nonce, number) = (command.nonce, command.number);
+        self.put(key, Some(StateEntry::Open { nonce, url: url.to_owned(), number }));
+        Outcome::Opened(command.nonce)
+    }
+
+    pub(super) fn heads(&mut self, heads: &[(Name, Head)], covered: i64, at_ms: i64) -> Outcome {
+        let rested = |topic: &Topic| topic.meta.deleted_ms.is_some_and(|deleted| deleted + NAME_REST_MS <= at_ms);
+        let topics = &self.fold.topics;
+        let free: Vec<Name> =
+            self.fold.resting.iter().filter(|name| topics.get(*name).is_none_or(rested)).cloned().collect();
+        for name in free {
+            self.put(TopicStateKey::Topic(name), None);
+        }
+        for (name, head) in heads {
+            // A topic that was deleted meanwhile has no head, and one that was created again counts anew.
+            if self.fold.topic(name).is_some_and(|topic| topic.head.offset < head.offset) {
+                self.put(TopicStateKey::Head(name.clone()), Some(StateEntry::Head(*head)));
+            }
+        }
+        if covered > self.fold.covered {
+            self.put(TopicStateKey::Heads(self.fold.partition), Some(StateEntry::Heads(covered)));
+        }
+        Outcome::Changed
+    }
+
+    pub(super) fn on_topic(&mut self, offset: u64, command: &TopicCommand, name: &Name) -> Outcome {
+        let key = TopicStateKey::Topic(name.clone());
+        if let Change::CreateTopic { owner, settings } = &command.change {
+            return self.create_topic(offset, command, name, owner, settings);
+        }
+        let Some(topic) = self.fold.topic(name) else { return no_topic() };
+        let mut meta = topic.meta.clone();
+        match &command.change {
+            Change::AlterTopic { version, .. } | Change::SetGrant { version, .. } if *version != meta.version => {
+                changed_meanwhile()
+            }
+            Change::DeleteTopic { version: Some(version) } if *version != meta.version => changed_meanwhile(),
+            Change::AlterTopic { settings, .. } => {
+                if meta.settings != *settings {
+                    meta.settings = settings.clone();
+                    meta.version = offset;
+                    self.put(key, Some(StateEntry::Topic(meta)));
+                }
+                Outcome::Changed
+            }
+            Change::SetGrant { principal, grant, .. } => {
+                match grant {
+                    Some(grant) => drop(meta.grants.insert(principal.clone(), *grant)),
+                    None => drop(meta.grants.remove(principal)),
+                }
+                meta.version = offset;
+                self.put(key, Some(StateEntry::Topic(meta)));
+                Outcome::Changed
+            }
+            Change::DeleteTopic { .. } => {
+                let subscriptions: Vec<Name> = topic.subscriptions.keys().cloned().collect();
+                let delayed: Vec<(i64, u64)> = topic.delayed.iter().copied().collect();
+                for subscription in subscriptions {
+                    self.remove_subscription(name, &subscription);
+                }
+                for (due, offset) in delayed {
+                    self.put(TopicStateKey::Delay(name.clone(), due, offset), None);
+                }
+                self.put(TopicStateKey::Head(name.clone()), None);
+                meta.deleted_ms = Some(command.at_ms);
+                meta.grants.clear();
+                self.put(key, Some(StateEntry::Topic(meta)));
+                Outcome::Changed
+            }
+            Change::Delay { due_ms, offset } => {
+                self.put(TopicStateKey::Delay(name.clone(), *due_ms, *offset), Some(StateEntry::Delay));
+                Outcome::Changed
+            }
+            Change::EndDelay { due_ms, offset } => {
+                self.put(TopicStateKey::Delay(name.clone(), *due_ms, *offset), None);
+                Outcome::Changed
+            }
+            _ => refused(Code::Internal, "the command does not concern a topic"),
+        }
+    }
+
+    fn create_topic(
+        &mut self,
+        offset: u64,
+        command: &TopicCommand,
+        name: &Name,
+        owner: &str,
+        settings: &TopicSettings,
+    ) -> Outcome {
+        match self.fold.topics.get(name).map(|topic| &topic.meta) {
+            Some(meta) if meta.deleted_ms.is_none() => {
+                let field =
+                    (meta.owner != owner).then_some("owner").or_else(|| first_difference(&meta.settings, settings));
+                return match field {
+                    None => Outcome::Existed,
+                    Some("owner") => refused(Code::Exists, "the topic exists and belongs to another principal"),
+                    Some(field) => Outcome::Refused(
+                        Refusal::new(Code::Exists, "the topic exists with other settings").field(field),
+                    ),
+                };
+            }
+            Some(meta) => {
+                let rest = meta.deleted_ms.unwrap_or_default() + NAME_REST_MS - command.at_ms;
+                if rest > 0 {
+                    let after = Duration::from_millis(rest.cast_unsigned());
+                    let refusal = Refusal::new(Code::NameResting, "a topic of this name was deleted a moment ago");
+                    return Outcome::Refused(refusal.field("topic").retry_after(after));
+                }
+            }
+            None => {}
+        }
+        let meta = TopicMeta {
+            created: offset,
+            created_ms: command.at_ms,
+            version: offset,
+            owner: owner.to_owned(),
+            settings: settings.clone(),
+            grants: BTreeMap::new(),
+            deleted_ms: None,
+        };
+        self.put(TopicStateKey::Topic(name.clone()), Some(StateEntry::Topic(meta)));
+        Outcome::Created
+    }
+
+    fn remove_subscription(&mut self, topic: &Name, name: &Name) {
+        let retries: Vec<i64> = match self.fold.topics.get(topic).and_then(|topic| topic.subscriptions.get(name)) {
+            Some(subscription) => subscription.retries.keys().copied().collect(),
+            None => Vec::new(),
+        };
+        for offset in retries {
+            self.put(TopicStateKey::Retry(topic.clone(), name.clone(), offset), None);
+        }
+        self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), None);
+        self.put(TopicStateKey::Subscription(topic.clone(), name.clone()), None);
+    }
+
+    pub(super) fn on_subscription(
+        &mut self,
+        offset: u64,
+        command: &TopicCommand,
+        topic: &Name,
+        name: &Name,
+    ) -> Outcome {
+        let Some(found) = self.fold.topic(topic) else { return no_topic() };
+        let existing = found.subscriptions.get(name);
+        let key = TopicStateKey::Subscription(topic.clone(), name.clone());
+        let cursor_key = TopicStateKey::Cursor(topic.clone(), name.clone());
+        if let Change::CreateSubscription { owner, settings, floor, floor_ordinal } = &command.change {
+            if let Some(subscription) = existing {
+                return if subscription.meta.owner != *owner {
+                    refused(Code::Exists, "the subscription exists and belongs to another principal")
+                } else if subscription.meta.settings == *settings {
+                    Outcome::Existed
+                } else {
+                    let field = subscription_difference(&subscription.meta.settings, settings);
+                    Outcome::Refused(
+                        Refusal::new(Code::Exists, "the subscription exists with other settings").field(field),
+                    )
+                };
+            }
+            let (owner, settings) = (owner.clone(), settings.clone());
+            let meta = SubscriptionMeta { created: offset, version: offset, owner, settings, suspended: None };
+            self.put(key, Some(StateEntry::Subscription(meta)));
+            self.put(cursor_key, Some(StateEntry::Cursor(Cursor::new(offset, *floor, *floor_ordinal))));
+            return Outcome::Created;
+        }
+        let Some(subscription) = existing else { return no_subscription() };
+        let mut meta = subscription.meta.clone();
+        match &command.change {
+            Change::AlterSubscription { version, .. } | Change::DeleteSubscription { version: Some(version) }
+                if *version != meta.version =>
+            {
+                changed_meanwhile()
+            }
+            Change::AlterSubscription { settings, .. } => {
+                if meta.settings != *settings {
+                    meta.settings = settings.clone();
+                    meta.version = offset;
+                    self.put(key, Some(StateEntry::Subscription(meta)));
+                }
+                Outcome::Changed
+            }
+            Change::DeleteSubscription { .. } => {
+                self.remove_subscription(topic, name);
+                Outcome::Changed
+            }
+            Change::Suspend { reason } => {
+                if meta.suspended.is_none() {
+                    meta.suspended = Some(reason.clone());
+                    self.put(key, Some(StateEntry::Subscription(meta)));
+                }
+                Outcome::Changed
+            }
+            Change::Resume => {
+                if meta.suspended.take().is_some() {
+                    self.put(key, Some(StateEntry::Subscription(meta)));
+                }
+                Outcome::Changed
+            }
+            Change::Seek { floor, floor_ordinal } => {
+                let retries: Vec<i64> = subscription.retries.keys().copied().collect();
+                for offset in retries {
+                    self.put(TopicStateKey::Retry(topic.clone(), name.clone(), offset), None);
+                }
+                self.put(cursor_key, Some(StateEntry::Cursor(Cursor::new(offset, *floor, *floor_ordinal))));
+                Outcome::Changed
+            }
+            Change::Settle { epoch, .. } | Change::SettleUpTo { epoch, .. } | Change::Retry { epoch, .. }
+                if *epoch != subscription.cursor.epoch =>
+            {
+                refused(
+                    Code::StaleToken,
+                    "the subscription was set to another position since the message was handed out",
+                )
+            }
+            Change::Settle { ranges, .. } => self.settle(topic, name, ranges),
+            Change::SettleUpTo { offset, ordinal, .. } => self.settle_up_to(topic, name, *offset, *ordinal),
+            Change::Retry { retries, .. } => self.retry(topic, name, retries),
+            _ => refused(Code::Internal, "the command does not concern a subscription"),
+        }
+    }
+
+    fn subscription(&self, topic: &Name, name: &Name) -> Subscription {
+        self.fold.topics[topic].subscriptions[name].clone()
+    }
+
+    fn settle(&mut self, topic: &Name, name: &Name, ranges: &[SettledRange]) -> Outcome {
+        let Subscription { mut cursor, retries, .. } = self.subscription(topic, name);
+        let (mut now, mut already) = (0, 0);
+        for range in ranges {
+            let settled = cursor.settle(*range);
+            // A message in retry is covered, but not acknowledged.
+            if retries.contains_key(&range.offset) && self.fold.entry(&retry_key(topic, name, range.offset)).is_some() {
+                self.put(retry_key(topic, name, range.offset), None);
+                now += 1;
+            } else if settled == Settled::Now {
+                now += 1;
+            } else {
+                already += 1;
+            }
+        }
+        self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
+        Outcome::Settled { now, already }
+    }
+
+    fn settle_up_to(&mut self, topic: &Name, name: &Name, offset: i64, ordinal: u64) -> Outcome {
+        let Subscription { mut cursor, retries, .. } = self.subscription(topic, name);
+        let before = cursor.settled_ordinals().saturating_sub(retries.len() as u64);
+        let settled = cursor.settle_up_to(offset, ordinal);
+        let below: Vec<i64> = retries.range(..=offset).map(|(offset, _)| *offset).collect();
+        let after = cursor.settled_ordinals().saturating_sub((retries.len() - below.len()) as u64);
+        for offset in below {
+            self.put(retry_key(topic, name, offset), None);
+        }
+        self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
+        let now = after.saturating_sub(before);
+        Outcome::Settled { now, already: u64::from(now == 0 && settled == Settled::Already) }
+    }
+
+    fn retry(&mut self, topic: &Name, name: &Name, retries: &[Retry]) -> Outcome {
+        let Subscription { mut cursor, retries: known, .. } = self.subscription(topic, name);
+        let (mut now, mut already) = (0, 0);
+        for retry in retries {
+            let offset = retry.range.offset;
+            // A message that is settled for good does not come back.
+            if cursor.settle(retry.range) == Settled::Already && !known.contains_key(&offset) {
+                already += 1;
+                continue;
+            }
+            self.put(retry_key(topic, name, offset), Some(StateEntry::Retry(*retry)));
+            now += 1;
+        }
+        self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
+        Outcome::Settled { now, already }
+    }
+}
+
+fn retry_key(topic: &Name, name: &Name, offset: i64) -> TopicStateKey {
+    TopicStateKey::Retry(topic.clone(), name.clone(), offset)
+}
+
+fn no_topic() -> Outcome {
+    Outcome::Refused(Refusal::new(Code::NotFound, "no such topic").field("topic"))
+}
+
+fn no_subscription() -> Outcome {
+    Outcome::Refused(Refusal::new(Code::NotFound, "no such subscription").field("subscription"))
+}
+
+fn changed_meanwhile() -> Outcome {
+    refused(Code::PreconditionFailed, "it has changed since; read it again")
+}
+
+/// The first setting in which two topics differ, in the order of the API.
+fn first_difference(a: &TopicSettings, b: &TopicSettings) -> Option<&'static str> {
+    [
+        (a.retention_ms != b.retention_ms, "retention"),
+        (a.delay_ms != b.delay_ms, "delay"),
+        (a.max_message_bytes != b.max_message_bytes, "max_message_bytes"),
+        (a.description != b.description, "description"),
+    ]
+    .into_iter()
+    .find_map(|(differs, field)| differs.then_some(field))
+}
+
+fn subscription_difference(a: &SubscriptionSettings, b: &SubscriptionSettings) -> &'static str {
+    if a.filter != b.filter {
+        "filter"
+    } else if a.ack_deadline_ms != b.ack_deadline_ms {
+        "ack_deadline"
+    } else if a.order != b.order {
+        "order"
+    } else {
+        "max_attempts"
+    }
+}

@@ -1,0 +1,196 @@
+//! What a coordinator does by itself: heads and passed-over messages into the log, delays that are due, dead letters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_contracts::topics::{Change, DeadLetter, Head, Name, Retry, SettledRange};
+use millrace_contracts::{Refusal, Topic};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::shard::Shard;
+use super::{Shared, messages, publish, pull};
+
+const TICK: Duration = Duration::from_millis(200);
+/// Ticks between two writes of heads: 10 s.
+const HEADS_EVERY: u64 = 50;
+/// Most heads of one command, most delayed messages and dead letters of one tick.
+const MAX_HEADS: usize = 5_000;
+const MAX_DUE: usize = 1_000;
+const MAX_LETTERS: usize = 100;
+
+/// Runs until `stop`.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for tick in 1_u64.. {
+        if stop.run_until_cancelled(ticks.tick()).await.is_none() {
+            return;
+        }
+        for shard in shared.all() {
+            if !shard.lock().serves() {
+                continue;
+            }
+            let worked = work(&shared, &shard, tick.is_multiple_of(HEADS_EVERY)).await;
+            if let Err(refusal) = worked {
+                tracing::debug!(partition = shard.partition, %refusal, "housekeeping is tried again");
+            }
+        }
+    }
+}
+
+async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) -> Result<(), Refusal> {
+    end_delays(shared, shard).await?;
+    bury(shared, shard).await?;
+    if heads {
+        pass_over(shard).await?;
+        write_heads(shard).await?;
+    }
+    Ok(())
+}
+
+async fn end_delays(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
+    let due = shard.lock().fold.due_delays(shared.clock.now_ms(), MAX_DUE);
+    for (name, due_ms, offset) in due {
+        publish::end_delay(shared, shard, &name, (due_ms, offset)).await?;
+    }
+    Ok(())
+}
+
+/// A message to give up.
+struct Lost {
+    topic: Name,
+    subscription: Name,
+    topic_id: u64,
+    epoch: u64,
+    range: SettledRange,
+    reason: &'static str,
+    attempts: u32,
+    retry: Option<Retry>,
+}
+
+/// Messages whose attempts are used up, or that are in retry past the retention.
+fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
+    let now_ms = shared.clock.now_ms();
+    let inner = shard.lock();
+    let mut found = Vec::new();
+    for (topic, subscription) in inner.fold.in_retry() {
+        let Some(own) = inner.fold.topic(&topic) else { continue };
+        let Some(held) = own.subscriptions.get(&subscription) else { continue };
+        let retention_ms = i64::try_from(own.meta.settings.retention_ms).unwrap_or(i64::MAX);
+        let max = held.meta.settings.max_attempts.unwrap_or(u32::MAX);
+        for retry in held.retries.values() {
+            let reason = if retry.attempts >= max {
+                "max-attempts"
+            } else if retry.first_ms.saturating_add(retention_ms) <= now_ms {
+                "expired"
+            } else {
+                continue;
+            };
+            found.push(Lost {
+                topic: topic.clone(),
+                subscription: subscription.clone(),
+                topic_id: own.meta.created,
+                epoch: held.cursor.epoch,
+                range: retry.range,
+                reason,
+                attempts: retry.attempts,
+                retry: Some(*retry),
+            });
+            if found.len() >= MAX_LETTERS {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+/// Writes dead letters, and settles their messages once the letters are durable.
+async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
+    for lost in lost(shared, shard) {
+        let Lost { topic, subscription, topic_id, epoch, range, reason, attempts, retry } = lost;
+        let at_hand = shard.lock().ring.as_ref().and_then(|ring| ring.get(&topic, range.offset).cloned());
+        let stored = match at_hand {
+            Some(stored) => Some(stored),
+            None => messages::read_one(shared, shard.partition, &topic, topic_id, range.offset).await?,
+        };
+        if let Some(stored) = stored {
+            let now_ms = shared.clock.now_ms();
+            let letter = DeadLetter {
+                topic_id,
+                offset: range.offset.cast_unsigned(),
+                dead_lettered_ms: now_ms,
+                reason,
+                attempts,
+                first_attempt_ms: retry.map(|retry| retry.first_ms),
+                last_attempt_ms: None,
+                message: &stored.value,
+            };
+            let mut value = Vec::with_capacity(stored.value.len() + 128);
+            letter.encode(&mut value);
+            let key = format!("{topic}/{subscription}");
+            shared.append(Topic::DEAD_LETTERS, shard.partition, key.as_bytes(), &value).await?;
+        } else {
+            tracing::warn!(%topic, %subscription, offset = range.offset, "the log dropped a message before it was settled");
+        }
+        shard.submit(Some(&topic), Some(&subscription), Change::Settle { epoch, ranges: vec![range] }).await?;
+    }
+    Ok(())
+}
+
+/// Makes durable what filters passed over, so that it is not read again.
+async fn pass_over(shard: &Arc<Shard>) -> Result<(), Refusal> {
+    let passed: Vec<(Name, Name, u64, SettledRange)> = {
+        let inner = shard.lock();
+        let reading = |((topic, name), reading): (&(Name, Name), &super::shard::Reading)| {
+            let cursor = &inner.fold.topic(topic)?.subscriptions.get(name)?.cursor;
+            let frontier = reading.frontier.filter(|_| reading.of.1 == cursor.epoch)?;
+            let range = pull::passed_over(frontier, cursor.floor, cursor.floor_ordinal)?;
+            Some((topic.clone(), name.clone(), cursor.epoch, range))
+        };
+        inner.readings.iter().filter_map(reading).take(MAX_DUE).collect()
+    };
+    for (topic, name, epoch, range) in passed {
+        shard.submit(Some(&topic), Some(&name), Change::Settle { epoch, ranges: vec![range] }).await?;
+    }
+    Ok(())
+}
+
+/// Writes the heads of topics that changed, and up to where they cover `messages`.
+async fn write_heads(shard: &Arc<Shard>) -> Result<(), Refusal> {
+    loop {
+        let (heads, covered) = {
+            let inner = shard.lock();
+            let Some(ring) = &inner.ring else { return Ok(()) };
+            let newer = |(name, head): (&Name, &Head)| {
+                inner
+                    .fold
+                    .topic(name)
+                    .is_some_and(|topic| topic.head.offset < head.offset)
+                    .then(|| (name.clone(), *head))
+            };
+            let heads: Vec<(Name, Head)> = inner.heads.iter().filter_map(newer).take(MAX_HEADS).collect();
+            // Only the last portion covers everything read so far.
+            let covered = if heads.len() < MAX_HEADS { ring.next() - 1 } else { inner.fold.covered() };
+            (heads, covered)
+        };
+        let last = heads.len() < MAX_HEADS;
+        if heads.is_empty() && covered <= shard.lock().fold.covered() {
+            return Ok(());
+        }
+        shard.submit(None, None, Change::Heads { heads, covered }).await?;
+        let mut inner = shard.lock();
+        let settled: Vec<Name> = inner
+            .heads
+            .iter()
+            .filter(|(name, head)| inner.fold.topic(name).is_none_or(|topic| topic.head.offset >= head.offset))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in settled {
+            inner.heads.remove(&name);
+        }
+        if last {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Coordinators: each partition of `topics.commands` that this process holds, and the requests about its topics.
+
+pub(crate) mod fold;
+mod housekeeping;
+mod keyed;
+mod messages;
+mod publish;
+mod pull;
+mod rights;
+mod seek;
+mod serve;
+mod shard;
+mod stage;
+mod takeover;
+mod view;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use millrace_base::Clock;
+use millrace_contracts::topics::{Call, CallError, Coordinate, Reply};
+use millrace_contracts::{Code, Refusal, Topic};
+use millrace_log::{Limits, Log, LogError, NewRecord, Outcome, Reader, RefusalCause, RunOptions, Status};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use messages::IdleReaders;
+use shard::Shard;
+use stage::Coordination;
+
+/// Scans of older messages at the same time.
+const MAX_SCANS: usize = 8;
+
+/// What a coordinator needs to know of its process.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// Where other processes reach it; empty: nowhere.
+    pub url: String,
+    /// Most bytes of the newest messages in memory, for each partition.
+    pub ring_bytes: usize,
+    /// Largest page of a pull in bytes.
+    pub max_page_bytes: usize,
+    /// Most leases of a subscription.
+    pub max_leases: usize,
+    /// Most long polls of a process.
+    pub max_polls: usize,
+}
+
+/// The coordinators of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Coordinators(Arc<Shared>);
+
+pub(crate) struct Shared {
+    log: Log,
+    config: CoordinatorConfig,
+    clock: Clock,
+    runtime: Handle,
+    shards: RwLock<BTreeMap<u32, Arc<Shard>>>,
+    rings: AtomicU64,
+    scans: Arc<Semaphore>,
+    polls: Arc<Semaphore>,
+    idle: IdleReaders,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Coordinators {
+    /// Coordinators over a log. They hold no partition until [`Coordinators::run`].
+    pub fn new(log: Log, config: CoordinatorConfig, clock: Clock) -> Self {
+        let polls = Arc::new(Semaphore::new(config.max_polls));
+        Self(Arc::new(Shared {
+            log,
+            config,
+            clock,
+            runtime: Handle::current(),
+            shards: RwLock::default(),
+            rings: AtomicU64::new(0),
+            scans: Arc::new(Semaphore::new(MAX_SCANS)),
+            polls,
+            idle: Mutex::default(),
+        }))
+    }
+
+    /// Joins the group, and coordinates the partitions it is assigned until `stop`.
+    ///
+    /// # Errors
+    /// What a fresh start cannot heal.
+    pub async fn run(
+        &self,
+        instance: String,
+        status: watch::Sender<Status>,
+        stop: CancellationToken,
+    ) -> Result<(), LogError> {
+        let reading = {
+            let (shared, stop) = (self.0.clone(), stop.clone());
+            std::thread::Builder::new().name("messages".into()).spawn(move || messages::read_rings(&shared, &stop))
+        };
+        let reading = reading.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;
+        let housekeeping = tokio::spawn(housekeeping::run(self.0.clone(), stop.clone()));
+        let options = RunOptions {
+            role: "delivery".into(),
+            instance,
+            workers: 1,
+            // A step is one transaction; acknowledgements are answered when they are read, before it.
+            step: Limits { records: 10_000, bytes: 8 << 20, wait: Duration::from_millis(5) },
+            status,
+        };
+        let ended = self.0.log.run_stage(Coordination { shared: self.0.clone() }, options, stop.clone()).await;
+        stop.cancel();
+        housekeeping.abort();
+        let _ = tokio::task::spawn_blocking(move || reading.join()).await;
+        ended
+    }
+
+    /// Answers a request if this process coordinates its partition.
+    ///
+    /// # Errors
+    /// [`CallError::Elsewhere`] if another process does, or nobody yet; else why the request was refused.
+    pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let shard = self.0.shard(call.partition).ok_or(CallError::Elsewhere)?;
+        if !shard.lock().serves() {
+            return Err(CallError::Elsewhere);
+        }
+        serve::serve(&self.0, &shard, call).await.map_err(CallError::Refused)
+    }
+
+    /// The partitions that this process coordinates now.
+    pub fn partitions(&self) -> Vec<u32> {
+        let shards = self.0.shards.read().expect("nothing panics while it is held");
+        shards.values().filter(|shard| shard.lock().serves()).map(|shard| shard.partition).collect()
+    }
+}
+
+impl Coordinate for Coordinators {
+    fn call(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send + '_>> {
+        Box::pin(self.call(call))
+    }
+}
+
+impl Shared {
+    fn shard(&self, partition: u32) -> Option<Arc<Shard>> {
+        self.shards.read().expect("nothing panics while it is held").get(&partition).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Shard>> {
+        self.shards.read().expect("nothing panics while it is held").values().cloned().collect()
+    }
+
+    /// The state of a partition is restored: take it over.
+    fn assigned(self: &Arc<Self>, shard: &Arc<Shard>) {
+        self.shards.write().expect("nothing panics while it is held").insert(shard.partition, shard.clone());
+        self.runtime.spawn(takeover::coordinate(self.clone(), shard.clone()));
+    }
+
+    /// The partition goes to another process.
+    fn revoked(&self, shard: &Arc<Shard>) {
+        shard.close();
+        let mut shards = self.shards.write().expect("nothing panics while it is held");
+        if shards.get(&shard.partition).is_some_and(|known| Arc::ptr_eq(known, shard)) {
+            shards.remove(&shard.partition);
+        }
+        drop(shards);
+        self.rings_changed();
+    }
+
+    fn with_rings(&self) -> Vec<Arc<Shard>> {
+        self.all().into_iter().filter(|shard| shard.lock().ring.is_some()).collect()
+    }
+
+    fn rings_changed(&self) {
+        self.rings.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn rings_version(&self) -> u64 {
+        self.rings.load(Ordering::Acquire)
+    }
+
+    /// A reader of `messages` from an offset on.
+    fn reader(&self, partition: u32, offset: i64) -> Result<Reader, LogError> {
+        let from = [(partition, offset.max(0).cast_unsigned())];
+        let idle = self.idle.lock().expect("nothing panics while it is held").pop();
+        match idle {
+            Some(mut reader) => {
+                self.log.reassign(&mut reader, Topic::MESSAGES, &from)?;
+                Ok(reader)
+            }
+            None => self.log.reader(Topic::MESSAGES, &from),
+        }
+    }
+
+    fn give_back(&self, reader: Reader) {
+        let mut idle = self.idle.lock().expect("nothing panics while it is held");
+        if idle.len() < MAX_SCANS {
+            idle.push(reader);
+        }
+    }
+
+    /// Appends one record, as durable as the log can, and waits for its offset.
+    async fn append(&self, topic: Topic, partition: u32, key: &[u8], value: &[u8]) -> Result<u64, Refusal> {
+        let receipts = self.log.append_replicated(&[NewRecord { topic, partition, key, value }]);
+        match receipts.await.first() {
+            Some(Outcome::Acknowledged(offset)) => Ok(*offset),
+            Some(Outcome::Refused(cause)) => Err(refused_by_log(*cause)),
+            Some(Outcome::Unknown) | None => Err(shard::unknown()),
+        }
+    }
+}
+
+/// The log did not take a record.
+fn refused_by_log(cause: RefusalCause) -> Refusal {
+    let (code, detail) = match cause {
+        RefusalCause::Full => (Code::Overloaded, "the queue to the log is full"),
+        RefusalCause::TooLarge => (Code::TooLarge, "the record is larger than the log takes"),
+        RefusalCause::ShuttingDown => (Code::ShuttingDown, "the process is ending"),
+        RefusalCause::Unavailable => (Code::Unavailable, "the log cannot be reached"),
+        RefusalCause::DiskFull => (Code::DiskFull, "the log's disk is full"),
+    };
+    Refusal::new(code, detail)
+}

@@ -1,0 +1,468 @@
+//! Requests about topics and subscriptions: rights, then a command, then its outcome as read back.
+
+use std::sync::Arc;
+
+use millrace_contracts::topics::{
+    AckAnswer, AckSelection, AckToken, Call, Change, Grant, Listing, Name, Principal, Reply, Request, Retry, Start,
+    SubscriptionSettings, TopicSettings,
+};
+use millrace_contracts::{Code, Refusal};
+
+use super::fold::Outcome;
+use super::rights::{self, Right};
+use super::shard::{Inner, Shard};
+use super::takeover::not_in_force;
+use super::{Shared, publish, pull, seek, view};
+use crate::lease::Lease;
+
+/// How often settings are computed anew when they change meanwhile.
+const MAX_TRIES: usize = 8;
+
+/// Serves one request.
+pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) -> Result<Reply, Refusal> {
+    let Call { topic, principal, request, .. } = call;
+    if let Request::ListTopics(listing) = request {
+        return Ok(list_topics(shard, &principal, &listing));
+    }
+    let Some(topic) = topic else {
+        return Err(Refusal::new(Code::MissingField, "the request names no topic").field("topic"));
+    };
+    let on = On { shared, shard, topic: &topic, principal: &principal };
+    match request {
+        Request::CreateTopic { settings } => on.create_topic(settings).await,
+        Request::DescribeTopic => on.describe(false),
+        Request::LookUpTopic => on.look_up(),
+        Request::AlterTopic { retention_ms, delay_ms, max_message_bytes, description, if_match } => {
+            let alter = |settings: &mut TopicSettings| {
+                retention_ms.into_iter().for_each(|ms| settings.retention_ms = ms);
+                delay_ms.into_iter().for_each(|ms| settings.delay_ms = ms);
+                max_message_bytes.into_iter().for_each(|bytes| settings.max_message_bytes = bytes);
+                description.iter().for_each(|text| settings.description.clone_from(text));
+            };
+            on.alter_topic(if_match, alter).await
+        }
+        Request::SetGrant { principal, grant, if_match } => on.set_grant(principal, grant, if_match).await,
+        Request::DeleteTopic { if_match } => on.delete_topic(if_match).await,
+        Request::Publish(published) => {
+            publish::publish(shared, shard, &topic, &principal, published).await.map(Reply::Published)
+        }
+        Request::CreateSubscription { subscription, settings, start } => {
+            on.create_subscription(&subscription, settings, start).await
+        }
+        Request::DescribeSubscription(name) => on.describe_subscription(&name, false),
+        Request::ListSubscriptions(listing) => on.list_subscriptions(&listing),
+        Request::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, if_match } => {
+            let alter = |settings: &mut SubscriptionSettings| {
+                filter.iter().for_each(|filter| settings.filter.clone_from(filter));
+                ack_deadline_ms.into_iter().for_each(|ms| settings.ack_deadline_ms = ms);
+                max_attempts.into_iter().for_each(|attempts| settings.max_attempts = attempts);
+            };
+            on.alter_subscription(&subscription, if_match, alter).await
+        }
+        Request::DeleteSubscription { subscription, if_match } => on.delete_subscription(&subscription, if_match).await,
+        Request::Suspend(name) => on.set_state(&name, Change::Suspend { reason: "api".into() }).await,
+        Request::Resume(name) => on.set_state(&name, Change::Resume).await,
+        Request::Seek { subscription, to } => on.seek(&subscription, to).await,
+        Request::Pull(wanted) => pull::pull(shared, shard, &topic, &principal, &wanted).await.map(Reply::Messages),
+        Request::Ack { subscription, selection } => on.ack(&subscription, selection).await,
+        Request::Nack { subscription, tokens, delay_ms } => on.nack(&subscription, &tokens, delay_ms).await,
+        Request::Extend { subscription, tokens, lease_ms } => on.extend(&subscription, &tokens, lease_ms),
+        Request::ListTopics(_) => Err(Refusal::new(Code::Internal, "a list names no topic")),
+    }
+}
+
+fn list_topics(shard: &Shard, principal: &Principal, listing: &Listing) -> Reply {
+    let inner = shard.lock();
+    let visible = inner.fold.topics_after(listing.after.as_ref()).filter(|(name, topic)| {
+        name.as_str().starts_with(&listing.prefix) && rights::may(topic, principal, Right::See)
+    });
+    let mut topics: Vec<_> = visible
+        .take(listing.limit + 1)
+        .map(|(name, topic)| view::topic(&inner, shard.partition, name, topic))
+        .collect();
+    let more = topics.len() > listing.limit;
+    topics.truncate(listing.limit);
+    Reply::Topics(topics, more)
+}
+
+/// One request's topic and principal.
+struct On<'a> {
+    shared: &'a Arc<Shared>,
+    shard: &'a Arc<Shard>,
+    topic: &'a Name,
+    principal: &'a Principal,
+}
+
+impl On<'_> {
+    fn inner(&self) -> Result<std::sync::MutexGuard<'_, Inner>, Refusal> {
+        let inner = self.shard.lock();
+        if inner.serves() { Ok(inner) } else { Err(not_in_force()) }
+    }
+
+    fn describe(&self, created: bool) -> Result<Reply, Refusal> {
+        let inner = self.inner()?;
+        let topic = rights::topic(&inner, self.topic, self.principal, Right::See)?;
+        let topic = Box::new(view::topic(&inner, self.shard.partition, self.topic, topic));
+        Ok(Reply::Topic { topic, created })
+    }
+
+    /// Without rights: a publisher's front end checks them.
+    fn look_up(&self) -> Result<Reply, Refusal> {
+        let inner = self.inner()?;
+        let missing = || Refusal::new(Code::NotFound, "no such topic").field("topic");
+        let topic = inner.fold.topic(self.topic).ok_or_else(missing)?;
+        let topic = Box::new(view::topic(&inner, self.shard.partition, self.topic, topic));
+        Ok(Reply::Topic { topic, created: false })
+    }
+
+    async fn create_topic(&self, settings: TopicSettings) -> Result<Reply, Refusal> {
+        let owner = self.principal.name.clone();
+        let outcome = self.shard.submit(Some(self.topic), None, Change::CreateTopic { owner, settings }).await?;
+        self.describe(outcome == Outcome::Created)
+    }
+
+    async fn alter_topic(
+        &self,
+        if_match: Option<String>,
+        alter: impl Fn(&mut TopicSettings),
+    ) -> Result<Reply, Refusal> {
+        self.with_version(if_match.as_deref(), |inner, version| {
+            let topic = rights::topic(inner, self.topic, self.principal, Right::Manage)?;
+            let mut settings = topic.meta.settings.clone();
+            alter(&mut settings);
+            Ok(Change::AlterTopic { settings, version })
+        })
+        .await?;
+        self.describe(false)
+    }
+
+    async fn set_grant(
+        &self,
+        principal: String,
+        grant: Option<Grant>,
+        if_match: Option<String>,
+    ) -> Result<Reply, Refusal> {
+        self.with_version(if_match.as_deref(), |inner, version| {
+            let topic = rights::topic(inner, self.topic, self.principal, Right::Manage)?;
+            if grant.is_none() && !topic.meta.grants.contains_key(&principal) {
+                return Err(Refusal::new(Code::NotFound, "no such grant").field("principal"));
+            }
+            Ok(Change::SetGrant { principal: principal.clone(), grant, version })
+        })
+        .await?;
+        Ok(Reply::Done)
+    }
+
+    /// Submits a change that was computed from a version, again if that is no longer the newest.
+    async fn with_version(
+        &self,
+        if_match: Option<&str>,
+        change: impl Fn(&Inner, u64) -> Result<Change, Refusal>,
+    ) -> Result<(), Refusal> {
+        for tries in 1.. {
+            let (change, required) = {
+                let inner = self.inner()?;
+                let topic = rights::topic(&inner, self.topic, self.principal, Right::Manage)?;
+                let (created, version) = (topic.meta.created, topic.meta.version);
+                let required = view::required(if_match, created, version)?;
+                (change(&inner, version)?, required)
+            };
+            match self.shard.submit(Some(self.topic), None, change).await {
+                Err(refusal) if refusal.code == Code::PreconditionFailed && required.is_none() && tries < MAX_TRIES => {
+                }
+                Err(refusal) => return Err(refusal),
+                Ok(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_topic(&self, if_match: Option<String>) -> Result<Reply, Refusal> {
+        let version = {
+            let inner = self.inner()?;
+            let topic = rights::topic(&inner, self.topic, self.principal, Right::Manage)?;
+            view::required(if_match.as_deref(), topic.meta.created, topic.meta.version)?
+        };
+        self.shard.submit(Some(self.topic), None, Change::DeleteTopic { version }).await?;
+        let mut inner = self.shard.lock();
+        if let Some(ring) = &mut inner.ring {
+            ring.forget(self.topic);
+        }
+        inner.heads.remove(self.topic);
+        inner.readings.retain(|(topic, _), _| topic != self.topic);
+        inner.wake(self.topic);
+        inner.polls.remove(self.topic);
+        Ok(Reply::Done)
+    }
+
+    fn describe_subscription(&self, name: &Name, created: bool) -> Result<Reply, Refusal> {
+        let inner = self.inner()?;
+        let (topic, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
+        let now_ms = self.shared.clock.now_ms();
+        let subscription = Box::new(view::subscription(&inner, self.topic, topic, name, found, now_ms));
+        Ok(Reply::Subscription { subscription, created })
+    }
+
+    fn list_subscriptions(&self, listing: &Listing) -> Result<Reply, Refusal> {
+        let inner = self.inner()?;
+        let topic = rights::topic(&inner, self.topic, self.principal, Right::See)?;
+        let manages = rights::may(topic, self.principal, Right::Manage);
+        let now_ms = self.shared.clock.now_ms();
+        let from = listing.after.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let visible =
+            topic.subscriptions.range::<Name, _>((from, std::ops::Bound::Unbounded)).filter(|(name, found)| {
+                name.as_str().starts_with(&listing.prefix) && (manages || found.meta.owner == self.principal.name)
+            });
+        let views = visible.map(|(name, found)| view::subscription(&inner, self.topic, topic, name, found, now_ms));
+        let mut subscriptions: Vec<_> = views.take(listing.limit + 1).collect();
+        let more = subscriptions.len() > listing.limit;
+        subscriptions.truncate(listing.limit);
+        Ok(Reply::Subscriptions(subscriptions, more))
+    }
+
+    async fn create_subscription(
+        &self,
+        name: &Name,
+        settings: SubscriptionSettings,
+        start: Start,
+    ) -> Result<Reply, Refusal> {
+        let topic_id = {
+            let inner = self.inner()?;
+            let topic = rights::topic(&inner, self.topic, self.principal, Right::Subscribe)?;
+            topic.meta.created
+        };
+        let (floor, floor_ordinal) = seek::resolve(self.shared, self.shard, self.topic, topic_id, start).await?;
+        let owner = self.principal.name.clone();
+        let change = Change::CreateSubscription { owner, settings, floor, floor_ordinal };
+        let outcome = self.shard.submit(Some(self.topic), Some(name), change).await?;
+        self.describe_subscription(name, outcome == Outcome::Created)
+    }
+
+    async fn alter_subscription(
+        &self,
+        name: &Name,
+        if_match: Option<String>,
+        alter: impl Fn(&mut SubscriptionSettings),
+    ) -> Result<Reply, Refusal> {
+        for tries in 1.. {
+            let (change, required) = {
+                let inner = self.inner()?;
+                let (_, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
+                let (created, version) = (found.meta.created, found.meta.version);
+                let required = view::required(if_match.as_deref(), created, version)?;
+                let mut settings = found.meta.settings.clone();
+                alter(&mut settings);
+                (Change::AlterSubscription { settings, version }, required)
+            };
+            match self.shard.submit(Some(self.topic), Some(name), change).await {
+                Err(refusal) if refusal.code == Code::PreconditionFailed && required.is_none() && tries < MAX_TRIES => {
+                }
+                Err(refusal) => return Err(refusal),
+                Ok(_) => break,
+            }
+        }
+        self.look_again(name);
+        self.describe_subscription(name, false)
+    }
+
+    /// What was passed over may match now.
+    fn look_again(&self, name: &Name) {
+        let mut inner = self.shard.lock();
+        if let Some(reading) = inner.reading(self.topic, name) {
+            reading.frontier = None;
+        }
+        inner.wake(self.topic);
+    }
+
+    async fn delete_subscription(&self, name: &Name, if_match: Option<String>) -> Result<Reply, Refusal> {
+        let version = {
+            let inner = self.inner()?;
+            let (_, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
+            view::required(if_match.as_deref(), found.meta.created, found.meta.version)?
+        };
+        self.shard.submit(Some(self.topic), Some(name), Change::DeleteSubscription { version }).await?;
+        let mut inner = self.shard.lock();
+        inner.readings.remove(&(self.topic.clone(), name.clone()));
+        inner.wake(self.topic);
+        Ok(Reply::Done)
+    }
+
+    async fn set_state(&self, name: &Name, change: Change) -> Result<Reply, Refusal> {
+        rights::subscription(&*self.inner()?, self.topic, name, self.principal)?;
+        self.shard.submit(Some(self.topic), Some(name), change).await?;
+        self.describe_subscription(name, false)
+    }
+
+    async fn seek(&self, name: &Name, to: Start) -> Result<Reply, Refusal> {
+        let topic_id = {
+            let inner = self.inner()?;
+            rights::subscription(&inner, self.topic, name, self.principal)?.0.meta.created
+        };
+        let (floor, floor_ordinal) = seek::resolve(self.shared, self.shard, self.topic, topic_id, to).await?;
+        self.shard.submit(Some(self.topic), Some(name), Change::Seek { floor, floor_ordinal }).await?;
+        self.look_again(name);
+        self.describe_subscription(name, false)
+    }
+
+    /// The tokens of this subscription and epoch, each once; how many are of others.
+    fn current(&self, inner: &Inner, name: &Name, tokens: &[AckToken]) -> Result<(u64, Vec<AckToken>, u64), Refusal> {
+        let (topic, found) = rights::subscription(inner, self.topic, name, self.principal)?;
+        let (created, epoch) = (found.meta.created, found.cursor.epoch);
+        let topic_id = (self.shard.partition, topic.meta.created);
+        let is_current = |token: &AckToken| {
+            (token.topic.partition, token.topic.offset) == topic_id
+                && token.subscription == created
+                && token.epoch == epoch
+        };
+        let (mut current, stale): (Vec<AckToken>, Vec<AckToken>) = tokens.iter().copied().partition(is_current);
+        current.sort_unstable_by_key(|token| (token.range.offset, std::cmp::Reverse(token.lease)));
+        current.dedup_by_key(|token| token.range.offset);
+        Ok((epoch, current, stale.len() as u64))
+    }
+
+    async fn ack(&self, name: &Name, selection: AckSelection) -> Result<Reply, Refusal> {
+        let (texts, up_to) = match selection {
+            AckSelection::Tokens(tokens) => (tokens, false),
+            AckSelection::UpTo(token) => (vec![token], true),
+        };
+        let tokens = parse(&texts, if up_to { "up_to" } else { "tokens" })?;
+        let (epoch, current, stale) = self.current(&*self.inner()?, name, &tokens)?;
+        if current.is_empty() {
+            return answer(AckAnswer { stale, ..AckAnswer::default() });
+        }
+        let ranges: Vec<_> = current.iter().map(|token| token.range).collect();
+        let change = match (up_to, ranges.first()) {
+            (true, Some(range)) => Change::SettleUpTo { epoch, offset: range.offset, ordinal: range.ordinal },
+            _ => Change::Settle { epoch, ranges: ranges.clone() },
+        };
+        let outcome = self.shard.submit(Some(self.topic), Some(name), change).await;
+        let (now, already) = match outcome {
+            Ok(Outcome::Settled { now, already }) => (now, already),
+            Ok(_) => (0, 0),
+            Err(refusal) if refusal.code == Code::StaleToken => {
+                return answer(AckAnswer { stale: stale + ranges.len() as u64, ..AckAnswer::default() });
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let mut inner = self.shard.lock();
+        if let Some(reading) = inner.reading(self.topic, name) {
+            for range in &ranges {
+                if up_to {
+                    reading.leases.settle_up_to(range.offset);
+                } else {
+                    reading.leases.settle(range.offset);
+                }
+            }
+            // Messages that waited for a key's older one are looked at again.
+            reading.frontier = None;
+        }
+        inner.wake(self.topic);
+        drop(inner);
+        answer(AckAnswer { acknowledged: now, already, stale })
+    }
+
+    async fn nack(&self, name: &Name, texts: &[String], delay_ms: Option<u64>) -> Result<Reply, Refusal> {
+        let tokens = parse(texts, "tokens")?;
+        let now_ms = self.shared.clock.now_ms();
+        let (epoch, retries, mut stale) = {
+            let mut inner = self.inner()?;
+            let (epoch, current, stale) = self.current(&inner, name, &tokens)?;
+            let known = rights::subscription(&inner, self.topic, name, self.principal)?.1.retries.clone();
+            let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
+            reading.leases.expire(now_ms);
+            let (valid, ended): (Vec<_>, Vec<_>) = current.into_iter().partition(|token| {
+                let running = reading.leases.get(token.range.offset).map_or(0, |lease| lease.number);
+                running == token.lease
+            });
+            let retry = |token: &AckToken| {
+                let offset = token.range.offset;
+                let known = known.get(&offset);
+                let attempts = 1 + known.map_or(0, |retry| retry.attempts) + reading.leases.failures(offset);
+                let delay = delay_ms.unwrap_or_else(|| default_delay_ms(attempts));
+                Retry {
+                    range: token.range,
+                    attempts,
+                    next_ms: now_ms.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX)),
+                    first_ms: known.map_or(now_ms, |retry| retry.first_ms),
+                    key_hash: reading.leases.get(offset).and_then(|lease| lease.key_hash),
+                }
+            };
+            (epoch, valid.iter().map(retry).collect::<Vec<_>>(), stale + ended.len() as u64)
+        };
+        if retries.is_empty() {
+            return answer(AckAnswer { stale, ..AckAnswer::default() });
+        }
+        let offsets: Vec<i64> = retries.iter().map(|retry| retry.range.offset).collect();
+        let outcome = self.shard.submit(Some(self.topic), Some(name), Change::Retry { epoch, retries }).await;
+        let (now, already) = match outcome {
+            Ok(Outcome::Settled { now, already }) => (now, already),
+            Ok(_) => (0, 0),
+            Err(refusal) if refusal.code == Code::StaleToken => {
+                stale += offsets.len() as u64;
+                return answer(AckAnswer { stale, ..AckAnswer::default() });
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let mut inner = self.shard.lock();
+        if let Some(reading) = inner.reading(self.topic, name) {
+            offsets.iter().for_each(|offset| reading.leases.settle(*offset));
+            reading.frontier = None;
+        }
+        inner.wake(self.topic);
+        drop(inner);
+        answer(AckAnswer { acknowledged: now, already, stale })
+    }
+
+    fn extend(&self, name: &Name, texts: &[String], lease_ms: u64) -> Result<Reply, Refusal> {
+        let tokens = parse(texts, "tokens")?;
+        let now_ms = self.shared.clock.now_ms();
+        let mut inner = self.inner()?;
+        let (_, current, stale) = self.current(&inner, name, &tokens)?;
+        let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
+        reading.leases.expire(now_ms);
+        let mut result = AckAnswer { stale, ..AckAnswer::default() };
+        for token in current {
+            match reading.leases.get(token.range.offset).filter(|lease| lease.number == token.lease) {
+                Some(lease) => {
+                    let until_ms = now_ms.saturating_add(i64::try_from(lease_ms).unwrap_or(i64::MAX));
+                    reading.leases.insert(token.range.offset, Lease { until_ms, ..lease });
+                    result.acknowledged += 1;
+                }
+                None => result.stale += 1,
+            }
+        }
+        drop(inner);
+        answer(result)
+    }
+}
+
+/// The pause before a returned message's next attempt: 1 s, doubling up to 10 min.
+fn default_delay_ms(attempts: u32) -> u64 {
+    const MAX_MS: u64 = 600_000;
+    1_000_u64.checked_shl(attempts.saturating_sub(1).min(20)).unwrap_or(MAX_MS).min(MAX_MS)
+}
+
+/// One malformed token refuses the whole call.
+fn parse(texts: &[String], field: &'static str) -> Result<Vec<AckToken>, Refusal> {
+    let malformed = |_| Refusal::new(Code::InvalidToken, "not a token that was handed out here").field(field);
+    texts.iter().map(|text| AckToken::parse(text).map_err(malformed)).collect()
+}
+
+fn answer(result: AckAnswer) -> Result<Reply, Refusal> {
+    if result.stale > 0 && result.acknowledged + result.already == 0 {
+        return Err(Refusal::new(Code::StaleToken, "the tokens are of another position, lease or subscription"));
+    }
+    Ok(Reply::Acknowledged(result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_returned_message_waits_longer_each_time() {
+        let delays: Vec<u64> = (1..=12).map(default_delay_ms).collect();
+        assert_eq!(delays[..4], [1_000, 2_000, 4_000, 8_000]);
+        assert_eq!(delays[10..], [600_000, 600_000]);
+    }
+}

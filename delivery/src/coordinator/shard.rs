@@ -1,0 +1,209 @@
+//! One partition that this process coordinates: the fold, and what only memory holds: the ring, leases, waiting requests.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use millrace_contracts::topics::{Change, Head, Name};
+use millrace_contracts::{Code, Refusal};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::fold::{Fold, Outcome};
+use super::keyed::Keyed;
+use crate::lease::Leases;
+use crate::ring::{Ring, Stored};
+use crate::walk::Point;
+
+/// How long a request waits until its command is read back.
+const READ_BACK: Duration = Duration::from_secs(20);
+/// Most commands that wait to be appended.
+const MAX_SUBMISSIONS: usize = 16_384;
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) partition: u32,
+    inner: Mutex<Inner>,
+    submissions: mpsc::Sender<Submission>,
+    /// Taken by the task that appends.
+    pub(crate) submitted: Mutex<Option<mpsc::Receiver<Submission>>>,
+    /// An append's outcome is unknown: the coordinator opens anew.
+    pub(crate) reopen: AtomicBool,
+    /// The fold moved, or the ring did.
+    pub(crate) moved: Notify,
+}
+
+/// A command on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) topic: Option<Name>,
+    pub(crate) subscription: Option<Name>,
+    pub(crate) change: Change,
+    pub(crate) reply: oneshot::Sender<Result<Outcome, Refusal>>,
+}
+
+/// What the mutex guards.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) fold: Fold,
+    /// The nonce of this coordinator, once it has opened.
+    pub(crate) nonce: Option<u64>,
+    pub(crate) waiting: HashMap<(u64, u64), oneshot::Sender<Result<Outcome, Refusal>>>,
+    /// The newest messages; `None` until the coordinator is in force.
+    pub(crate) ring: Option<Ring>,
+    /// Heads newer than those of the fold.
+    pub(crate) heads: HashMap<Name, Head>,
+    pub(crate) readings: HashMap<(Name, Name), Reading>,
+    /// Long polls of a topic.
+    pub(crate) polls: HashMap<Name, Arc<Notify>>,
+    pub(crate) leases: u64,
+    /// The next offset of `topics.commands` to fold, and the highest it ever was: lower after a step was taken back.
+    pub(crate) folded: (u64, u64),
+    /// Messages with an idempotency key, and publishes that wait until the ring has read them.
+    pub(crate) keyed: Keyed,
+    /// The coordinator that the ring read last in `messages`.
+    pub(crate) ring_nonce: Option<u64>,
+    closed: bool,
+}
+
+/// What only memory holds of a subscription that is read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// Offset of the command that created the subscription, and the cursor's epoch.
+    pub(crate) of: (u64, u64),
+    pub(crate) leases: Leases,
+    /// Where the next walk may begin.
+    pub(crate) frontier: Option<Point>,
+    /// Messages from behind the ring.
+    pub(crate) chunk: Option<Chunk>,
+}
+
+/// A topic's messages of a range of offsets, read from the log.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The first offset that it covers.
+    pub(crate) from: i64,
+    /// The offset behind the last one that it covers.
+    pub(crate) until: i64,
+    pub(crate) messages: Vec<Arc<Stored>>,
+}
+
+impl Shard {
+    pub(crate) fn new(partition: u32) -> Arc<Self> {
+        let (submissions, submitted) = mpsc::channel(MAX_SUBMISSIONS);
+        let inner = Inner {
+            fold: Fold::new(partition),
+            nonce: None,
+            waiting: HashMap::new(),
+            ring: None,
+            heads: HashMap::new(),
+            readings: HashMap::new(),
+            polls: HashMap::new(),
+            leases: 0,
+            folded: (0, 0),
+            keyed: Keyed::default(),
+            ring_nonce: None,
+            closed: false,
+        };
+        Arc::new(Self {
+            partition,
+            inner: Mutex::new(inner),
+            submissions,
+            submitted: Mutex::new(Some(submitted)),
+            reopen: AtomicBool::new(false),
+            moved: Notify::new(),
+        })
+    }
+
+    /// The state. Nothing awaits and nothing panics while it is held.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while it is held")
+    }
+
+    /// The partition goes to another coordinator: waiting requests end, and none is taken any more.
+    pub(crate) fn close(&self) {
+        let waiting = {
+            let mut inner = self.lock();
+            inner.closed = true;
+            inner.polls.values().for_each(|poll| poll.notify_waiters());
+            std::mem::take(&mut inner.waiting)
+        };
+        for (_, reply) in waiting {
+            let _ = reply.send(Err(unknown()));
+        }
+        self.moved.notify_waiters();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Appends a command and waits until the fold has read it back.
+    pub(crate) async fn submit(
+        &self,
+        topic: Option<&Name>,
+        subscription: Option<&Name>,
+        change: Change,
+    ) -> Result<Outcome, Refusal> {
+        let (reply, outcome) = oneshot::channel();
+        let submission = Submission { topic: topic.cloned(), subscription: subscription.cloned(), change, reply };
+        self.submissions.try_send(submission).map_err(|_| {
+            Refusal::new(Code::Overloaded, "too many changes of topics wait for the log")
+                .retry_after(Duration::from_secs(1))
+        })?;
+        match tokio::time::timeout(READ_BACK, outcome).await {
+            Ok(Ok(Ok(Outcome::Refused(refusal)))) => Err(refusal),
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(unknown()),
+        }
+    }
+
+    /// The outcome of an append under this nonce is unknown: what waits for it ends, and the coordinator opens anew.
+    pub(crate) fn lost(&self) {
+        self.reopen.store(true, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+}
+
+impl Inner {
+    /// Whether this coordinator is in force and may answer.
+    pub(crate) fn serves(&self) -> bool {
+        let in_force = self.nonce.is_some() && self.fold.nonce() == self.nonce;
+        // After a step was taken back an answer could show what an acknowledgement had settled.
+        !self.closed && self.ring.is_some() && in_force && self.folded.0 == self.folded.1
+    }
+
+    /// The newest message of a topic.
+    pub(crate) fn head(&self, name: &Name) -> Head {
+        let folded = self.fold.topic(name).map(|topic| topic.head).unwrap_or_default();
+        self.heads.get(name).copied().filter(|head| head.offset > folded.offset).unwrap_or(folded)
+    }
+
+    /// Wakes the long polls of a topic.
+    pub(crate) fn wake(&self, topic: &Name) {
+        if let Some(poll) = self.polls.get(topic) {
+            poll.notify_waiters();
+        }
+    }
+
+    /// What memory holds of a subscription; begun anew after a seek or another creation.
+    pub(crate) fn reading(&mut self, topic: &Name, subscription: &Name) -> Option<&mut Reading> {
+        let found = self.fold.topic(topic)?.subscriptions.get(subscription)?;
+        let of = (found.meta.created, found.cursor.epoch);
+        let fresh = || Reading { of, leases: Leases::default(), frontier: None, chunk: None };
+        let reading = self.readings.entry((topic.clone(), subscription.clone())).or_insert_with(fresh);
+        if reading.of != of {
+            *reading = fresh();
+        }
+        Some(reading)
+    }
+}
+
+pub(crate) fn unknown() -> Refusal {
+    Refusal::new(Code::OutcomeUnknown, "the change may or may not take effect; read the state, or send it again")
+}
+
+pub(crate) fn moved() -> Refusal {
+    Refusal::new(Code::Unavailable, "the topic's coordinator is moving").retry_after(Duration::from_secs(1))
+}

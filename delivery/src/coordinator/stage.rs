@@ -1,0 +1,111 @@
+//! The stage of `topics.commands`: folds every command, persists what changed, and completes the requests that wait.
+
+use std::sync::Arc;
+
+use millrace_contracts::Topic;
+use millrace_contracts::topics::{Name, StateEntry, TopicCommand, TopicOwner, TopicStateKey};
+use millrace_log::{Batch, Stage, StageError, Step};
+
+use super::Shared;
+use super::fold::{KeyChange, Outcome, Undo};
+use super::shard::Shard;
+
+/// The stage.
+pub(crate) struct Coordination {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// A partition for as long as this process is its owner.
+pub(crate) struct Ownership {
+    shared: Arc<Shared>,
+    shard: Arc<Shard>,
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        self.shared.revoked(&self.shard);
+    }
+}
+
+impl Stage for Coordination {
+    type State = Ownership;
+    type Undo = Undo;
+
+    fn input(&self) -> Topic {
+        Topic::TOPIC_COMMANDS
+    }
+
+    fn changes(&self) -> Topic {
+        Topic::TOPIC_STATE
+    }
+
+    fn new_state(&self, partition: u32) -> Ownership {
+        Ownership { shared: self.shared.clone(), shard: Shard::new(partition) }
+    }
+
+    fn load(&self, state: &mut Ownership, key: &[u8], value: &[u8]) -> Result<(), StageError> {
+        let foreign = |why: String| StageError::ForeignChange {
+            key: String::from_utf8_lossy(&key[..key.len().min(64)]).into_owned(),
+            why,
+        };
+        let parsed = TopicStateKey::parse(key).ok_or_else(|| foreign("no key of topics.state".into()))?;
+        let entry = StateEntry::decode(value).map_err(|error| foreign(error.to_string()))?;
+        state.shard.lock().fold.put(parsed, Some(entry));
+        Ok(())
+    }
+
+    fn restored(&self, state: &mut Ownership) {
+        self.shared.assigned(&state.shard);
+    }
+
+    fn apply(&self, state: &mut Ownership, batch: &Batch, step: &mut Step) -> Result<Undo, StageError> {
+        let shard = &state.shard;
+        let mut undo = Undo::default();
+        let mut changes: Vec<KeyChange> = Vec::new();
+        let mut replies = Vec::new();
+        let mut touched: Vec<Name> = Vec::new();
+        {
+            let mut inner = shard.lock();
+            for record in batch.iter() {
+                let Some(Ok(command)) = record.value.map(TopicCommand::decode) else {
+                    tracing::warn!(partition = shard.partition, offset = record.offset, "not a command: skipped");
+                    continue;
+                };
+                let outcome = inner.fold.apply(record.offset, &command, &mut undo, &mut changes);
+                if let Outcome::Opened(nonce) = outcome {
+                    let owner = TopicOwner { nonce, url: inner.fold.url().to_owned(), at_ms: command.at_ms };
+                    let topic = Topic::TOPIC_OWNERS;
+                    step.put(topic, shard.partition, shard.partition, |out| owner.encode(out));
+                }
+                if let Some(reply) = inner.waiting.remove(&(command.nonce, command.number)) {
+                    replies.push((reply, outcome));
+                }
+                touched.extend(command.topic);
+            }
+            changes.extend(inner.fold.newest_number());
+            let next = batch.next_offset().unwrap_or_default();
+            inner.folded = (next, inner.folded.1.max(next));
+            touched.dedup();
+            touched.iter().for_each(|topic| inner.wake(topic));
+        }
+        for (key, entry) in changes {
+            match entry {
+                Some(entry) => step.put(Topic::TOPIC_STATE, shard.partition, key, |out| entry.encode(out)),
+                None => step.delete(Topic::TOPIC_STATE, shard.partition, key),
+            }
+        }
+        // Whether a command counts depends on the log before it only, so it is certain before the step is durable.
+        for (reply, outcome) in replies {
+            let _ = reply.send(Ok(outcome));
+        }
+        shard.moved.notify_waiters();
+        Ok(undo)
+    }
+
+    fn undo(&self, state: &mut Ownership, undo: Undo) {
+        let mut inner = state.shard.lock();
+        inner.fold.undo(undo);
+        // The same records are applied again; until then nothing is answered.
+        inner.folded.0 = 0;
+    }
+}

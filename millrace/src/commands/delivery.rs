@@ -1,0 +1,51 @@
+//! `millrace delivery`: the coordinators of topics and subscriptions alone, and what the other subcommands need of them.
+
+use std::sync::Arc;
+
+use millrace_base::Clock;
+use millrace_command::Forwarder;
+use millrace_contracts::topics::Coordinate;
+use millrace_delivery::{Coordinators, internal_router};
+use millrace_log::Log;
+use millrace_service::http;
+use millrace_service::net::{MemoryBudget, Reserved, reserve};
+
+use crate::start::Start;
+
+/// Memory that the bodies of calls in flight share, in bytes.
+const BODY_MEMORY: u64 = 256 << 20;
+
+/// Coordinates until a signal comes.
+pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
+    let config = start.settings.delivery.clone();
+    let internal = reserve("delivery.listen", config.listen)?;
+    let admin = reserve("delivery.admin", config.admin)?;
+    start.serve_admin(admin, axum::Router::new())?;
+    let Some(log) = start.log().await? else { return Ok(()) };
+    let instance = start.settings.instance(config.admin);
+    serve(&mut start, &log, instance, internal)?;
+    start.run(Some(log)).await
+}
+
+/// Coordinators that other processes reach at `internal`.
+pub(crate) fn serve(
+    start: &mut Start,
+    log: &Log,
+    instance: String,
+    internal: Reserved,
+) -> anyhow::Result<Coordinators> {
+    let config = start.settings.delivery.clone();
+    let coordinators = Coordinators::new(log.clone(), config.coordinators(true), Clock::system());
+    let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
+    let listener = internal.listen()?;
+    start.supervisor.spawn("internal", http::serve(listener, router, config.limits, start.stop.clone()));
+    let run = millrace_delivery::run(coordinators.clone(), instance, &start.health, start.stop.clone());
+    start.supervisor.spawn("delivery", run);
+    Ok(coordinators)
+}
+
+/// Brings calls to coordinators anywhere: those of this process first.
+pub(crate) fn forwarder(start: &Start, log: &Log, local: Option<Coordinators>) -> anyhow::Result<Arc<dyn Coordinate>> {
+    let local = local.map(|local| Arc::new(local) as Arc<dyn Coordinate>);
+    Ok(Arc::new(Forwarder::start(log.clone(), local, start.stop.clone())?))
+}
