@@ -45,7 +45,7 @@ impl Step {
 /// The parameters of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RangeQuery {
-    /// The hour that holds `from`.
+    /// The hour that contains `from`.
     pub(crate) from: Hour,
     /// The first hour that begins at `to` or later.
     pub(crate) to: Hour,
@@ -82,19 +82,19 @@ pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<RangeQuery, R
     Ok(range)
 }
 
-fn number(value: &str, name: &'static str, most: i64) -> Result<i64, Refusal> {
-    digits(value).filter(|&ms| ms <= most).ok_or_else(|| {
-        let detail = format!("not an unsigned decimal number of ms from 0 to {most}");
+fn number(value: &str, name: &'static str, max: i64) -> Result<i64, Refusal> {
+    digits(value).filter(|&ms| ms <= max).ok_or_else(|| {
+        let detail = format!("not an unsigned decimal number of ms from 0 to {max}");
         Refusal::new(Code::InvalidField, detail).field(name)
     })
 }
 
-/// A timestamp in plain digits.
+/// The common form of a timestamp, which needs no percent-decoding.
 fn plain(value: &str) -> Option<i64> {
     digits(value).filter(|&ms| ms < Hour::MAX.end_ms())
 }
 
-/// Digits alone.
+/// A number of digits only: no sign, space or exponent.
 fn digits(value: &str) -> Option<i64> {
     let all = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     all.then(|| value.parse().ok()).flatten()

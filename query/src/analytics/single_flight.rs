@@ -13,8 +13,8 @@ const CAPACITY: usize = 1_024;
 
 /// The reads in flight, by hour.
 ///
-/// A result, a failure included, is removed once its read has ended: `stores` caches what may be served again, and only
-/// there lower counts can be told from new ones.
+/// A result, a failure included, is removed once its read has ended: caching is left to `stores`, which guarantees monotonic
+/// reads.
 pub(crate) struct SingleFlight(Cache<Hour, Arc<HourResult>>);
 
 impl Default for SingleFlight {

@@ -4,15 +4,10 @@ use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::http::HeaderMap;
-use axum::response::IntoResponse as _;
-use axum::routing::get;
+use axum::response::{IntoResponse as _, Response};
 use millrace_contracts::Code;
 use millrace_service::http::Asset;
-use millrace_service::openapi::route;
 use millrace_service::{Problem, asset};
-use utoipa_axum::router::OpenApiRouter;
-
-use super::openapi;
 
 /// Allows only this service's own files, and neither frames around the page nor forms.
 pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -31,13 +26,15 @@ pub(crate) static FILES: LazyLock<[Asset; 5]> = LazyLock::new(|| {
     ]
 });
 
-pub(super) fn router() -> OpenApiRouter {
-    let file = |Path(name): Path<String>, headers: HeaderMap| {
-        let found = FILES.iter().find(|file| file.name == name);
-        let missing = || Problem::new(Code::NotFound, "no such file").into_response();
-        std::future::ready(found.map_or_else(missing, |file| file.respond(&headers)))
-    };
-    OpenApiRouter::default()
-        .routes(route("/", openapi::page(), get(async |headers: HeaderMap| PAGE.respond(&headers))))
-        .routes(route("/assets/{file}", openapi::asset(), get(file)))
+/// `GET /`
+pub(super) async fn page(headers: HeaderMap) -> Response {
+    PAGE.respond(&headers)
+}
+
+/// `GET /assets/{file}`
+pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match FILES.iter().find(|file| file.name == name) {
+        Some(file) => file.respond(&headers),
+        None => Problem::new(Code::NotFound, "no such file").into_response(),
+    }
 }

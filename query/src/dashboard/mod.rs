@@ -17,6 +17,9 @@ use status::StatusReporter;
 
 /// `/`, `/assets/…` and `/status`.
 pub(crate) fn router(reporter: Arc<StatusReporter>) -> OpenApiRouter {
-    let status = OpenApiRouter::default().routes(route("/status", openapi::status(), get(status::status)));
-    assets::router().merge(status.with_state(reporter))
+    OpenApiRouter::default()
+        .routes(route("/status", openapi::status(), get(status::status)))
+        .with_state(reporter)
+        .routes(route("/", openapi::page(), get(assets::page)))
+        .routes(route("/assets/{file}", openapi::asset(), get(assets::file)))
 }

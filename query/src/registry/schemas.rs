@@ -9,18 +9,13 @@ use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::any;
 use millrace_contracts::{Names, Topic, schemas};
 use millrace_service::http::FinalBody;
 use millrace_service::http::query_string::decode_segment;
-use millrace_service::openapi::route;
 use millrace_service::shown;
 use serde_json::json;
-use utoipa_axum::router::OpenApiRouter;
 
-use super::openapi;
-
-pub(crate) const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+pub(super) const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// A released schema never changes, which is the strictest compatibility.
 const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 
@@ -32,7 +27,8 @@ struct SchemaVersion {
     schema: String,
 }
 
-struct Registry {
+/// Every version of every subject.
+pub(super) struct Registry {
     versions: Vec<SchemaVersion>,
 }
 
@@ -62,15 +58,8 @@ impl RegistryError {
     }
 }
 
-pub(crate) fn router(names: &Names) -> OpenApiRouter {
-    let registry = Arc::new(Registry::new(names));
-    // Any other path below, or another spelling of one, gets the registry's own 404.
-    let other = OpenApiRouter::default().route("/registry/{*path}", any(answer));
-    let add = |api: OpenApiRouter<_>, (path, operation)| api.routes(route(path, operation, any(answer)));
-    openapi::paths().into_iter().fold(other, add).with_state(registry)
-}
-
-async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Response {
+/// The response to any request below `/registry`.
+pub(super) async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Response {
     let path = request.uri().path().strip_prefix("/registry").unwrap_or_default();
     let found = if matches!(*request.method(), Method::GET | Method::HEAD) {
         let query = request.uri().query().unwrap_or_default();
@@ -103,7 +92,7 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
 }
 
 impl Registry {
-    fn new(names: &Names) -> Self {
+    pub(super) fn new(names: &Names) -> Self {
         let mut versions: Vec<SchemaVersion> = Vec::new();
         for schema in schemas() {
             let topic = millrace_contracts::TOPICS.iter().find(|topic: &&Topic| topic.name == schema.topic);

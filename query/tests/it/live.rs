@@ -187,8 +187,8 @@ async fn reports_stale_counts_outages_and_the_next_hour() {
     let stale = stream.next().await;
     assert_eq!((clicks(&stale), field(&stale, "id")), (5, Some("79bf8-1-5-0-stale")));
     server.clock.advance(HOUR_MS);
-    let away = stream.next().await;
-    assert_eq!(text(&away), "event: unavailable\ndata: {\"code\":\"unavailable\"}\n\n");
+    let unavailable = stream.next().await;
+    assert_eq!(text(&unavailable), "event: unavailable\ndata: {\"code\":\"unavailable\"}\n\n");
     set_clicks(&server, 0);
     let next = stream.next().await;
     assert_eq!((clicks(&next), field(&next, "id")), (0, Some("79bf9-1-0-0")));
