@@ -3,6 +3,7 @@
 
 mod bulk;
 mod cluster;
+mod documents;
 mod durability;
 mod faults;
 mod kafka;
