@@ -177,3 +177,14 @@ fn documents_name_settings_that_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
     assert!(named > 80, "{named}");
 }
+
+/// Cargo reads the manifest of every member, so a build of the image fails without one.
+#[test]
+fn the_image_is_built_from_every_workspace_member() {
+    let manifest: toml::Table = fs::read_to_string(repository().join("Cargo.toml")).unwrap().parse().unwrap();
+    let context = fs::read_to_string(repository().join(".dockerignore")).unwrap();
+    for member in manifest["workspace"]["members"].as_array().unwrap() {
+        let root = member.as_str().unwrap().split('/').next().unwrap();
+        assert!(context.lines().any(|line| line.strip_prefix('!') == Some(root)), ".dockerignore lacks !{root}");
+    }
+}
