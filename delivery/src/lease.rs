@@ -60,7 +60,9 @@ impl Leases {
     /// Everything up to an offset was settled.
     pub(crate) fn settle_up_to(&mut self, offset: i64) {
         let settled: Vec<i64> = self.by_offset.range(..=offset).map(|(offset, _)| *offset).collect();
-        settled.into_iter().for_each(|offset| self.settle(offset));
+        for offset in settled {
+            self.settle(offset);
+        }
         self.failures.retain(|known, _| *known > offset);
     }
 

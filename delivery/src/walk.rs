@@ -173,10 +173,10 @@ impl<'a> Walk<'a> {
             return Verdict::Later(visible);
         }
         let Some(message) = stored.message() else { return Verdict::Passed };
-        if let Some(filter) = &rules.settings.filter {
-            if !filter.matches(&message.attributes) {
-                return Verdict::Passed;
-            }
+        if let Some(filter) = &rules.settings.filter
+            && !filter.matches(&message.attributes)
+        {
+            return Verdict::Passed;
         }
         if let Some(key) = stored.key_hash.filter(|_| rules.leased && rules.settings.by_key()) {
             let in_retry =

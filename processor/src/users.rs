@@ -205,7 +205,7 @@ impl Sketch {
     pub(crate) fn undo(&mut self, raised: &[(u16, u8)]) {
         match &mut self.0 {
             Storage::Memory(registers) => {
-                raised.iter().rev().for_each(|&(number, before)| registers.set(number, before))
+                raised.iter().rev().for_each(|&(number, before)| registers.set(number, before));
             }
             // Earlier changes were written to disk before the step.
             Storage::Disk { changed, .. } => changed.clear(),

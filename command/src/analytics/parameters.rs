@@ -24,7 +24,8 @@ impl<'a> Parameters<'a> {
     pub(crate) fn parse(query: &'a str) -> Result<Self, Refusal> {
         let names = ["timestamp", "user", "click", "impression", "event", "event_id"];
         let [timestamp, user, click, impression, event, event_id] = parameters(query, names, Unknown::Refuse)?;
-        let flag = match (has_flag(click, Kind::Click)?, has_flag(impression, Kind::Impression)?) {
+        let flag = match (has_flag(click.as_deref(), Kind::Click)?, has_flag(impression.as_deref(), Kind::Impression)?)
+        {
             (true, true) => {
                 return Err(
                     Refusal::new(Code::DuplicateField, "click and impression exclude each other").field("event")
@@ -47,9 +48,9 @@ impl<'a> Parameters<'a> {
     }
 }
 
-fn has_flag(value: Option<Cow<'_, str>>, kind: Kind) -> Result<bool, Refusal> {
+fn has_flag(value: Option<&str>, kind: Kind) -> Result<bool, Refusal> {
     let name = kind.as_str();
-    match value.as_deref() {
+    match value {
         None => Ok(false),
         Some("") => Ok(true),
         Some(_) => Err(Refusal::new(Code::InvalidField, format!("{name} takes no value")).field(name)),

@@ -21,6 +21,7 @@ use super::topic::no_parameters;
 use super::{Application, Incoming, message, principal, render, respond};
 use crate::app::App;
 use crate::intake::Terms;
+use crate::topics::TopicsConfig;
 
 /// Most messages of a batch.
 const MAX_ITEMS: usize = 1_000;
@@ -73,7 +74,7 @@ async fn publish_all(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<
     let name = Path::of(request.uri()).topic()?;
     no_parameters(&request)?;
     let topic = app.directory.publishable(&name, &principal()).await?;
-    let limits = app.directory.config.batch_limits(&app.config.limits);
+    let limits = TopicsConfig::batch_limits(&app.config.limits);
     let format = BatchFormat::of(request.headers())?;
     let body = read_body(request, &limits, &app.bodies).await?;
     let items = format.split(&body, MAX_ITEMS)?;

@@ -69,12 +69,12 @@ impl TopicsConfig {
     }
 
     /// Bounds of a message's body: the topic's own decides, up to the largest one there is.
-    pub(super) fn body_limits(&self, limits: &HttpLimits) -> HttpLimits {
+    pub(super) fn body_limits(limits: &HttpLimits) -> HttpLimits {
         HttpLimits { max_body_bytes: Size::from_mib(1), max_inflated_bytes: Size::from_mib(1), ..limits.clone() }
     }
 
     /// Bounds of a batch's body.
-    pub(super) fn batch_limits(&self, limits: &HttpLimits) -> HttpLimits {
+    pub(super) fn batch_limits(limits: &HttpLimits) -> HttpLimits {
         HttpLimits { max_body_bytes: Size::from_mib(10), max_inflated_bytes: Size::from_mib(10), ..limits.clone() }
     }
 }

@@ -74,6 +74,7 @@ impl Fields {
     }
 
     /// A member that may be `null`: absent, null, or a value.
+    #[expect(clippy::option_option, reason = "a member of a merge patch is absent, null or a value")]
     pub(super) fn nullable<T>(
         &mut self,
         name: &'static str,

@@ -12,7 +12,7 @@ use millrace_service::openapi::{
 };
 use serde_json::json;
 use utoipa::openapi::content::{Content, ContentBuilder};
-use utoipa::openapi::path::{OperationBuilder, Parameter, PathItem};
+use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder};
 use utoipa::openapi::{HttpMethod, Ref, RefOr, Required, Schema};
@@ -57,7 +57,7 @@ pub(super) fn describe(mut routes: OpenApiRouter<Arc<App>>, _app: &App) -> OpenA
     put(PositionBody::name(), PositionBody::schema());
     put(ResultBody::name(), ResultBody::schema());
     for (path, method, operation) in operations() {
-        let item = document.paths.paths.entry(path.to_owned()).or_insert_with(PathItem::default);
+        let item = document.paths.paths.entry(path.to_owned()).or_default();
         let operation = Some(operation.build());
         match method {
             HttpMethod::Put => item.put = operation,

@@ -35,12 +35,11 @@ impl<'a> Path<'a> {
     pub(super) fn subscription_verb(&mut self) -> Result<(Name, String), Refusal> {
         self.segments.next();
         let text = self.segment("subscription")?;
-        match text.rsplit_once(':') {
-            Some((text, verb)) => Ok((name(text, "subscription")?, verb.to_owned())),
-            None => {
-                name(&text, "subscription")?;
-                Err(Refusal::new(Code::MethodNotAllowed, "POST needs a verb, such as :ack"))
-            }
+        if let Some((text, verb)) = text.rsplit_once(':') {
+            Ok((name(text, "subscription")?, verb.to_owned()))
+        } else {
+            name(&text, "subscription")?;
+            Err(Refusal::new(Code::MethodNotAllowed, "POST needs a verb, such as :ack"))
         }
     }
 

@@ -15,6 +15,7 @@ use super::topic::no_parameters;
 use super::{Application, Incoming, message, principal, render, respond};
 use crate::app::App;
 use crate::intake::Terms;
+use crate::topics::TopicsConfig;
 
 pub(super) async fn post(state: Application, request: Incoming) -> Response {
     let terms = Terms::of(&state.0.config, request.headers());
@@ -36,7 +37,7 @@ async fn publish(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<Resp
     if !coded && declared.is_some_and(|length| length > max) {
         return Err(too_large(max));
     }
-    let body = read_body(request, &app.directory.config.body_limits(&app.config.limits), &app.bodies).await?;
+    let body = read_body(request, &TopicsConfig::body_limits(&app.config.limits), &app.bodies).await?;
     if body.len() as u64 > max {
         return Err(too_large(max));
     }

@@ -71,6 +71,7 @@ fn no_push(fields: &mut Fields) -> Result<(), Refusal> {
     }
 }
 
+#[expect(clippy::option_option, reason = "a member of a merge patch is absent, null or a value")]
 fn filter(fields: &mut Fields) -> Result<Option<Option<Filter>>, Refusal> {
     match fields.take("filter") {
         None => Ok(None),
@@ -81,10 +82,12 @@ fn filter(fields: &mut Fields) -> Result<Option<Option<Filter>>, Refusal> {
     }
 }
 
+#[expect(clippy::option_option, reason = "a member of a merge patch is absent, null or a value")]
 fn ack_deadline(fields: &mut Fields) -> Result<Option<Option<u64>>, Refusal> {
     fields.nullable("ack_deadline", |fields| fields.duration("ack_deadline", LEASE_MS))
 }
 
+#[expect(clippy::option_option, reason = "a member of a merge patch is absent, null or a value")]
 fn max_attempts(fields: &mut Fields) -> Result<Option<Option<u32>>, Refusal> {
     let read = fields.nullable("max_attempts", |fields| fields.number("max_attempts", 1..=1_000_000))?;
     Ok(read.map(|number| number.map(|number| u32::try_from(number).unwrap_or(u32::MAX))))

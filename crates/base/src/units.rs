@@ -92,7 +92,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(&str, u128); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
         let ms = self.0.as_millis();
-        let unit = UNITS.iter().find(|(_, factor)| ms > 0 && ms % factor == 0);
+        let unit = UNITS.iter().find(|(_, factor)| ms > 0 && ms.is_multiple_of(*factor));
         let (name, factor) = unit.copied().unwrap_or(if ms == 0 { ("s", 1) } else { ("ms", 1) });
         write!(f, "{}{name}", ms / factor)
     }
@@ -101,7 +101,7 @@ impl fmt::Display for Span {
 impl fmt::Display for Size {
     /// The largest unit that divides it: `1280KiB`, `1MiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = Self::UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0 % factor == 0);
+        let unit = Self::UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
         let (name, factor) = unit.copied().unwrap_or(("B", 1));
         write!(f, "{}{name}", self.0 / factor)
     }

@@ -122,7 +122,7 @@ metrics! {
     SPILLED = Counter "millrace_processor_spilled_bytes_total", "bytes", [],
         "Bytes written to scratch files to save memory";
     USERS_MEMORY = Gauge "millrace_processor_users_memory_bytes", "bytes", [],
-        "Memory that the users of all hours occupy; bounded by processor.max_memory";
+        "Memory that the users of all hours occupy; bounded by `processor.max_memory`";
     HOURS = Gauge "millrace_processor_hours", "hours", ["form"],
         "Hours in the state, once per partition, by the form of their users: memory, disk or sketch";
     EVENT_IDS = Gauge "millrace_processor_event_ids", "ids", [],

@@ -82,7 +82,9 @@ fn take(shard: &Shard, batch: &Batch) {
     }
     touched.sort_unstable();
     touched.dedup();
-    touched.iter().for_each(|name| inner.wake(name));
+    for name in &touched {
+        inner.wake(name);
+    }
     drop(inner);
     shard.moved.notify_waiters();
 }

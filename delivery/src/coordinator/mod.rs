@@ -133,6 +133,9 @@ impl Coordinators {
     }
 
     /// The partitions that this process coordinates now.
+    ///
+    /// # Panics
+    /// Never: nothing panics while it holds the lock.
     pub fn partitions(&self) -> Vec<u32> {
         let shards = self.0.shards.read().expect("nothing panics while it is held");
         shards.values().filter(|shard| shard.lock().serves()).map(|shard| shard.partition).collect()

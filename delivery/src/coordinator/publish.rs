@@ -78,13 +78,7 @@ impl Drop for Release<'_> {
     }
 }
 
-fn message<'a>(
-    published: &'a Published,
-    topic_id: u64,
-    published_ms: i64,
-    delay: Delay,
-    nonce: Option<u64>,
-) -> Message<'a> {
+fn message(published: &Published, topic_id: u64, published_ms: i64, delay: Delay, nonce: Option<u64>) -> Message<'_> {
     Message {
         topic_id,
         published_ms,

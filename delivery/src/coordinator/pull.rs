@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_contracts::topics::{AckToken, Delivery, Name, Principal, Pull, SettledRange, TopicId};
+use millrace_contracts::topics::{
+    AckToken, Delivery, Name, Principal, Pull, SettledRange, SubscriptionSettings, TopicId, TopicSettings,
+};
 use millrace_contracts::{Code, Refusal, Topic};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -11,8 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::messages::{ChunkFrom, read_chunk, read_one};
 use super::shard::{Inner, Shard};
 use super::takeover::not_in_force;
-use super::{Shared, rights};
-use crate::lease::Lease;
+use super::{Shared, fold, rights};
+use crate::lease::{Lease, Leases};
 use crate::ring::Stored;
 use crate::walk::{Candidate, Point, Rules, Walk};
 
@@ -59,7 +61,7 @@ pub(super) async fn pull(
             poll = inner.polls.entry(topic.clone()).or_default().clone();
             notified = poll.notified();
             let now_ms = shared.clock.now_ms();
-            look(shared, &mut inner, shard.partition, topic, pull, now_ms, retried.take())?
+            look(shared, &mut inner, shard.partition, topic, pull, now_ms, retried.take().as_ref())?
         };
         tokio::pin!(notified);
         match look {
@@ -133,7 +135,7 @@ fn look(
     topic: &Name,
     pull: &Pull,
     now_ms: i64,
-    retried: Option<Arc<Stored>>,
+    retried: Option<&Arc<Stored>>,
 ) -> Result<Look, Refusal> {
     let name = &pull.subscription;
     expire(inner, topic, name, now_ms);
@@ -148,28 +150,23 @@ fn look(
     if lease_ms.is_some() && reading.leases.len() >= shared.config.max_leases {
         return Err(Refusal::new(Code::Overloaded, "too many messages of the subscription are under a lease"));
     }
-    let rules = Rules {
-        settings,
-        delay_ms: i64::try_from(found.meta.settings.delay_ms).unwrap_or(i64::MAX),
-        retention_ms: i64::try_from(found.meta.settings.retention_ms).unwrap_or(i64::MAX),
-        now_ms,
-        leased: lease_ms.is_some(),
-    };
-    let mut candidates: Vec<Candidate> = Vec::new();
+    let rules = rules(found, settings, now_ms, lease_ms.is_some());
     let mut again_ms = reading.leases.next_end();
     let mut note = |at: i64| again_ms = Some(again_ms.map_or(at, |known: i64| known.min(at)));
     // Retries first: they are older.
-    for (offset, retry) in &subscription.retries {
-        if retry.next_ms > now_ms {
-            note(retry.next_ms);
-        } else if candidates.len() < pull.max && !reading.leases.holds(*offset) {
-            let at_hand = ring.get(topic, *offset).cloned();
-            let Some(stored) = at_hand.or_else(|| retried.clone().filter(|stored| stored.offset == *offset)) else {
-                return Ok(Look::NeedRetry(*offset));
-            };
-            candidates.push(Candidate { stored, range: retry.range });
+    let at_hand = |offset: i64| {
+        let retried = || retried.filter(|stored| stored.offset == offset).cloned();
+        ring.get(topic, offset).cloned().or_else(retried)
+    };
+    let mut candidates = match due_retries(subscription, &reading.leases, pull.max, now_ms, at_hand) {
+        Ok((candidates, next_ms)) => {
+            if let Some(at) = next_ms {
+                note(at);
+            }
+            candidates
         }
-    }
+        Err(offset) => return Ok(Look::NeedRetry(offset)),
+    };
     let mut frontier = reading.frontier;
     if candidates.len() < pull.max && !subscription.cursor.is_full() && subscription.cursor.floor < head.offset {
         let floor = Point::of(&subscription.cursor);
@@ -215,35 +212,54 @@ fn look(
         }
     }
     let topic_id = TopicId { partition, offset: found.meta.created };
-    let attempts: Vec<u32> = candidates
-        .iter()
-        .map(|candidate| {
-            let offset = candidate.stored.offset;
-            let retries = subscription.retries.get(&offset).map_or(0, |retry| retry.attempts);
-            1 + retries + reading.leases.failures(offset)
-        })
-        .collect();
-    let mut deliveries = Vec::with_capacity(candidates.len());
-    let first_lease = inner.leases + 1;
-    if lease_ms.is_some() {
-        inner.leases += candidates.len() as u64;
-    }
+    let with_attempts = |candidate: Candidate| {
+        let offset = candidate.stored.offset;
+        let retries = subscription.retries.get(&offset).map_or(0, |retry| retry.attempts);
+        (candidate, 1 + retries + reading.leases.failures(offset))
+    };
+    let candidates: Vec<(Candidate, u32)> = candidates.into_iter().map(with_attempts).collect();
+    let mut number = inner.leases;
     let Some(reading) = inner.readings.get_mut(&(topic.clone(), name.clone())) else { return Err(not_in_force()) };
     reading.frontier = frontier;
-    for ((candidate, attempt), number) in candidates.into_iter().zip(attempts).zip(first_lease..) {
-        let Candidate { stored, range } = candidate;
-        let lease = match lease_ms {
-            None => 0,
-            Some(lease_ms) => {
-                let until_ms = now_ms.saturating_add(i64::try_from(lease_ms).unwrap_or(i64::MAX));
-                reading.leases.insert(stored.offset, Lease { number, until_ms, key_hash: stored.key_hash });
-                number
-            }
-        };
+    let mut deliveries = Vec::with_capacity(candidates.len());
+    for (Candidate { stored, range }, attempt) in candidates {
+        let lease = lease_ms.map_or(0, |lease_ms| {
+            number += 1;
+            let until_ms = now_ms.saturating_add(i64::try_from(lease_ms).unwrap_or(i64::MAX));
+            reading.leases.insert(stored.offset, Lease { number, until_ms, key_hash: stored.key_hash });
+            number
+        });
         let token = AckToken { topic: topic_id, subscription: of.0, epoch: of.1, range, lease };
         deliveries.extend(delivery(&stored, &token, attempt));
     }
+    inner.leases = number;
     Ok(if deliveries.is_empty() { Look::Nothing(again_ms) } else { Look::Found(deliveries) })
+}
+
+fn rules<'a>(topic: &fold::Topic, settings: &'a SubscriptionSettings, now_ms: i64, leased: bool) -> Rules<'a> {
+    let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let TopicSettings { delay_ms, retention_ms, .. } = topic.meta.settings;
+    Rules { settings, delay_ms: ms(delay_ms), retention_ms: ms(retention_ms), now_ms, leased }
+}
+
+/// Messages in retry that are due, at most `max`, and when the next one is; else the offset of one that is not at hand.
+fn due_retries(
+    subscription: &fold::Subscription,
+    leases: &Leases,
+    max: usize,
+    now_ms: i64,
+    at_hand: impl Fn(i64) -> Option<Arc<Stored>>,
+) -> Result<(Vec<Candidate>, Option<i64>), i64> {
+    let (mut due, mut next_ms) = (Vec::new(), None);
+    for (offset, retry) in &subscription.retries {
+        if retry.next_ms > now_ms {
+            next_ms = Some(next_ms.map_or(retry.next_ms, |known: i64| known.min(retry.next_ms)));
+        } else if due.len() < max && !leases.holds(*offset) {
+            let stored = at_hand(*offset).ok_or(*offset)?;
+            due.push(Candidate { stored, range: retry.range });
+        }
+    }
+    Ok((due, next_ms))
 }
 
 /// Ends leases that are over: their messages can be handed out again.

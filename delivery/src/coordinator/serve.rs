@@ -34,10 +34,18 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
         Request::LookUpTopic => on.look_up(),
         Request::AlterTopic { retention_ms, delay_ms, max_message_bytes, description, if_match } => {
             let alter = |settings: &mut TopicSettings| {
-                retention_ms.into_iter().for_each(|ms| settings.retention_ms = ms);
-                delay_ms.into_iter().for_each(|ms| settings.delay_ms = ms);
-                max_message_bytes.into_iter().for_each(|bytes| settings.max_message_bytes = bytes);
-                description.iter().for_each(|text| settings.description.clone_from(text));
+                if let Some(ms) = retention_ms {
+                    settings.retention_ms = ms;
+                }
+                if let Some(ms) = delay_ms {
+                    settings.delay_ms = ms;
+                }
+                if let Some(bytes) = max_message_bytes {
+                    settings.max_message_bytes = bytes;
+                }
+                if let Some(text) = &description {
+                    settings.description.clone_from(text);
+                }
             };
             on.alter_topic(if_match, alter).await
         }
@@ -53,9 +61,15 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
         Request::ListSubscriptions(listing) => on.list_subscriptions(&listing),
         Request::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, if_match } => {
             let alter = |settings: &mut SubscriptionSettings| {
-                filter.iter().for_each(|filter| settings.filter.clone_from(filter));
-                ack_deadline_ms.into_iter().for_each(|ms| settings.ack_deadline_ms = ms);
-                max_attempts.into_iter().for_each(|attempts| settings.max_attempts = attempts);
+                if let Some(filter) = &filter {
+                    settings.filter.clone_from(filter);
+                }
+                if let Some(ms) = ack_deadline_ms {
+                    settings.ack_deadline_ms = ms;
+                }
+                if let Some(attempts) = max_attempts {
+                    settings.max_attempts = attempts;
+                }
             };
             on.alter_subscription(&subscription, if_match, alter).await
         }
@@ -405,7 +419,9 @@ impl On<'_> {
         };
         let mut inner = self.shard.lock();
         if let Some(reading) = inner.reading(self.topic, name) {
-            offsets.iter().for_each(|offset| reading.leases.settle(*offset));
+            for offset in &offsets {
+                reading.leases.settle(*offset);
+            }
             reading.frontier = None;
         }
         inner.wake(self.topic);

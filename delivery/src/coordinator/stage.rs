@@ -86,7 +86,9 @@ impl Stage for Coordination {
             let next = batch.next_offset().unwrap_or_default();
             inner.folded = (next, inner.folded.1.max(next));
             touched.dedup();
-            touched.iter().for_each(|topic| inner.wake(topic));
+            for topic in &touched {
+                inner.wake(topic);
+            }
         }
         for (key, entry) in changes {
             match entry {

@@ -48,8 +48,8 @@ mod tests {
 
     const HOUR: Hour = Hour::from_index(7);
 
-    async fn rebuilding() -> HourResult {
-        Err(ReadError::Rebuilding)
+    fn rebuilding() -> std::future::Ready<HourResult> {
+        std::future::ready(Err(ReadError::Rebuilding))
     }
 
     #[test]

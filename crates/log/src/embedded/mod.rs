@@ -82,6 +82,7 @@ impl std::fmt::Debug for EmbeddedLog {
 
 impl EmbeddedLog {
     /// Opens the directory; creates it if it is missing. Blocking.
+    #[expect(clippy::needless_pass_by_value, reason = "as the Kafka engine, which keeps the names")]
     pub fn open(config: EmbeddedConfig, names: Names) -> Result<Self, LogError> {
         Self::open_with_topics(config, &names, TOPICS)
     }

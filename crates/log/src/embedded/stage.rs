@@ -52,7 +52,9 @@ impl<'a, S: Stage> Worker<'a, S> {
         let restored = restore(shared, stage, options, stop)?;
         let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
         let mut states: Vec<S::State> = restored.into_iter().map(|one| one.state).collect();
-        states.iter_mut().for_each(|state| stage.restored(state));
+        for state in &mut states {
+            stage.restored(state);
+        }
         let reader = Reader::open(shared, stage.input(), &from)?;
         let (step_metrics, lags) = (StepMetrics::of(&options.role), LagGauges::of(&options.role));
         let worker = Self { shared, stage, options, states, reader, step: Step::default(), step_metrics, lags };

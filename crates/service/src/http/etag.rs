@@ -15,6 +15,9 @@ pub struct EntityTag {
 
 impl EntityTag {
     /// A tag all of which identifies the content. `id` is visible ASCII without quotes.
+    ///
+    /// # Panics
+    /// If `id` is not.
     pub fn whole(id: &str) -> Self {
         let value = HeaderValue::try_from(format!("\"{id}\"")).expect("an id of visible ASCII");
         let content_len = value.len();

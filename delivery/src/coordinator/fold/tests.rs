@@ -15,9 +15,11 @@ struct Model {
     number: u64,
     /// Topics with their deletion time.
     topics: BTreeMap<u8, Option<i64>>,
-    /// Subscriptions: epoch, settled messages, messages in retry.
-    subscriptions: BTreeMap<(u8, u8), (u64, BTreeSet<i64>, BTreeSet<i64>)>,
+    subscriptions: BTreeMap<(u8, u8), Position>,
 }
+
+/// A subscription: epoch, settled messages, messages in retry.
+type Position = (u64, BTreeSet<i64>, BTreeSet<i64>);
 
 /// Messages of every topic: offsets 10, 20, … 200, ordinals 1 to 20.
 const MESSAGES: i64 = 20;
