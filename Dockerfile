@@ -15,11 +15,12 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl libssl3 zlib1g \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/millrace --create-home millrace
+    && useradd --system --uid 10001 --home-dir /var/lib/millrace --create-home millrace \
+    && install -d -o millrace -g millrace /var/lib/millrace/journal
 COPY --from=build /millrace /usr/local/bin/millrace
 USER millrace
 WORKDIR /var/lib/millrace
-# Command, query, and the admin listeners. All of them listen on loopback by default.
-EXPOSE 8081 8082 9081 9082 9083 9084
+# Command, query, TCP, and the admin listeners. All of them listen on loopback by default.
+EXPOSE 8081 8082 8084 9081 9082 9083 9084
 ENTRYPOINT ["millrace"]
 CMD ["up"]

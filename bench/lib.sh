@@ -35,6 +35,8 @@ up() {
 millrace() {
   local name=$1 subcommand=$2 setting
   shift 2
+  # One port for all, and most parts have no use of it; a part that has sets it again.
+  set -- command.tcp.enabled=false "$@"
   for setting in "$@"; do set -- "$@" --set "$setting"; shift; done
   start "$name" "$MILLRACE" "$subcommand" "$@"
 }

@@ -16,6 +16,7 @@ mod pauses;
 mod plot;
 mod preload;
 mod requests;
+mod tcp;
 mod totals;
 mod visible;
 
@@ -142,6 +143,13 @@ enum Command {
         #[command(flatten)]
         trips: Trips,
     },
+    /// Send messages over TCP, as many as are acknowledged
+    Tcp {
+        /// Address of the listener
+        server: SocketAddr,
+        #[command(flatten)]
+        shape: tcp::Shape,
+    },
     /// Read the live stream with many readers
     Live {
         /// Address of the query service
@@ -190,6 +198,7 @@ async fn main() -> anyhow::Result<()> {
         }
         Command::SqlGet { url, schema, partitions, trips } => closed_loop::sql(&url, &schema, partitions, trips).await,
         Command::Live { query, readers, seconds } => live::run(query, readers, Duration::from_secs_f64(seconds)).await,
+        Command::Tcp { server, shape } => tcp::run(server, shape).await,
         Command::Plot { table, svg } => Ok(std::fs::write(svg, plot::draw(&std::fs::read_to_string(table)?)?)?),
     }
 }

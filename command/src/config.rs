@@ -7,6 +7,7 @@ use millrace_contracts::EventWindow;
 use millrace_service::http::HttpLimits;
 use serde::Deserialize;
 
+use crate::tcp::TcpConfig;
 use crate::{Durability, TopicsConfig};
 
 /// Settings of the write side.
@@ -27,6 +28,8 @@ pub struct Config {
     pub allow_respond_async: bool,
     /// Bounds of the HTTP server.
     pub limits: HttpLimits,
+    /// Intake over TCP.
+    pub tcp: TcpConfig,
     /// The accepted timestamps: section `[analytics]`, which the processor reads, too.
     #[serde(skip)]
     pub event_window: EventWindow,
@@ -51,6 +54,7 @@ impl Default for Config {
                 max_in_flight: 4_096,
                 ..HttpLimits::default()
             },
+            tcp: TcpConfig::default(),
             event_window: EventWindow::default(),
             topics: TopicsConfig::default(),
         }
@@ -65,6 +69,7 @@ impl Config {
         let mut bounds = Bounds::new();
         bounds
             .section("limits", self.limits.validate())
+            .section("tcp", self.tcp.validate())
             .range("max_batch_items", &self.max_batch_items, &(1..=100_000))
             .check(
                 body_memory.contains(&self.max_body_memory),

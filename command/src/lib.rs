@@ -3,7 +3,7 @@
 //!
 //! An event comes in as a query string or as an item of a body (`analytics`) and goes out as a record of
 //! `analytics.events` (`intake`). The answer is 204 only after the log's report; what a 202 waits for is in
-//! `intake/durability`. Nothing is counted or read here.
+//! `intake/durability`. Messages come in over TCP (`tcp`) and go out as records of `intake`. Nothing is counted or read here.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod analytics;
@@ -12,6 +12,7 @@ mod config;
 mod intake;
 mod metrics;
 mod router;
+pub mod tcp;
 mod topics;
 
 pub use config::Config;

@@ -14,6 +14,7 @@
 
 mod config;
 mod fold;
+pub mod journal;
 mod projection;
 mod refill;
 mod run;

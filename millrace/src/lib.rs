@@ -10,6 +10,7 @@ mod commands;
 mod doctor;
 mod inspect;
 mod load;
+mod send;
 mod settings;
 mod start;
 mod threads;
@@ -23,6 +24,9 @@ use cli::{Cli, Command};
 use millrace_service::config;
 use settings::Settings;
 use start::Start;
+
+/// Exit code of a `send` that cannot begin: its arguments, files or server are not what they should be.
+const EXIT_USAGE: u8 = 2;
 
 /// Exit code of wrong settings (`EX_CONFIG` of sysexits).
 const EXIT_CONFIG: u8 = 78;
@@ -97,6 +101,17 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
         },
         Command::Rebuild(options) => ended(commands::rebuild::run(options, &settings).await),
         Command::Load(options) => match commands::load::run(options, &settings).await {
+            Ok(code) => code,
+            Err(e) => ended(Err(e)),
+        },
+        Command::Send(options) => match commands::send::run(options, &settings).await {
+            Ok(code) => code,
+            Err(e) => {
+                ended(Err(e));
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
+        Command::Journal { command } => match commands::journal::run(command, &settings).await {
             Ok(code) => code,
             Err(e) => ended(Err(e)),
         },

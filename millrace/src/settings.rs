@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use millrace_base::Span;
 use millrace_contracts::{EventWindow, Names};
 use millrace_log::{EmbeddedConfig, KafkaConfig};
+use millrace_materializer::journal::JournalConfig;
 use millrace_service::config::{self, ConfigProblem, Schema};
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
@@ -53,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) processor: millrace_processor::Config,
     pub(crate) materializer: millrace_materializer::Config,
     pub(crate) query: millrace_query::Config,
+    pub(crate) journal: JournalConfig,
     pub(crate) telemetry: TelemetryConfig,
 }
 

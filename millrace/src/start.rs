@@ -9,8 +9,9 @@ use anyhow::Context as _;
 use millrace_command::Durability;
 use millrace_contracts::{Names, Next, StoreError, Topic};
 use millrace_log::{AppendAcks, EmbeddedLog, KafkaLog, Log, LogError};
+use millrace_materializer::journal;
 use millrace_service::health::{Component, Health};
-use millrace_service::net::Reserved;
+use millrace_service::net::{BindError, Reserved, reserve};
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{admin, http, shutdown, telemetry};
 use millrace_store::{Archive, Clock, LiveHours, Window};
@@ -53,6 +54,21 @@ impl Start {
         let stop = self.stop.clone();
         self.supervisor.spawn("admin", http::serve(listener, router, limits, stop));
         Ok(())
+    }
+
+    /// Binds the address of TCP intake, if it is enabled.
+    pub(crate) fn reserve_tcp(&self) -> Result<Option<Reserved>, BindError> {
+        let tcp = &self.settings.command.tcp;
+        tcp.enabled.then(|| reserve("command.tcp.listen", tcp.listen)).transpose()
+    }
+
+    /// Writes the journal, if this process has a directory for it.
+    pub(crate) fn spawn_journal(&mut self, log: &Log, instance: &str) {
+        let config = self.settings.journal.clone();
+        if !config.directory.as_os_str().is_empty() {
+            let run = journal::run(config, log.clone(), instance.to_owned(), &self.health, self.stop.clone());
+            self.supervisor.spawn("journal", run);
+        }
     }
 
     /// Opens the log and creates its topics, however long the brokers take. `None` when the process was stopped first.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use millrace_base::{Size, Span, Violation};
 use millrace_contracts::EventWindow;
+use millrace_log::Limits;
 
 /// Settings of the processor. `millrace/default.toml` documents each.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -76,6 +77,11 @@ impl Default for Bounds {
 }
 
 impl Config {
+    /// Bounds of one step.
+    pub(crate) fn step(&self) -> Limits {
+        Limits { records: self.max_step_records, bytes: self.max_step_bytes.as_usize(), wait: self.max_step_time.0 }
+    }
+
     /// Every setting outside its bounds.
     pub fn validate(&self) -> Vec<Violation> {
         let (ms, seconds, day) = (Span::from_millis, Span::from_secs, 86_400);

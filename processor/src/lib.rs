@@ -16,6 +16,7 @@ mod counter;
 mod counting;
 mod dedup;
 mod hour;
+pub mod intake;
 mod partition;
 mod quarantine;
 mod registers;

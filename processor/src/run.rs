@@ -1,7 +1,7 @@
 //! Runs the counting stage on the log, and reports its status.
 
 use millrace_contracts::Topic;
-use millrace_log::{Limits, Log, LogError, RunOptions, Status};
+use millrace_log::{Log, LogError, RunOptions, Status};
 use millrace_service::health::{Component, Health};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +22,8 @@ pub fn run(
     async move {
         let (status, receiver) = watch::channel(Status::Starting);
         let follow = tokio::spawn(follow_status(receiver, component));
-        let bounds = Limits {
-            records: config.max_step_records,
-            bytes: config.max_step_bytes.as_usize(),
-            wait: config.max_step_time.0,
-        };
-        let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step: bounds, status };
+        let step = config.step();
+        let options = RunOptions { role: "processor".into(), instance, workers: config.workers, step, status };
         let counting = Counting::new(
             log.partitions(Topic::EVENTS),
             config.event_window,
@@ -41,7 +37,7 @@ pub fn run(
 }
 
 /// Reports ready while its partitions run, and not ready during a restore or a retry.
-async fn follow_status(mut status: watch::Receiver<Status>, component: Component) {
+pub(crate) async fn follow_status(mut status: watch::Receiver<Status>, component: Component) {
     loop {
         match &*status.borrow_and_update() {
             Status::Starting => component.not_ready("waiting for partitions"),

@@ -74,6 +74,34 @@ metrics! {
     COMMAND_ASYNC_PENDING = Gauge "millrace_command_async_pending", "events", [],
         "Events that were accepted with 202 and whose acknowledgment by the log is pending";
 
+    TCP_FRAMES = Counter "millrace_tcp_frames_total", "frames", ["outcome"],
+        "Frames of TCP intake by how they were answered: acked, the word of a refusal, or unknown (the connection is closed \
+         without an answer; the client sends again)";
+    TCP_CONNECTIONS = Gauge "millrace_tcp_connections", "connections", [],
+        "Open connections of TCP intake";
+    TCP_REFUSED = Counter "millrace_tcp_refused_total", "connections", ["reason"],
+        "Connections of TCP intake that were not served: total or per-ip (too many), or accept (an error of the system)";
+    TCP_CLOSED = Counter "millrace_tcp_closed_total", "connections", ["reason"],
+        "Connections of TCP intake that the server ended: bad-frame, idle, partial, shutting-down, write-timeout (replies \
+         were not taken), evicted (for new ones), or reset (by the client)";
+
+    INTAKE_MESSAGES = Counter "millrace_intake_messages_total", "messages", ["outcome"],
+        "Messages of TCP intake by the stage's decision: journaled, duplicate, behind (a frame before it is missing; the \
+         client sends it again) or undecodable";
+    INTAKE_SEQ_REUSED = Counter "millrace_intake_seq_reused_total", "messages", [],
+        "Messages journaled although their client had used the number for other bytes";
+    INTAKE_GAPS = Counter "millrace_intake_gaps_total", "gaps", [],
+        "Messages whose number is more than one above their client's highest";
+    INTAKE_REMEMBERED = Gauge "millrace_intake_remembered", "entries", ["partition", "what"],
+        "What the intake stage remembers to find duplicates: clients, arrivals and series of frames";
+
+    JOURNAL_RECORDS = Counter "millrace_journal_records_total", "records", [],
+        "Records written to the journal of this process";
+    JOURNAL_BYTES = Counter "millrace_journal_payload_bytes_total", "bytes", [],
+        "Payload bytes written to the journal of this process";
+    JOURNAL_FOREIGN = Counter "millrace_journal_foreign_total", "records", [],
+        "Records of intake.journal that are none of the product, and were left out of the journal";
+
     APPENDS = Counter "millrace_append_records_total", "records", ["outcome"],
         "Records appended to the log, by outcome: acknowledged, refused (not in the log) or unknown";
     APPEND_QUEUE_RECORDS = Gauge "millrace_append_queue_records", "records", [],

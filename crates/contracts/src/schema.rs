@@ -21,6 +21,11 @@ pub(crate) const TOPIC_COMMAND: u32 = 31;
 pub(crate) const TOPIC_STATE: u32 = 32;
 pub(crate) const TOPIC_OWNER: u32 = 33;
 pub(crate) const DEAD_LETTER: u32 = 34;
+pub(crate) const INTAKE_MESSAGE: u32 = 40;
+pub(crate) const JOURNAL_RECORD: u32 = 41;
+pub(crate) const INTAKE_RANGES: u32 = 42;
+pub(crate) const INTAKE_SERIES: u32 = 43;
+pub(crate) const INTAKE_PROGRESS: u32 = 44;
 
 /// One registered schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Schema {
     }
 }
 
-const SCHEMAS: [Schema; 16] = [
+const SCHEMAS: [Schema; 21] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: Topic::EVENTS.name,
@@ -116,7 +121,32 @@ const SCHEMAS: [Schema; 16] = [
         text: include_str!("../schemas/dead_letter.avsc"),
         alone: true,
     },
+    Schema {
+        id: INTAKE_MESSAGE,
+        topic: Topic::INTAKE.name,
+        name: "millrace.intake.IntakeMessage",
+        text: include_str!("../schemas/intake_message.avsc"),
+        alone: true,
+    },
+    Schema {
+        id: JOURNAL_RECORD,
+        topic: Topic::INTAKE_JOURNAL.name,
+        name: "millrace.intake.JournalRecord",
+        text: include_str!("../schemas/journal_record.avsc"),
+        alone: true,
+    },
+    intake_state_schema(INTAKE_RANGES, "millrace.intake.state.Ranges", include_str!("../schemas/intake_ranges.avsc")),
+    intake_state_schema(INTAKE_SERIES, "millrace.intake.state.Series", include_str!("../schemas/intake_series.avsc")),
+    intake_state_schema(
+        INTAKE_PROGRESS,
+        "millrace.intake.state.Progress",
+        include_str!("../schemas/intake_progress.avsc"),
+    ),
 ];
+
+const fn intake_state_schema(id: u32, name: &'static str, text: &'static str) -> Schema {
+    Schema { id, topic: Topic::INTAKE_STATE.name, name, text, alone: false }
+}
 
 const fn state_schema(id: u32, name: &'static str, text: &'static str) -> Schema {
     Schema { id, topic: Topic::STATE.name, name, text, alone: false }
@@ -176,7 +206,7 @@ pub(crate) mod tests {
         assert_eq!(fingerprints, RELEASED);
     }
 
-    const RELEASED: [&str; 16] = [
+    const RELEASED: [&str; 21] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "6d29ca9da9fda6a7",
@@ -193,5 +223,10 @@ pub(crate) mod tests {
         "19138c13be5fc52e",
         "b7ccc7d30d1a954c",
         "3f0d38d98c6cd1b4",
+        "2092f8f63ca972b4",
+        "5eebc8195e109f69",
+        "478e8228087b3aaa",
+        "819cda5f1f5e0c24",
+        "bac843a9eeea9a5a",
     ];
 }

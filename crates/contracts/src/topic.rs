@@ -97,6 +97,33 @@ impl Topic {
         log_time: false,
         content: "a request to fill Redis with an older hour",
     };
+    /// Messages of TCP intake as connections appended them.
+    pub const INTAKE: Self = Self {
+        name: "intake",
+        key: "client",
+        partitions: Partitions::Configured,
+        cleanup: Cleanup::Delete { retention_ms: 7 * DAY_MS },
+        log_time: true,
+        content: "one message of a client; duplicates are possible",
+    };
+    /// The memory of the intake stage.
+    pub const INTAKE_STATE: Self = Self {
+        name: "intake.state",
+        key: "range/{p}/{principal}/{client}/{epoch}, series/{p}/{nonce}, time/{p}, pos/{p}, marker/{p}",
+        partitions: Partitions::Configured,
+        cleanup: Cleanup::Compact,
+        log_time: false,
+        content: "the numbers that clients have used, how far series of frames have come, log time, position",
+    };
+    /// The journal: each message once. One partition: its order is the file's.
+    pub const INTAKE_JOURNAL: Self = Self {
+        name: "intake.journal",
+        key: "client",
+        partitions: Partitions::Fixed(1),
+        cleanup: Cleanup::Delete { retention_ms: 7 * DAY_MS },
+        log_time: false,
+        content: "one message, exactly once, in order for each client",
+    };
 }
 
 impl Topic {
@@ -161,6 +188,9 @@ pub const TOPICS: &[Topic] = &[
     Topic::TOPIC_OWNERS,
     Topic::MESSAGES,
     Topic::DEAD_LETTERS,
+    Topic::INTAKE,
+    Topic::INTAKE_STATE,
+    Topic::INTAKE_JOURNAL,
 ];
 
 /// The names of topics, consumer groups, transactional ids and Redis keys. All carry one configurable prefix.

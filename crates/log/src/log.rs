@@ -7,8 +7,8 @@ use millrace_contracts::Topic;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Batch, EmbeddedLog, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, Stage, TopicInfo, embedded, fault,
-    kafka,
+    Batch, EmbeddedLog, GroupPosition, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, Stage, TopicInfo,
+    embedded, fault, kafka,
 };
 
 /// A record to append. The caller chooses the partition.
@@ -68,13 +68,35 @@ impl Log {
         })
     }
 
+    /// The position of the group of a sink's role in a partition; `None` if it never committed one. Blocking.
+    pub fn group_position(&self, role: &str, topic: Topic, partition: u32) -> Result<Option<GroupPosition>, LogError> {
+        match self {
+            Self::Kafka(log) => log.group_position(role, topic, partition),
+            Self::Embedded(log) => log.group_position(role, topic, partition),
+        }
+    }
+
+    /// Sets the position of a group that has no members. Blocking.
+    pub fn set_group_position(
+        &self,
+        role: &str,
+        topic: Topic,
+        partition: u32,
+        position: GroupPosition,
+    ) -> Result<(), LogError> {
+        match self {
+            Self::Kafka(log) => log.set_group_position(role, topic, partition, position),
+            Self::Embedded(log) => log.set_group_position(role, topic, partition, position),
+        }
+    }
+
     /// Appends records like [`Log::append`], acknowledged by all in-sync replicas whatever `command.durability` is; through
     /// a queue of their own where that differs.
     pub fn append_replicated(&self, records: &[NewRecord<'_>]) -> Receipts {
-        match self {
+        fault::acknowledge_early(match self {
             Self::Kafka(log) => log.append_replicated(records),
             Self::Embedded(log) => log.append(records),
-        }
+        })
     }
 
     /// The offset of a partition's oldest retained record.

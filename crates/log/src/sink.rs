@@ -4,6 +4,15 @@ use millrace_contracts::{ProjectionWrite, StoreError, Topic, WriteOutcome};
 
 use crate::Batch;
 
+/// The position of a sink's group, for tools and for a sink whose own position is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupPosition {
+    /// The offset after the last record written.
+    pub next_offset: u64,
+    /// The copy of the read model that was written; 0 if its sink names none.
+    pub copy_id: u64,
+}
+
 /// A read model fed from one topic. State and position move in one atomic unit; the consumer group's offsets decide
 /// nothing.
 pub trait Sink: Send + 'static {
@@ -12,6 +21,12 @@ pub trait Sink: Send + 'static {
 
     /// The position at which reading of a partition resumes; `None` means from the start.
     fn position(&mut self, partition: u32) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
+
+    /// Names this copy of the read model. It is committed with the group's position, so that another copy does not take the
+    /// position for its own. 0 for none.
+    fn copy_id(&self) -> u64 {
+        0
+    }
 
     /// Applies the writes, each atomically by itself; one outcome for each, in order.
     fn write(

@@ -69,6 +69,10 @@ impl Service {
     /// If the process cannot be started.
     pub fn start_with(subcommand: &str, settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
         let mut arguments = vec![subcommand.to_owned()];
+        // Most tests have no use of the listener, and its port is one for all.
+        if !settings.iter().any(|(key, _)| key.starts_with("command.tcp.")) {
+            arguments.extend(["--set".to_owned(), "command.tcp.enabled=false".to_owned()]);
+        }
         for (key, value) in settings {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }

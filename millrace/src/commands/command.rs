@@ -10,10 +10,15 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.command.clone();
     let public = reserve("command.listen", config.listen)?;
     let admin = reserve("command.admin", config.admin)?;
+    let tcp = start.reserve_tcp()?;
     start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log().await? else { return Ok(()) };
     let coordinate = delivery::forwarder(&start, &log, None)?;
     let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
+    if let Some(tcp) = tcp {
+        let run = millrace_command::tcp::run(config.tcp.clone(), tcp.listen()?, log.clone(), stop.clone());
+        start.supervisor.spawn("tcp", run);
+    }
     let run = millrace_command::run(config, public.listen()?, log.clone(), names, coordinate, health, stop);
     start.supervisor.spawn("command", run);
     start.run(Some(log)).await

@@ -15,6 +15,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let Some(archive) = start.archive(Some(&log)).await? else { return Ok(()) };
     let views = Views { live, archive };
     let instance = start.settings.instance(config.admin);
+    start.spawn_journal(&log, &instance);
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let running = millrace_materializer::run(config, log.clone(), instance, views, health, stop);
     start.supervisor.spawn("materializer", running);

@@ -28,6 +28,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
         Engine::Embedded => None,
         Engine::Kafka => Some(reserve("delivery.listen", settings.delivery.listen)?),
     };
+    let tcp = start.reserve_tcp()?;
 
     // The directory is opened before anything answers: whoever asks the admin listener finds the log behind it.
     let Some(log) = start.log().await? else { return Ok(()) };
@@ -50,17 +51,25 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
 
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let instance = settings.instance(settings.command.admin);
+    start.spawn_journal(&log, &instance);
     let names = start.names.clone();
-    let processor = settings.processor.clone();
+    let (processor, dedup) = (settings.processor.clone(), settings.processor.clone());
     let intake = Threads::new("command")?;
     let listener = intake.enter(|| command_listener.listen())?;
     let coordinate = coordinate(&mut start, &log, &instance, internal)?;
     let (log_of, names_of) = (log.clone(), names.clone());
+    if let Some(tcp) = tcp {
+        let listener = intake.enter(|| tcp.listen())?;
+        let run = millrace_command::tcp::run(settings.command.tcp.clone(), listener, log.clone(), stop.clone());
+        start.supervisor.spawn("tcp", intake.run(run));
+    }
     let run =
         millrace_command::run(settings.command, listener, log_of, names_of, coordinate, health.clone(), stop.clone());
     start.supervisor.spawn("command", intake.run(run));
     let run = millrace_processor::run(processor, log.clone(), instance.clone(), health.clone(), stop.clone());
     start.supervisor.spawn("processor", run);
+    let run = millrace_processor::intake::run(dedup, log.clone(), instance.clone(), health.clone(), stop.clone());
+    start.supervisor.spawn("intake", run);
     let views = Views { live: live.clone(), archive: archive.clone() };
     let run =
         millrace_materializer::run(settings.materializer, log.clone(), instance, views, health.clone(), stop.clone());

@@ -62,6 +62,7 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
 
 fn topic(info: &TopicInfo, configured: u32) -> Finding {
     let what = format!("topic {}", info.full_name);
+    let configured = info.topic.partitions.count(configured);
     match info.partitions.len() {
         0 => Finding::warn(&what, "does not exist yet", "nothing: the first service to start creates it"),
         found if found == configured as usize => Finding::ok(&what, format!("{found} partitions")),

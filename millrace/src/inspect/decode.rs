@@ -4,8 +4,9 @@ use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use millrace_contracts::{
-    DecodeError, EventRef, HourTotals, HourlyCount, LogTime, Marker, Position, QuarantineRecord, RefillRequest,
-    StateKey, Topic, UserDelta, UserSketch,
+    ClientRanges, DecodeError, EventRef, HourTotals, HourlyCount, IntakeKey, IntakeMessage, IntakeProgress,
+    JournalRecord, LogTime, Marker, Position, QuarantineRecord, RefillRequest, Series, StateKey, Topic, UserDelta,
+    UserSketch,
 };
 use millrace_log::{Record, RunnerKey};
 use serde::{Deserialize, Serialize};
@@ -108,19 +109,62 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
         }),
         topic if *topic == Topic::REFILL => RefillRequest::decode(value)
             .map(|asked| json!({ "hour": time(asked.hour.start_ms()), "requested_at": time(asked.requested_at_ms) })),
-        topic if *topic == Topic::STATE => match RunnerKey::parse(key) {
+        topic if [Topic::STATE, Topic::INTAKE_STATE].contains(topic) => match RunnerKey::parse(key) {
             Some(RunnerKey::Position(_)) => {
                 Position::decode(value).map(|position| json!({ "next_offset": position.next_offset }))
             }
             Some(RunnerKey::Marker(_)) => Marker::decode(value).map(|marker| json!({ "nonce": marker.nonce })),
+            None if *topic == Topic::INTAKE_STATE => {
+                let key = IntakeKey::parse(key).ok_or("the key is not one of the topic's")?;
+                intake_state(key, value)
+            }
             None => {
                 let key = StateKey::parse(key).ok_or("the key is not one of the topic's")?;
                 state(key, value)
             }
         },
+        topic if *topic == Topic::INTAKE => IntakeMessage::decode(value).map(|message| {
+            let mut shown = message_of(&message.journal_record());
+            shown["nonce"] = format!("{:016x}", message.nonce).into();
+            shown["index"] = message.index.into();
+            shown
+        }),
+        topic if *topic == Topic::INTAKE_JOURNAL => JournalRecord::decode(value).map(|record| message_of(&record)),
         _ => return Err("no decoder for this topic".into()),
     };
     decoded.map_err(|e| e.to_string())
+}
+
+fn message_of(record: &JournalRecord<'_>) -> Value {
+    let mut shown = json!({
+        "client": record.sender.client,
+        "seq": record.seq,
+        "received_at": time(record.received_at_us.div_euclid(1_000)),
+        "crc32c": format!("{:08x}", record.crc32c),
+        "payload": text(record.payload),
+    });
+    if let Some(epoch) = record.sender.epoch {
+        shown["epoch"] = epoch.into();
+    }
+    shown
+}
+
+fn intake_state(key: IntakeKey<'_>, value: &[u8]) -> Result<Value, DecodeError> {
+    match key {
+        IntakeKey::Ranges { .. } => ClientRanges::decode(value).map(|ranges| {
+            let pairs: Vec<_> = ranges.ranges.iter().map(|range| json!([range.first, range.last])).collect();
+            json!({ "log_time": time(ranges.log_time_ms), "ranges": pairs })
+        }),
+        IntakeKey::Series { .. } => Series::decode(value).map(|series| {
+            json!({
+                "next_index": series.next_index,
+                "log_time": time(series.log_time_ms),
+                "broken_at": series.broken_at,
+            })
+        }),
+        IntakeKey::Progress(_) => IntakeProgress::decode(value)
+            .map(|progress| json!({ "log_time": time(progress.log_time_ms), "replay_from": progress.replay_from })),
+    }
 }
 
 fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {

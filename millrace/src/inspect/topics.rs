@@ -72,7 +72,9 @@ mod tests {
             assert_eq!(declared(&names, name), Ok(Topic::EVENTS));
         }
         let unknown = declared(&names, "millrace.analytics.events\n").unwrap_err();
-        let allowed = "analytics.events, analytics.state, analytics.hourly, analytics.late, analytics.refill";
+        let allowed = "analytics.events, analytics.state, analytics.hourly, analytics.late, analytics.refill, \
+                       topics.commands, topics.state, topics.owners, messages, dead-letters, intake, intake.state, \
+                       intake.journal";
         assert_eq!(unknown, format!("no topic millrace.analytics.events\\n; allowed: {allowed}"));
     }
 

@@ -51,11 +51,12 @@ fn sections(settings: &Settings, bounds: &mut Bounds) {
         .section("processor", settings.processor.validate())
         .section("materializer", settings.materializer.validate())
         .section("query", settings.query.validate())
+        .section("journal", settings.journal.validate())
         .section("telemetry", settings.telemetry.validate());
 }
 
 fn listeners(settings: &Settings, bounds: &mut Bounds) {
-    let listeners = [
+    let mut listeners = vec![
         ("command.listen", settings.command.listen),
         ("query.listen", settings.query.listen),
         ("command.admin", settings.command.admin),
@@ -65,7 +66,8 @@ fn listeners(settings: &Settings, bounds: &mut Bounds) {
         ("delivery.listen", settings.delivery.listen),
         ("delivery.admin", settings.delivery.admin),
     ];
-    for (index, (key, address)) in listeners.into_iter().enumerate() {
+    listeners.extend(settings.command.tcp.enabled.then_some(("command.tcp.listen", settings.command.tcp.listen)));
+    for (index, &(key, address)) in listeners.iter().enumerate() {
         bounds.check(address.port() != 0, key, "an address with a port in 1..=65535");
         let loopback = "a loopback address: there is no authentication yet, so anyone who reaches another one may read and \
                         write; insecure_listen = true allows it";
@@ -89,6 +91,12 @@ fn timeouts(settings: &Settings, bounds: &mut Bounds) {
         let key = format!("{section}.limits.drain_timeout");
         bounds.check(limits.drain_timeout < grace, &key, format_args!("shorter than shutdown_grace ({grace})"));
     }
+    let tcp = settings.command.tcp.limits.drain_timeout;
+    bounds.check(
+        tcp < grace,
+        "command.tcp.limits.drain_timeout",
+        format_args!("shorter than shutdown_grace ({grace})"),
+    );
     let record = settings.kafka.message_timeout;
     let outlasts = settings.engine != Engine::Kafka || settings.command.limits.handler_timeout > record;
     let allowed = format_args!("longer than kafka.message_timeout ({record})");

@@ -14,6 +14,7 @@ mod page;
 mod run;
 mod scale;
 mod settings;
+mod tcp;
 mod tools;
 mod topics;
 mod up;

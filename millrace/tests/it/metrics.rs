@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use millrace_contracts::metric::{self, Metric, MetricKind};
-use millrace_testkit::{http_get, wait_until};
+use millrace_testkit::{free_port, http_get, wait_until};
 
 use crate::run::{Up, WITHIN};
 
-/// Only there with Redis.
-const ELSEWHERE: [&str; 1] = [metric::REFILLS.name];
+/// Only there with Redis, or once a message came over TCP.
+const ELSEWHERE: [&str; 2] = [metric::INTAKE_REMEMBERED.name, metric::REFILLS.name];
 
 /// One name of `/metrics`.
 #[derive(Debug, Default)]
@@ -50,7 +50,9 @@ fn scrape(up: &Up) -> BTreeMap<String, Scraped> {
 
 #[test]
 fn what_is_scraped_is_the_table() {
-    let up = Up::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (listen, journal) = (format!("127.0.0.1:{}", free_port()), directory.path().display().to_string());
+    let up = Up::with(&[("command.tcp.listen", &listen), ("journal.directory", &journal)]);
     assert_eq!(up.post("/analytics?timestamp=123&user=kek&click").status, 204);
     assert!(wait_until(WITHIN, || up.lines(123) == "unique_users,1\nclicks,1\nimpressions,0\n"));
     assert!(wait_until(WITHIN, || scrape(&up).contains_key(metric::LAG.name)));

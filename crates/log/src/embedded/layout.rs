@@ -38,6 +38,11 @@ pub(super) fn input_key(role: &str, topic: Topic, partition: u32) -> String {
     format!("input/{role}/{}/{partition}", topic.name)
 }
 
+/// The key in `meta` of the copy of a read model that a sink's role last wrote.
+pub(super) fn copy_key(role: &str, topic: Topic, partition: u32) -> String {
+    format!("copy/{role}/{}/{partition}", topic.name)
+}
+
 /// The key of a topic's number of partitions in `meta`.
 fn partitions_key(topic: Topic) -> String {
     format!("{PARTITIONS}/{}", topic.name)

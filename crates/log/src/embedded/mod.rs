@@ -7,6 +7,7 @@
 
 mod codec;
 mod config;
+mod group;
 mod guard;
 mod journal;
 mod layout;

@@ -1,7 +1,8 @@
 //! Runs a sink over synced records. The sink's own position decides where each partition resumes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_contracts::{Next, ProjectionWrite, StoreError, WriteOutcome};
 use tokio::runtime::Handle;
@@ -11,10 +12,12 @@ use super::Shared;
 use super::partition::Partition;
 use super::reader::Reader;
 use crate::metric::LagGauges;
-use crate::{Batch, Limits, LogError, PollOutcome, RunOptions, Sink, Status, fault, worker};
+use crate::{Batch, GroupPosition, Limits, LogError, PollOutcome, RunOptions, Sink, Status, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
+/// Between two commits of the group's position. It is for tools only: the sink's position decides.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run<S: Sink>(
     shared: Arc<Shared>,
@@ -39,6 +42,9 @@ struct Worker<'a, S> {
     cursors: Vec<SinkCursor>,
     reader: Reader,
     lags: LagGauges,
+    /// The group's position in each partition as committed last, and when.
+    committed: BTreeMap<u32, u64>,
+    committed_at: Instant,
 }
 
 /// The position of the sink in one partition.
@@ -70,7 +76,9 @@ impl<'a, S: Sink> Worker<'a, S> {
         fault::point("embedded::sink::positions");
         let reader = Reader::open(shared, sink.topic(), &[])?;
         let cursors = vec![SinkCursor::default(); partitions as usize];
-        let mut worker = Self { shared, sink, options, cursors, reader, lags: LagGauges::of(&options.role) };
+        let lags = LagGauges::of(&options.role);
+        let (committed, committed_at) = (BTreeMap::new(), Instant::now());
+        let mut worker = Self { shared, sink, options, cursors, reader, lags, committed, committed_at };
         for (partition, position) in (0..partitions).zip(positions) {
             worker.resume_at(partition, position)?;
         }
@@ -97,6 +105,9 @@ impl<'a, S: Sink> Worker<'a, S> {
         while !stop.is_cancelled() {
             self.shared.check()?;
             self.report_lags();
+            if self.committed_at.elapsed() >= COMMIT_INTERVAL {
+                self.commit_group();
+            }
             let (partition, caught_up) = match self.reader.poll(&mut batch, limits)? {
                 PollOutcome::Records => (batch.partition(), self.reader.at_end(batch.partition())),
                 PollOutcome::CaughtUp { partition, .. } if !self.cursors[partition as usize].caught_up => {
@@ -106,7 +117,23 @@ impl<'a, S: Sink> Worker<'a, S> {
             };
             self.write(partition, &batch, caught_up, stop)?;
         }
+        self.commit_group();
         Ok(())
+    }
+
+    /// Only a copy with a name needs it: any other store's position cannot be mistaken.
+    fn commit_group(&mut self) {
+        self.committed_at = Instant::now();
+        let (copy_id, topic) = (self.sink.copy_id(), self.sink.topic());
+        for (partition, cursor) in (0..).zip(&self.cursors).filter(|_| copy_id != 0) {
+            let committed = self.committed.get(&partition);
+            let Some(next_offset) = cursor.position.filter(|at| committed != Some(at)) else { continue };
+            let position = GroupPosition { next_offset, copy_id };
+            match self.shared.commit_group(&self.options.role, topic, partition, position) {
+                Ok(()) => _ = self.committed.insert(partition, next_offset),
+                Err(error) => tracing::warn!(role = self.options.role, %error, "cannot commit the group's position"),
+            }
+        }
     }
 
     fn report_lags(&mut self) {

@@ -8,6 +8,7 @@ mod append;
 mod bounded;
 mod config;
 mod consumer;
+mod group;
 mod member;
 #[cfg(test)]
 mod mocked;

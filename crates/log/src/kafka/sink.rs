@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
+use super::group::set_copy_id;
 use super::member::{Member, PollEvent, Rebalance};
 use crate::metric::LagGauges;
 use crate::{Batch, LogError, RunOptions, Sink, Status, fault, worker};
@@ -149,8 +150,9 @@ impl<'a, S: Sink> Worker<'a, S> {
             }
         }
         let changed = offsets.iter().filter(|&(number, offset)| self.committed.get(number) != Some(offset));
-        let changed = self.member.offsets(changed.map(|(&number, &offset)| (number, offset)));
+        let mut changed = self.member.offsets(changed.map(|(&number, &offset)| (number, offset)));
         if changed.count() > 0 {
+            set_copy_id(&mut changed, self.sink.copy_id());
             let _ = self.member.consumer().commit(&changed, CommitMode::Async);
         }
         self.committed = offsets;

@@ -1,0 +1,8 @@
+//! Messages over TCP into the journal, from the outside: against an oracle that reads the files by itself.
+
+mod client;
+mod embedded;
+mod hostile;
+mod kafka;
+mod oracle;
+mod send;
