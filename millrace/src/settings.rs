@@ -1,12 +1,13 @@
-//! All settings of the process: the crates' own sections put together, and what only holds between them.
+//! All settings of the process: the sections of the crates, the rules between them ([`check`]), and the values that follow from
+//! them ([`derived`]).
 
 mod check;
+mod derived;
 mod obsolete;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use millrace_base::Span;
 use millrace_contracts::{EventWindow, Names};
@@ -28,18 +29,18 @@ const SCHEMA: Schema<'_> = Schema { defaults: DEFAULT, renamed: obsolete::RENAME
 /// The path of the file, in a variable that has the prefix of settings but is none.
 const FILE_VARIABLE: &str = "MILLRACE_CONFIG";
 
-/// Everything that can be set. `default.toml` documents each key.
+/// The settings. `default.toml` documents each key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// What stands before the names of topics, groups, transactional ids and Redis keys.
+    /// Prefix of the names of topics, groups, transactional ids and Redis keys.
     pub(crate) prefix: String,
-    /// Where the log lives.
+    /// Engine of the log.
     pub(crate) engine: Engine,
-    /// This process's name among the instances of its role, which keeps its partitions over a restart; empty means host name
-    /// and admin port, and that nothing is kept.
+    /// Stable name of this process among the instances of its role, with which it resumes its partitions after a restart; empty:
+    /// host name and admin port, and it gives its partitions up.
     pub(crate) instance: String,
-    /// Allows listeners off loopback, although anyone who reaches them may write and read.
+    /// Allows listeners on other addresses than loopback, although anyone who reaches them may read and write.
     pub(crate) insecure_listen: bool,
     /// Longest shutdown.
     pub(crate) shutdown_grace: Span,
@@ -58,13 +59,13 @@ pub(crate) struct Settings {
     pub(crate) telemetry: TelemetryConfig,
 }
 
-/// Where the log lives.
+/// Engine of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Engine {
-    /// In one directory of this machine, for one process.
+    /// One directory of this machine, for one process.
     Embedded,
-    /// In Apache Kafka, with Redis and PostgreSQL as read models.
+    /// Apache Kafka, with Redis and PostgreSQL as read models.
     Kafka,
 }
 
@@ -78,7 +79,7 @@ impl fmt::Display for Engine {
 }
 
 impl Settings {
-    /// Puts the layers together and checks the result: all problems at once.
+    /// Merges the layers, checks the result and derives the rest. Returns all problems at once.
     pub(crate) fn load(layers: &Layers, environment: Vec<(String, String)>) -> Result<Self, Vec<ConfigProblem>> {
         let environment = environment.into_iter().filter(|(name, _)| name != FILE_VARIABLE);
         let settings: Self =
@@ -88,27 +89,6 @@ impl Settings {
 
     /// The names that carry the prefix.
     pub(crate) fn names(&self) -> Names {
-        Names::new(&self.prefix).expect("the prefix was checked when the settings were loaded")
-    }
-
-    /// Fills in the settings that follow from others.
-    fn derive(mut self) -> Self {
-        self.command.event_window = self.analytics;
-        self.command.topics = self.topics.clone();
-        self.processor.event_window = self.analytics;
-        if self.engine == Engine::Embedded && self.processor.scratch_directory.as_os_str().is_empty() {
-            self.processor.scratch_directory = self.embedded.directory.join("scratch");
-        }
-        self
-    }
-
-    /// This process's name among the instances of its role: as set, else the host and the port of its admin listener,
-    /// which are the same after a restart and no other process's.
-    pub(crate) fn instance(&self, admin: SocketAddr) -> String {
-        if !self.instance.is_empty() {
-            return self.instance.clone();
-        }
-        let host = rustix::system::uname();
-        format!("{}-{}", host.nodename().to_string_lossy(), admin.port())
+        Names::new(&self.prefix).expect("loading checks the prefix")
     }
 }

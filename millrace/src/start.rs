@@ -1,4 +1,4 @@
-//! What every service's start has in common: listeners first, then the log, the stores, and the supervisor around it all.
+//! The startup of every service: listeners first, then the log, the stores, and the supervisor around them.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use millrace_command::Durability;
+use millrace_base::Backoff;
 use millrace_contracts::{Names, Next, StoreError, Topic};
-use millrace_log::{AppendAcks, EmbeddedLog, KafkaLog, Log, LogError};
+use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_materializer::journal;
 use millrace_service::health::{Component, Health};
 use millrace_service::net::{BindError, Reserved, reserve};
@@ -20,17 +20,20 @@ use tracing::{info, warn};
 
 use crate::settings::{Engine, Settings};
 
-/// Between two attempts to reach what is away.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pauses between attempts to reach a dependency that is unavailable.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// Longest pause where nothing waits for the dependency.
+const MAX_IDLE_PAUSE: Duration = Duration::from_secs(10);
 
-/// A process on its way up.
+/// A process during startup.
 pub(crate) struct Start {
     pub(crate) settings: Settings,
     pub(crate) names: Names,
     pub(crate) health: Health,
     pub(crate) stop: CancellationToken,
     pub(crate) supervisor: Supervisor,
-    // Keeps the process from being ready before its services have joined in.
+    // Keeps the process unready until its services have registered their components.
     starting: Component,
 }
 
@@ -46,11 +49,11 @@ impl Start {
         Ok(Self { settings, names, health, stop, supervisor, starting })
     }
 
-    /// Serves health and metrics, and `more`, from now on: a process that still waits for its log answers too.
+    /// Serves health and metrics, and `more`, from now on, also while the process still waits for its log.
     pub(crate) fn serve_admin(&mut self, reserved: Reserved, more: axum::Router) -> anyhow::Result<()> {
         let listener = reserved.listen()?;
         let router = admin::router(&self.health).merge(more);
-        let limits = self.settings.query.limits.clone();
+        let limits = self.settings.admin_limits();
         let stop = self.stop.clone();
         self.supervisor.spawn("admin", http::serve(listener, router, limits, stop));
         Ok(())
@@ -71,32 +74,33 @@ impl Start {
         }
     }
 
-    /// Opens the log and creates its topics, however long the brokers take. `None` when the process was stopped first.
+    /// Opens the log and creates its topics; waits for unavailable brokers. `None` if the stop signal comes first.
     pub(crate) async fn log(&self) -> anyhow::Result<Option<Log>> {
         let component = self.health.component("log");
         let next = LogError::next;
         let open = || open_log(&self.settings, &self.names);
-        let Some(log) = self.patiently("log", &component, next, open).await? else { return Ok(None) };
-        if self.patiently("topics", &component, next, || log.create_topics()).await?.is_none() {
+        let Some(log) = self.retry_until_ready("log", &component, next, open).await? else { return Ok(None) };
+        if self.retry_until_ready("topics", &component, next, || log.create_topics()).await?.is_none() {
             return Ok(None);
         }
         component.ready();
-        info!(engine = %self.settings.engine, partitions = log.partitions(Topic::EVENTS), "the log is open");
+        info!(engine = %self.settings.engine, partitions = log.partitions(Topic::EVENTS), "opened the log");
         Ok(Some(log))
     }
 
-    /// The log once it can be opened, for those who can do without it: nothing waits, and readiness does not hear of it.
-    pub(crate) fn log_in_time(&self) -> Arc<OnceLock<Log>> {
+    /// The log as soon as it opens, for a service that can work without it: nothing waits for it, and readiness ignores it.
+    pub(crate) fn optional_log(&self) -> Arc<OnceLock<Log>> {
         let log = Arc::new(OnceLock::new());
         let (opened, settings, names, stop) =
             (Arc::clone(&log), self.settings.clone(), self.names.clone(), self.stop.clone());
         tokio::spawn(stop.run_until_cancelled_owned(async move {
+            let mut backoff = Backoff::new(MIN_PAUSE, MAX_IDLE_PAUSE);
             loop {
                 match open_log(&settings, &names).await {
                     Ok(log) => return opened.set(log).unwrap_or(()),
-                    Err(error) => tracing::debug!(%error, "the log cannot be opened: older hours are not asked for"),
+                    Err(error) => tracing::debug!(%error, "the log is unavailable: no refill requests"),
                 }
-                tokio::time::sleep(PAUSE * 5).await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
         }));
         log
@@ -111,22 +115,22 @@ impl Start {
                 let component = self.health.component("redis");
                 let window = || Window::new(settings.redis.live_hours, Clock::system());
                 let connect = || LiveHours::connect(&settings.redis, &self.names, settings.kafka.partitions, window());
-                self.patiently("redis", &component, |e: &StoreError| e.next, connect).await
+                self.retry_until_ready("redis", &component, |e: &StoreError| e.next, connect).await
             }
         }
     }
 
-    /// Opens the archive of the engine; on Kafka that is PostgreSQL. `None` when the process was stopped first.
+    /// Opens the archive of the engine; with Kafka that is PostgreSQL. `None` if the stop signal comes first.
     pub(crate) async fn archive(&self, log: Option<&Log>) -> anyhow::Result<Option<Archive>> {
         if let Some(Log::Embedded(embedded)) = log {
             return Ok(Some(Archive::embedded(embedded.database(), self.settings.embedded.partitions)?));
         }
         let component = self.health.component("archive");
         let connect = || Archive::postgres(&self.settings.postgres, self.settings.kafka.partitions);
-        self.patiently("archive", &component, |e: &StoreError| e.next, connect).await
+        self.retry_until_ready("archive", &component, |e: &StoreError| e.next, connect).await
     }
 
-    /// Runs until a signal comes or a component ends, then closes the log.
+    /// Runs until a stop signal or the end of a component, then closes the log.
     pub(crate) async fn run(self, log: Option<Log>) -> anyhow::Result<()> {
         let grace = self.settings.shutdown_grace.0;
         let health = self.health.clone();
@@ -144,14 +148,19 @@ impl Start {
         Ok(ended?)
     }
 
-    /// Tries until it works, the process is stopped, or a failure that only a person can mend.
-    async fn patiently<T, E: Display + Send + Sync + std::error::Error + 'static, F: Future<Output = Result<T, E>>>(
+    /// Retries until success, the stop signal (`None`), or an error that a retry cannot resolve.
+    async fn retry_until_ready<
+        T,
+        E: Display + Send + Sync + std::error::Error + 'static,
+        F: Future<Output = Result<T, E>>,
+    >(
         &self,
         what: &'static str,
         component: &Component,
         next: impl Fn(&E) -> Next,
         attempt: impl Fn() -> F,
     ) -> anyhow::Result<Option<T>> {
+        let mut backoff = Backoff::new(MIN_PAUSE, MAX_PAUSE);
         loop {
             let Some(result) = self.stop.run_until_cancelled(attempt()).await else { return Ok(None) };
             let error = match result {
@@ -165,8 +174,8 @@ impl Start {
                 Next::Stop | Next::Skip => return Err(anyhow::Error::new(error).context(what)),
                 Next::Retry => {
                     component.not_ready(error.to_string());
-                    warn!(component = what, error = %error, "{what} is not there yet, trying again");
-                    if self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                    warn!(component = what, error = %error, "{what} is unavailable, retrying");
+                    if self.stop.run_until_cancelled(tokio::time::sleep(backoff.next_pause())).await.is_none() {
                         return Ok(None);
                     }
                 }
@@ -177,11 +186,7 @@ impl Start {
 
 /// Opens the log of the configured engine.
 pub(crate) async fn open_log(settings: &Settings, names: &Names) -> Result<Log, LogError> {
-    let (mut settings, names) = (settings.clone(), names.clone());
-    if settings.command.durability == Durability::Leader {
-        settings.kafka.append_acks = AppendAcks::Leader;
-    }
-    settings.kafka.static_members = !settings.instance.is_empty();
+    let (settings, names) = (settings.clone(), names.clone());
     let opened = tokio::task::spawn_blocking(move || match settings.engine {
         Engine::Kafka => KafkaLog::open(settings.kafka, names).map(Log::Kafka),
         Engine::Embedded => EmbeddedLog::open(settings.embedded, names).map(Log::Embedded),

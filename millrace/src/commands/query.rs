@@ -13,7 +13,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     start.serve_admin(admin, axum::Router::new())?;
     let live = start.live_hours().await?;
     let Some(archive) = start.archive(None).await? else { return Ok(()) };
-    let refill = Some(refill_sender(start.log_in_time()));
+    let refill = Some(refill_sender(start.optional_log()));
     let models = ReadModels { live, archive, live_hours: start.settings.redis.live_hours, refill };
     let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
     start.supervisor.spawn("query", millrace_query::run(config, public.listen()?, models, names, health, stop));

@@ -1,4 +1,4 @@
-//! The catalogue of bad settings, as far as it can be seen without starting anything.
+//! The catalogue of bad settings that are detected before anything starts.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use millrace_store::{PostgresConfig, RedisConfig};
 
 use super::*;
 
-fn load(set: &[&str]) -> Result<Settings, Vec<String>> {
+pub(super) fn load(set: &[&str]) -> Result<Settings, Vec<String>> {
     let layers = Layers { config: None, set: set.iter().map(|&setting| setting.to_owned()).collect() };
     Settings::load(&layers, Vec::new()).map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 #[test]
-fn the_default_file_says_what_the_code_does() {
+fn default_file_equals_the_defaults_of_the_code() {
     let settings = load(&[]).unwrap();
     assert_eq!(settings.engine, Engine::Embedded);
     assert_eq!(settings.names(), Names::default());
@@ -46,7 +46,7 @@ fn every_key_of_the_default_file_has_a_comment() {
 }
 
 #[test]
-fn each_bad_setting_is_refused_by_its_key() {
+fn refuses_each_bad_setting_by_its_key() {
     for (setting, key) in [
         ("query.lisen=127.0.0.1:1", "query.lisen"),
         ("query.listen=nowhere", "query.listen"),
@@ -76,11 +76,14 @@ fn each_bad_setting_is_refused_by_its_key() {
         assert!(problems[0].starts_with(&format!("{key} (flag): ")), "{setting}: {problems:?}");
         assert!(!problems[0].contains('\n'), "{problems:?}");
     }
-    assert!(load(&["query.lisen=127.0.0.1:1"]).unwrap_err()[0].contains("listen"), "the nearest key is named");
+    assert!(
+        load(&["query.lisen=127.0.0.1:1"]).unwrap_err()[0].contains("listen"),
+        "the message contains the nearest key"
+    );
 }
 
 #[test]
-fn properties_that_carry_a_guarantee_are_refused_by_name() {
+fn refuses_properties_that_carry_a_guarantee_by_name() {
     for (property, bad) in [
         ("acks", "1"),
         ("enable.auto.commit", "true"),
@@ -101,19 +104,19 @@ fn properties_that_carry_a_guarantee_are_refused_by_name() {
 }
 
 #[test]
-fn what_holds_between_sections_is_checked() {
+fn checks_rules_between_sections() {
     let problems = load(&["engine=kafka", "kafka.message_timeout=20s"]).unwrap_err();
     assert!(problems[0].contains("command.limits.handler_timeout") && problems[0].contains("20s"), "{problems:?}");
     let problems = load(&["engine=kafka", "kafka.min_insync_replicas=2"]).unwrap_err();
     assert!(problems[0].starts_with("kafka.min_insync_replicas (flag)"), "{problems:?}");
-    assert!(load(&["kafka.min_insync_replicas=2"]).is_ok(), "a section that is not used does not matter");
+    assert!(load(&["kafka.min_insync_replicas=2"]).is_ok(), "an unused section has no effect");
     assert!(load(&["insecure_listen=true", "command.listen=0.0.0.0:8081"]).is_ok());
     let problems = load(&["insecure_listen=true", "command.listen=0.0.0.0:8082"]).unwrap_err();
-    assert!(problems[0].contains("command.listen"), "0.0.0.0 takes the port on every address: {problems:?}");
+    assert!(problems[0].contains("command.listen"), "0.0.0.0 occupies the port on every address: {problems:?}");
 }
 
 #[test]
-fn all_problems_come_at_once_with_their_places() {
+fn reports_all_problems_at_once_with_their_origins() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "prefix = \"x\"\n\n[query]\nlisten = \"0.0.0.0:8082\"\n").unwrap();
     let layers = Layers { config: Some(file.path().to_owned()), set: vec!["shutdown_grace=11m".into()] };
@@ -134,7 +137,7 @@ fn all_problems_come_at_once_with_their_places() {
 }
 
 #[test]
-fn secrets_are_not_printed() {
+fn messages_contain_no_secrets() {
     let settings =
         load(&["engine=kafka", "redis.url=redis://:canary@h/", "postgres.url=postgres://u:canary@h/d"]).unwrap();
     assert!(!format!("{settings:?}").contains("canary"));
@@ -212,27 +215,4 @@ fn refuses_keys_of_earlier_versions_with_their_replacement() {
         load(&["query.limits.body_bytes=1KiB"]).unwrap_err(),
         ["query.limits.body_bytes (flag): no longer exists: the query service reads no request bodies"]
     );
-}
-
-#[test]
-fn command_and_processor_accept_the_same_timestamps() {
-    let settings = load(&["analytics.future_tolerance=1m", "analytics.accept_from=2026-01-01T00:00:00Z"]).unwrap();
-    assert_eq!(settings.analytics.accept_from_ms, 1_767_225_600_000);
-    assert_eq!(settings.command.event_window, settings.analytics);
-    assert_eq!(settings.processor.event_window, settings.analytics);
-    for (setting, part) in [("=yesterday", "RFC 3339"), ("=1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z or later")] {
-        let problems = load(&[&format!("analytics.accept_from{setting}")]).unwrap_err();
-        assert!(
-            problems[0].starts_with("analytics.accept_from (flag): ") && problems[0].contains(part),
-            "{problems:?}"
-        );
-    }
-}
-
-#[test]
-fn instances_differ_by_their_admin_port() {
-    let settings = load(&[]).unwrap();
-    let (a, b) = (settings.instance(settings.command.admin), settings.instance(settings.query.admin));
-    assert!(a.ends_with("-9081") && b.ends_with("-9082") && a[..a.len() - 5] == b[..b.len() - 5], "{a} {b}");
-    assert_eq!(load(&["instance=blue-1"]).unwrap().instance(settings.command.admin), "blue-1");
 }
