@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and nothing of how it is done.
+//! The command line: subcommands and their options.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,17 +10,17 @@ use millrace_contracts::Hour;
 
 use crate::bulk::export;
 use crate::bulk::import::Format;
+use crate::client::Target;
 use crate::inspect::From;
-use crate::load::Target;
 
 /// Events in over HTTP, exact hourly counts out.
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// Where settings come from.
+    /// The layers of settings.
     #[command(flatten)]
     pub(crate) layers: Layers,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -28,41 +28,41 @@ pub(crate) struct Cli {
 /// The layers of settings: annotated defaults < file < environment (`MILLRACE_QUERY__LISTEN`) < flags.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Layers {
-    /// A settings file in TOML; `millrace check-config --print-default` prints one to begin with
+    /// Settings file in TOML; `millrace check-config --print-default` prints a template
     #[arg(long, global = true, env = "MILLRACE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// One setting, as in `--set query.listen=127.0.0.1:8092`; may be repeated
+    /// One setting, such as `--set query.listen=127.0.0.1:8092`; repeatable
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::enum_variant_names, reason = "the command service is called that")]
+#[expect(clippy::enum_variant_names, reason = "the name of the command service")]
 pub(crate) enum Command {
     /// Run all four services in this process, on either engine
     Up,
-    /// Run the command service: takes events, answers when they are durable (Kafka only)
+    /// Run the command service: accepts events, responds once they are durable (Kafka only)
     Command,
     /// Run the processor: counts events exactly once (Kafka only)
     Processor,
     /// Run the materializer: writes counts to Redis and the archive (Kafka only)
     Materializer,
-    /// Run the query service: answers for an hour (Kafka only)
+    /// Run the query service: serves the counts of hours (Kafka only)
     Query,
     /// Run the coordinators of topics and subscriptions (Kafka only)
     Delivery,
-    /// Check all settings and say everything that is wrong with them, without starting anything
+    /// Check all settings and report every problem; starts nothing
     CheckConfig(CheckConfig),
-    /// Reach every dependency and say what is wrong and what to do about it
+    /// Check every dependency and suggest what to do
     Doctor,
     /// List the topics of the log
     Topics(Topics),
     /// Print the records of a topic, decoded
     Tail(Tail),
-    /// Make load and compare every count with what it must be
+    /// Generate load and compare every count with the expected one
     Load(Load),
-    /// Send the events of a file, each once, and go on where a killed import stopped
+    /// Send the events of a file, each once; resumes after a kill
     Import(Import),
     /// Write the counts of hours to a file
     Export(Export),
@@ -74,18 +74,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Journal,
     },
-    /// Compare the log with the read models, hour by hour, and name every difference
+    /// Compare the log with the read models, hour by hour, and report every difference
     Verify(Verify),
-    /// Empty a read model and build it again from the log, while reads go on
+    /// Empty a read model and rebuild it from the log while reads continue
     Rebuild(Rebuild),
     /// Print a completion script
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write one for each subcommand into a folder
+    /// Print the manual page, or write one per subcommand into a folder
     Man {
-        /// The folder to write to
+        /// Output folder
         #[arg(long, value_name = "FOLDER")]
         to: Option<PathBuf>,
     },
@@ -94,7 +94,7 @@ pub(crate) enum Command {
 /// Options of `check-config`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckConfig {
-    /// Print the annotated defaults, the manual of all settings, and do nothing else
+    /// Print the annotated defaults, the manual of all settings
     #[arg(long)]
     pub(crate) print_default: bool,
 }
@@ -112,19 +112,19 @@ pub(crate) struct Topics {
 pub(crate) struct Tail {
     /// The topic, with or without the prefix
     pub(crate) topic: String,
-    /// Where to begin: beginning, end, or an offset
+    /// Start: beginning, end or an offset
     #[arg(long, default_value = "beginning", value_name = "WHERE")]
     pub(crate) from: From,
-    /// Print at most this many records
+    /// Most records to print
     #[arg(long, value_name = "N")]
     pub(crate) max: Option<u64>,
-    /// Wait for more at the end
+    /// Continue at the end
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// Only this partition
     #[arg(long, value_name = "P")]
     pub(crate) partition: Option<u32>,
-    /// One JSON object a line instead of text
+    /// One JSON object per line instead of text
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -228,53 +228,53 @@ pub(crate) struct Load {
     /// Number of different users
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) users: u32,
-    /// Number of hours the events fall into, the current one included
+    /// Number of hours with events, the current one included
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8784))]
     pub(crate) hours: u32,
     /// Share of events in past hours
     #[arg(long, default_value = "5", value_name = "PERCENT", value_parser = percent)]
     pub(crate) late: u32,
-    /// Connections at the same time
+    /// Number of connections
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) connections: u32,
-    /// Threads that send; as many as half the processors if not given
+    /// Number of sending threads; default: half the processors
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) threads: Option<u32>,
-    /// Decides every event; random if not given
+    /// Seed of all events; default: random
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// A word in every user's name, random if not given. A word used before makes old users come again, and the counts
-    /// of unique users differ from what is expected
+    /// Part of every user's name; default: random. Repeating an earlier word repeats its users, and the counts of unique users
+    /// differ from the expected ones
     #[arg(long, value_name = "WORD", value_parser = run_word)]
     pub(crate) run: Option<String>,
-    /// Events a second; 0 means as fast as answers come
+    /// Events per second; 0: as fast as responses arrive
     #[arg(long, default_value_t = 0.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// Events in one request; 1 posts each by itself
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) batch: u64,
-    /// Give every event an id
+    /// Send an id with every event
     #[arg(long)]
     pub(crate) ids: bool,
-    /// Send events of unknown outcome again, with the same id, until they are acknowledged; implies `--ids`
+    /// Resend events of unknown outcome, with the same id, until acknowledged; implies `--ids`
     #[arg(long)]
     pub(crate) resend_unknown: bool,
-    /// Share of events that are sent twice at the same time, with the same id; implies `--ids`
+    /// Share of events to send twice at the same time, with the same id; implies `--ids`
     #[arg(long, default_value = "0", value_name = "PERCENT", value_parser = percent)]
     pub(crate) duplicates: u32,
-    /// A command service; may be repeated to share the load out; from the settings if not given
+    /// Command service; repeatable, to distribute the load; default: from the settings
     #[arg(long, value_name = "URL")]
     pub(crate) command: Vec<Target>,
-    /// The query service; from the settings if not given
+    /// Query service; default: from the settings
     #[arg(long, value_name = "URL")]
     pub(crate) query: Option<Target>,
-    /// Longest wait for an answer; an event without one is of unknown outcome
+    /// Longest wait for a response; without one, the outcome of the event is unknown
     #[arg(long, default_value = "15s", value_parser = span)]
     pub(crate) timeout: Duration,
-    /// How long an event is offered while the service is away or says that it stored nothing
+    /// How long to retry an event while the service is unavailable or refuses it
     #[arg(long, default_value = "60s", value_parser = span)]
     pub(crate) patience: Duration,
-    /// How long the counts may take to be right
+    /// How long the counts may take to become right
     #[arg(long, default_value = "60s", value_parser = span)]
     pub(crate) settle: Duration,
     /// One line of JSON instead of a table
@@ -285,47 +285,47 @@ pub(crate) struct Load {
 /// Options of `import`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
-Lines are {\"timestamp\": MS, \"user\": TEXT, \"event\": \"click\"|\"impression\"} with an \"event_id\" if wanted, or CSV with a
-header line that names these columns in any order.
+Lines are {\"timestamp\": MS, \"user\": TEXT, \"event\": \"click\"|\"impression\"} with an optional \"event_id\", or CSV with a header
+line of these columns in any order.
 
-An event without an id of its own gets one made of the file's content and its line. So what is sent again, after an answer
-that was lost or a kill, counts once, as long as the processor remembers ids: by default for one hour of log time and
-500,000 records of a partition (processor.dedup_window, processor.max_dedup_records). What a killed import sent last counts
-twice if it goes on only after that; it is at most two batches a connection.
+An event without an id gets one derived from the file's content and its line. So a resent event, after a lost response or a
+kill, counts once within the window of event ids: by default one hour of log time and 500,000 records of a partition
+(processor.dedup_window, processor.max_dedup_records). The last batches of a killed import, at most two per connection, count
+twice if it resumes only after that.
 
-How far everything is settled stands in FILE.millrace-import, lines that came to nothing in FILE.millrace-rejects. The
-standard input has neither: an import of it cannot go on.
+FILE.millrace-import holds the position up to which every line has a final outcome, FILE.millrace-rejects the rejected lines.
+Standard input has neither: its import cannot resume.
 
-Ends with 0 if every line is in the log, 1 if some lines came to nothing, 2 if it could not go on.")]
+Exits with 0 if every line is in the log, 1 if some lines were rejected, 2 if the import stopped early.")]
 pub(crate) struct Import {
-    /// The file; - for the standard input
+    /// The file; - for standard input
     pub(crate) file: PathBuf,
-    /// How it is written; by the extension (.csv, .ndjson, .jsonl) if not given, and NDJSON for the standard input
+    /// Format; default: by the extension (.csv, .ndjson, .jsonl), and NDJSON for standard input
     #[arg(long)]
     pub(crate) format: Option<Format>,
-    /// Send nothing: say which lines are no events. What only the service knows is not checked, above all which
-    /// timestamps it takes
+    /// Send nothing, report invalid lines. Does not check what depends on the service's settings, such as the accepted
+    /// timestamps
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Import a file once more that was imported to its end. Its lines get other ids, so every event counts again
+    /// Import a completely imported file once more. Its lines get other ids, so every event counts again
     #[arg(long)]
     pub(crate) again: bool,
-    /// Where checkpoint and rejects are kept; beside the file if not given
+    /// Folder of checkpoint and rejects; default: beside the file
     #[arg(long, value_name = "FOLDER")]
     pub(crate) state: Option<PathBuf>,
-    /// A command service; may be repeated to share the work out; from the settings if not given
+    /// Command service; repeatable, to distribute the work; default: from the settings
     #[arg(long, value_name = "URL")]
     pub(crate) command: Vec<Target>,
-    /// Connections at the same time
+    /// Number of connections
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) connections: u32,
-    /// Most events in one request; no more than the service's `command.max_batch_items`
+    /// Most events in one request; not above the service's `command.max_batch_items`
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) batch: u32,
-    /// Longest wait for an answer
+    /// Longest wait for a response
     #[arg(long, default_value = "15s", value_parser = span)]
     pub(crate) timeout: Duration,
-    /// How long a batch is offered while the service is away or cannot take it
+    /// How long to retry a batch while the service is unavailable or refuses it
     #[arg(long, default_value = "60s", value_parser = span)]
     pub(crate) patience: Duration,
     /// One line of JSON instead of text
@@ -336,34 +336,33 @@ pub(crate) struct Import {
 /// Options of `export`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
-A time is a number of ms since the epoch or ISO 8601: 2026-11-21, 2026-11-21T08Z, 2026-11-21T08:00:00+01:00; UTC where it
-says nothing else.
+A time is a number of ms since the epoch or ISO 8601: 2026-11-21, 2026-11-21T08Z, 2026-11-21T08:00:00+01:00; UTC by default.
 
-The hours that hold --from and the last ms before --to are meant as a whole. Unique users do not add up, so days and totals
-have none.
+The export has whole hours, from the one that contains --from to the one that contains the last ms before --to. Unique users do
+not add up, so days and totals have none.
 
-Ends with 0 if every hour was written, 1 if the service cannot tell all counts now (it is rebuilding an hour, is away, or cut
-its answer short), 2 for anything else. Unless all of it was written, --output leaves the file as it was.")]
+Exits with 0 if every hour was written, 1 if the service cannot serve all counts now (it rebuilds an hour, is unavailable, or
+broke off its response: retry later), 2 for any other failure. After a failure, the --output file is unchanged.")]
 pub(crate) struct Export {
-    /// The first moment
+    /// Start of the range
     #[arg(long, value_name = "TIME", value_parser = export::time)]
     pub(crate) from: i64,
-    /// The first moment that is no longer meant
+    /// End of the range, exclusive
     #[arg(long, value_name = "TIME", value_parser = export::time)]
     pub(crate) to: i64,
-    /// What one row stands for
+    /// Unit of a row
     #[arg(long, default_value = "hour")]
     pub(crate) step: export::Step,
-    /// How rows are written
+    /// Format of the output
     #[arg(long, default_value = "csv")]
     pub(crate) format: export::Format,
-    /// Where to; the standard output if not given
+    /// Output file; default: standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// The query service; from the settings if not given
+    /// Query service; default: from the settings
     #[arg(long, value_name = "URL")]
     pub(crate) query: Option<Target>,
-    /// Longest wait for an answer, and between two pieces of it
+    /// Longest wait for a response
     #[arg(long, default_value = "30s", value_parser = span)]
     pub(crate) timeout: Duration,
 }
@@ -371,10 +370,10 @@ pub(crate) struct Export {
 /// Options of `verify`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Verify {
-    /// The first hour, as in 2026-11-21T08Z; from the beginning if not given
+    /// First hour, such as 2026-11-21T08Z; default: the oldest
     #[arg(long, value_name = "HOUR")]
     pub(crate) from: Option<Hour>,
-    /// The last hour; to the end if not given
+    /// Last hour; default: the newest
     #[arg(long, value_name = "HOUR")]
     pub(crate) to: Option<Hour>,
     /// JSON instead of text
@@ -385,9 +384,9 @@ pub(crate) struct Verify {
 /// Options of `rebuild`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Rebuild {
-    /// Which read model
+    /// The read model
     pub(crate) store: Store,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -420,14 +419,14 @@ fn percent(text: &str) -> Result<u32, String> {
     match text.parse::<f64>() {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 10,000")]
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok((percent * 100.0).round() as u32),
-        _ => Err("allowed: 0 to 100".into()),
+        _ => Err("must be 0..=100".into()),
     }
 }
 
 fn place(text: &str) -> Result<Place, String> {
     match text.parse() {
         Ok(record) => Ok(Place::Record(record)),
-        Err(_) => export::time(text).map(Place::TimeMs).map_err(|_| "allowed: a record's number, or a time".into()),
+        Err(_) => export::time(text).map(Place::TimeMs).map_err(|_| "must be a record's number, or a time".into()),
     }
 }
 
@@ -435,21 +434,21 @@ fn client_id(text: &str) -> Result<String, String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
     let fits = (1..=64).contains(&text.len()) && text.bytes().all(legal);
     let reserved = ["-", "HELLO", "PING", "BYE"].contains(&text);
-    if fits && !reserved { Ok(text.to_owned()) } else { Err("allowed: 1 to 64 of A-Z a-z 0-9 . _ : -".into()) }
+    if fits && !reserved { Ok(text.to_owned()) } else { Err("must be 1..=64 characters of A-Z a-z 0-9 . _ : -".into()) }
 }
 
 fn window(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|window| (1..=1_024).contains(window)).ok_or_else(|| "allowed: 1..=1024".into())
+    text.parse().ok().filter(|window| (1..=1_024).contains(window)).ok_or_else(|| "must be 1..=1024".into())
 }
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.0..=1e9).contains(rate));
-    rate.ok_or_else(|| "allowed: 0 to 1000000000".into())
+    rate.ok_or_else(|| "must be 0..=1000000000".into())
 }
 
 fn run_word(text: &str) -> Result<String, String> {
     let fits = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if fits { Ok(text.to_owned()) } else { Err("allowed: 1 to 32 letters and digits".into()) }
+    if fits { Ok(text.to_owned()) } else { Err("must be 1..=32 letters and digits".into()) }
 }
 
 #[cfg(test)]
@@ -459,12 +458,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn settings_may_stand_before_and_after_the_subcommand() {
+    fn accepts_settings_before_and_after_the_subcommand() {
         let cli = Cli::try_parse_from(["millrace", "--set", "a=1", "topics", "--json"]).unwrap();
         assert_eq!(cli.layers.set, ["a=1"]);
         let cli = Cli::try_parse_from(["millrace", "up", "--set", "a=1", "--set", "b=2"]).unwrap();
@@ -472,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn load_takes_units_and_bounds() {
+    fn load_parses_units_and_checks_bounds() {
         let load = |arguments: &[&str]| {
             let arguments = ["millrace", "load"].iter().chain(arguments);
             Cli::try_parse_from(arguments).map(|cli| match cli.command {

@@ -1,11 +1,12 @@
 //! The `millrace` command line: one subcommand for each service, `up` for all of them in one process, and the tools.
 //!
-//! Settings come in through [`settings`](crate) layers and go out, checked, to the services; what a service does is in its
-//! own crate. Here is only what needs more than one of them: starting, looking into the log, load with an oracle.
+//! Loads the settings in layers and passes them, validated, to the services, each of which has its own crate. This crate contains
+//! what needs several of them: startup, inspection of the log, and the tools, which are HTTP clients of the services.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod bulk;
 mod cli;
+mod client;
 mod commands;
 mod doctor;
 mod inspect;
@@ -13,6 +14,7 @@ mod load;
 mod send;
 mod settings;
 mod start;
+mod text;
 mod threads;
 mod views;
 
@@ -28,13 +30,13 @@ use start::Start;
 /// Exit code of a `send` that cannot begin: its arguments, files or server are not what they should be.
 const EXIT_USAGE: u8 = 2;
 
-/// Exit code of wrong settings (`EX_CONFIG` of sysexits).
+/// Exit code of invalid settings (`EX_CONFIG` of sysexits).
 const EXIT_CONFIG: u8 = 78;
 
 /// Runs the program with the arguments and the environment of the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // An error means that a provider is installed already, and it can only be this one.
+    // An error means that a provider is already installed, which can only be this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match cli.command {
         Command::Completions { shell } => {
@@ -62,11 +64,11 @@ fn with_runtime(command: Command, settings: Settings) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(run(command, settings));
-            // A reader that still blocks on its thread must not keep the process.
+            // A reader that blocks its thread must not keep the process alive.
             runtime.shutdown_background();
             code
         }
-        Err(e) => ended(Err(anyhow::Error::new(e).context("the runtime cannot be started"))),
+        Err(e) => ended(Err(anyhow::Error::new(e).context("the runtime cannot start"))),
     }
 }
 
@@ -117,7 +119,7 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
         },
         Command::Import(options) => commands::import::run(options, &settings).await,
         Command::Export(options) => commands::export::run(options, &settings).await,
-        // Both need no settings and ended before these were read.
+        // Both need no settings and end before they are loaded.
         Command::Completions { .. } | Command::Man { .. } => ExitCode::SUCCESS,
     }
 }

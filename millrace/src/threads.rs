@@ -5,9 +5,9 @@ use std::io;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// A runtime of its own: its tasks take turns with each other only, and the operating system shares the cores out between it
-/// and the rest. On one runtime, a look into Redis waits at each of its turns behind all requests that are ready: with 20,000
-/// a second, POST to visible took 61 ms (p99 137 ms) where it takes 47 ms (90 ms) so.
+/// A separate runtime: the operating system schedules its threads against the other ones. On a shared runtime, a read of Redis
+/// waits at each of its polls behind all ready requests: at 20,000 per second, POST to visible took 61 ms (p99 137 ms) instead of
+/// 47 ms (90 ms).
 pub(crate) struct Threads(Option<Runtime>);
 
 impl Threads {
@@ -16,13 +16,13 @@ impl Threads {
         Builder::new_multi_thread().thread_name(name).enable_all().build().map(|runtime| Self(Some(runtime)))
     }
 
-    /// Does something that belongs to this runtime's reactor, as listening.
+    /// Runs work that needs this runtime's reactor, such as listening.
     pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let _entered = self.runtime().enter();
         work()
     }
 
-    /// Runs a task here; what it comes to is for the caller, a panic too.
+    /// Spawns a task; the returned future resolves to its output and propagates its panic.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -37,12 +37,12 @@ impl Threads {
     }
 
     fn runtime(&self) -> &Runtime {
-        self.0.as_ref().expect("there until it is dropped")
+        self.0.as_ref().expect("present until the drop")
     }
 }
 
 impl Drop for Threads {
-    /// From within another runtime, where one may not wait for this one's threads.
+    /// Does not wait for the threads, since that panics within another runtime.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

@@ -1,7 +1,6 @@
-//! Bulk, in and out: `millrace import` sends a file's events through the batch API, `millrace export` writes hours to a file.
+//! Bulk transfer: `millrace import` sends the events of a file through the batch API, `millrace export` writes hours to a file.
 //!
-//! Both are clients of the public HTTP API and know nothing else of the services: what an event is worth is decided by the
-//! command service, what an hour counts by the query service.
+//! Both are clients of the public HTTP API and depend on nothing else of the services.
 
 pub(crate) mod export;
 pub(crate) mod import;

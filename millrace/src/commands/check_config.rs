@@ -1,16 +1,18 @@
-//! `millrace check-config`: every problem of the settings at once, nothing started.
+//! `millrace check-config`: reports every problem of the settings at once, starts nothing.
 
-use super::say;
 use crate::settings::{DEFAULT, Settings};
+use crate::text::print_line;
 
 /// Prints the annotated defaults.
 pub(crate) fn print_default() {
-    say(DEFAULT.trim_end());
+    print_line(DEFAULT.trim_end());
 }
 
-/// Says that the settings, which were checked before this, are fine, and what they come to. No secret is among it.
+/// Summarizes the settings, which are valid at this point. Prints no secret.
 pub(crate) fn run(settings: &Settings) {
     let (command, query) = (settings.command.listen, settings.query.listen);
     let (engine, prefix) = (settings.engine, &settings.prefix);
-    say(&format!("settings are fine: engine {engine}, prefix {prefix}, command on {command}, query on {query}"));
+    print_line(&format!(
+        "the settings are valid: engine {engine}, prefix {prefix}, command on {command}, query on {query}"
+    ));
 }

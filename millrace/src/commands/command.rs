@@ -5,7 +5,7 @@ use millrace_service::net::reserve;
 use crate::commands::delivery;
 use crate::start::Start;
 
-/// Takes events until a signal comes.
+/// Accepts events until a stop signal.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.command.clone();
     let public = reserve("command.listen", config.listen)?;

@@ -8,5 +8,5 @@ use crate::cli::Cli;
 pub(crate) fn run(shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut script);
-    super::say(String::from_utf8_lossy(&script).trim_end());
+    crate::text::print_line(String::from_utf8_lossy(&script).trim_end());
 }

@@ -15,7 +15,7 @@ use crate::start::Start;
 /// Memory that the bodies of calls in flight share, in bytes.
 const BODY_MEMORY: u64 = 256 << 20;
 
-/// Coordinates until a signal comes.
+/// Coordinates until a stop signal.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.delivery.clone();
     let internal = reserve("delivery.listen", config.listen)?;

@@ -1,16 +1,16 @@
-//! `millrace doctor`: prints the findings, a line each, as they are made.
+//! `millrace doctor`: prints each finding at once.
 
 use std::process::ExitCode;
 
 use millrace_service::telemetry::{self, TelemetryConfig};
 
-use super::say;
 use crate::doctor::{Level, examine};
 use crate::settings::Settings;
+use crate::text::print_line;
 
-/// Examines everything; fails when something does not work.
+/// Checks everything; fails if something does not work.
 pub(crate) async fn run(settings: &Settings) -> ExitCode {
-    // What a dependency's own check warns about (Redis without persistence) belongs to the findings.
+    // Warnings of a dependency's own check (Redis without persistence) are findings, too.
     let logs = TelemetryConfig { level: "off,millrace_store=warn".into(), ..settings.telemetry.clone() };
     if let Err(e) = telemetry::init(&logs) {
         eprintln!("millrace: {e}");
@@ -18,7 +18,7 @@ pub(crate) async fn run(settings: &Settings) -> ExitCode {
     let mut worst = Level::Ok;
     examine(settings, &mut |finding| {
         worst = worst.max(finding.level);
-        say(&finding.to_string());
+        print_line(&finding.to_string());
     })
     .await;
     match worst {

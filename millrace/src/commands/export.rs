@@ -1,24 +1,21 @@
-//! `millrace export`: the counts of hours into a file.
+//! `millrace export`: writes the counts of hours to a file.
 
 use std::process::ExitCode;
 
-use super::load::listening;
 use crate::bulk::export::{Plan, Source, Stop, run as run_export};
 use crate::cli;
+use crate::client::Target;
 use crate::settings::Settings;
 
-/// The service cannot tell all counts now.
+/// The service cannot serve all counts now.
 const EXIT_LATER: u8 = 1;
-/// Trying again does not help.
+/// A retry fails, too.
 const EXIT_FAILED: u8 = 2;
 
 /// Exports.
 pub(crate) async fn run(options: cli::Export, settings: &Settings) -> ExitCode {
     let cli::Export { from, to, step, format, output, query, timeout } = options;
-    let target = match query.map_or_else(|| listening("query.listen", settings.query.listen), Ok) {
-        Ok(target) => target,
-        Err(e) => return failed(EXIT_FAILED, &e.to_string()),
-    };
+    let target = query.unwrap_or_else(|| Target::of_listener(settings.query.listen));
     let source = Source { authority: target.authority, timeout };
     match run_export(&Plan { from, to, step, format, output, source, hours: settings.query.max_range_hours }).await {
         Ok(()) => ExitCode::SUCCESS,

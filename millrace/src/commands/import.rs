@@ -1,77 +1,71 @@
-//! `millrace import`: a file's events into the log.
+//! `millrace import`: sends the events of a file.
 
 use std::process::ExitCode;
 
-use super::load::{listening, random};
-use super::say;
-use crate::bulk::import::{Input, Plan, Stop, look, run as run_import};
+use crate::bulk::import::{Input, Plan, Stop, dry_run, run as run_import};
 use crate::cli;
+use crate::client::Target;
 use crate::settings::Settings;
+use crate::text::{plural, print_line};
 
-/// Some lines came to nothing.
-const EXIT_SOME: u8 = 1;
-/// It could not go on.
+/// Some lines were rejected.
+const EXIT_REJECTS: u8 = 1;
+/// The import stopped early.
 const EXIT_STOPPED: u8 = 2;
 
-/// Imports, or only looks.
+/// Imports, or only checks.
 pub(crate) async fn run(options: cli::Import, settings: &Settings) -> ExitCode {
     let json = options.json;
     let (whole, ended) = match Input::new(&options.file, options.format) {
-        Err(stop) => (false, Err(stop.into())),
-        Ok(input) if options.dry_run => dry(&input, json),
-        Ok(input) => match plan(options, input, settings) {
-            Err(e) => (false, Err(e)),
-            Ok(plan) => {
-                let (report, ended) = run_import(plan).await;
-                if let Some(report) = &report {
-                    say(&if json { report.json().to_string() } else { report.to_string() });
-                }
-                (report.is_some_and(|report| report.is_whole()), ended.map_err(Into::into))
+        Err(stop) => (false, Err(stop)),
+        Ok(input) if options.dry_run => check(&input, json),
+        Ok(input) => {
+            let (report, ended) = run_import(plan(options, input, settings)).await;
+            if let Some(report) = &report {
+                print_line(&if json { report.json().to_string() } else { report.to_string() });
             }
-        },
+            (report.is_some_and(|report| report.is_whole()), ended)
+        }
     };
     match (ended, whole) {
         (Ok(()), true) => ExitCode::SUCCESS,
-        (Ok(()), false) => ExitCode::from(EXIT_SOME),
+        (Ok(()), false) => ExitCode::from(EXIT_REJECTS),
         (Err(e), _) => {
-            eprintln!("millrace: {e:#}");
+            eprintln!("millrace: {e}");
             ExitCode::from(EXIT_STOPPED)
         }
     }
 }
 
-fn dry(input: &Input, json: bool) -> (bool, anyhow::Result<()>) {
-    let looked = tokio::task::block_in_place(|| {
-        look(input, |line| {
+fn check(input: &Input, json: bool) -> (bool, Result<(), Stop>) {
+    let checked = tokio::task::block_in_place(|| {
+        dry_run(input, |line| {
             if json {
                 eprintln!("{line}");
             } else {
-                say(line);
+                print_line(line);
             }
         })
     });
-    match looked {
+    match checked {
         Ok((events, bad)) => {
-            say(&if json {
+            print_line(&if json {
                 serde_json::json!({"events": events, "bad": bad}).to_string()
             } else {
-                format!("{events} events, {bad} lines are no events; nothing was sent")
+                format!("{}, {} invalid; nothing was sent", plural(events, "event"), plural(bad, "line"))
             });
             (bad == 0, Ok(()))
         }
-        Err(stop) => (false, Err(Stop::into(stop))),
+        Err(stop) => (false, Err(stop)),
     }
 }
 
-fn plan(options: cli::Import, input: Input, settings: &Settings) -> anyhow::Result<Plan> {
-    let commands = if options.command.is_empty() {
-        vec![listening("command.listen", settings.command.listen)?]
-    } else {
-        options.command
-    };
+fn plan(options: cli::Import, input: Input, settings: &Settings) -> Plan {
+    let commands =
+        if options.command.is_empty() { vec![Target::of_listener(settings.command.listen)] } else { options.command };
     let cli::Import { state, again, connections, batch, timeout, patience, .. } = options;
     let (connections, batch) = (connections as usize, batch as usize);
     // Zero is the salt of a file's first import.
-    let salt = random().max(1);
-    Ok(Plan { input, state, again, salt, commands, connections, batch, timeout, patience })
+    let salt = fastrand::u64(1..);
+    Plan { input, state, again, salt, commands, connections, batch, timeout, patience }
 }

@@ -1,11 +1,11 @@
-//! `millrace materializer`: the read models' writer alone.
+//! `millrace materializer`: the writer of the read models alone.
 
 use millrace_materializer::Views;
 use millrace_service::net::reserve;
 
 use crate::start::Start;
 
-/// Projects counts until a signal comes.
+/// Projects counts until a stop signal.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.materializer.clone();
     let admin = reserve("materializer.admin", config.admin)?;

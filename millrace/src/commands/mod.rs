@@ -1,4 +1,4 @@
-//! One file a subcommand. Each says what it does with the settings and returns how the process ends.
+//! One file per subcommand: runs it with the settings and returns the exit of the process.
 
 pub(crate) mod check_config;
 pub(crate) mod command;
@@ -19,11 +19,3 @@ pub(crate) mod tail;
 pub(crate) mod topics;
 pub(crate) mod up;
 pub(crate) mod verify;
-
-use std::io::Write as _;
-
-/// Prints a line of a result; a reader that went away (`| head`) ends the output, not the process.
-pub(crate) fn say(line: &str) -> bool {
-    let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).is_ok()
-}

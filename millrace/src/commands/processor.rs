@@ -4,7 +4,7 @@ use millrace_service::net::reserve;
 
 use crate::start::Start;
 
-/// Counts until a signal comes.
+/// Counts until a stop signal.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.processor.clone();
     let admin = reserve("processor.admin", config.admin)?;

@@ -5,7 +5,7 @@ use millrace_service::net::reserve;
 
 use crate::start::Start;
 
-/// Answers until a signal comes.
+/// Serves reads until a stop signal.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.query.clone();
     let public = reserve("query.listen", config.listen)?;

@@ -1,4 +1,4 @@
-//! `millrace rebuild`: empties a read model and follows how it is built again from the log.
+//! `millrace rebuild`: empties a read model and follows its rebuild from the log.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Instant;
@@ -9,63 +9,66 @@ use millrace_materializer::Views;
 use millrace_service::health::Health;
 use tokio_util::sync::CancellationToken;
 
-use super::say;
 use super::verify::embedded;
 use crate::cli::{self, Store};
 use crate::inspect::{Remote, Source};
 use crate::settings::{Engine, Settings};
-use crate::views::{View, follow, standing};
+use crate::text::print_line;
+use crate::views::{View, follow, progress};
 
-/// Empties the store and waits until everything is back.
+/// Empties the store and waits for the complete rebuild.
 pub(crate) async fn run(options: cli::Rebuild, settings: &Settings) -> anyhow::Result<()> {
     let store = options.store;
     anyhow::ensure!(
         store == Store::Archive || settings.engine == Engine::Kafka,
-        "the embedded engine has no Redis: its archive answers for every hour"
+        "the embedded engine has no Redis: its archive serves every hour"
     );
-    // Whatever cannot be reached is said before anything is emptied.
+    // Reports an unreachable dependency before it empties anything.
     let source = Source::find(settings, &settings.names()).await?;
-    anyhow::ensure!(options.yes || confirmed(store)?, "nothing was done");
+    anyhow::ensure!(options.yes || confirmed(store)?, "canceled; nothing changed");
     let began = Instant::now();
     let offsets = match (source, settings.engine) {
-        (Source::Running(remote), _) => through(&remote, store).await?,
-        (Source::Log(log), Engine::Kafka) => by_others(&log, store, settings).await?,
-        (Source::Log(log), Engine::Embedded) => by_ourselves(log, settings).await?,
+        (Source::Running(remote), _) => in_running_process(&remote, store).await?,
+        (Source::Log(log), Engine::Kafka) => by_materializers(&log, store, settings).await?,
+        (Source::Log(log), Engine::Embedded) => in_this_process(log, settings).await?,
     };
-    say(&format!("{store}: built again from {offsets} offsets of the log in {:.1} s", began.elapsed().as_secs_f64()));
+    print_line(&format!(
+        "{store}: rebuilt from {offsets} offsets of the log in {:.1} s",
+        began.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
 fn confirmed(store: Store) -> anyhow::Result<bool> {
-    anyhow::ensure!(std::io::stdin().is_terminal(), "there is nobody to ask: give --yes");
+    anyhow::ensure!(std::io::stdin().is_terminal(), "standard input is not a terminal: confirm with --yes");
     let meanwhile = match store {
-        Store::Redis => "the live hours come from the archive, or are answered 503 `rebuilding`",
-        Store::Archive => "older hours are answered 503 `rebuilding`",
+        Store::Redis => "the archive serves the live hours, or responses are 503 `rebuilding`",
+        Store::Archive => "responses for older hours are 503 `rebuilding`",
     };
-    eprint!("{store} is emptied and built again from the log; until then {meanwhile}. Go on? [y/N] ");
+    eprint!("This empties {store} and rebuilds it from the log; until then {meanwhile}. Continue? [y/N] ");
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// The process that holds the directory does it.
-async fn through(remote: &Remote, store: Store) -> anyhow::Result<u64> {
+/// In the process that has the directory open.
+async fn in_running_process(remote: &Remote, store: Store) -> anyhow::Result<u64> {
     let store = store.to_string();
     remote.rebuild(&store).await?;
-    follow(async || remote.standing(&store).await).await
+    follow(async || remote.progress(&store).await).await
 }
 
-/// The materializers do it, which may be anywhere.
-async fn by_others(log: &Log, store: Store, settings: &Settings) -> anyhow::Result<u64> {
+/// By the materializers, wherever they run.
+async fn by_materializers(log: &Log, store: Store, settings: &Settings) -> anyhow::Result<u64> {
     let name = store.to_string();
     let view = View::of_kafka(settings).await?.into_iter().find(|view| view.name() == name).context(name)?;
     view.reset().await?;
-    follow(async || standing(log, &view).await).await
+    follow(async || progress(log, &view).await).await
 }
 
-/// Nobody runs on this directory: the projection runs here until it is done.
-async fn by_ourselves(log: Log, settings: &Settings) -> anyhow::Result<u64> {
+/// In this process, which runs the projection until it is complete: no other has the directory open.
+async fn in_this_process(log: Log, settings: &Settings) -> anyhow::Result<u64> {
     let view = embedded(&log)?;
     let View::Archive(archive) = view.clone() else { anyhow::bail!("the embedded engine has an archive only") };
     view.reset().await?;
@@ -74,7 +77,7 @@ async fn by_ourselves(log: Log, settings: &Settings) -> anyhow::Result<u64> {
     let (config, instance) = (settings.materializer.clone(), "rebuild".to_owned());
     let running = millrace_materializer::run(config, log.clone(), instance, views, Health::new(), stop.clone());
     let running = tokio::spawn(running);
-    let followed = follow(async || standing(&log, &view).await).await;
+    let followed = follow(async || progress(&log, &view).await).await;
     stop.cancel();
     running.await.context("the materializer failed")??;
     log.close(settings.shutdown_grace.0).await;

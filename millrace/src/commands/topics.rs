@@ -2,19 +2,19 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::say;
 use crate::cli;
 use crate::inspect::{Source, TopicLine};
 use crate::settings::Settings;
+use crate::text::print_line;
 
 /// Lists the topics.
 pub(crate) async fn run(options: cli::Topics, settings: Settings) -> anyhow::Result<()> {
     let source = Source::find(&settings, &settings.names()).await?;
     let topics = source.topics().await?;
     if options.json {
-        say(&serde_json::to_string(&topics)?);
+        print_line(&serde_json::to_string(&topics)?);
     } else {
-        say(&table(&topics));
+        print_line(&table(&topics));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `millrace up`: all four services in one process. The only way to run the embedded engine, whose directory belongs to
-//! one process; its admin listener (`command.admin`) answers for the directory.
+//! `millrace up`: all four services in one process. The only way to run the embedded engine, whose directory belongs to one
+//! process; its admin listener (`command.admin`) serves the directory to the tools.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +18,7 @@ use crate::start::Start;
 use crate::threads::Threads;
 use crate::views::{self, View};
 
-/// Runs everything until a signal comes.
+/// Runs everything until a stop signal.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let settings = start.settings.clone();
     let command_listener = reserve("command.listen", settings.command.listen)?;
@@ -30,7 +30,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     };
     let tcp = start.reserve_tcp()?;
 
-    // The directory is opened before anything answers: whoever asks the admin listener finds the log behind it.
+    // Opens the directory before the admin listener, so that a tool that reaches the listener finds the log behind it.
     let Some(log) = start.log().await? else { return Ok(()) };
     let mut tools = inspect::router(log.clone(), start.names.clone(), start.stop.clone());
     let opened = match &log {

@@ -1,4 +1,4 @@
-//! `millrace verify`: the log compared with the read models, on either engine.
+//! `millrace verify`: compares the log with the read models, on either engine.
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -9,13 +9,13 @@ use millrace_contracts::{Hour, Topic};
 use millrace_log::Log;
 use millrace_store::Archive;
 
-use super::say;
 use crate::cli;
 use crate::inspect::Source;
 use crate::settings::{Engine, Settings};
+use crate::text::print_line;
 use crate::views::{Report, View, verify};
 
-/// Compares, and fails when something differs or could not be compared.
+/// Compares; fails if a count differs or could not be compared.
 pub(crate) async fn run(options: cli::Verify, settings: &Settings) -> anyhow::Result<ExitCode> {
     let hours = options.from.unwrap_or(Hour::from_index(0))..options.to.map_or(Hour::MAX, |hour| hour).plus(1);
     let report = match (Source::find(settings, &settings.names()).await?, settings.engine) {
@@ -23,7 +23,7 @@ pub(crate) async fn run(options: cli::Verify, settings: &Settings) -> anyhow::Re
         (Source::Log(log), Engine::Kafka) => here(&log, &View::of_kafka(settings).await?, hours).await?,
         (Source::Log(log), Engine::Embedded) => here(&log, &[embedded(&log)?], hours).await?,
     };
-    say(&if options.json { serde_json::to_string(&report)? } else { report.to_string() });
+    print_line(&if options.json { serde_json::to_string(&report)? } else { report.to_string() });
     Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -38,7 +38,7 @@ async fn here(log: &Log, views: &[View], hours: Range<Hour>) -> anyhow::Result<R
     report
 }
 
-/// The archive in the directory this process holds.
+/// The archive in the directory that this process has open.
 pub(super) fn embedded(log: &Log) -> anyhow::Result<View> {
     let Log::Embedded(embedded) = log else { anyhow::bail!("the log is not the embedded engine's") };
     let archive = Archive::embedded(embedded.database(), log.partitions(Topic::HOURLY)).context("the archive")?;

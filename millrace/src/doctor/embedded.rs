@@ -1,4 +1,4 @@
-//! The embedded engine: its directory, the disk below it, and what is in it.
+//! The embedded engine: its directory, the disk, and the topics.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::inspect::{Remote, TopicLine};
 use crate::settings::Settings;
 use crate::start::open_log;
 
-/// Looks at the directory; through the running process, if there is one.
+/// Checks the directory, through the running process if there is one.
 pub(super) async fn examine(settings: &Settings, running: bool, report: &mut (dyn FnMut(Finding) + Send)) {
     let directory = settings.embedded.directory.as_path();
     if !directory.is_dir() {
         let found = format!("{} does not exist yet", directory.display());
-        report(Finding::warn("embedded.directory", found, "nothing, if no data is expected: `millrace up` makes it"));
+        report(Finding::warn("embedded.directory", found, "nothing, if it should be empty: `millrace up` creates it"));
         let parent = directory.ancestors().skip(1).find(|parent| parent.is_dir()).unwrap_or(Path::new("."));
         report(space(parent, settings.embedded.min_free_disk));
         return;
@@ -42,10 +42,10 @@ pub(super) async fn examine(settings: &Settings, running: bool, report: &mut (dy
 
 fn failed(error: &LogError) -> Finding {
     let advice = match error {
-        LogError::Unavailable(_) => "try again; if it stays so, look at the disk and the permissions of the directory",
-        LogError::Refused(_) => "stop the process that holds the directory, or set what the text names",
+        LogError::Unavailable(_) => "retry; if it persists, check the disk and the permissions of the directory",
+        LogError::Refused(_) => "stop the process that has the directory open, or change the setting in the message",
         LogError::Damaged(_) => {
-            "do not delete anything: copy the directory, then restore a backup, or follow what the text says"
+            "do not delete anything: copy the directory, then restore a backup, or follow the message"
         }
     };
     Finding::fail("log", error.to_string(), advice)
@@ -65,17 +65,17 @@ fn space(directory: &Path, min_free: Size) -> Finding {
             return Finding::fail(
                 what,
                 format!("{}: {e}", directory.display()),
-                "set embedded.directory to one that can be read",
+                "set embedded.directory to a readable one",
             );
         }
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let found = format!("{} MiB free below {}", free >> 20, directory.display());
     if free <= min_free.0 {
-        return Finding::fail(what, found, format!("free some: appends are refused below {min_free}"));
+        return Finding::fail(what, found, format!("free some: the log refuses appends below {min_free}"));
     }
     if stat.f_bavail < stat.f_blocks / 20 {
-        return Finding::warn(what, found, "less than 5 % is left: free some");
+        return Finding::warn(what, found, "free some: less than 5 % is left");
     }
     Finding::ok(what, found)
 }

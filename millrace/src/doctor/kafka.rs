@@ -13,28 +13,28 @@ use super::Finding;
 use crate::settings::Settings;
 use crate::start::open_log;
 
-/// For each dependency.
-const WITHIN: Duration = Duration::from_secs(20);
+/// Timeout of each check.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Looks at each dependency, whatever the others do.
+/// Checks each dependency, whatever the result of the others.
 pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) {
     brokers(settings, report).await;
     let partitions = settings.kafka.partitions;
 
     let window = Window::new(settings.redis.live_hours, Clock::system());
     let names = settings.names();
-    // One that is away is no error of connecting, which a service does long before it is used: so read, too.
+    // Connecting succeeds without a server, since a service connects long before the first use: so read, too.
     let now = Hour::of_ms(Timestamp::now().as_millisecond());
     let redis = async { LiveHours::connect(&settings.redis, &names, partitions, window).await?.hour(now).await };
     match within(redis).await {
-        Ok(_) => report(Finding::ok("redis", "answers, its version is known to work, and it evicts nothing")),
+        Ok(_) => report(Finding::ok("redis", "responds; its version is supported, and it evicts nothing")),
         Err(why) => {
             report(Finding::fail("redis", why, "start it, or set redis.url; maxmemory-policy must be noeviction"));
         }
     }
     let postgres = async { Archive::postgres(&settings.postgres, partitions).await?.hour(now).await };
     match within(postgres).await {
-        Ok(_) => report(Finding::ok("postgres", "answers, and its schema is this version's")),
+        Ok(_) => report(Finding::ok("postgres", "responds; its schema is this version's")),
         Err(why) => report(Finding::fail("postgres", why, "start it, or set postgres.url and postgres.schema")),
     }
 }
@@ -48,14 +48,14 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
             return;
         }
     };
-    report(Finding::ok("kafka", format!("brokers answer at {}", settings.kafka.brokers)));
+    report(Finding::ok("kafka", format!("the brokers at {} respond", settings.kafka.brokers)));
     match within(log.describe()).await {
         Ok(infos) => infos.iter().for_each(|info| report(topic(info, settings.kafka.partitions))),
         Err(why) => report(Finding::fail("topics", why, "see the brokers' logs")),
     }
     match within(log.check_topics()).await {
-        Ok(()) => report(Finding::ok("topic settings", "the log stamps the events, not their producers")),
-        Err(why) => report(Finding::fail("topic settings", why, "as it says")),
+        Ok(()) => report(Finding::ok("topic settings", "the log sets the timestamps, not the producers")),
+        Err(why) => report(Finding::fail("topic settings", why, "follow the message")),
     }
     log.close(settings.shutdown_grace.0).await;
 }
@@ -64,21 +64,21 @@ fn topic(info: &TopicInfo, configured: u32) -> Finding {
     let what = format!("topic {}", info.full_name);
     let configured = info.topic.partitions.count(configured);
     match info.partitions.len() {
-        0 => Finding::warn(&what, "does not exist yet", "nothing: the first service to start creates it"),
+        0 => Finding::warn(&what, "does not exist yet", "nothing: the first service creates it at startup"),
         found if found == configured as usize => Finding::ok(&what, format!("{found} partitions")),
         found => Finding::fail(
             &what,
-            format!("{found} partitions where kafka.partitions says {configured}"),
-            "set kafka.partitions to what the topic has: users would be counted in two places",
+            format!("{found} partitions, but kafka.partitions is {configured}"),
+            "set kafka.partitions to the topic's number; otherwise two partitions would count the same users",
         ),
     }
 }
 
-/// What came of it in time; an error as text.
+/// The result within the timeout; an error as text.
 async fn within<T, E: std::fmt::Display>(attempt: impl Future<Output = Result<T, E>>) -> Result<T, String> {
-    match timeout(WITHIN, attempt).await {
+    match timeout(TIMEOUT, attempt).await {
         Ok(result) => result.map_err(|e| e.to_string()),
-        Err(_) => Err(LogError::unavailable(format!("no answer within {WITHIN:?}")).to_string()),
+        Err(_) => Err(LogError::unavailable(format!("no response within {TIMEOUT:?}")).to_string()),
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_number_of_partitions_fails() {
+    fn a_different_number_of_partitions_fails() {
         let info = |partitions| TopicInfo {
             topic: Topic::EVENTS,
             full_name: "millrace.analytics.events".into(),

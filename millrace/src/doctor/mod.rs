@@ -1,6 +1,6 @@
-//! `millrace doctor`: reaches everything the configured engine needs and says, a line each, what is wrong and what to do.
+//! `millrace doctor`: checks every dependency of the configured engine and suggests what to do.
 //!
-//! Findings only; printing them is the command's business. Nothing is started, and no record is written.
+//! Returns findings; the command prints them. Starts nothing and writes no record.
 
 mod embedded;
 mod kafka;
@@ -10,12 +10,12 @@ use std::fmt;
 
 use crate::settings::{Engine, Settings};
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// As it should be.
+    /// Works.
     Ok,
-    /// Works, but a person should know.
+    /// Works, but needs attention.
     Warn,
     /// Does not work.
     Fail,
@@ -24,13 +24,13 @@ pub(crate) enum Level {
 /// One line of the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub(crate) level: Level,
-    /// What was looked at.
+    /// The checked object.
     pub(crate) what: String,
-    /// What was found.
+    /// The observation.
     pub(crate) found: String,
-    /// What to do about it.
+    /// What to do.
     pub(crate) advice: Option<String>,
 }
 
@@ -57,13 +57,13 @@ impl fmt::Display for Finding {
         };
         write!(f, "{level}  {}: {}", self.what, self.found)?;
         match &self.advice {
-            Some(advice) => write!(f, "\n      to do: {advice}"),
+            Some(advice) => write!(f, "\n      advice: {advice}"),
             None => Ok(()),
         }
     }
 }
 
-/// Looks at everything; `report` hears of each finding as it is made.
+/// Checks everything; `report` receives each finding at once.
 pub(crate) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) {
     let running = process::examine(settings, report).await;
     match settings.engine {
@@ -77,9 +77,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_says_what_to_do() {
+    fn a_finding_contains_the_advice() {
         assert_eq!(Finding::ok("port", "free").to_string(), "ok    port: free");
-        assert_eq!(Finding::fail("port", "taken", "move").to_string(), "FAIL  port: taken\n      to do: move");
+        assert_eq!(Finding::fail("port", "taken", "move").to_string(), "FAIL  port: taken\n      advice: move");
         assert!(Level::Ok < Level::Warn && Level::Warn < Level::Fail);
     }
 }

@@ -9,10 +9,10 @@ use super::Finding;
 use crate::inspect::{Remote, RemoteError};
 use crate::settings::{Engine, Settings};
 
-/// 2026-01-01: no clock that is right stands before this program was written.
-const WRITTEN_MS: u128 = 1_767_225_600_000;
+/// 2026-01-01: a correct clock is later than the first version of this program.
+const FIRST_VERSION_MS: u128 = 1_767_225_600_000;
 
-/// Whether a process answers on `command.admin`, which for the embedded engine is the one that holds the directory.
+/// Whether a process responds on `command.admin`; with the embedded engine it has the directory open.
 pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) -> bool {
     report(clock());
     let mut admins = vec![("command.admin", settings.command.admin)];
@@ -29,18 +29,18 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
         match Remote::at(address).probe("/readyz").await {
             Ok((200, _)) => {
                 running.push(key);
-                report(Finding::ok(key, format!("a process answers on {address} and is ready")));
+                report(Finding::ok(key, format!("a process responds on {address} and is ready")));
             }
             Ok((503, why)) => {
                 running.push(key);
                 let why: String = why.chars().take(500).collect();
                 report(Finding::warn(
                     key,
-                    format!("a process answers on {address} and is not ready: {why}"),
+                    format!("a process responds on {address} and is not ready: {why}"),
                     "see its log",
                 ));
             }
-            Ok((status, _)) => report(taken(key, address, &format!("something answers /readyz with {status}"))),
+            Ok((status, _)) => report(taken(key, address, &format!("/readyz returns {status}"))),
             Err(RemoteError::NotRunning(_)) => publics.push((key, address)),
             Err(e) => report(taken(key, address, &e.to_string())),
         }
@@ -62,20 +62,16 @@ async fn port(key: &str, address: SocketAddr) -> Finding {
 }
 
 fn taken(key: &str, address: SocketAddr, found: &str) -> Finding {
-    Finding::fail(
-        key,
-        format!("{address}: {found}"),
-        format!("stop what listens there, or set {key} to another address"),
-    )
+    Finding::fail(key, format!("{address}: {found}"), format!("stop the listener, or set {key} to another address"))
 }
 
 fn clock() -> Finding {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(now) if now.as_millis() > WRITTEN_MS => Finding::ok("clock", "plausible"),
+        Ok(now) if now.as_millis() > FIRST_VERSION_MS => Finding::ok("clock", "plausible"),
         _ => Finding::fail(
             "clock",
-            "it stands before 2026",
-            "set the clock: events of now would be refused as in the future",
+            "it is before 2026",
+            "set the clock: the service refuses current events as too far ahead",
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! One record as people read it: key as text, value decoded by its schema, anything else as the bytes it is.
+//! One record for people: the key as text, the value decoded by its schema, other bytes as they are.
 
 use std::fmt::{self, Write as _};
 
@@ -12,23 +12,23 @@ use millrace_log::{Record, RunnerKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// The most bytes shown of a key, and of a value that is not ours.
-const SHOWN_BYTES: usize = 256;
+/// Most bytes of a key, and of an undecodable value, in the output.
+const MAX_SHOWN_BYTES: usize = 256;
 
 /// One record, decoded. Travels as a line of JSON from a running process to `tail`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Line {
-    /// Where it stands.
+    /// The partition.
     pub(crate) partition: u32,
-    /// Where it stands in the partition.
+    /// The offset.
     pub(crate) offset: u64,
-    /// When the log took it, ms since the epoch.
+    /// The log's timestamp, ms since the epoch.
     pub(crate) timestamp_ms: i64,
-    /// Its key.
+    /// The key.
     pub(crate) key: String,
-    /// Its decoded value; null for a tombstone and for foreign bytes.
+    /// The decoded value; null for a tombstone and for foreign bytes.
     pub(crate) value: Value,
-    /// Bytes that are not what the topic holds, and why not.
+    /// Bytes that do not decode as the topic's values, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) foreign: Option<Foreign>,
 }
@@ -36,16 +36,16 @@ pub(crate) struct Line {
 /// A value that could not be decoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Foreign {
-    /// What is wrong with it.
+    /// The problem.
     pub(crate) why: String,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub(crate) bytes: usize,
-    /// Its first bytes, as text with escapes.
+    /// The first bytes, as text with escapes.
     pub(crate) start: String,
 }
 
 impl Line {
-    /// Decodes a record of a topic. Never fails: what cannot be decoded is shown as it is.
+    /// Decodes a record of a topic. Never fails: undecodable bytes are shown as they are.
     pub(crate) fn of(topic: &Topic, partition: u32, record: Record<'_>) -> Self {
         let (value, foreign) = match record.value {
             None => (Value::Null, None),
@@ -63,7 +63,7 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}  {}  {}  ", self.partition, self.offset, time(self.timestamp_ms), self.key)?;
         match &self.foreign {
-            Some(foreign) => write!(f, "not ours ({}), {} bytes: {}", foreign.why, foreign.bytes, foreign.start),
+            Some(foreign) => write!(f, "foreign ({}), {} bytes: {}", foreign.why, foreign.bytes, foreign.start),
             None if self.value.is_null() => f.write_str("(tombstone)"),
             None => write!(f, "{}", self.value),
         }
@@ -96,19 +96,20 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
                 "exactness": count.exactness.as_str(),
             })
         }),
-        topic if *topic == Topic::LATE => QuarantineRecord::decode(value).map(|parked| {
+        topic if *topic == Topic::LATE => QuarantineRecord::decode(value).map(|quarantined| {
             json!({
-                "reason": parked.reason.as_str(),
-                "partition": parked.partition,
-                "offset": parked.offset,
-                "log_time": time(parked.log_time_ms),
-                "key": text(parked.key),
-                "value": parked.value.map(text),
-                "value_size": parked.value_size,
+                "reason": quarantined.reason.as_str(),
+                "partition": quarantined.partition,
+                "offset": quarantined.offset,
+                "log_time": time(quarantined.log_time_ms),
+                "key": text(quarantined.key),
+                "value": quarantined.value.map(text),
+                "value_size": quarantined.value_size,
             })
         }),
-        topic if *topic == Topic::REFILL => RefillRequest::decode(value)
-            .map(|asked| json!({ "hour": time(asked.hour.start_ms()), "requested_at": time(asked.requested_at_ms) })),
+        topic if *topic == Topic::REFILL => RefillRequest::decode(value).map(
+            |request| json!({ "hour": time(request.hour.start_ms()), "requested_at": time(request.requested_at_ms) }),
+        ),
         topic if [Topic::STATE, Topic::INTAKE_STATE].contains(topic) => match RunnerKey::parse(key) {
             Some(RunnerKey::Position(_)) => {
                 Position::decode(value).map(|position| json!({ "next_offset": position.next_offset }))
@@ -181,7 +182,7 @@ fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
             }
             shown
         }
-        // A snapshot holds users as long as they are a set, then a sketch of them.
+        // A snapshot has users as long as they are a set, then a sketch of them.
         StateKey::Snapshot { .. } => match UserDelta::decode(value) {
             Ok(users) => json!({ "users": users.count() }),
             Err(_) => json!({ "registers": UserSketch::decode(value)?.filter(|&(_, value)| value > 0).count() }),
@@ -194,23 +195,23 @@ fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
     })
 }
 
-/// A time as people read it; the bare number when it is beyond the calendar.
+/// A time in ISO 8601; the bare number beyond the calendar.
 fn time(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| format!("{time:.3}"))
 }
 
-/// Bytes as text: what is not printable is escaped, what is too long is cut.
+/// Bytes as text, with escapes for unprintable ones, truncated.
 fn text(bytes: &[u8]) -> String {
     let mut out = String::new();
-    for chunk in bytes[..bytes.len().min(SHOWN_BYTES)].utf8_chunks() {
+    for chunk in bytes[..bytes.len().min(MAX_SHOWN_BYTES)].utf8_chunks() {
         for c in chunk.valid().chars() {
             if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
         }
         for byte in chunk.invalid() {
-            write!(out, "\\x{byte:02x}").expect("a String takes every character");
+            write!(out, "\\x{byte:02x}").expect("writing to a String does not fail");
         }
     }
-    if bytes.len() > SHOWN_BYTES {
+    if bytes.len() > MAX_SHOWN_BYTES {
         out.push('…');
     }
     out
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_reads_plainly() {
+    fn shows_an_event() {
         let mut value = Vec::new();
         let event = EventRef {
             event_id: None,
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn state_is_decoded_by_its_key() {
+    fn decodes_state_by_its_key() {
         let mut value = Vec::new();
         HourTotals { clicks: 2, impressions: 3, written_at_ms: 0, sketched: None }.encode(&mut value);
         let shown = line(&Topic::STATE, b"2026-11-21T08Z/3/c", Some(&value));
@@ -257,18 +258,20 @@ mod tests {
     }
 
     #[test]
-    fn foreign_bytes_and_tombstones_are_shown_as_such() {
+    fn shows_foreign_bytes_and_tombstones() {
         assert!(line(&Topic::HOURLY, b"k", None).to_string().ends_with("k  (tombstone)"));
         let foreign = line(&Topic::HOURLY, b"a\nb\xff", Some(b"{\"json\":1}"));
         assert_eq!(foreign.key, "a\\nb\\xff");
         assert!(foreign.to_string().ends_with("10 bytes: {\"json\":1}"), "{foreign}");
         let long = line(&Topic::EVENTS, &[b'k'; 1_000], Some(&[0xff; 1_000]));
-        assert!(long.key.chars().count() == SHOWN_BYTES + 1 && long.foreign.is_some_and(|f| f.start.ends_with('…')));
+        assert!(
+            long.key.chars().count() == MAX_SHOWN_BYTES + 1 && long.foreign.is_some_and(|f| f.start.ends_with('…'))
+        );
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(key: Vec<u8>, value: Vec<u8>, schema in 0..12_u8, offset: u64, timestamp_ms: i64) {
+        fn does_not_panic_on_any_bytes(key: Vec<u8>, value: Vec<u8>, schema in 0..12_u8, offset: u64, timestamp_ms: i64) {
             let mut framed = vec![0, 0, 0, 0, schema];
             framed.extend(&value);
             for topic in TOPICS {

@@ -1,7 +1,7 @@
-//! Looking into the log: what `topics` and `tail` show, on either engine.
+//! Inspection of the log: `topics` and `tail`, on either engine.
 //!
-//! Kafka is asked directly. The embedded engine's directory belongs to one process, so a running one answers for it on
-//! its admin listener ([`server`]), and the tools open the directory themselves only when none runs ([`source`]).
+//! With Kafka the tools read the log directly. The embedded directory belongs to one process, so a running one serves it on its
+//! admin listener ([`server`]), and the tools open the directory themselves only if none runs ([`source`]).
 
 mod decode;
 mod remote;

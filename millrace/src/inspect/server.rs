@@ -1,4 +1,4 @@
-//! The routes by which a running process answers `topics` and `tail` for the directory it holds. Admin listener only.
+//! The routes of a running process for `topics` and `tail` on its directory. Admin listener only.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::remote::TailLine;
 use super::{TailRequest, TopicLine, declared};
 
-/// Readers at the same time; each has a thread.
-const MOST_TAILS: usize = 4;
-/// Lines on their way to one slow reader.
-const LINES_UNDER_WAY: usize = 256;
+/// Concurrent readers; each has a thread.
+const MAX_TAILS: usize = 4;
+/// Lines in the queue to one slow client.
+const MAX_QUEUED_LINES: usize = 256;
 
 struct Shared {
     log: Log,
@@ -42,9 +42,9 @@ struct TailQuery {
     follow: bool,
 }
 
-/// `GET /admin/topics` and `GET /admin/tail`. Streams end when `stop` is cancelled.
+/// `GET /admin/topics` and `GET /admin/tail`. Streams end when `stop` is canceled.
 pub(crate) fn router(log: Log, names: Names, stop: CancellationToken) -> Router {
-    let shared = Shared { log, names, tails: Arc::new(Semaphore::new(MOST_TAILS)), stop };
+    let shared = Shared { log, names, tails: Arc::new(Semaphore::new(MAX_TAILS)), stop };
     Router::new().route("/admin/topics", get(topics)).route("/admin/tail", get(tail)).with_state(Arc::new(shared))
 }
 
@@ -62,9 +62,9 @@ async fn tail(State(shared): State<Arc<Shared>>, Query(query): Query<TailQuery>)
     let infos = shared.log.describe().await.map_err(|e| Problem::new(Code::Unavailable, e.to_string()))?;
     let permit = shared.tails.clone().try_acquire_owned();
     let permit =
-        permit.map_err(|_| Problem::new(Code::Overloaded, format!("{MOST_TAILS} readers are at work already")))?;
+        permit.map_err(|_| Problem::new(Code::Overloaded, format!("{MAX_TAILS} readers are already active")))?;
 
-    let (lines, stream) = mpsc::channel::<Bytes>(LINES_UNDER_WAY);
+    let (lines, stream) = mpsc::channel::<Bytes>(MAX_QUEUED_LINES);
     let (log, stop) = (shared.log.clone(), shared.stop.clone());
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -73,7 +73,7 @@ async fn tail(State(shared): State<Arc<Shared>>, Query(query): Query<TailQuery>)
             None => !lines.is_closed() && !stop.is_cancelled(),
         });
         if let Err(e) = read {
-            // A reader that has gone does not hear of it.
+            // The client may be gone.
             let _ = lines.blocking_send(ndjson(&TailLine::Error { error: e.to_string() }));
         }
     });

@@ -1,4 +1,4 @@
-//! Whom the tools ask: Kafka, the process that holds the embedded directory, or the directory itself.
+//! Access to the log for the tools: Kafka, the process that has the embedded directory open, or the directory itself.
 
 use millrace_contracts::Names;
 use millrace_log::{Log, LogError};
@@ -7,54 +7,54 @@ use super::{Line, Remote, RemoteError, TailRequest, TopicLine};
 use crate::settings::{Engine, Settings};
 use crate::start::open_log;
 
-/// Someone who knows the log.
+/// Access to the log.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// This process has the log open.
+    /// In this process.
     Log(Log),
-    /// Another one does.
+    /// Through a running process.
     Running(Remote),
 }
 
-/// Why the log cannot be looked into.
+/// Why there is no access.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
-    /// The log itself.
+    /// The log.
     #[error("{0}")]
     Log(#[from] LogError),
     /// The running process.
     #[error("{0}")]
     Remote(#[from] RemoteError),
-    /// A running process was not found, and the directory cannot be opened either.
+    /// No running process, and the directory cannot be opened either.
     #[error("{remote}, and the directory cannot be read: {log}")]
     Neither {
-        /// What the admin listener did.
+        /// The problem of the admin listener.
         remote: RemoteError,
-        /// What the directory said.
+        /// The problem of the directory.
         log: LogError,
     },
 }
 
 impl Source {
-    /// Finds out whom to ask.
+    /// Prefers a running process over the directory.
     pub(crate) async fn find(settings: &Settings, names: &Names) -> Result<Self, SourceError> {
         match settings.engine {
             Engine::Kafka => Ok(Self::Log(open_log(settings, names).await?)),
             Engine::Embedded => {
                 let remote = Remote::at(settings.command.admin);
-                let Err(away) = remote.topics().await else { return Ok(Self::Running(remote)) };
-                // Looking must not create: a directory that is not there holds nothing to look into.
+                let Err(unavailable) = remote.topics().await else { return Ok(Self::Running(remote)) };
+                // Inspection must not create a directory.
                 if !settings.embedded.directory.is_dir() {
                     let why = format!("{} does not exist yet", settings.embedded.directory.display());
-                    return Err(SourceError::Neither { remote: away, log: LogError::refused(why) });
+                    return Err(SourceError::Neither { remote: unavailable, log: LogError::refused(why) });
                 }
                 let opened = open_log(settings, names).await;
-                opened.map(Self::Log).map_err(|log| SourceError::Neither { remote: away, log })
+                opened.map(Self::Log).map_err(|log| SourceError::Neither { remote: unavailable, log })
             }
         }
     }
 
-    /// Every topic as it stands.
+    /// Every topic with its offsets.
     pub(crate) async fn topics(&self) -> Result<Vec<TopicLine>, SourceError> {
         match self {
             Self::Log(log) => Ok(log.describe().await?.iter().map(TopicLine::from).collect()),
@@ -62,7 +62,7 @@ impl Source {
         }
     }
 
-    /// Reads a topic; every record goes to `emit` until it wants no more.
+    /// Reads a topic; every record goes to `emit` until it returns `false`.
     pub(crate) async fn tail(
         &self,
         request: TailRequest,

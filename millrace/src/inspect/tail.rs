@@ -1,4 +1,4 @@
-//! Reads a topic for people. Blocking: the readers of the log are.
+//! Reads a topic for people. Blocking, like the readers of the log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,33 +9,33 @@ use millrace_log::{Batch, Limits, Log, LogError, PollOutcome, TopicInfo};
 
 use super::Line;
 
-/// A reader that has not come to the end without any record for this long is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// A read without a record and without the end for this long fails.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const STEP: Limits = Limits { records: 500, bytes: 1 << 20, wait: Duration::from_millis(200) };
 
-/// Where reading begins, in each partition.
+/// The start of reading, in each partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
-    /// At the oldest record that is still there.
+    /// The oldest record.
     Beginning,
     /// After the newest record.
     End,
-    /// At an offset, or the nearest that is there.
+    /// An offset, or the nearest that exists.
     Offset(u64),
 }
 
-/// What to read.
+/// The records to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TailRequest {
     /// The topic.
     pub(crate) topic: Topic,
     /// One partition, or all.
     pub(crate) partition: Option<u32>,
-    /// Where to begin.
+    /// The start.
     pub(crate) from: From,
     /// Most records.
     pub(crate) max: Option<u64>,
-    /// Go on when the end is reached.
+    /// Whether to continue at the end.
     pub(crate) follow: bool,
 }
 
@@ -46,7 +46,7 @@ impl FromStr for From {
         match text {
             "beginning" => Ok(Self::Beginning),
             "end" => Ok(Self::End),
-            offset => offset.parse().map(Self::Offset).map_err(|_| "allowed: beginning, end, or an offset".into()),
+            offset => offset.parse().map(Self::Offset).map_err(|_| "must be beginning, end or an offset".into()),
         }
     }
 }
@@ -62,8 +62,8 @@ impl fmt::Display for From {
 }
 
 impl TailRequest {
-    /// Reads until the end, or the most records, or until `emit` wants no more. `emit` is asked now and then with
-    /// `None`, too: whether anyone is still interested.
+    /// Reads until the end, `max` records, or until `emit` returns `false`. Calls `emit` with `None` now and then, so that it can
+    /// end an idle read.
     pub(crate) fn read(
         &self,
         log: &Log,
@@ -77,11 +77,11 @@ impl TailRequest {
         }
         let mut reader = log.reader(self.topic, &open)?;
         let mut batch = Batch::default();
-        let mut last_news = Instant::now();
+        let mut last_progress = Instant::now();
         while self.follow || !open.is_empty() {
             match reader.poll(&mut batch, STEP)? {
                 PollOutcome::Records => {
-                    last_news = Instant::now();
+                    last_progress = Instant::now();
                     for record in batch.iter() {
                         if left == 0 || !emit(Some(Line::of(&self.topic, batch.partition(), record))) {
                             return Ok(());
@@ -90,12 +90,12 @@ impl TailRequest {
                     }
                 }
                 PollOutcome::CaughtUp { partition, .. } => {
-                    last_news = Instant::now();
+                    last_progress = Instant::now();
                     open.retain(|&(other, _)| other != partition);
                 }
-                PollOutcome::Nothing if self.follow || last_news.elapsed() < STUCK_AFTER => {}
+                PollOutcome::Nothing if self.follow || last_progress.elapsed() < STALL_TIMEOUT => {}
                 PollOutcome::Nothing => {
-                    return Err(LogError::unavailable(format!("no answer from the log for {STUCK_AFTER:?}")));
+                    return Err(LogError::unavailable(format!("the log returned nothing for {STALL_TIMEOUT:?}")));
                 }
             }
             if left == 0 || !emit(None) {
@@ -125,7 +125,7 @@ impl TailRequest {
         match self.partition {
             Some(wanted) if positions.is_empty() => {
                 let last = info.partitions.len() - 1;
-                Err(LogError::refused(format!("no partition {wanted} in {}; allowed: 0 to {last}", info.full_name)))
+                Err(LogError::refused(format!("no partition {wanted} in {}; valid are 0..={last}", info.full_name)))
             }
             _ => Ok(positions),
         }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_are_kept_inside_what_is_there() {
+    fn clamps_positions_to_the_log() {
         let partitions = vec![PartitionInfo { start: 5, end: 9 }, PartitionInfo { start: 0, end: 0 }];
         let infos = [TopicInfo { topic: Topic::EVENTS, full_name: "x.analytics.events".into(), partitions }];
         let at = |from, partition| request(from, partition).positions(&infos);
@@ -151,12 +151,12 @@ mod tests {
         assert_eq!(at(From::End, None), Ok(vec![(0, 9), (1, 0)]));
         assert_eq!(at(From::Offset(7), None), Ok(vec![(0, 7), (1, 0)]));
         assert_eq!(at(From::Offset(100), Some(0)), Ok(vec![(0, 9)]));
-        assert!(at(From::End, Some(2)).unwrap_err().to_string().contains("allowed: 0 to 1"));
+        assert!(at(From::End, Some(2)).unwrap_err().to_string().contains("valid are 0..=1"));
         assert!(request(From::End, None).positions(&[]).is_err(), "no topic yet");
     }
 
     #[test]
-    fn from_reads_back_as_written() {
+    fn parses_what_it_displays() {
         for from in [From::Beginning, From::End, From::Offset(12)] {
             assert_eq!(from.to_string().parse(), Ok(from));
         }

@@ -1,4 +1,4 @@
-//! A topic as `topics` shows it.
+//! A topic in the output of `topics`.
 
 use millrace_contracts::{Cleanup, Names, TOPICS, Topic};
 use millrace_log::TopicInfo;
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 /// One topic. Travels as JSON from a running process to the tools.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TopicLine {
-    /// Its name with the prefix.
+    /// Name with the prefix.
     pub(crate) name: String,
-    /// What is dropped from it, and when.
+    /// Cleanup policy and retention.
     pub(crate) cleanup: String,
-    /// What its keys are.
+    /// Meaning of the keys.
     pub(crate) key: String,
-    /// What it holds.
+    /// Meaning of the values.
     pub(crate) content: String,
-    /// Its partitions, by number.
+    /// Partitions, by number.
     pub(crate) partitions: Vec<PartitionLine>,
 }
 
 /// One partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PartitionLine {
-    /// The oldest offset that is still there.
+    /// The oldest offset.
     pub(crate) start: u64,
     /// The offset after the newest record.
     pub(crate) end: u64,
@@ -51,13 +51,13 @@ fn cleanup(cleanup: Cleanup) -> String {
     }
 }
 
-/// The declared topic of this name, with or without the prefix; otherwise a text that lists what is declared.
+/// The declared topic of this name, with or without the prefix; otherwise a text that lists the declared ones.
 pub(crate) fn declared(names: &Names, name: &str) -> Result<Topic, String> {
     let found = TOPICS.iter().copied().find(|topic| topic.name == name || names.topic(topic) == name);
     found.ok_or_else(|| {
         let shown: String = name.chars().take(64).flat_map(char::escape_default).collect();
-        let known: Vec<_> = TOPICS.iter().map(|topic| topic.name).collect();
-        format!("no topic {shown}; allowed: {}", known.join(", "))
+        let all: Vec<_> = TOPICS.iter().map(|topic| topic.name).collect();
+        format!("no topic {shown}; valid are {}", all.join(", "))
     })
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_are_found_with_and_without_prefix() {
+    fn finds_topics_with_and_without_prefix() {
         let names = Names::new("team-a.").unwrap();
         for name in ["analytics.events", "team-a.analytics.events"] {
             assert_eq!(declared(&names, name), Ok(Topic::EVENTS));
@@ -75,11 +75,11 @@ mod tests {
         let allowed = "analytics.events, analytics.state, analytics.hourly, analytics.late, analytics.refill, \
                        topics.commands, topics.state, topics.owners, messages, dead-letters, intake, intake.state, \
                        intake.journal";
-        assert_eq!(unknown, format!("no topic millrace.analytics.events\\n; allowed: {allowed}"));
+        assert_eq!(unknown, format!("no topic millrace.analytics.events\\n; valid are {allowed}"));
     }
 
     #[test]
-    fn cleanup_reads_in_the_largest_unit() {
+    fn shows_retention_in_the_largest_unit() {
         assert_eq!(cleanup(Topic::EVENTS.cleanup), "delete after 7 d");
         assert_eq!(cleanup(Cleanup::Delete { retention_ms: 3_600_000 }), "delete after 1 h");
         assert_eq!(cleanup(Topic::STATE.cleanup), "compact");

@@ -1,23 +1,22 @@
-//! One request of some events, and what its answer says of each of them.
+//! One request with some events, and the verdict of its response on each of them.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::answer::{self, Verdict};
-use super::client::{Connection, Lost};
+use crate::client::{Connection, ExchangeError, Request, Response, Verdict, verdict};
 
-/// The longest pause that a server's Retry-After is followed for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The pause when the server names none, and between attempts to connect.
+/// Longest Retry-After that a sender follows.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Pause without a Retry-After, and between attempts to connect.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-/// How one request ended.
-pub(crate) struct Ended {
+/// The result of one request.
+pub(crate) struct Exchange {
     verdicts: Verdicts,
-    /// How long to wait before the next.
+    /// How long to wait before the next request.
     pub(crate) pause: Duration,
-    /// When the answer was there, if one came.
+    /// When the response arrived, if it did.
     pub(crate) answered: Option<Instant>,
 }
 
@@ -26,42 +25,48 @@ enum Verdicts {
     Each(Vec<Verdict>),
 }
 
-impl Ended {
-    /// What the answer says of the event with this index in the request.
+impl Exchange {
+    /// The verdict on the event with this index in the request.
     pub(crate) fn verdict(&self, index: usize) -> Verdict {
         match &self.verdicts {
             Verdicts::All(verdict) => *verdict,
             Verdicts::Each(verdicts) => verdicts[index],
         }
     }
+
+    fn without_response(verdict: Verdict) -> Self {
+        Self { verdicts: Verdicts::All(verdict), pause: PAUSE, answered: None }
+    }
 }
 
-/// Sends a request of so many events, as a batch or as a single one, and takes the answer. The connection is gone after it
-/// if it takes no other.
+/// Sends a request with `events` events, as a batch or a single one. Drops a connection that accepts no further request.
 pub(crate) async fn exchange(
     connection: &mut Option<Connection>,
-    request: &[u8],
+    request: Option<Request>,
     events: usize,
     batch: bool,
     within: Duration,
-) -> Ended {
-    let all = |verdict, pause| Ended { verdicts: Verdicts::All(verdict), pause, answered: None };
-    let Some(mut open) = connection.take() else { return all(Verdict::Later, PAUSE) };
-    let ended = match open.exchange(request, within).await {
-        Err(Lost::Unsent) => return all(Verdict::Later, PAUSE),
-        Err(Lost::Unanswered) => return all(Verdict::Unknown, PAUSE),
-        Ok(answer) => {
-            let listed = batch && (matches!(answer.status, 200 | 202 | 207) || answer.status >= 400);
-            let verdicts = match listed.then(|| answer::of_batch(answer.body, events)).flatten() {
-                Some(verdicts) => Verdicts::Each(verdicts),
-                // Some of a 207 is not stored, and without its list nobody knows what.
-                None if answer.status == 207 => Verdicts::All(Verdict::Unknown),
-                None => Verdicts::All(answer::of_request(answer.status, answer.body)),
-            };
-            let pause = answer.retry_after.map_or(PAUSE, Duration::from_secs).min(LONGEST_PAUSE);
-            (Ended { verdicts, pause, answered: Some(Instant::now()) }, answer.reusable)
-        }
+) -> Exchange {
+    let (Some(mut open), Some(request)) = (connection.take(), request) else {
+        return Exchange::without_response(Verdict::Retriable);
     };
-    *connection = Some(open).filter(|_| ended.1);
-    ended.0
+    match open.exchange(request, within).await {
+        Err(ExchangeError::Unsent) => Exchange::without_response(Verdict::Retriable),
+        Err(_) => Exchange::without_response(Verdict::Unknown),
+        Ok(response) => {
+            *connection = Some(open).filter(Connection::is_reusable);
+            let pause = response.retry_after.unwrap_or(PAUSE).min(MAX_PAUSE);
+            Exchange { verdicts: verdicts(&response, events, batch), pause, answered: Some(Instant::now()) }
+        }
+    }
+}
+
+fn verdicts(response: &Response, events: usize, batch: bool) -> Verdicts {
+    let listed = batch && (matches!(response.status, 200 | 202 | 207) || response.status >= 400);
+    match listed.then(|| verdict::items(&response.body, events)).flatten() {
+        Some(items) => Verdicts::Each(items.iter().map(verdict::Item::verdict).collect()),
+        // Some events of a 207 are not stored; without the list, the outcome of each is unknown.
+        None if response.status == 207 => Verdicts::All(Verdict::Unknown),
+        None => Verdicts::All(verdict::of_request(response.status, &response.body)),
+    }
 }

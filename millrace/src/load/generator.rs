@@ -1,12 +1,12 @@
-//! The events of a load: a pure function of the seed and the event's number, so that connections can take disjoint parts
-//! of the sequence without talking to each other.
+//! The events of a load: a pure function of the seed and the event's number, so that connections can send disjoint parts of the
+//! sequence without coordination.
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
-/// What a load is made of.
+/// The parameters of the events.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
-    /// Decides everything below; the same seed makes the same events.
+    /// Seed of all random choices; the same seed generates the same events.
     pub(crate) seed: u64,
     /// Number of events.
     pub(crate) events: u64,
@@ -16,7 +16,7 @@ pub(crate) struct Shape {
     pub(crate) hours: u32,
     /// Share of events in past hours, in hundredths of a percent.
     pub(crate) late: u32,
-    /// The moment the load began, ms since the epoch; no event is later, even when the hour turns while it runs.
+    /// Start of the load, ms since the epoch; no event is later, even if the hour changes during the load.
     pub(crate) now_ms: u64,
 }
 
@@ -47,7 +47,7 @@ impl Shape {
         Event { timestamp_ms, user, click: random.next() & 1 == 1 }
     }
 
-    /// Whether the event is one of a share, in hundredths of a percent, that does not depend on what is in it.
+    /// Whether the event belongs to a share, in hundredths of a percent, that is independent of its content.
     pub(crate) fn is_of(&self, number: u64, share: u32) -> bool {
         share > 0 && SplitMix(!self.seed ^ number.wrapping_mul(0xd134_2543_de82_ef95)).below(10_000) < u64::from(share)
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_makes_the_same_events_in_any_order() {
+    fn the_same_seed_generates_the_same_events_in_any_order() {
         let (a, b) = (shape(7), shape(7));
         let forwards: Vec<_> = (0..500).map(|n| a.event(n)).collect();
         let backwards: Vec<_> = (0..500).rev().map(|n| b.event(n)).collect();
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn events_are_pinned() {
-        // A failing run is repeated by its seed; that must hold over versions too.
+        // A seed repeats a failed run, across versions, too.
         let event = shape(1).event(0);
         assert_eq!(event, PINNED);
     }
@@ -106,7 +106,7 @@ mod tests {
     const PINNED: Event = Event { timestamp_ms: 1_763_712_257_801, user: 971, click: true };
 
     #[test]
-    fn shares_are_as_asked() {
+    fn shares_are_as_configured() {
         let shape = shape(42);
         let events: Vec<_> = (0..shape.events).map(|n| shape.event(n)).collect();
         let this_hour = shape.now_ms - shape.now_ms % HOUR_MS;

@@ -1,4 +1,4 @@
-//! How long answers took: a histogram of fixed size, 3 % wide buckets, one addition per answer.
+//! Response times: a histogram of fixed size with buckets 3 % wide; one addition per response.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Takes in one answer's time.
+    /// Records one response time.
     pub(crate) fn record(&mut self, took: Duration) {
         self.counts[bucket(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))] += 1;
         self.max = self.max.max(took);
     }
 
-    /// Takes in what another part of the load saw.
+    /// Adds another histogram.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
@@ -34,20 +34,20 @@ impl Latencies {
         self.max = self.max.max(other.max);
     }
 
-    /// The longest.
+    /// The longest time.
     pub(crate) fn max(&self) -> Duration {
         self.max
     }
 
-    /// The time that this share of the answers, 0.0 to 1.0, did not exceed; at most 3 % too high.
+    /// The quantile of a share in 0.0..=1.0; at most 3 % too high.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let total: u64 = self.counts.iter().sum();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count of answers")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count of responses")]
         let rank = ((total as f64 * share).ceil() as u64).max(1);
-        let mut seen = 0;
+        let mut below = 0;
         for (index, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
+            below += count;
+            if below >= rank {
                 return Duration::from_micros(upper_edge(index)).min(self.max);
             }
         }
@@ -78,7 +78,7 @@ mod tests {
             let edge = upper_edge(bucket(micros));
             assert!(edge >= micros && edge - micros <= micros / 32 + 1, "{micros} {edge}");
         }
-        assert_eq!(bucket(u64::MAX), bucket(u64::MAX - 1), "the last bucket takes everything");
+        assert_eq!(bucket(u64::MAX), bucket(u64::MAX - 1), "the last bucket is unbounded");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What the counts must be, kept the plain way: a map of hours, sets of user numbers. It shares no code with the
-//! processor, so that a mistake there cannot be made here again.
+//! The expected counts, computed the plain way: a map of hours, sets of user numbers. It shares no code with the processor, so
+//! that a bug there cannot repeat here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,29 +16,29 @@ pub(crate) struct Numbers {
     pub(crate) impressions: u64,
 }
 
-/// What an hour's numbers may be. Both ends are the same when no outcome is unknown.
+/// The range of an hour's numbers. Both ends are equal when no outcome is unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Expected {
-    /// If no event of unknown outcome was stored.
+    /// Without the events of unknown outcome.
     pub(crate) least: Numbers,
-    /// If all of them were.
+    /// With all of them.
     pub(crate) most: Numbers,
 }
 
-/// What was sent and how it ended.
+/// The events by outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
-    hours: HashMap<u64, Tally>,
+    hours: HashMap<u64, HourEvents>,
 }
 
 #[derive(Debug, Default)]
-struct Tally {
-    acknowledged: Side,
-    unknown: Side,
+struct HourEvents {
+    acknowledged: EventSet,
+    unknown: EventSet,
 }
 
 #[derive(Debug, Default)]
-struct Side {
+struct EventSet {
     users: HashSet<u32>,
     clicks: u64,
     impressions: u64,
@@ -47,33 +47,33 @@ struct Side {
 impl Oracle {
     /// The event is in the log.
     pub(crate) fn acknowledged(&mut self, event: Event) {
-        self.tally(event).acknowledged.add(event);
+        self.hour(event).acknowledged.add(event);
     }
 
-    /// The event may or may not be in the log.
+    /// The event is in the log or not.
     pub(crate) fn unknown(&mut self, event: Event) {
-        self.tally(event).unknown.add(event);
+        self.hour(event).unknown.add(event);
     }
 
-    fn tally(&mut self, event: Event) -> &mut Tally {
+    fn hour(&mut self, event: Event) -> &mut HourEvents {
         self.hours.entry(event.timestamp_ms / 3_600_000 * 3_600_000).or_default()
     }
 
-    /// Takes in what another part of the load saw.
+    /// Adds the events of another part of the load.
     pub(crate) fn merge(&mut self, other: Self) {
-        for (hour, tally) in other.hours {
+        for (hour, events) in other.hours {
             let mine = self.hours.entry(hour).or_default();
-            mine.acknowledged.merge(tally.acknowledged);
-            mine.unknown.merge(tally.unknown);
+            mine.acknowledged.merge(events.acknowledged);
+            mine.unknown.merge(events.unknown);
         }
     }
 
-    /// Every hour that events were sent for, by its first ms, on top of what was there before.
+    /// The range of every hour, by its first ms: the baseline plus the events.
     pub(crate) fn expected(&self, baseline: &BTreeMap<u64, Numbers>) -> BTreeMap<u64, Expected> {
         let mut expected: BTreeMap<u64, Expected> =
             baseline.iter().map(|(&hour, &before)| (hour, Expected { least: before, most: before })).collect();
-        for (&hour, tally) in &self.hours {
-            let (acknowledged, unknown) = (&tally.acknowledged, &tally.unknown);
+        for (&hour, events) in &self.hours {
+            let (acknowledged, unknown) = (&events.acknowledged, &events.unknown);
             let either = acknowledged.users.union(&unknown.users).count() as u64;
             let Expected { least, most } = expected.entry(hour).or_default();
             *least = least.plus(acknowledged.users.len() as u64, acknowledged.clicks, acknowledged.impressions);
@@ -84,7 +84,7 @@ impl Oracle {
     }
 }
 
-impl Side {
+impl EventSet {
     fn add(&mut self, event: Event) {
         self.users.insert(event.user);
         if event.click {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_are_kept_apart_to_the_millisecond() {
+    fn hours_are_separate_to_the_millisecond() {
         let mut oracle = Oracle::default();
         oracle.acknowledged(event(HOUR - 1, 1, true));
         oracle.acknowledged(event(HOUR, 1, true));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_outcomes_widen_the_range_and_nothing_else() {
+    fn unknown_outcomes_widen_the_range_only() {
         let mut oracle = Oracle::default();
         oracle.acknowledged(event(0, 1, true));
         oracle.unknown(event(0, 1, true));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_merge_and_stand_on_the_baseline() {
+    fn parts_merge_on_top_of_the_baseline() {
         let (mut all, mut a, mut b) = (Oracle::default(), Oracle::default(), Oracle::default());
         for n in 0..100_u32 {
             let event = event(u64::from(n) * HOUR / 10, n % 7, n % 3 == 0);

@@ -1,66 +1,72 @@
-//! Requests as bytes: rendered into a buffer that is used again, without formatting machinery.
+//! The requests of a load, rendered without formatting machinery.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Uri};
+use http_body_util::Full;
 
 use super::generator::{Event, Shape};
+use crate::client::Request;
 
 /// Renders the requests of a load.
 #[derive(Debug, Clone)]
 pub(crate) struct Renderer {
-    /// Where the requests go, `host:port`.
+    /// The command service, `host:port`.
     pub(crate) authority: String,
     run: String,
     ids: bool,
-    single_tail: Vec<u8>,
-    batch_head: Vec<u8>,
 }
 
 impl Renderer {
-    /// For a run's users and the command service's `host:port`; with an id for every event, or none.
+    /// For a run's users and the command service at `host:port`; with an id for every event, or none.
     pub(crate) fn new(run: &str, authority: &str, ids: bool) -> Self {
-        Self {
-            authority: authority.to_owned(),
-            run: run.to_owned(),
-            ids,
-            single_tail: format!(" HTTP/1.1\r\nhost: {authority}\r\ncontent-length: 0\r\n\r\n").into_bytes(),
-            batch_head: format!(
-                "POST /analytics/batch HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/x-ndjson\r\ncontent-length: "
-            )
-            .into_bytes(),
-        }
+        Self { authority: authority.to_owned(), run: run.to_owned(), ids }
     }
 
-    fn single(&self, number: u64, event: Event, out: &mut Vec<u8>) {
-        out.clear();
-        out.extend_from_slice(b"POST /analytics?timestamp=");
-        put_number(out, event.timestamp_ms);
+    /// The POST of events, as a batch or of one alone.
+    pub(crate) fn request(&self, shape: &Shape, batch: bool, numbers: &[u64]) -> Request {
+        let (path, body) = match *numbers {
+            [number] if !batch => (self.single(number, shape.event(number)), Vec::new()),
+            _ => (b"/analytics/batch".to_vec(), self.batch(shape, numbers)),
+        };
+        let uri =
+            Uri::from_maybe_shared(Bytes::from(path)).expect("digits, and a name that the command line validated");
+        let mut request = Request::new(Full::new(body.into()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        if numbers.len() != 1 || batch {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        }
+        request
+    }
+
+    /// The path and query of one event's request.
+    fn single(&self, number: u64, event: Event) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        out.extend_from_slice(b"/analytics?timestamp=");
+        put_number(&mut out, event.timestamp_ms);
         out.extend_from_slice(b"&user=");
-        self.put_name(out, u64::from(event.user));
+        self.put_name(&mut out, u64::from(event.user));
         out.extend_from_slice(if event.click { b"&click" } else { b"&impression" });
         if self.ids {
             out.extend_from_slice(b"&event_id=");
-            self.put_name(out, number);
+            self.put_name(&mut out, number);
         }
-        out.extend_from_slice(&self.single_tail);
+        out
     }
 
-    /// Replaces `out` by the POST of events, as a batch or of one alone; `body` is scratch space.
-    pub(crate) fn events(&self, shape: &Shape, batch: bool, numbers: &[u64], body: &mut Vec<u8>, out: &mut Vec<u8>) {
-        match *numbers {
-            [number] if !batch => self.single(number, shape.event(number), out),
-            _ => self.batch(shape, numbers, body, out),
-        }
-    }
-
-    fn batch(&self, shape: &Shape, numbers: &[u64], body: &mut Vec<u8>, out: &mut Vec<u8>) {
-        body.clear();
+    /// The body of a batch.
+    fn batch(&self, shape: &Shape, numbers: &[u64]) -> Vec<u8> {
+        let mut body = Vec::with_capacity(128 * numbers.len());
         for &number in numbers {
             let event = shape.event(number);
             body.extend_from_slice(b"{\"timestamp\":");
-            put_number(body, event.timestamp_ms);
+            put_number(&mut body, event.timestamp_ms);
             body.extend_from_slice(b",\"user\":\"");
-            self.put_name(body, u64::from(event.user));
+            self.put_name(&mut body, u64::from(event.user));
             if self.ids {
                 body.extend_from_slice(b"\",\"event_id\":\"");
-                self.put_name(body, number);
+                self.put_name(&mut body, number);
             }
             body.extend_from_slice(if event.click {
                 b"\",\"event\":\"click\"}\n".as_slice()
@@ -68,14 +74,10 @@ impl Renderer {
                 b"\",\"event\":\"impression\"}\n"
             });
         }
-        out.clear();
-        out.extend_from_slice(&self.batch_head);
-        put_number(out, body.len() as u64);
-        out.extend_from_slice(b"\r\n\r\n");
-        out.extend_from_slice(body);
+        body
     }
 
-    /// A user's name, or an event's id: the processor looks at ids of one user only, so the two may look alike.
+    /// The name of a user, or the id of an event. Both look alike, since the processor compares the ids of one user only.
     fn put_name(&self, out: &mut Vec<u8>, number: u64) {
         out.extend_from_slice(self.run.as_bytes());
         out.push(b'-');
@@ -101,21 +103,26 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
 mod tests {
     use super::*;
 
+    fn shape() -> Shape {
+        Shape { seed: 1, events: 3, users: 10, hours: 1, late: 0, now_ms: 3_600_000 }
+    }
+
     #[test]
-    fn requests_read_as_the_api_wants_them() {
+    fn single_events_are_query_strings() {
         let renderer = Renderer::new("r1", "localhost:8081", false);
-        let mut out = b"left over".to_vec();
         let event = Event { timestamp_ms: 1_763_712_000_000, user: 0, click: true };
-        renderer.single(7, event, &mut out);
-        assert_eq!(
-            String::from_utf8(out.clone()).unwrap(),
-            "POST /analytics?timestamp=1763712000000&user=r1-0&click HTTP/1.1\r\nhost: localhost:8081\r\ncontent-length: 0\r\n\r\n"
-        );
-        let shape = Shape { seed: 1, events: 3, users: 10, hours: 1, late: 0, now_ms: 3_600_000 };
-        renderer.batch(&shape, &[0, 1, 2], &mut Vec::new(), &mut out);
-        let text = String::from_utf8(out.clone()).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+        assert_eq!(renderer.single(7, event), b"/analytics?timestamp=1763712000000&user=r1-0&click");
+        let renderer = Renderer { ids: true, ..renderer };
+        assert_eq!(renderer.single(7, event), b"/analytics?timestamp=1763712000000&user=r1-0&click&event_id=r1-7");
+        let request = renderer.request(&shape(), false, &[2]);
+        assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/analytics"));
+        assert!(request.headers().is_empty());
+    }
+
+    #[test]
+    fn batches_are_ndjson() {
+        let (shape, renderer) = (shape(), Renderer::new("r1", "localhost:8081", false));
+        let body = String::from_utf8(renderer.batch(&shape, &[0, 1, 2])).unwrap();
         for (number, line) in body.lines().enumerate() {
             let event = shape.event(number as u64);
             let json: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -125,12 +132,13 @@ mod tests {
             assert!(json.get("event_id").is_none());
         }
         let renderer = Renderer { ids: true, ..renderer };
-        renderer.single(7, event, &mut out);
-        assert!(out.starts_with(b"POST /analytics?timestamp=1763712000000&user=r1-0&click&event_id=r1-7 HTTP/1.1\r\n"));
-        let mut body = Vec::new();
-        renderer.batch(&shape, &[2], &mut body, &mut out);
-        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&renderer.batch(&shape, &[2])).unwrap();
         assert_eq!((&json["event_id"], &json["timestamp"]), (&"r1-2".into(), &3_600_000.into()));
+        let request = renderer.request(&shape, true, &[2]);
+        assert_eq!(
+            (request.uri().path(), request.headers()[CONTENT_TYPE].as_bytes()),
+            ("/analytics/batch", &b"application/x-ndjson"[..])
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a load came to: a table for people, one line of JSON for scripts.
+//! The result of a load: a table for people, one line of JSON for scripts.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use millrace_contracts::Hour;
 use serde_json::{Value, json};
 
 use super::oracle::{Expected, Numbers};
+use crate::text::plural;
 
 /// One of the three numbers.
 type Pick = fn(&Numbers) -> u64;
@@ -30,17 +31,17 @@ pub(crate) struct Report {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
     pub(crate) max: Duration,
-    /// Each hour's first ms, what its numbers may be, and what they are.
+    /// Each hour's first ms, its expected range, and its actual numbers.
     pub(crate) hours: Vec<(u64, Expected, Result<Numbers, String>)>,
 }
 
 impl Report {
-    /// Whether every number is right, of a load that came through at all.
+    /// Whether every number is right and at least one event was acknowledged.
     pub(crate) fn is_right(&self) -> bool {
         self.acknowledged > 0 && self.hours.iter().all(right)
     }
 
-    /// Acknowledged events a second.
+    /// Acknowledged events per second.
     fn throughput(&self) -> f64 {
         self.acknowledged as f64 / self.took.as_secs_f64().max(f64::EPSILON)
     }
@@ -91,7 +92,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(["hour", "number", "expected", "got", "right"]);
+        table.set_header(["hour", "number", "expected", "actual", "right"]);
         for row in &self.hours {
             let (hour, expected, got) = row;
             let of = |pick: Pick| {
@@ -115,8 +116,8 @@ impl fmt::Display for Report {
         writeln!(f, "{table}")?;
         writeln!(
             f,
-            "{} events: {} acknowledged, {} refused, {} of unknown outcome, {} not sent; {} sent again after a refusal, {} \
-             of unknown outcome sent again, {} sent twice",
+            "{} events: {} acknowledged, {} refused, {} of unknown outcome, {} not sent; resent: {} after a refusal, {} after an \
+             unknown outcome; {} duplicated",
             self.events,
             self.acknowledged,
             self.refused,
@@ -128,7 +129,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:.2} s, {:.0} acknowledged a second; answers: p50 {:.1?}, p99 {:.1?}, max {:.1?}; counts settled after {:.1?}",
+            "{:.2} s, {:.0} acknowledged per second; responses: p50 {:.1?}, p99 {:.1?}, max {:.1?}; counts settled after {:.1?}",
             self.took.as_secs_f64(),
             self.throughput(),
             self.p50,
@@ -141,7 +142,10 @@ impl fmt::Display for Report {
         match (self.acknowledged, wrong) {
             (0, _) => write!(f, "FAILED: no event was acknowledged"),
             (_, 0) => write!(f, "Every number is right."),
-            (_, wrong) => write!(f, "FAILED: {wrong} of {} hours are wrong", self.hours.len()),
+            (_, wrong) => {
+                let verb = if wrong == 1 { "is" } else { "are" };
+                write!(f, "FAILED: {wrong} of {} {verb} wrong", plural(self.hours.len() as u64, "hour"))
+            }
         }
     }
 }
@@ -182,15 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn only_equality_is_right() {
+    fn passes_only_if_every_number_is_right() {
         let right = report(Ok(Numbers { unique_users: 2, clicks: 1, impressions: 1 }));
         assert!(right.is_right());
         assert!(right.to_string().ends_with("Every number is right."), "{right}");
         assert_eq!(right.json()["ok"], true);
         let off_by_one = report(Ok(Numbers { unique_users: 2, clicks: 2, impressions: 1 }));
-        assert!(off_by_one.to_string().contains("FAILED: 1 of 1 hours are wrong"), "{off_by_one}");
+        assert!(off_by_one.to_string().contains("FAILED: 1 of 1 hour is wrong"), "{off_by_one}");
         assert_eq!(off_by_one.json()["ok"], false);
-        assert!(!report(Err("answered 503 (rebuilding)".into())).is_right());
+        assert!(!report(Err("status 503 (rebuilding)".into())).is_right());
         assert!(!Report { acknowledged: 0, hours: Vec::new(), ..report(Err(String::new())) }.is_right());
     }
 }

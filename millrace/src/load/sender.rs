@@ -1,88 +1,55 @@
-//! One connection's part of a load: every event of its share is sent once, and sent again when the answer said that it is
-//! not in the log; with ids, if the load is to do so, also when nobody knows.
+//! One connection's part of a load: sends every event of its share, and again after a response that it is not in the log; with
+//! ids, if the load resends unknown outcomes, also after an unknown outcome.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::Verdict;
-use super::client::Connection;
-use super::exchange::{Ended, PAUSE, exchange};
-use super::latency::Latencies;
-use super::oracle::Oracle;
+use super::duplicate::{Duplicates, Duplicator};
+use super::exchange::{Exchange, PAUSE, exchange};
+use super::plan::Plan;
+use super::progress::Progress;
 use super::render::Renderer;
-use super::run::Plan;
-use super::twin::{Copies, Twin};
-
-/// What a part of the load saw.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// What the counts must be.
-    pub(crate) oracle: Oracle,
-    /// How long answers took; from when they were due, if the load is paced.
-    pub(crate) latencies: Latencies,
-    /// Events in the log.
-    pub(crate) acknowledged: u64,
-    /// Events that the server said are not in the log, for good.
-    pub(crate) refused: u64,
-    /// Events of unknown outcome.
-    pub(crate) unknown: u64,
-    /// Events sent again because the server said that they were not in the log, or because no connection took them.
-    pub(crate) retried: u64,
-    /// Events sent again because their outcome was unknown.
-    pub(crate) resent: u64,
-    /// Second copies of events that were answered.
-    pub(crate) duplicated: u64,
-}
-
-/// What all parts of a load share.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    /// Events whose outcome is settled, for the progress bar.
-    pub(crate) done: AtomicU64,
-    /// Set when a connection ran out of patience: the others need not find that out one by one.
-    pub(crate) gave_up: AtomicBool,
-}
+use super::tally::Tally;
+use crate::client::{Connection, Request, Verdict};
 
 /// Sends one connection's share.
 pub(crate) struct Sender<'a> {
     plan: &'a Plan,
     renderer: &'a Renderer,
-    shared: &'a Shared,
-    seen: &'a RefCell<Seen>,
+    progress: &'a Progress,
+    tally: &'a RefCell<Tally>,
     begin: Instant,
     connection: Option<Connection>,
-    twin: Twin<'a>,
-    request: Vec<u8>,
-    body: Vec<u8>,
+    duplicator: Duplicator<'a>,
     numbers: Vec<u64>,
     pending: Vec<Pending>,
 }
 
-/// An event whose outcome is not settled.
+/// An event without a final outcome.
 struct Pending {
     number: u64,
-    /// It may be in the log already.
+    /// An earlier request left its outcome unknown.
     doubtful: bool,
 }
 
 impl<'a> Sender<'a> {
-    /// A sender that is not connected yet; second copies go where `twin` says.
+    /// Not connected yet; `duplicates` renders for the service that duplicates go to.
     pub(crate) fn new(
         plan: &'a Plan,
         renderer: &'a Renderer,
-        twin: &'a Renderer,
-        shared: &'a Shared,
-        seen: &'a RefCell<Seen>,
+        duplicates: &'a Renderer,
+        progress: &'a Progress,
+        tally: &'a RefCell<Tally>,
         begin: Instant,
     ) -> Self {
-        let (request, body, numbers, pending) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let twin = Twin::new(plan, twin);
-        Self { plan, renderer, shared, seen, begin, connection: None, twin, request, body, numbers, pending }
+        let duplicator = Duplicator::new(plan, duplicates);
+        let (numbers, pending) = (Vec::new(), Vec::new());
+        Self { plan, renderer, progress, tally, begin, connection: None, duplicator, numbers, pending }
     }
 
-    /// Sends every `connections`-th request, beginning with the one of this number.
+    /// Sends every `connections`-th request, starting with the one of this number.
     pub(crate) async fn run(mut self, first: u64) {
         let (batch, events) = (self.plan.batch, self.plan.shape.events);
         for request in (first..events.div_ceil(batch)).step_by(self.plan.connections) {
@@ -91,7 +58,7 @@ impl<'a> Sender<'a> {
             if let Some(due) = due {
                 sleep_until(due).await;
             }
-            if self.shared.gave_up.load(Ordering::Relaxed) {
+            if self.progress.gave_up.load(Ordering::Relaxed) {
                 return;
             }
             self.pending.clear();
@@ -99,44 +66,44 @@ impl<'a> Sender<'a> {
             self.pending.extend(numbers.map(|number| Pending { number, doubtful: false }));
             let sent = self.pending.len() as u64;
             self.settle_all(due).await;
-            self.shared.done.fetch_add(sent, Ordering::Relaxed);
+            self.progress.done.fetch_add(sent, Ordering::Relaxed);
         }
     }
 
-    /// Sends what is pending until every outcome is settled.
+    /// Sends the pending events until each has a final outcome.
     async fn settle_all(&mut self, due: Option<Instant>) {
-        let patience_ends = Instant::now() + self.plan.patience;
-        self.render();
-        self.twin.choose(self.pending.iter().map(|pending| pending.number));
+        let deadline = Instant::now() + self.plan.patience;
+        let mut request = self.render();
+        self.duplicator.choose(self.pending.iter().map(|pending| pending.number));
         loop {
-            if !self.connect(patience_ends).await {
+            if !self.connect(deadline).await {
                 return self.give_up();
             }
             let sent_at = Instant::now();
             let (events, batch, timeout) = (self.pending.len(), self.plan.batch > 1, self.plan.timeout);
-            let first = exchange(&mut self.connection, &self.request, events, batch, timeout);
-            let (ended, copies) = tokio::join!(first, self.twin.send());
-            if let Some(answered) = ended.answered {
-                self.seen.borrow_mut().latencies.record(answered - due.unwrap_or(sent_at).min(sent_at));
+            let first = exchange(&mut self.connection, Some(request), events, batch, timeout);
+            let (exchange, duplicates) = tokio::join!(first, self.duplicator.send());
+            if let Some(answered) = exchange.answered {
+                self.tally.borrow_mut().latencies.record(answered - due.unwrap_or(sent_at).min(sent_at));
             }
-            take(&mut self.pending, self.plan, &mut self.seen.borrow_mut(), &ended, &copies);
+            settle(&mut self.pending, self.plan, &mut self.tally.borrow_mut(), &exchange, &duplicates);
             if self.pending.is_empty() {
                 return;
             }
-            if Instant::now() + ended.pause >= patience_ends {
+            if Instant::now() + exchange.pause >= deadline {
                 return self.give_up();
             }
-            sleep(ended.pause).await;
-            self.render();
-            self.twin.choose(std::iter::empty());
+            sleep(exchange.pause).await;
+            request = self.render();
+            self.duplicator.choose(std::iter::empty());
         }
     }
 
-    /// Makes sure of a connection; `false` when patience ends first. Nothing was sent then.
-    async fn connect(&mut self, patience_ends: Instant) -> bool {
+    /// Connects unless connected; `false` if the deadline passes first. Nothing is sent in that case.
+    async fn connect(&mut self, deadline: Instant) -> bool {
         while self.connection.is_none() {
-            let left = patience_ends.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.shared.gave_up.load(Ordering::Relaxed) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.progress.gave_up.load(Ordering::Relaxed) {
                 return false;
             }
             match Connection::open(&self.renderer.authority, left.min(self.plan.timeout)).await {
@@ -147,64 +114,52 @@ impl<'a> Sender<'a> {
         true
     }
 
-    fn render(&mut self) {
+    fn render(&mut self) -> Request {
         self.numbers.clear();
         self.numbers.extend(self.pending.iter().map(|pending| pending.number));
-        let (shape, batch) = (&self.plan.shape, self.plan.batch > 1);
-        self.renderer.events(shape, batch, &self.numbers, &mut self.body, &mut self.request);
+        self.renderer.request(&self.plan.shape, self.plan.batch > 1, &self.numbers)
     }
 
-    /// Books what is still pending when patience has ended, and tells the others.
+    /// Records the pending events at the end of the patience, and stops the other connections.
     fn give_up(&mut self) {
-        self.shared.gave_up.store(true, Ordering::Relaxed);
-        let mut seen = self.seen.borrow_mut();
+        self.progress.gave_up.store(true, Ordering::Relaxed);
+        let mut tally = self.tally.borrow_mut();
         for pending in self.pending.drain(..) {
-            seen.book(self.plan, pending.number, if pending.doubtful { Verdict::Unknown } else { Verdict::Rejected });
+            let verdict = if pending.doubtful { Verdict::Unknown } else { Verdict::Rejected };
+            tally.record(&self.plan.shape, pending.number, verdict);
         }
     }
 }
 
-/// Books what is settled and keeps the rest pending.
-fn take(pending: &mut Vec<Pending>, plan: &Plan, seen: &mut Seen, ended: &Ended, copies: &Copies<'_>) {
+/// Records final outcomes; the other events stay pending.
+fn settle(
+    pending: &mut Vec<Pending>,
+    plan: &Plan,
+    tally: &mut Tally,
+    exchange: &Exchange,
+    duplicates: &Duplicates<'_>,
+) {
     let mut index = 0;
-    seen.duplicated += copies.answered();
+    tally.duplicated += duplicates.answered();
     pending.retain_mut(|pending| {
-        let verdicts = [Some(ended.verdict(index)), copies.verdict(pending.number)];
+        let verdicts = [Some(exchange.verdict(index)), duplicates.verdict(pending.number)];
         index += 1;
         let any = |verdict| verdicts.contains(&Some(verdict));
         pending.doubtful |= any(Verdict::Unknown);
-        let settled = if any(Verdict::Acknowledged) {
+        let last = if any(Verdict::Acknowledged) {
             Verdict::Acknowledged
         } else if any(Verdict::Unknown) && plan.resend_unknown {
-            seen.resent += 1;
+            tally.resent += 1;
             return true;
         } else if any(Verdict::Unknown) || (pending.doubtful && any(Verdict::Rejected)) {
             Verdict::Unknown
         } else if verdicts[0] == Some(Verdict::Rejected) {
             Verdict::Rejected
         } else {
-            seen.retried += 1;
+            tally.retried += 1;
             return true;
         };
-        seen.book(plan, pending.number, settled);
+        tally.record(&plan.shape, pending.number, last);
         false
     });
-}
-
-impl Seen {
-    /// Books an event that is settled, once, however often it was sent.
-    fn book(&mut self, plan: &Plan, number: u64, verdict: Verdict) {
-        let event = plan.shape.event(number);
-        match verdict {
-            Verdict::Acknowledged => {
-                self.acknowledged += 1;
-                self.oracle.acknowledged(event);
-            }
-            Verdict::Unknown => {
-                self.unknown += 1;
-                self.oracle.unknown(event);
-            }
-            Verdict::Rejected | Verdict::Later => self.refused += 1,
-        }
-    }
 }

@@ -1,16 +1,17 @@
-//! Reads the hours back and compares them with the oracle.
+//! Reads the hours from the query service and compares them with the oracle.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::header::ACCEPT;
+use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 
-use super::Target;
-use super::client::Connection;
 use super::oracle::{Expected, Numbers};
+use crate::client::{Connection, Target};
 
-/// Between two looks at all hours.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Pause between two readings of all hours.
+const READ_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Reads hours from the query service.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(crate) struct Hours<'a> {
     connection: Option<Connection>,
 }
 
-/// The three numbers of some hours, each by its first ms; or why one could not be read.
+/// The numbers of some hours, each by its first ms, or the reason why one is missing.
 pub(crate) type Reading = BTreeMap<u64, Result<Numbers, String>>;
 
 impl<'a> Hours<'a> {
@@ -29,8 +30,7 @@ impl<'a> Hours<'a> {
         Self { target, timeout, connection: None }
     }
 
-    /// What the hours hold before the load: two equal readings in a row, so that nothing of an earlier load is still on
-    /// its way.
+    /// The numbers before the load: two equal readings in a row, so that no event of an earlier load is still in flight.
     pub(crate) async fn baseline(&mut self, hours: &[u64], within: Duration) -> Result<BTreeMap<u64, Numbers>, String> {
         let deadline = Instant::now() + within;
         let mut last: Option<BTreeMap<u64, Numbers>> = None;
@@ -39,19 +39,19 @@ impl<'a> Hours<'a> {
                 Ok(now) if last.as_ref() == Some(&now) => return Ok(now),
                 Ok(now) => {
                     last = Some(now);
-                    "the hours still change: something else is writing to them".to_owned()
+                    "the hours still change: another writer is active".to_owned()
                 }
                 Err(why) => why,
             };
-            if Instant::now() + LOOK_EVERY > deadline {
+            if Instant::now() + READ_INTERVAL > deadline {
                 return Err(why);
             }
-            sleep(LOOK_EVERY).await;
+            sleep(READ_INTERVAL).await;
         }
     }
 
-    /// Looks until every hour is as expected, twice in a row, so that an event counted twice has time to show; or until
-    /// the time is over. Returns the last reading.
+    /// Reads until every hour is as expected, twice in a row, so that an event counted twice has time to appear; or until the
+    /// time is over. Returns the last reading.
     pub(crate) async fn settle(&mut self, expected: &BTreeMap<u64, Expected>, within: Duration) -> Reading {
         let deadline = Instant::now() + within;
         let hours: Vec<u64> = expected.keys().copied().collect();
@@ -59,11 +59,11 @@ impl<'a> Hours<'a> {
         loop {
             let reading = self.all(&hours).await;
             let right = is_right(expected, &reading);
-            if (right && last_was_right) || Instant::now() + LOOK_EVERY > deadline {
+            if (right && last_was_right) || Instant::now() + READ_INTERVAL > deadline {
                 return reading;
             }
-            // The second look comes later than the services' own delays.
-            sleep(if right { LOOK_EVERY * 4 } else { LOOK_EVERY }).await;
+            // The second reading comes later than the services' own delays.
+            sleep(if right { READ_INTERVAL * 4 } else { READ_INTERVAL }).await;
             last_was_right = right;
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Hours<'a> {
             let failed = got.is_err();
             reading.insert(hour, got);
             if failed {
-                // One failure is the news; hours that were not asked must not wait for a time-out each.
+                // One failure is enough; the other hours must not wait for a timeout each.
                 break;
             }
         }
@@ -88,20 +88,15 @@ impl<'a> Hours<'a> {
             Some(connection) => connection,
             None => Connection::open(authority, self.timeout).await.map_err(|e| format!("http://{authority}: {e}"))?,
         };
-        let request =
-            format!("GET /analytics?timestamp={start_ms} HTTP/1.1\r\nhost: {authority}\r\naccept: text/plain\r\n\r\n");
-        let answer = connection
-            .exchange(request.as_bytes(), self.timeout)
-            .await
-            .map_err(|_| format!("http://{authority} gave no answer"))?;
-        let numbers = match answer.status {
-            200 => parse(answer.body).ok_or_else(|| format!("http://{authority} did not answer with three lines")),
-            status => Err(format!("http://{authority} answered {status}{}", code_of(answer.body))),
-        };
-        if answer.reusable {
-            self.connection = Some(connection);
+        let request = http::Request::get(format!("/analytics?timestamp={start_ms}")).header(ACCEPT, "text/plain");
+        let request = request.body(Full::default()).map_err(|e| e.to_string())?;
+        let response = connection.exchange(request, self.timeout).await;
+        let response = response.map_err(|e| format!("http://{authority}: {e}"))?;
+        self.connection = Some(connection).filter(Connection::is_reusable);
+        match response.status {
+            200 => parse(&response.body).ok_or_else(|| format!("http://{authority}: the body is not three lines")),
+            _ => Err(format!("http://{authority}: status {}", response.summary())),
         }
-        numbers
     }
 }
 
@@ -117,18 +112,12 @@ fn parse(body: &[u8]) -> Option<Numbers> {
     Some(Numbers { unique_users, clicks, impressions })
 }
 
-fn code_of(body: &[u8]) -> String {
-    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let code = problem.as_ref().and_then(|problem| problem.get("code")?.as_str());
-    code.map_or_else(String::new, |code| format!(" ({})", code.chars().take(64).collect::<String>()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_three_lines_are_read_strictly() {
+    fn parses_the_three_lines_strictly() {
         let numbers = Numbers { unique_users: 1, clicks: 2, impressions: 3 };
         assert_eq!(parse(b"unique_users,1\nclicks,2\nimpressions,3\n"), Some(numbers));
         for bad in [
@@ -142,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_could_not_be_read_is_not_right() {
+    fn an_hour_without_a_reading_is_not_right() {
         let expected = BTreeMap::from([(0, Expected::default())]);
         assert!(is_right(&expected, &Reading::from([(0, Ok(Numbers::default()))])));
-        assert!(!is_right(&expected, &Reading::from([(0, Err("away".into()))])));
+        assert!(!is_right(&expected, &Reading::from([(0, Err("unavailable".into()))])));
         assert!(!is_right(&expected, &Reading::new()));
         let one = Numbers { clicks: 1, ..Numbers::default() };
         assert!(!is_right(&expected, &Reading::from([(0, Ok(one))])));

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use run::SendOptions;
 
-use crate::commands::say;
+use crate::text::print_line;
 
 /// Lines that are read ahead.
 const READ_AHEAD: usize = 4_096;
@@ -37,7 +37,7 @@ pub(crate) async fn send(options: SendOptions, files: Vec<PathBuf>, json: bool, 
         .await?;
     bar.finish_and_clear();
     if json {
-        say(&serde_json::to_string(&report)?);
+        print_line(&serde_json::to_string(&report)?);
     } else if !quiet || report.exit_code() != 0 {
         eprintln!("{report}");
     }

@@ -87,7 +87,12 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 /// A request must outlast its record's outcome; otherwise its response reports an unknown outcome for nothing.
 fn timeouts(settings: &Settings, bounds: &mut Bounds) {
     let grace = settings.shutdown_grace;
-    for (section, limits) in [("command", &settings.command.limits), ("query", &settings.query.limits)] {
+    let sections = [
+        ("command", &settings.command.limits),
+        ("delivery", &settings.delivery.limits),
+        ("query", &settings.query.limits),
+    ];
+    for (section, limits) in sections {
         let key = format!("{section}.limits.drain_timeout");
         bounds.check(limits.drain_timeout < grace, &key, format_args!("shorter than shutdown_grace ({grace})"));
     }

@@ -1,8 +1,8 @@
 //! One partition of a store, compared with the log at the store's own position. Pure.
 //!
-//! The store is looked at first, then the log is read past that position, so every record the store can contain has been
-//! seen or was replaced, by compaction, by one beyond the position. A count is judged only if the log has no record of its
-//! hour beyond: otherwise it moved since, and is looked at again.
+//! The store is read first, then the log past that position, so that every record in the store was read from the log or was
+//! replaced, by compaction, by one beyond the position. A count is compared only if the log has no record of its hour beyond:
+//! otherwise it changed since, and is compared again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,17 +12,17 @@ use millrace_store::Part;
 
 use super::report::StoreReport;
 
-/// The log of one partition, as seen from a position.
+/// The log of one partition, relative to a position.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct LogCounts {
     /// The newest count of each hour below the position.
     below: BTreeMap<Hour, HourlyCount>,
     /// Hours with a record at or beyond it.
     beyond: BTreeSet<Hour>,
 }
 
-impl Seen {
-    /// Takes in a record of the log, in any order.
+impl LogCounts {
+    /// Adds a record of the log, in any order.
     pub(super) fn add(&mut self, position: u64, offset: u64, count: HourlyCount) {
         if offset >= position {
             self.beyond.insert(count.hour);
@@ -35,25 +35,25 @@ impl Seen {
     }
 }
 
-/// Judges the counts of `part` in `hours`, and only those of `wanted` if it is given. Answers which moved.
+/// Compares the counts of `part` in `hours`, only those in `wanted` if given. Returns the hours that changed since.
 pub(super) fn compare(
     part: &Part,
-    seen: &Seen,
+    logged: &LogCounts,
     hours: &Range<Hour>,
     wanted: Option<&BTreeSet<Hour>>,
     report: &mut StoreReport,
 ) -> BTreeSet<Hour> {
     let stored: BTreeMap<Hour, HourlyCount> = part.counts.iter().map(|count| (count.hour, *count)).collect();
-    let all: BTreeSet<Hour> = stored.keys().chain(seen.below.keys()).chain(&seen.beyond).copied().collect();
+    let all: BTreeSet<Hour> = stored.keys().chain(logged.below.keys()).chain(&logged.beyond).copied().collect();
     let mut moved = BTreeSet::new();
     for hour in all {
         if !hours.contains(&hour) || wanted.is_some_and(|wanted| !wanted.contains(&hour)) {
             continue;
         }
-        let (log, store) = (seen.below.get(&hour).copied(), stored.get(&hour).copied());
+        let (log, store) = (logged.below.get(&hour).copied(), stored.get(&hour).copied());
         if log.is_some() && log == store {
             report.equal += 1;
-        } else if seen.beyond.contains(&hour) {
+        } else if logged.beyond.contains(&hour) {
             moved.insert(hour);
         } else {
             report.differs(hour, part.partition, log, store);
@@ -79,21 +79,21 @@ mod tests {
         Part { partition: 0, position: Some(position), complete: true, counts }
     }
 
-    fn judge(part: &Part, seen: &Seen) -> (StoreReport, BTreeSet<Hour>) {
+    fn compare_all(part: &Part, logged: &LogCounts) -> (StoreReport, BTreeSet<Hour>) {
         let mut report = StoreReport::default();
         let hours = Hour::from_index(0)..Hour::from_index(100);
-        let moved = compare(part, seen, &hours, None, &mut report);
+        let moved = compare(part, logged, &hours, None, &mut report);
         (report, moved)
     }
 
     #[test]
-    fn every_kind_of_difference_is_named() {
-        let mut seen = Seen::default();
+    fn reports_every_kind_of_difference() {
+        let mut logged = LogCounts::default();
         for (offset, count) in (0..).zip([count(1, 1, 5), count(2, 2, 6), count(3, 3, 7), count(3, 9, 9)]) {
-            seen.add(10, offset, count);
+            logged.add(10, offset, count);
         }
         let stored = vec![count(1, 1, 5), count(3, 9, 8), count(4, 4, 4)];
-        let (report, moved) = judge(&part(10, stored), &seen);
+        let (report, moved) = compare_all(&part(10, stored), &logged);
         assert!(moved.is_empty());
         assert_eq!((report.equal, report.different), (1, 3));
         let found: Vec<_> = report
@@ -105,10 +105,10 @@ mod tests {
     }
 
     proptest! {
-        /// A store that is the fold of the log up to its position never differs, whatever compaction took and however far
-        /// the log went on; one number changed is found, unless its hour moved.
+        /// A store that equals the fold of the log up to its position never differs, whatever compaction removed and however far
+        /// the log continues; one changed number is found, unless its hour changed since.
         #[test]
-        fn no_false_alarms_and_no_difference_unseen(
+        fn reports_exactly_the_differences(
             records in prop::collection::vec(0..6_i64, 1..40),
             position in any::<prop::sample::Index>(),
             compacted in any::<prop::sample::Index>(),
@@ -123,24 +123,24 @@ mod tests {
             // Compaction drops, below some point, what a later record replaces.
             let compacted = compacted.index(records.len() + 1);
             let position = position as u64;
-            let mut seen = Seen::default();
+            let mut logged = LogCounts::default();
             for (offset, record) in records.iter().enumerate() {
                 let replaced = records[offset + 1..].iter().any(|later| later.hour == record.hour);
                 if offset >= compacted || !replaced {
-                    seen.add(position, offset as u64, *record);
+                    logged.add(position, offset as u64, *record);
                 }
             }
-            let (report, moved) = judge(&part(position, stored.values().copied().collect()), &seen);
+            let (report, moved) = compare_all(&part(position, stored.values().copied().collect()), &logged);
             prop_assert_eq!(report.different, 0);
-            prop_assert_eq!(report.equal + moved.difference(&seen.beyond).count() as u64 + moved.len() as u64,
-                stored.keys().chain(&seen.beyond).collect::<BTreeSet<_>>().len() as u64);
+            prop_assert_eq!(report.equal + moved.difference(&logged.beyond).count() as u64 + moved.len() as u64,
+                stored.keys().chain(&logged.beyond).collect::<BTreeSet<_>>().len() as u64);
 
             let changed = Hour::from_index(changed);
             if let Some(count) = stored.get_mut(&changed) {
                 count.clicks += 1;
-                let (report, moved) = judge(&part(position, stored.values().copied().collect()), &seen);
+                let (report, moved) = compare_all(&part(position, stored.values().copied().collect()), &logged);
                 prop_assert!(report.different == 1 || moved.contains(&changed));
-                prop_assert!(!moved.contains(&changed) || seen.beyond.contains(&changed));
+                prop_assert!(!moved.contains(&changed) || logged.beyond.contains(&changed));
             }
         }
     }

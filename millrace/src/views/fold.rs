@@ -1,16 +1,15 @@
-//! Reads one partition of `analytics.hourly` from its start to its end. Blocking: the readers of the log are.
+//! Reads one partition of `analytics.hourly` from start to end. Blocking, like the readers of the log.
 
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{HourlyCount, Topic};
 use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
 
-/// A reader that has not come to the end without any record for this long is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// A read without a record and without the end for this long fails.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const STEP: Limits = Limits { records: 10_000, bytes: 4 << 20, wait: Duration::from_millis(200) };
 
-/// Gives every count of the partition to `each`, with its offset. Records that are no counts of it are passed over, as the
-/// materializer does.
+/// Passes every count of the partition to `each`, with its offset. Skips other records, like the materializer.
 pub(super) fn each_count(
     log: &Log,
     partition: u32,
@@ -19,11 +18,11 @@ pub(super) fn each_count(
 ) -> Result<(), LogError> {
     let mut reader = log.reader(Topic::HOURLY, &[(partition, start)])?;
     let mut batch = Batch::default();
-    let mut last_news = Instant::now();
+    let mut last_progress = Instant::now();
     loop {
         match reader.poll(&mut batch, STEP)? {
             PollOutcome::Records => {
-                last_news = Instant::now();
+                last_progress = Instant::now();
                 for record in batch.iter() {
                     let count = record.value.and_then(|value| HourlyCount::decode(value).ok());
                     if let Some(count) = count.filter(|count| count.partition == partition) {
@@ -32,9 +31,9 @@ pub(super) fn each_count(
                 }
             }
             PollOutcome::CaughtUp { .. } => return Ok(()),
-            PollOutcome::Nothing if last_news.elapsed() < STUCK_AFTER => {}
+            PollOutcome::Nothing if last_progress.elapsed() < STALL_TIMEOUT => {}
             PollOutcome::Nothing => {
-                return Err(LogError::unavailable(format!("no answer from the log for {STUCK_AFTER:?}")));
+                return Err(LogError::unavailable(format!("the log returned nothing for {STALL_TIMEOUT:?}")));
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The read models as a whole: compared with the log (`verify`), built again from it (`rebuild`).
+//! The read models as a whole: compares them with the log (`verify`), rebuilds them from it (`rebuild`).
 //!
-//! Kafka's stores are asked directly. The embedded directory belongs to one process, so a running one answers for its
+//! With Kafka the tools read the stores directly. The embedded directory belongs to one process, so a running one serves its
 //! archive on its admin listener ([`server`]).
 
 mod compare;
@@ -18,7 +18,7 @@ use millrace_store::{Archive, Clock, LiveHours, Part, Window};
 
 use crate::settings::{Engine, Settings};
 
-pub(crate) use rebuild::{Stands, follow, standing};
+pub(crate) use rebuild::{PartitionProgress, follow, progress};
 pub(crate) use report::Report;
 pub(crate) use server::router;
 pub(crate) use verify::verify;
@@ -35,7 +35,7 @@ pub(crate) enum View {
 impl View {
     /// The read models of the Kafka engine.
     pub(crate) async fn of_kafka(settings: &Settings) -> Result<Vec<Self>, StoreError> {
-        debug_assert_eq!(settings.engine, Engine::Kafka, "the embedded archive lies in the log's own database");
+        debug_assert_eq!(settings.engine, Engine::Kafka, "the embedded archive is in the log's own database");
         let partitions = settings.kafka.partitions;
         let window = Window::new(settings.redis.live_hours, Clock::system());
         let live = LiveHours::connect(&settings.redis, &settings.names(), partitions, window).await?;
@@ -51,7 +51,7 @@ impl View {
         }
     }
 
-    /// Those of the hours that it is to contain now.
+    /// The part of the hours that it must contain now.
     fn hours(&self, hours: &Range<Hour>) -> Range<Hour> {
         match self {
             Self::Redis(live) => hours.start.max(live.live().start)..hours.end.min(live.live().end),
@@ -66,7 +66,7 @@ impl View {
         }
     }
 
-    /// Makes the materializers build all of it again.
+    /// Empties it; the materializers rebuild it.
     pub(crate) async fn reset(&self) -> Result<(), StoreError> {
         match self {
             Self::Redis(live) => live.reset().await,

@@ -1,35 +1,37 @@
-//! What `verify` found, for people and for programs.
+//! The result of `verify`, for people and for programs.
 
 use std::fmt;
 
 use millrace_contracts::{Hour, HourlyCount};
 use serde::{Deserialize, Serialize};
 
-/// Differences that are listed one by one; more are only counted.
-pub(super) const LISTED: usize = 1_000;
+use crate::text::plural;
 
-/// What came of the comparison of the log with every read model.
+/// Most differences in the list; more are only counted.
+pub(super) const MAX_LISTED: usize = 1_000;
+
+/// The comparison of the log with every read model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// One for each read model.
     pub(crate) stores: Vec<StoreReport>,
 }
 
-/// What came of one read model.
+/// The comparison of one read model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoreReport {
     /// `redis` or `archive`.
     pub(crate) store: String,
-    /// The first hour that was compared, where the store keeps but the last ones.
+    /// First hour of the comparison, if the store has only the last ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) live_from: Option<String>,
-    /// Counts that are as the log has them: one for each hour and partition.
+    /// Counts equal to the log's: one for each hour and partition.
     pub(crate) equal: u64,
-    /// Counts that changed whenever they were looked at: nothing can be said of them.
+    /// Counts that changed during every comparison.
     pub(crate) moving: u64,
-    /// Partitions that do not contain everything yet and were not compared.
+    /// Incomplete partitions, which were not compared.
     pub(crate) building: Vec<u32>,
-    /// Why the store could not be compared to the end.
+    /// Why the comparison of the store ended early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
     /// Number of differences.
@@ -38,16 +40,16 @@ pub(crate) struct StoreReport {
     pub(crate) differences: Vec<Difference>,
 }
 
-/// One count that is not as the log has it.
+/// One count that differs from the log's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Difference {
     /// The hour, as in keys.
     pub(crate) hour: String,
     /// The partition.
     pub(crate) partition: u32,
-    /// What the log says; none when it has no such count.
+    /// The log's count, if it has one.
     pub(crate) log: Option<Numbers>,
-    /// What the store says; none when it has no such count.
+    /// The store's count, if it has one.
     pub(crate) store: Option<Numbers>,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Numbers {
 }
 
 impl Report {
-    /// Whether everything was compared and nothing differs.
+    /// Whether everything was compared and equal.
     pub(crate) fn is_right(&self) -> bool {
         self.stores.iter().all(StoreReport::is_right)
     }
@@ -76,7 +78,7 @@ impl StoreReport {
 
     pub(super) fn differs(&mut self, hour: Hour, partition: u32, log: Option<HourlyCount>, store: Option<HourlyCount>) {
         self.different += 1;
-        if self.differences.len() < LISTED {
+        if self.differences.len() < MAX_LISTED {
             let (log, store) = (log.map(Numbers::from), store.map(Numbers::from));
             self.differences.push(Difference { hour: hour.to_string(), partition, log, store });
         }
@@ -104,15 +106,16 @@ impl fmt::Display for StoreReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { store, equal, moving, different, .. } = self;
         let live = self.live_from.as_ref().map(|from| format!(", live hours from {from} on")).unwrap_or_default();
-        write!(f, "{store}{live}: {equal} counts are as the log has them, {different} are not")?;
+        let verb = if *different == 1 { "differs" } else { "differ" };
+        write!(f, "{store}{live}: {} equal to the log, {different} {verb}", plural(*equal, "count"))?;
         if *moving > 0 {
-            write!(f, ", {moving} kept changing and were not compared")?;
+            write!(f, ", {moving} changed during every comparison")?;
         }
         if !self.building.is_empty() {
-            write!(f, "\n{store}: partitions {:?} are being built and were not compared", self.building)?;
+            write!(f, "\n{store}: partitions {:?} are incomplete and were not compared", self.building)?;
         }
         if let Some(error) = &self.error {
-            write!(f, "\n{store}: not compared to the end: {error}")?;
+            write!(f, "\n{store}: the comparison ended early: {error}")?;
         }
         for difference in &self.differences {
             write!(f, "\n{store}: {difference}")?;
@@ -128,7 +131,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers = |numbers: &Option<Numbers>| numbers.as_ref().map_or_else(|| "nothing".into(), Numbers::to_string);
         let Self { hour, partition, log, store } = self;
-        write!(f, "{hour}/{partition}: the log has {}, the store {}", numbers(log), numbers(store))
+        write!(f, "{hour}/{partition}: log: {}; store: {}", numbers(log), numbers(store))
     }
 }
 
@@ -136,6 +139,6 @@ impl fmt::Display for Numbers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { unique_users, clicks, impressions, exactness, generation, next_offset } = self;
         write!(f, "unique_users {unique_users} ({exactness}), clicks {clicks}, impressions {impressions}")?;
-        write!(f, ", next_offset {next_offset} of generation {generation}")
+        write!(f, ", next_offset {next_offset}, generation {generation}")
     }
 }

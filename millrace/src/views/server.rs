@@ -1,4 +1,4 @@
-//! The routes by which a running process answers `verify` and `rebuild` for the directory it holds. Admin listener only.
+//! The routes of a running process for `verify` and `rebuild` on its directory. Admin listener only.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use millrace_service::Problem;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::{Report, Stands, View, standing, verify};
+use super::{PartitionProgress, Report, View, progress, verify};
 
 struct Shared {
     log: Log,
@@ -23,31 +23,31 @@ struct Shared {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Hours {
-    /// The first hour's number, and the one after the last.
+struct HoursQuery {
+    /// Index of the first hour, and of the one after the last.
     from: i64,
     to: i64,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct StoreQuery {
     store: String,
 }
 
-/// `GET /admin/verify`, `GET /admin/standing` and `PUT /admin/rebuild`.
+/// `GET /admin/verify`, `GET /admin/progress` and `PUT /admin/rebuild`.
 pub(crate) fn router(log: Log, views: Vec<View>) -> Router {
     let shared = Shared { log, views, verifying: Mutex::default() };
     Router::new()
         .route("/admin/verify", get(verified))
-        .route("/admin/standing", get(stands))
-        // PUT, which no page of another origin can send unasked, unlike a POST.
+        .route("/admin/progress", get(progress_of))
+        // PUT: unlike a POST, a page of another origin cannot send it without a preflight request.
         .route("/admin/rebuild", put(rebuild))
         .with_state(Arc::new(shared))
 }
 
 impl Shared {
-    fn view(&self, which: &Which) -> Result<&View, Problem> {
+    fn view(&self, which: &StoreQuery) -> Result<&View, Problem> {
         let found = self.views.iter().find(|view| view.name() == which.store);
         found.ok_or_else(|| Problem::new(Code::InvalidField, "this process has no such store").field("store"))
     }
@@ -58,24 +58,27 @@ fn unavailable(error: impl ToString) -> Problem {
     Problem::new(Code::Unavailable, error.to_string())
 }
 
-async fn verified(State(shared): State<Arc<Shared>>, Query(hours): Query<Hours>) -> Result<Json<Report>, Problem> {
+async fn verified(State(shared): State<Arc<Shared>>, Query(hours): Query<HoursQuery>) -> Result<Json<Report>, Problem> {
     let _one = shared
         .verifying
         .try_lock()
-        .map_err(|_| Problem::new(Code::Overloaded, "a comparison is under way already".to_owned()))?;
+        .map_err(|_| Problem::new(Code::Overloaded, "another comparison is running".to_owned()))?;
     let hours = Hour::from_index(hours.from)..Hour::from_index(hours.to);
     let report =
         verify(&shared.log, &shared.views, hours, |_, _| {}).await.map_err(|e| unavailable(format!("{e:#}")))?;
     Ok(Json(report))
 }
 
-async fn stands(State(shared): State<Arc<Shared>>, Query(which): Query<Which>) -> Result<Json<Vec<Stands>>, Problem> {
-    standing(&shared.log, shared.view(&which)?).await.map(Json).map_err(unavailable)
+async fn progress_of(
+    State(shared): State<Arc<Shared>>,
+    Query(which): Query<StoreQuery>,
+) -> Result<Json<Vec<PartitionProgress>>, Problem> {
+    progress(&shared.log, shared.view(&which)?).await.map(Json).map_err(unavailable)
 }
 
-async fn rebuild(State(shared): State<Arc<Shared>>, Query(which): Query<Which>) -> Result<StatusCode, Problem> {
+async fn rebuild(State(shared): State<Arc<Shared>>, Query(which): Query<StoreQuery>) -> Result<StatusCode, Problem> {
     let view = shared.view(&which)?;
     view.reset().await.map_err(unavailable)?;
-    tracing::warn!(store = view.name(), "asked to build a store again: it is empty now");
+    tracing::warn!(store = view.name(), "emptied the store for a rebuild");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! Compares the log with every read model, a partition at a time: memory is bounded by one partition's hours.
+//! Compares the log with every read model, a partition at a time: the hours of one partition bound the memory.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,15 +9,15 @@ use millrace_contracts::{Hour, HourlyCount, Topic};
 use millrace_log::Log;
 
 use super::View;
-use super::compare::{Seen, compare};
+use super::compare::{LogCounts, compare};
 use super::fold::each_count;
 use super::report::{Report, StoreReport};
 
-/// How often counts that move are looked at again, and with what pause.
-const LOOKS: u32 = 8;
+/// Most comparisons of counts that change meanwhile, and the pause between two.
+const MAX_COMPARISONS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Compares the counts of `hours`. `progress` hears how many partitions are done, of how many, over all read models.
+/// Compares the counts of `hours`. `progress` receives the number of compared partitions and of all, over all read models.
 pub(crate) async fn verify(
     log: &Log,
     views: &[View],
@@ -38,7 +38,7 @@ pub(crate) async fn verify(
         let live_from = (first > hours.start).then(|| first.to_string());
         let mut store = StoreReport { store: view.name().into(), live_from, ..StoreReport::default() };
         for (partition, &start) in (0..).zip(&starts) {
-            // A store that is away is a finding like any other: the next one is compared all the same.
+            // An unavailable store is a finding like any other: the next one is compared all the same.
             if let Err(error) = one(log, view, (partition, start), &hours, &mut store).await {
                 store.error = Some(format!("{error:#}"));
                 break;
@@ -59,11 +59,11 @@ async fn one(
     report: &mut StoreReport,
 ) -> anyhow::Result<()> {
     let mut left: Option<BTreeSet<Hour>> = None;
-    for look in 0..LOOKS {
-        if look > 0 {
+    for comparison in 0..MAX_COMPARISONS {
+        if comparison > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        // The window moves with the clock: what leaves it is not missed.
+        // The window moves with the clock: hours that leave it are not compared.
         let hours = view.hours(hours);
         // The store first, so that the log is read beyond its position.
         let part = view.snapshot(partition..partition + 1, hours.clone()).await?.pop().context("no such partition")?;
@@ -73,16 +73,16 @@ async fn one(
         };
         let (log, wanted) = (log.clone(), hours.clone());
         let fold = move || {
-            let mut seen = Seen::default();
+            let mut logged = LogCounts::default();
             let add = |offset, count: HourlyCount| {
                 if wanted.contains(&count.hour) {
-                    seen.add(position, offset, count);
+                    logged.add(position, offset, count);
                 }
             };
-            each_count(&log, partition, start, add).map(|()| seen)
+            each_count(&log, partition, start, add).map(|()| logged)
         };
-        let seen = tokio::task::spawn_blocking(fold).await.context("the reader failed")?.context("the log")?;
-        let moved = compare(&part, &seen, &hours, left.as_ref(), report);
+        let logged = tokio::task::spawn_blocking(fold).await.context("the reader failed")?.context("the log")?;
+        let moved = compare(&part, &logged, &hours, left.as_ref(), report);
         if moved.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! `import` and `export`: what goes in is counted once, whatever is killed, and what comes out is what went in.
+//! `import` and `export`: every event counts once, whatever is killed, and the export equals the import.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const HOUR: u64 = 3_600_000;
 /// A day without other events, long ago.
 const DAY: u64 = 20_000 * 24 * HOUR;
 
-/// What the hours must hold: users, clicks, impressions.
+/// The expected users, clicks and impressions of each hour.
 type Oracle = BTreeMap<u64, (BTreeSet<String>, u64, u64)>;
 
 struct Event {
@@ -26,7 +26,7 @@ struct Event {
     click: bool,
 }
 
-/// Events over some hours; the same users again and again.
+/// Events over some hours, with recurring users.
 fn events(count: u64) -> Vec<Event> {
     let event = |n: u64| Event {
         timestamp: DAY + (n % 5) * HOUR + n % HOUR,
@@ -78,18 +78,18 @@ fn report(output: &Output) -> Value {
     serde_json::from_str(stdout(output).trim()).unwrap_or_else(|e| panic!("{e}: {}{}", stdout(output), stderr(output)))
 }
 
-/// Runs a tool against what is under test.
+/// Runs a tool against the services under test.
 type Run<'a> = &'a dyn Fn(&[&str]) -> Output;
 
-/// The day's hours as they are exported.
-fn exported(run: Run<'_>, format: &str) -> String {
+/// The export of the day's hours.
+fn export_day(run: Run<'_>, format: &str) -> String {
     let (from, to) = (DAY.to_string(), (DAY + 24 * HOUR).to_string());
     let output = run(&["export", "--from", &from, "--to", &to, "--format", format]);
     assert!(output.status.success(), "{}", stderr(&output));
     stdout(&output)
 }
 
-/// Waits until the day's hours hold exactly what the oracle says.
+/// Waits until the day's hours equal the oracle.
 fn assert_counted(up: &Up, oracle: &Oracle) {
     assert_counted_by(&|arguments| up.tool(arguments), oracle);
 }
@@ -102,7 +102,7 @@ fn assert_counted_by(run: Run<'_>, oracle: &Oracle) {
         let _ = writeln!(expected, "{hour},{},{clicks},{impressions}", users.len());
     }
     let read = || {
-        let rows = exported(run, "csv");
+        let rows = export_day(run, "csv");
         let rows = rows.lines().skip(1).map(|row| row.split(',').skip(1).take(4).collect::<Vec<_>>().join(",") + "\n");
         rows.collect::<String>()
     };
@@ -110,7 +110,7 @@ fn assert_counted_by(run: Run<'_>, oracle: &Oracle) {
 }
 
 #[test]
-fn what_was_imported_is_what_is_exported() {
+fn export_equals_import() {
     let up = Up::start();
     let folder = up.directory.path();
     let events = events(6_000);
@@ -130,7 +130,11 @@ fn what_was_imported_is_what_is_exported() {
     let target = format!("/analytics/range?from={DAY}&to={}", DAY + 24 * HOUR);
     for (format, media) in [("csv", "text/csv"), ("json", "application/json"), ("ndjson", "application/x-ndjson")] {
         let served = http(up.query, "GET", &target, &[("accept", media)], "").unwrap().into_text();
-        assert_eq!(exported(&|arguments| up.tool(arguments), format), served, "an export is what the service says");
+        assert_eq!(
+            export_day(&|arguments| up.tool(arguments), format),
+            served,
+            "the export equals the response of the service"
+        );
     }
     let by_day = |more: &[&str]| {
         // Eighty days need several requests.
@@ -147,8 +151,8 @@ fn what_was_imported_is_what_is_exported() {
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap(), days);
 }
 
-/// Kills an import twice in the middle and lets it go on; `run` meets the services, and so does whatever has `arguments`.
-fn assert_killed_imports_go_on(run: Run<'_>, arguments: &[String]) {
+/// Kills an import twice in the middle and resumes it. `run` and `arguments` both select the services.
+fn assert_killed_imports_resume(run: Run<'_>, arguments: &[String]) {
     let folder = tempfile::tempdir().unwrap();
     let events = events(60_000);
     let path = file(folder.path(), "events.csv", &csv(&events));
@@ -175,14 +179,14 @@ fn assert_killed_imports_go_on(run: Run<'_>, arguments: &[String]) {
 }
 
 #[test]
-fn a_killed_import_goes_on_where_it_stopped() {
+fn a_killed_import_resumes() {
     let up = Up::start();
-    assert_killed_imports_go_on(&|arguments| up.tool(arguments), &up.arguments());
+    assert_killed_imports_resume(&|arguments| up.tool(arguments), &up.arguments());
     assert!(up.stored() >= 60_000, "{}", up.stored());
 }
 
 #[test]
-fn a_killed_import_goes_on_where_it_stopped_on_kafka() {
+fn a_killed_import_resumes_on_kafka() {
     let Some(cluster) = Cluster::on_shared_servers("a killed import", 1) else { return };
     let at = |role| format!("http://{}", cluster.publics(role)[0]);
     let (command, query) = (at("command"), at("query"));
@@ -190,11 +194,11 @@ fn a_killed_import_goes_on_where_it_stopped_on_kafka() {
         let to = if arguments[0] == "import" { ["--command", &command] } else { ["--query", &query] };
         cluster.tool(&[arguments, &to].concat())
     };
-    assert_killed_imports_go_on(&run, &["--command".to_owned(), command.clone()]);
+    assert_killed_imports_resume(&run, &["--command".to_owned(), command.clone()]);
 }
 
 #[test]
-fn a_service_that_is_away_is_waited_for() {
+fn import_waits_for_an_unavailable_service() {
     let mut up = Up::start();
     let events = events(20_000);
     let path = file(up.directory.path(), "events.ndjson", &ndjson(&events));
@@ -210,7 +214,7 @@ fn a_service_that_is_away_is_waited_for() {
 }
 
 #[test]
-fn lines_that_come_to_nothing_are_named_and_spoil_no_other() {
+fn import_reports_rejected_lines_and_sends_all_others() {
     let up = Up::start();
     let folder = up.directory.path();
     let far = DAY * 10;
@@ -229,7 +233,7 @@ fn lines_that_come_to_nothing_are_named_and_spoil_no_other() {
     assert!(lines[0].starts_with("line 4: malformed-body: "), "{said}");
     assert!(lines[1].starts_with("line 6: invalid-field: event is click or impression"), "{said}");
     assert!(!said.contains(&long[..65]), "{said}");
-    assert_eq!(lines[2], "3 events, 2 lines are no events; nothing was sent");
+    assert_eq!(lines[2], "3 events, 2 lines invalid; nothing was sent");
     assert_eq!(up.stored(), 0);
 
     let output = import(&up, &path, &[]);
@@ -245,7 +249,7 @@ fn lines_that_come_to_nothing_are_named_and_spoil_no_other() {
 }
 
 #[test]
-fn a_file_is_imported_once_unless_asked_again() {
+fn import_refuses_an_imported_file_without_again() {
     let up = Up::start();
     let folder = up.directory.path();
     let events = events(100);
@@ -275,7 +279,7 @@ fn a_file_is_imported_once_unless_asked_again() {
 }
 
 #[test]
-fn the_standard_input_is_imported() {
+fn imports_standard_input() {
     let up = Up::start();
     let events = events(1_500);
     let mut import = tool(&["import", "--json", "--format", "csv", "-"]);
@@ -292,7 +296,7 @@ fn the_standard_input_is_imported() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn import_and_export_report_why_they_stop() {
     let up = Up::start();
     let folder = up.directory.path();
     let no_header = file(folder, "a.csv", "1,u,click\n");
@@ -315,7 +319,7 @@ fn what_cannot_be_done_is_said() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(why), "{arguments:?}: {}", stderr(&output));
     }
-    // What was given up is taken up.
+    // The import that gave up resumes.
     assert!(import(&up, &fine, &[]).status.success());
     assert_counted(&up, &oracle(&events(3)));
 }

@@ -1,4 +1,4 @@
-//! The four services as processes of their own, on real Kafka, Redis and PostgreSQL, under names of a test's own.
+//! The four services as separate processes, on real Kafka, Redis and PostgreSQL, with names that are unique to a test.
 
 use std::net::SocketAddr;
 use std::process::{Child, Output, Stdio};
@@ -138,7 +138,7 @@ impl Node {
     }
 }
 
-/// The result of a load: that every number is right.
+/// Asserts that every number of a load is right.
 pub(crate) fn assert_right(load: Child, events: u64) {
     let output = load.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,5 +1,5 @@
-//! What the weaker levels can lose, shown by losing it: a 202 was answered, the event is not there, and the metrics say so.
-//! The strongest level says nothing of an event that is lost.
+//! The losses of the weaker levels, provoked: the response was 202, the event is lost, and the metrics report it. The strongest
+//! level never acknowledges an event that is lost.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ fn batch(command: SocketAddr, events: usize) -> Response {
     http(command, "POST", "/analytics/batch", &media, &ITEM.repeat(events)).unwrap()
 }
 
-/// Events answered early whose report of the log was this.
+/// Events with an early response, by their later outcome.
 fn early(admin: SocketAddr, outcome: &str) -> u64 {
     metric(admin, &format!("millrace_command_async_events_total{{outcome=\"{outcome}\"}}"))
 }
@@ -23,7 +23,7 @@ fn answered(admin: SocketAddr, code: &str) -> u64 {
     metric(admin, &format!("millrace_command_events_total{{outcome=\"{code}\"}}"))
 }
 
-/// A command service of some level, alone on brokers.
+/// One command service with a level of durability, on its own brokers.
 struct Edge {
     service: Service,
     public: SocketAddr,
@@ -70,12 +70,12 @@ impl Edge {
 }
 
 #[test]
-fn cached_on_the_embedded_engine_may_lose_at_a_kill_and_never_at_an_end() {
+fn cached_on_the_embedded_engine_can_lose_at_a_kill_and_never_at_a_shutdown() {
     let mut up = Up::with(&[("command.durability", "cached")]);
     for _ in 0..10 {
         assert_eq!(batch(up.command, 1_000).status, 202);
     }
-    let status = up.service.shut_down(WITHIN).expect("it ends within its grace");
+    let status = up.service.shut_down(WITHIN).expect("it ends within shutdown_grace");
     assert!(status.success(), "{}", up.service.log());
     up.service.restart();
     up.service.wait_ready(up.command);
@@ -93,7 +93,7 @@ fn cached_on_the_embedded_engine_may_lose_at_a_kill_and_never_at_an_end() {
 }
 
 #[test]
-fn cached_on_kafka_loses_with_its_broker_and_counts_it_while_replicated_promised_nothing() {
+fn cached_on_kafka_loses_with_its_broker_and_reports_it_and_replicated_acknowledges_nothing() {
     let mut kafka = match Kafka::start() {
         Ok(kafka) => kafka,
         Err(why) => return not_run("the level cached", "Apache Kafka", &why),
@@ -121,12 +121,12 @@ fn cached_on_kafka_loses_with_its_broker_and_counts_it_while_replicated_promised
     kafka.restart().unwrap();
     cached.service.wait_ready(cached.public);
     replicated.service.wait_ready(replicated.public);
-    assert_eq!(cached.ends().iter().sum::<u64>(), 2, "eleven were answered 202, one 204; two are there");
+    assert_eq!(cached.ends().iter().sum::<u64>(), 2, "eleven got 202, one got 204; two are stored");
 }
 
-/// Two of three brokers stand still while the third, the leader, takes events; then it dies, and one of the two leads.
+/// Two of three brokers are frozen while the third, the leader, accepts events; then it dies, and one of the two leads.
 #[test]
-fn leader_loses_what_only_the_leader_had_while_replicated_promised_nothing() {
+fn leader_loses_unreplicated_events_and_replicated_acknowledges_none() {
     let mut brokers = match Brokers::start(3, &[]) {
         Ok(brokers) => brokers,
         Err(why) => return not_run("the level leader", "Apache Kafka", &why),
@@ -140,7 +140,7 @@ fn leader_loses_what_only_the_leader_had_while_replicated_promised_nothing() {
     others.iter_mut().for_each(Kafka::freeze);
     // The users whose partition the first broker leads: those of the others get no answer in time.
     let user = (0..100).map(|number| format!("u{number}")).find(|user| leader.post(user).status == 202).unwrap();
-    // A fetch that was open when its broker froze has been answered by now; nothing else is replicated.
+    // A fetch that was open when its broker froze has completed by now; nothing else is replicated.
     let mut last = (0, 0);
     for _ in 0..200 {
         let answer = leader.post(&user);
@@ -159,7 +159,7 @@ fn leader_loses_what_only_the_leader_had_while_replicated_promised_nothing() {
     assert!(wait_until(WITHIN * 2, taken), "one of the others leads: {:?}", leader.post(&user));
     let (partition, offset) = last;
     let end = leader.ends()[partition];
-    assert!(end <= offset, "@{offset} was answered 202, and the partition ends at {end}");
+    assert!(end <= offset, "@{offset} got 202, and the partition ends at {end}");
     let accepted = answered(leader.admin, "accepted") + answered(replicated.admin, "accepted");
     let stored: u64 = leader.ends().iter().sum();
     assert!(stored < accepted, "{stored} of {accepted}: the difference is what was lost");

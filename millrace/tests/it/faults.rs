@@ -44,7 +44,7 @@ fn a_short_random_run_on_kafka_changes_no_count() {
 
 /// FLUSHALL under load, then each store killed in turn and both: what readers see.
 #[test]
-fn readers_see_no_number_fall_and_get_answers_as_long_as_one_store_is_there() {
+fn numbers_never_fall_and_reads_succeed_while_one_store_is_available() {
     for row in ["19", "reads"] {
         match scenarios::row(Engine::Kafka, row, &options(Engine::Kafka)) {
             Ok(part) => assert_green(&part),
@@ -54,6 +54,6 @@ fn readers_see_no_number_fall_and_get_answers_as_long_as_one_store_is_there() {
 }
 
 #[test]
-fn an_answer_before_the_log_has_it_is_found() {
+fn detects_a_response_before_the_log_has_the_event() {
     assert_green(&controls::named(Engine::Embedded, &options(Engine::Embedded), "answer-early").unwrap());
 }

@@ -1,4 +1,4 @@
-//! The whole pipeline on real servers, from the outside: every number equal to the oracle's, whatever dies.
+//! The whole pipeline on real servers, from the outside: every number equals the oracle's, whatever dies.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ fn two_of_each_service_count_every_event() {
 }
 
 #[test]
-fn an_event_of_any_hour_is_read_where_it_belongs() {
+fn serves_an_event_of_any_hour_in_its_hour() {
     let Some(cluster) = Cluster::on_shared_servers("one of each service", 1) else { return };
     let (command, query) = (cluster.publics("command")[0], cluster.publics("query")[0]);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
@@ -43,7 +43,7 @@ fn an_event_of_any_hour_is_read_where_it_belongs() {
 }
 
 #[test]
-fn kill_nine_of_each_service_in_the_middle_of_its_work_changes_no_count() {
+fn kill_nine_of_each_service_under_load_changes_no_count() {
     let Some(mut cluster) = Cluster::on_shared_servers("kill -9 of each service", 1) else { return };
     let arguments = ["--events", "120000", "--users", "10000", "--rate", "5000", "--connections", "32", "--seed", "11"];
     let load = cluster.load(&arguments);
@@ -58,7 +58,7 @@ fn kill_nine_of_each_service_in_the_middle_of_its_work_changes_no_count() {
     assert_right(load, 120_000);
 }
 
-/// What was counted before is not read again: the second load would find more than it sent.
+/// A recount of old events would make the second load find more than it sent.
 #[test]
 fn a_processor_killed_while_idle_counts_nothing_again() {
     let Some(mut cluster) = Cluster::on_shared_servers("a kill -9 of an idle processor", 1) else { return };

@@ -26,18 +26,18 @@ fn every_number_is_right() {
 }
 
 #[test]
-fn a_wrong_number_is_found() {
+fn detects_a_wrong_number() {
     let up = Up::start();
     let shape = ["load", "--events", "500", "--users", "50", "--hours", "1", "--run", "again", "--settle", "2s"];
     assert!(up.tool(&shape).status.success());
     // The same users once more: they are not new, so fewer are counted than a load of new users expects.
     let output = up.tool(&shape);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).contains("FAILED: 1 of 1 hours are wrong"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("FAILED: 1 of 1 hour is wrong"), "{}", stdout(&output));
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_acknowledged() {
+fn a_killed_process_loses_no_acknowledged_event() {
     let mut up = Up::start();
     let arguments = ["load", "--json", "--events", "20000", "--users", "500", "--rate", "5000", "--timeout", "5s"];
     let mut load = tool(&arguments);
@@ -54,7 +54,7 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
     assert_eq!(sum, 20_000, "{report}");
 }
 
-/// Every event that was sent is settled by its id: nothing is left in doubt, and no number has a range.
+/// Resends by id settle every event: no outcome stays unknown, and no number has a range.
 #[test]
 fn with_ids_the_counts_are_exact_across_a_kill() {
     let mut up = Up::start();
@@ -71,12 +71,12 @@ fn with_ids_the_counts_are_exact_across_a_kill() {
     assert!(report["duplicated"].as_u64() > Some(1_000), "{report}");
     let hours = report["hours"].as_array().unwrap();
     assert!(hours.iter().all(|hour| hour["least"] == hour["most"] && hour["got"] == hour["least"]), "{report}");
-    assert!(up.stored() > 21_000, "the copies are in the log, and were not counted");
+    assert!(up.stored() > 21_000, "the duplicates are in the log, but not counted");
 }
 
-/// Of every event that was sent, whatever became of it, and across a kill: a counter begins at 0, and what it says is exact.
+/// For every outcome, and across a kill: counters begin at 0 and are exact.
 #[test]
-fn metrics_say_what_the_oracle_says() {
+fn metrics_equal_the_oracle() {
     let mut up = Up::start();
     let (mut acknowledged, mut copies) = (0, 0);
     for more in [&["--batch", "1"][..], &["--batch", "50"], &["--batch", "20", "--duplicates", "10"]] {
@@ -97,23 +97,23 @@ fn metrics_say_what_the_oracle_says() {
     let other = ["invalid-field", "outside-window", "outcome-unknown", "overloaded"];
     assert_eq!((answered(&up, "accepted"), up.stored()), (9_000 + copies, 9_000 + copies));
     assert_eq!(other.map(|code| answered(&up, code)), [3, 1, 0, 0]);
-    let told = |up: &Up| ["counted", "duplicates", "id_conflicts", "late"].map(|what| up.processed(what));
+    let processed = |up: &Up| ["counted", "duplicates", "id_conflicts", "late"].map(|what| up.processed(what));
     let (counted, late) = (|up: &Up| up.processed("counted"), up.processed("late"));
-    assert!(wait_until(WITHIN, || counted(&up) + up.processed("duplicates") == up.stored()), "{:?}", told(&up));
-    assert_eq!(told(&up), [9_000, copies, 0, late]);
+    assert!(wait_until(WITHIN, || counted(&up) + up.processed("duplicates") == up.stored()), "{:?}", processed(&up));
+    assert_eq!(processed(&up), [9_000, copies, 0, late]);
     caught_up(&up);
-    let held = |up: &Up| {
+    let gauges = |up: &Up| {
         let forms = ["memory", "disk", "sketch"];
         let hours = forms.map(|form| up.metric(&format!("millrace_processor_hours{{form=\"{form}\"}}")));
         (hours.iter().sum::<u64>(), up.metric("millrace_processor_event_ids"))
     };
-    let before = held(&up);
+    let before = gauges(&up);
     assert!(before.0 == 24 && before.1 >= 3_000, "{before:?}");
 
     up.service.restart();
     up.service.wait_ready(up.command);
-    assert_eq!((told(&up), answered(&up, "accepted")), ([0; 4], 0));
-    assert_eq!(held(&up), before, "what is held is told before anything is counted");
+    assert_eq!((processed(&up), answered(&up, "accepted")), ([0; 4], 0));
+    assert_eq!(gauges(&up), before, "gauges are restored before the first count");
     let event = |up: &Up, hours_ago: u64, rest: &str| {
         let timestamp = now_ms() - hours_ago * 3_600_000;
         assert_eq!(up.post(&format!("/analytics?user=a&timestamp={timestamp}&{rest}")).status, 204);
@@ -129,7 +129,7 @@ fn metrics_say_what_the_oracle_says() {
     }
     assert_eq!((answered(&up, "accepted"), up.stored()), (6, 9_006 + copies));
     assert_eq!(other.map(|code| answered(&up, code)), [3, 1, 0, 0]);
-    assert!(wait_until(WITHIN, || told(&up) == [4, 2, 1, 2]), "{:?}", told(&up));
+    assert!(wait_until(WITHIN, || processed(&up) == [4, 2, 1, 2]), "{:?}", processed(&up));
     caught_up(&up);
 }
 
@@ -138,7 +138,7 @@ fn now_ms() -> u64 {
     u64::try_from(now).unwrap()
 }
 
-/// The stage and the sink are at the end, and nothing waits or is restored.
+/// Waits until stage and sink are at the end of the log, with empty queues and no restore.
 fn caught_up(up: &Up) {
     let lag = |role| up.metric_if_any(&format!("millrace_lag_records{{role=\"{role}\",partition=\"0\"}}"));
     let lags = || ["processor", "materializer-archive"].map(lag);

@@ -1,4 +1,4 @@
-//! The table of metrics against what is scraped, what is written about them, and `docs/metrics.md`.
+//! The table of metrics against `/metrics`, against the documents, and against `docs/metrics.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use millrace_testkit::{free_port, http_get, wait_until};
 
 use crate::run::{Up, WITHIN};
 
-/// Only there with Redis, or once a message came over TCP.
+/// Only present with Redis, or after a message over TCP.
 const ELSEWHERE: [&str; 2] = [metric::INTAKE_REMEMBERED.name, metric::REFILLS.name];
 
 /// One name of `/metrics`.
@@ -21,7 +21,7 @@ struct Scraped {
     labels: BTreeSet<String>,
 }
 
-/// The metric that a series is of: those of a histogram have endings.
+/// The metric of a series; those of a histogram have suffixes.
 fn named(series: &str) -> Option<&'static Metric> {
     let of = |name: &str| metric::ALL.iter().find(|metric| metric.name == name);
     let base = || ["_bucket", "_sum", "_count"].iter().find_map(|ending| series.strip_suffix(ending));
@@ -49,7 +49,7 @@ fn scrape(up: &Up) -> BTreeMap<String, Scraped> {
 }
 
 #[test]
-fn what_is_scraped_is_the_table() {
+fn scrape_equals_the_table() {
     let directory = tempfile::tempdir().unwrap();
     let (listen, journal) = (format!("127.0.0.1:{}", free_port()), directory.path().display().to_string());
     let up = Up::with(&[("command.tcp.listen", &listen), ("journal.directory", &journal)]);
@@ -71,7 +71,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Files of the repository that may name a metric.
+/// Files of the repository that may mention a metric.
 fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -87,7 +87,7 @@ fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn what_is_written_about_metrics_is_in_the_table() {
+fn documents_mention_only_metrics_of_the_table() {
     let mut files = Vec::new();
     texts(repository(), &mut files);
     let rooms: BTreeSet<&str> = metric::ALL.iter().filter_map(|metric| metric.name.split('_').nth(1)).collect();
@@ -105,9 +105,9 @@ fn what_is_written_about_metrics_is_in_the_table() {
     assert!(uses > 2 * metric::ALL.len(), "{uses}: the table itself and its page were read");
 }
 
-/// `UPDATE=1` writes it anew.
+/// `UPDATE=1` rewrites it.
 #[test]
-fn the_page_has_the_table() {
+fn metrics_page_equals_the_table() {
     const MARKS: [&str; 2] = ["<!-- the table of crates/contracts/src/metric.rs -->\n", "<!-- end -->\n"];
     let path = repository().join("docs/metrics.md");
     let page = fs::read_to_string(&path).unwrap();

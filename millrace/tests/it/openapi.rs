@@ -1,5 +1,5 @@
-//! The OpenAPI documents: what is served is what `docs/api/` has, it has every route, method and code, and its viewer
-//! works in a browser without anything from outside.
+//! The OpenAPI documents: the served ones equal `docs/api/` and have every route, method and code, and the viewer works in a
+//! browser without external resources.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::run::{Up, WITHIN};
 const HOW: &str = "UPDATE=1 cargo test -p millrace --test it openapi";
 
 #[test]
-fn what_is_served_is_what_the_repository_has() {
+fn served_documents_equal_the_repository() {
     let up = Up::start();
     for (name, address) in [("command", up.command), ("query", up.query)] {
         let served = http_get(address, "/openapi.json").unwrap();
@@ -41,7 +41,7 @@ fn what_is_served_is_what_the_repository_has() {
     }
 }
 
-/// A path of a template.
+/// A path for a template.
 fn filled(template: &str) -> String {
     template.split('/').map(|part| if part.starts_with('{') { "1" } else { part }).collect::<Vec<_>>().join("/")
 }
@@ -75,7 +75,7 @@ fn word(code: Code) -> String {
 }
 
 #[test]
-fn the_viewer_works_without_anything_from_outside() {
+fn viewer_works_without_external_resources() {
     let mut browser = match Browser::start() {
         Ok(browser) => browser,
         Err(why) => return not_run("the viewer", "a browser", &why),

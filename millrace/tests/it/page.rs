@@ -1,4 +1,4 @@
-//! The page in a real browser: its numbers are the API's, they move by themselves, and it asks nobody else.
+//! The dashboard in a real browser: its numbers equal the API's, update by themselves, and need no other server.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use millrace_testkit::{Browser, not_run, target_dir, wait_until};
 use crate::run::{Up, WITHIN};
 
 #[test]
-fn the_page_shows_what_the_api_says_and_moves_by_itself() {
+fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     let mut browser = match Browser::start() {
         Ok(browser) => browser,
         Err(why) => return not_run("the page", "a browser", &why),

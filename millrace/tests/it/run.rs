@@ -1,4 +1,4 @@
-//! One running `millrace up` of a test's own, and the tools that are run against it.
+//! One running `millrace up` per test, and the tools run against it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use millrace_testkit::{Response, Service, free_port, http, http_get, millrace_bin};
 use tempfile::TempDir;
 
-/// For everything that is waited for.
+/// Timeout of every wait.
 pub(crate) const WITHIN: Duration = Duration::from_mins(1);
 
 /// A running `millrace up` on the embedded engine.
@@ -80,7 +80,7 @@ impl Up {
     }
 }
 
-/// Settings for a directory, on ports of its own.
+/// Settings for a directory, on free ports.
 pub(crate) fn settings(directory: &Path) -> Vec<(&'static str, String)> {
     let port = || format!("127.0.0.1:{}", free_port());
     vec![
@@ -93,7 +93,7 @@ pub(crate) fn settings(directory: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The end of each partition of the topic of events, from the output of `topics --json`; none if that failed.
+/// The end of each partition of the topic of events, from `topics --json`; empty after a failure.
 pub(crate) fn ends(output: &Output) -> Vec<u64> {
     let topics: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let partitions = topics[0]["partitions"].as_array().cloned().unwrap_or_default();
@@ -110,7 +110,7 @@ fn metric_if_any(admin: SocketAddr, series: &str) -> Option<u64> {
     body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// `millrace` with arguments, nothing of `MILLRACE_*` inherited.
+/// `millrace` with arguments, without inherited `MILLRACE_*`.
 pub(crate) fn tool(arguments: &[&str]) -> Command {
     let mut command = Command::new(millrace_bin());
     command.args(arguments).stdin(Stdio::null());

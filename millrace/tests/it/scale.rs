@@ -1,4 +1,4 @@
-//! Processors that come and go under load. No number changes, and no partition waits for the session of one that left.
+//! Processors that start and stop under load. No number changes, and no partition waits for the session of one that left.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,15 +13,15 @@ use millrace_testkit::wait_until;
 use crate::cluster::{Cluster, assert_right};
 
 const PARTITIONS: u32 = 12;
-/// A member that left without a word would hold its partitions for so long.
+/// A member that left without LeaveGroup would keep its partitions for this long.
 const SESSION: &str = "60s";
-/// Beyond this a partition stood still: a rebalance takes a second or two, on a machine that is busy some more.
+/// A longer pause is a failure: a rebalance takes a second or two, a little more on a busy machine.
 const STILL: Duration = Duration::from_secs(30);
 
-/// When the counts of each partition moved last, and their longest pause.
+/// The last change of the counts of each partition, and their longest pause.
 type Moves = BTreeMap<u32, (Instant, Duration)>;
 
-/// Follows the counts of every partition, as any reader would.
+/// Follows the counts of every partition, like any reader.
 struct Follower {
     moves: Arc<Mutex<Moves>>,
     stop: Arc<AtomicBool>,
@@ -56,7 +56,7 @@ impl Follower {
     }
 
     /// Waits until every partition has moved, from now on.
-    fn wait_moved(&self, what: &str) {
+    fn wait_for_change(&self, what: &str) {
         let now = Instant::now();
         let still = || -> Vec<u32> {
             let moves = self.moves.lock().unwrap();
@@ -90,18 +90,18 @@ fn one_processor_becomes_four_and_then_two() {
     let arguments = ["--events", "60000", "--users", "10000", "--rate", "2000", "--connections", "32", "--seed", "23"];
     let load = cluster.load(&arguments);
     let follower = Follower::start(&cluster);
-    follower.wait_moved("one processor");
+    follower.wait_for_change("one processor");
     follower.longest();
     for _ in 0..3 {
         cluster.add("processor");
     }
     cluster.all("processor").for_each(|processor| processor.wait_busy("millrace_processor_counted_total"));
-    follower.wait_moved("one became four");
+    follower.wait_for_change("one became four");
     println!("one became four: no partition stood still for longer than {:?}", follower.longest());
     for _ in 0..2 {
         cluster.remove("processor");
     }
-    follower.wait_moved("four became two");
+    follower.wait_for_change("four became two");
     println!("four became two: no partition stood still for longer than {:?}", follower.longest());
     assert_right(load, 60_000);
 }

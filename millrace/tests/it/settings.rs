@@ -1,9 +1,9 @@
-//! `check-config`, and what every subcommand says to wrong settings.
+//! `check-config`, and the response of every subcommand to invalid settings.
 
 use crate::run::{stderr, stdout, tool};
 
 #[test]
-fn the_printed_defaults_are_a_file_that_changes_nothing() {
+fn printed_defaults_are_a_valid_file() {
     let printed = tool(&["check-config", "--print-default"]).output().unwrap();
     assert_eq!(stdout(&printed), include_str!("../../default.toml"));
     let folder = tempfile::tempdir().unwrap();
@@ -11,14 +11,14 @@ fn the_printed_defaults_are_a_file_that_changes_nothing() {
     std::fs::write(&file, &printed.stdout).unwrap();
     let checked = tool(&["check-config", "--config", file.to_str().unwrap()]).output().unwrap();
     assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
-    assert!(stdout(&checked).starts_with("settings are fine: engine embedded"), "{}", stdout(&checked));
+    assert!(stdout(&checked).starts_with("the settings are valid: engine embedded"), "{}", stdout(&checked));
 }
 
 #[test]
-fn all_problems_are_said_at_once_and_nothing_is_started() {
+fn reports_all_problems_at_once_and_starts_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("millrace.toml");
-    std::fs::write(&file, "[query]\nlisen = \"127.0.0.1:1\"\nrefresh = 5\n").unwrap();
+    std::fs::write(&file, "[query]\nlisen = \"127.0.0.1:1\"\nrefresh_interval = 5\n").unwrap();
     for subcommand in ["check-config", "up", "topics", "load"] {
         let mut wrong = tool(&[subcommand, "--set", "shutdown_grace=0s"]);
         let wrong = wrong.env("MILLRACE_CONFIG", &file).env("MILLRACE_COMMAND__LISTEN", "nowhere");
@@ -39,9 +39,9 @@ fn all_problems_are_said_at_once_and_nothing_is_started() {
 }
 
 #[test]
-fn completions_and_manual_pages_come_without_settings() {
+fn completions_and_manual_pages_need_no_settings() {
     let mut script = tool(&["completions", "bash"]);
-    let output = script.env("MILLRACE_GRACE", "nonsense").output().unwrap();
+    let output = script.env("MILLRACE_SHUTDOWN_GRACE", "nonsense").output().unwrap();
     assert!(output.status.success() && stdout(&output).contains("check-config"));
     let folder = tempfile::tempdir().unwrap();
     let output = tool(&["man", "--to", folder.path().to_str().unwrap()]).output().unwrap();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::run::{Up, WITHIN, stderr, stdout, tool};
 
 #[test]
-fn the_log_is_read_through_the_process_and_without_it() {
+fn reads_the_log_through_the_process_and_without_it() {
     let mut up = Up::start();
     for user in ["kek", "lol", "kek"] {
         assert_eq!(up.post(&format!("/analytics?timestamp=123&user={user}&click")).status, 204);
@@ -47,21 +47,21 @@ fn tail_follows() {
 }
 
 #[test]
-fn what_is_not_there_is_said() {
+fn reports_unknown_topics_and_partitions() {
     let up = Up::start();
     let output = up.tool(&["tail", "no.such.topic"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("allowed: analytics.events"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("valid are analytics.events"), "{}", stderr(&output));
     let output = up.tool(&["tail", "analytics.events", "--partition", "7"]);
     assert!(stderr(&output).contains("no partition 7"), "{}", stderr(&output));
 }
 
 #[test]
-fn doctor_examines_a_running_process_and_a_directory_without_one() {
+fn doctor_checks_a_running_process_and_a_directory_without_one() {
     let mut up = Up::start();
     let output = up.tool(&["doctor"]);
     let text = stdout(&output);
-    assert!(output.status.success() && text.contains("command.admin: a process answers"), "{text}");
+    assert!(output.status.success() && text.contains("command.admin: a process responds"), "{text}");
     assert!(text.contains("ok    log: opens; records: millrace.analytics.events 0"), "{text}");
     let status = up.service.shut_down(WITHIN);
     assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", up.service.log());

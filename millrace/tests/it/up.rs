@@ -1,11 +1,11 @@
-//! `millrace up`: one event through all four services, an orderly end, and the directory's one owner.
+//! `millrace up`: one event through all four services, an orderly shutdown, and the exclusive directory.
 
 use millrace_testkit::{free_port, wait_until};
 
 use crate::run::{self, Up, WITHIN, stderr};
 
 #[test]
-fn an_event_that_was_acknowledged_is_counted() {
+fn counts_an_acknowledged_event() {
     let up = Up::start();
     assert_eq!(up.lines(123), "unique_users,0\nclicks,0\nimpressions,0\n");
     let answer = up.post("/analytics?timestamp=123&user=kek&click");
@@ -19,10 +19,10 @@ fn an_event_that_was_acknowledged_is_counted() {
 }
 
 #[test]
-fn sigterm_ends_it_in_order_and_nothing_is_lost() {
+fn sigterm_shuts_down_without_loss() {
     let mut up = Up::start();
     assert_eq!(up.post("/analytics?timestamp=5&user=a&click").status, 204);
-    let status = up.service.shut_down(WITHIN).expect("it ends within its grace");
+    let status = up.service.shut_down(WITHIN).expect("it ends within shutdown_grace");
     assert!(status.success(), "{status}: {}", up.service.log());
     up.service.restart();
     up.service.wait_ready(up.command);
@@ -31,7 +31,7 @@ fn sigterm_ends_it_in_order_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_second_process_on_the_directory_is_refused_by_name() {
+fn refuses_a_second_process_on_the_directory() {
     let up = Up::start();
     let mut others = run::settings(up.directory.path());
     others.retain(|(key, _)| *key != "embedded.directory");
@@ -48,7 +48,7 @@ fn a_second_process_on_the_directory_is_refused_by_name() {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_key() {
+fn reports_an_occupied_port_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = tempfile::tempdir().unwrap();
     let mut up = run::tool(&["up"]);
@@ -64,7 +64,7 @@ fn a_taken_port_is_named_with_its_key() {
 }
 
 #[test]
-fn services_alone_refuse_the_embedded_engine() {
+fn single_services_refuse_the_embedded_engine() {
     for service in ["command", "processor", "materializer", "query"] {
         let admin = format!("{service}.admin=127.0.0.1:{}", free_port());
         let output = run::tool(&[service, "--set", &admin]).output().unwrap();

@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, assert_right};
 use crate::run::{Up, WITHIN, stderr, stdout};
 
 #[test]
-fn the_archive_is_compared_and_built_again_with_and_without_the_process() {
+fn verifies_and_rebuilds_the_archive_with_and_without_the_process() {
     let mut up = Up::start();
     for timestamp in [123, 4_000_000, 4_000_001] {
         assert_eq!(up.post(&format!("/analytics?timestamp={timestamp}&user=kek&click")).status, 204);
@@ -16,14 +16,14 @@ fn the_archive_is_compared_and_built_again_with_and_without_the_process() {
     let read = || http_get(up.query, "/analytics?timestamp=4000000").unwrap().into_text();
     assert!(wait_until(WITHIN, || read() == "unique_users,1\nclicks,2\nimpressions,0\n"), "{}", read());
 
-    let fine = "archive: 2 counts are as the log has them, 0 are not\n";
+    let fine = "archive: 2 counts equal to the log, 0 differ\n";
     assert!(wait_until(WITHIN, || stdout(&up.tool(&["verify"])) == fine), "{}", stdout(&up.tool(&["verify"])));
     let one = up.tool(&["verify", "--from", "1970-01-01T01Z", "--json"]);
     assert!(one.status.success() && stdout(&one).contains(r#""equal":1"#), "{} {}", stdout(&one), stderr(&one));
 
     let rebuilt = up.tool(&["rebuild", "archive", "--yes"]);
     assert!(rebuilt.status.success(), "{}", stderr(&rebuilt));
-    assert!(stdout(&rebuilt).starts_with("archive: built again from "), "{}", stdout(&rebuilt));
+    assert!(stdout(&rebuilt).starts_with("archive: rebuilt from "), "{}", stdout(&rebuilt));
     assert!(wait_until(WITHIN, || read() == "unique_users,1\nclicks,2\nimpressions,0\n"), "{}", read());
     let refused = up.tool(&["rebuild", "redis", "--yes"]);
     assert!(!refused.status.success() && stderr(&refused).contains("no Redis"), "{}", stderr(&refused));
@@ -38,7 +38,7 @@ fn the_archive_is_compared_and_built_again_with_and_without_the_process() {
     assert!(verified.status.success() && stdout(&verified) == fine, "{}{}", stdout(&verified), stderr(&verified));
 }
 
-/// A report as JSON, and whether the process said that all is right.
+/// A report as JSON, and whether the process succeeded.
 fn report(cluster: &Cluster) -> (Value, bool) {
     let output = cluster.tool(&["verify", "--json"]);
     let text = stdout(&output);
@@ -60,11 +60,11 @@ fn tamper(cluster: &Cluster) {
 }
 
 #[test]
-fn stores_are_compared_while_they_move_and_every_difference_is_named() {
+fn verifies_stores_under_load_and_reports_every_difference() {
     let Some(cluster) = Cluster::on_shared_servers("verify and rebuild", 1) else { return };
     let load =
         cluster.load(&["--events", "30000", "--users", "5000", "--rate", "3000", "--hours", "24", "--late", "30"]);
-    // Under load nothing is different, whatever moves.
+    // Under load nothing differs, whatever changes.
     for _ in 0..3 {
         let (report, _) = report(&cluster);
         for store in report["stores"].as_array().unwrap() {
@@ -80,11 +80,11 @@ fn stores_are_compared_while_they_move_and_every_difference_is_named() {
     let (fine, _) = report(&cluster);
     assert!(fine["stores"].as_array().unwrap().iter().all(|store| store["equal"].as_u64().unwrap() > 24), "{fine}");
 
-    // Redis has the live hours only, and the report says so.
+    // Redis has the live hours only, according to the report.
     let from = |store: usize| &fine["stores"][store]["live_from"];
     assert!(from(0).is_string() && from(1).is_null(), "{fine}");
 
-    // A count that was tampered with.
+    // A changed count.
     tamper(&cluster);
     let (found, right) = report(&cluster);
     let archive = &found["stores"].as_array().unwrap()[1];
@@ -96,7 +96,7 @@ fn stores_are_compared_while_they_move_and_every_difference_is_named() {
 }
 
 #[test]
-fn an_older_hour_is_read_from_redis_once_somebody_read_it() {
+fn redis_serves_an_older_hour_after_its_first_read() {
     let Some(cluster) = Cluster::on_shared_servers("refill", 1) else { return };
     let (command, query) = (cluster.publics("command")[0], cluster.publics("query")[0]);
     let post = |user: &str| {

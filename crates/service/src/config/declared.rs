@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use millrace_base::{Size, Span};
 use toml::{Table, Value};
 
-use super::layer::Entry;
-use super::{ConfigProblem, Origin, Schema, put};
+use super::entry::{Entry, put};
+use super::{ConfigProblem, Origin, Schema};
 use crate::shown;
 
 /// The declared keys.

@@ -6,28 +6,14 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::declared::Declared;
-use super::{ConfigProblem, Origin, put};
+use super::entry::Entry;
+use super::{ConfigProblem, Origin};
 use crate::shown;
 
 /// Prefix of the variables that are settings.
 pub const ENVIRONMENT_PREFIX: &str = "MILLRACE_";
 /// A variable of one word within this many edits of a declared key is taken for a typing error, not for another program's.
 const MAX_EDITS: usize = 2;
-
-/// One setting of one layer.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    parts: Vec<String>,
-    pub(super) value: Value,
-    pub(super) origin: Origin,
-}
-
-impl Entry {
-    pub(super) fn put_into(&self, table: &mut Table) {
-        put(table, &self.parts, self.value.clone());
-    }
-}
 
 /// The variables of this process's environment whose names begin with [`ENVIRONMENT_PREFIX`].
 ///

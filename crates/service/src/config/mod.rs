@@ -6,6 +6,7 @@
 //! repeats a value, since some are secrets. The meaning of a setting is its service's business.
 
 mod declared;
+mod entry;
 mod layer;
 mod problem;
 
@@ -14,10 +15,10 @@ use std::path::Path;
 
 use millrace_base::Violation;
 use serde::de::DeserializeOwned;
-use toml::{Table, Value};
+use toml::Value;
 
 use declared::Declared;
-use layer::Entry;
+use entry::Entry;
 pub use layer::{ENVIRONMENT_PREFIX, environment};
 pub use problem::{ConfigProblem, Origin};
 
@@ -99,14 +100,4 @@ fn fault<T: DeserializeOwned>(declared: &Declared, entry: &Entry) -> Option<Stri
 
 fn missing_key(error: &toml::de::Error) -> Option<&str> {
     error.message().strip_prefix("missing field `")?.split('`').next()
-}
-
-/// Sets `key` (parts from the outside in) to a value, making tables on the way.
-fn put(table: &mut Table, parts: &[String], value: Value) {
-    let Some((first, rest)) = parts.split_first() else { return };
-    if rest.is_empty() {
-        table.insert(first.clone(), value);
-    } else if let Value::Table(inner) = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new())) {
-        put(inner, rest, value);
-    }
 }

@@ -1,8 +1,7 @@
-//! `millrace export`: the counts of a span of time, as CSV, JSON or NDJSON.
+//! `millrace export`: the counts of a time range, as CSV, JSON or NDJSON.
 //!
-//! The service answers for a bounded number of hours at once, so a long span is asked for in pieces ([`span`]), each read
-//! whole ([`fetch`]) and then written ([`rows`]), as the service itself would write the span if it took it at once. Nothing
-//! is added up here but the totals of the pieces.
+//! A request has a bounded number of hours, so a long range is split into pieces ([`span`]); each is read completely ([`fetch`])
+//! and then written ([`rows`]), as the service itself would write the whole range. Only the totals of the pieces are added up.
 
 mod fetch;
 mod output;

@@ -1,4 +1,4 @@
-//! Where an export goes: the standard output, or a file that is replaced once all of it is written.
+//! The output of an export: standard output, or a file that is replaced once everything is written.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Stdout, Write, stdout};
@@ -6,42 +6,42 @@ use std::path::{Path, PathBuf};
 
 use super::Stop;
 
-/// The place that is written to.
+/// A buffered output.
 pub(super) struct Output {
-    to: BufWriter<To>,
+    sink: BufWriter<Sink>,
     path: Option<PathBuf>,
 }
 
-enum To {
+enum Sink {
     Standard(Stdout),
     File(File),
 }
 
 impl Output {
-    /// Opens it.
+    /// Opens the output; a file under a temporary name.
     pub(super) fn new(path: Option<PathBuf>) -> Result<Self, Stop> {
-        let to = match &path {
-            None => To::Standard(stdout()),
-            Some(path) => To::File(File::create(part(path)).map_err(failed(Some(path)))?),
+        let sink = match &path {
+            None => Sink::Standard(stdout()),
+            Some(path) => Sink::File(File::create(part(path)).map_err(failed(Some(path)))?),
         };
-        Ok(Self { to: BufWriter::new(to), path })
+        Ok(Self { sink: BufWriter::new(sink), path })
     }
 
-    /// Ends it: only now a file bears its name.
+    /// Flushes and gives a file its name.
     pub(super) fn finish(mut self) -> Result<(), Stop> {
         let path = self.path.take();
-        let flushed = self.to.flush();
-        let ended = flushed.and_then(|()| match (self.to.get_ref(), &path) {
-            (To::File(file), Some(path)) => file.sync_data().and_then(|()| fs::rename(part(path), path)),
+        let flushed = self.sink.flush();
+        let ended = flushed.and_then(|()| match (self.sink.get_ref(), &path) {
+            (Sink::File(file), Some(path)) => file.sync_data().and_then(|()| fs::rename(part(path), path)),
             _ => Ok(()),
         });
         ended.map_err(failed(path.as_deref()))
     }
 
-    /// Leaves no half of a file behind.
+    /// Removes an incomplete file.
     pub(super) fn discard(path: Option<&Path>) {
         if let Some(path) = path {
-            // It may not have come to be.
+            // It may not exist.
             let _ = fs::remove_file(part(path));
         }
     }
@@ -61,15 +61,15 @@ fn part(path: &Path) -> PathBuf {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to.write(bytes)
+        self.sink.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        self.sink.flush()
     }
 }
 
-impl Write for To {
+impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Standard(out) => out.write(bytes),

@@ -1,4 +1,4 @@
-//! Rows as they come, and as they are written.
+//! Rows: parses them and writes them in a format.
 
 use std::io::{self, Write};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Step;
 
-/// How rows are written.
+/// Format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A header line, then a row a line
+    /// A header line, then one row per line
     Csv,
     /// One object with all rows and the totals
     Json,
-    /// An object a line, the last one with the totals
+    /// One object per line, the last one with the totals
     Ndjson,
 }
 
-/// A line of the service's answer.
+/// A line of a response.
 #[derive(Debug)]
 pub(super) enum Line<'a> {
     Row(Row<'a>),
@@ -38,12 +38,12 @@ pub(super) struct Row<'a> {
     exactness: Option<&'a str>,
     tier: Option<&'a str>,
     stale: bool,
-    /// The line itself: what a newer service says more goes on into JSON.
+    /// The line itself, so that JSON contains the additional fields of a newer service.
     #[serde(skip)]
     text: &'a str,
 }
 
-/// What adds up, and why the rest does not.
+/// The sums, and the reason why unique users have none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Totals {
     hours: u32,
@@ -55,7 +55,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Takes in those of the next piece.
+    /// Adds the totals of the next piece.
     pub(super) fn add(&mut self, next: &Self) {
         self.hours += next.hours;
         self.clicks = self.clicks.saturating_add(next.clicks);
@@ -64,7 +64,7 @@ impl Totals {
     }
 }
 
-/// Reads a line of the service's answer.
+/// Parses a line of a response.
 pub(super) fn parse(text: &str) -> serde_json::Result<Line<'_>> {
     #[derive(Deserialize)]
     struct Last {
@@ -76,7 +76,7 @@ pub(super) fn parse(text: &str) -> serde_json::Result<Line<'_>> {
     }
 }
 
-/// Writes rows in a format, byte for byte as the service does.
+/// Writes rows in a format, byte for byte like the service.
 pub(super) struct Writer<W> {
     out: W,
     format: Format,
@@ -84,7 +84,7 @@ pub(super) struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes what stands before the rows; from and to are the first ms of hours.
+    /// Writes the beginning; `from` and `to` are the first ms of hours.
     pub(super) fn begin(mut out: W, format: Format, step: Step, from: i64, to: i64) -> io::Result<Self> {
         match (format, step) {
             (Format::Csv, Step::Hour) => {
@@ -117,7 +117,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes what follows the rows.
+    /// Writes the end.
     pub(super) fn end(mut self, totals: &Totals) -> io::Result<W> {
         let totals = serde_json::to_string(totals)?;
         match self.format {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_in_each_format() {
+    fn writes_rows_in_each_format() {
         let lines = [HOUR, HOUR, TOTALS];
         assert_eq!(written(Format::Ndjson, Step::Hour, &lines), format!("{HOUR}\n{HOUR}\n{TOTALS}\n"));
         let totals = TOTALS.strip_prefix('{').unwrap();

@@ -1,4 +1,4 @@
-//! One export from beginning to end.
+//! An export from beginning to end.
 
 use std::path::PathBuf;
 
@@ -10,26 +10,26 @@ use super::rows::{Line, Totals, Writer, parse};
 use super::span::pieces;
 use super::{Format, Step, Stop};
 
-/// Everything that decides an export.
+/// Everything that determines an export.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The first ms.
+    /// First ms.
     pub(crate) from: i64,
-    /// The first ms after it.
+    /// End in ms, exclusive.
     pub(crate) to: i64,
-    /// What a row stands for.
+    /// The unit of a row.
     pub(crate) step: Step,
-    /// How rows are written.
+    /// Format of the output.
     pub(crate) format: Format,
-    /// A file; otherwise the standard output.
+    /// A file; `None` for standard output.
     pub(crate) output: Option<PathBuf>,
-    /// Where the rows come from.
+    /// The query service.
     pub(crate) source: Source,
-    /// Most hours the service answers for at once.
+    /// Most hours of one request.
     pub(crate) hours: u32,
 }
 
-/// Exports. A file is whole or as it was.
+/// Exports. The file is complete or unchanged.
 pub(crate) async fn run(plan: &Plan) -> Result<(), Stop> {
     if plan.to <= plan.from {
         return Err(Stop::Empty);
@@ -46,16 +46,16 @@ async fn export(plan: &Plan) -> Result<(), Stop> {
     let failed = || failed(plan.output.as_deref());
     let refused = |why: &str| Stop::Refused(plan.source.authority.clone(), why.to_owned());
     let output = Output::new(plan.output.clone())?;
-    // As the service does it: the hour that holds a moment is meant as a whole.
+    // Like the service: whole hours.
     let hours = (Hour::of_ms(from).start_ms(), Hour::of_ms(to - 1).end_ms());
     let mut writer = Writer::begin(output, format, step, hours.0, hours.1).map_err(failed())?;
     let mut all: Option<Totals> = None;
     for (from, to) in pieces(from, to, step, plan.hours) {
         let piece = plan.source.piece(from, to, step).await?;
-        let text = std::str::from_utf8(&piece).map_err(|_| refused("the answer is not UTF-8"))?;
+        let text = std::str::from_utf8(&piece).map_err(|_| refused("the response is not UTF-8"))?;
         let mut whole = false;
         for line in text.lines() {
-            match parse(line).map_err(|e| refused(&format!("a row that is none: {e}")))? {
+            match parse(line).map_err(|e| refused(&format!("invalid row: {e}")))? {
                 Line::Row(row) => writer.row(&row).map_err(failed())?,
                 Line::Totals(totals) => {
                     whole = true;
@@ -67,7 +67,7 @@ async fn export(plan: &Plan) -> Result<(), Stop> {
             }
         }
         if !whole {
-            return Err(refused("an answer without totals"));
+            return Err(refused("a response without totals"));
         }
     }
     let totals = all.ok_or(Stop::Empty)?;

@@ -1,4 +1,4 @@
-//! The time that is exported: how it is written, and how it is cut into requests.
+//! The time range of an export: its notation, and its split into requests.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use millrace_contracts::Hour;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_HOURS: i64 = 24;
 
-/// What one row stands for.
+/// The unit of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
     /// One UTC hour
@@ -28,7 +28,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// A moment in ms since the epoch, as ISO 8601 (UTC unless it says otherwise) or as that number.
+/// A time in ms since the epoch, from ISO 8601 (UTC by default) or that number.
 pub(crate) fn time(text: &str) -> Result<i64, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.then(|| text.parse::<i64>().ok()).flatten();
@@ -40,12 +40,12 @@ pub(crate) fn time(text: &str) -> Result<i64, String> {
     };
     let read = if digits { number } else { hour().or_else(stamp).or_else(civil) };
     read.filter(|ms| (0..=Hour::MAX.end_ms()).contains(ms))
-        .ok_or_else(|| "allowed: ms since the epoch, or ISO 8601 from 1970 on, as in 2026-11-21T08:00Z".into())
+        .ok_or_else(|| "must be ms since the epoch, or ISO 8601 from 1970 on, such as 2026-11-21T08:00Z".into())
 }
 
-/// Cuts a span into pieces of at most `most_hours`, none of them within an hour or a day unless it is the span's own end.
-pub(super) fn pieces(from: i64, to: i64, step: Step, most_hours: u32) -> impl Iterator<Item = (i64, i64)> {
-    let most = i64::from(most_hours);
+/// Splits a range into pieces of at most `max_hours`. A piece ends within an hour or a day only at the end of the range.
+pub(super) fn pieces(from: i64, to: i64, step: Step, max_hours: u32) -> impl Iterator<Item = (i64, i64)> {
+    let most = i64::from(max_hours);
     let (unit, length) = match step {
         Step::Day => (DAY_HOURS, (most / DAY_HOURS).max(1) * DAY_HOURS),
         Step::Hour => (1, most),
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_numbers_or_iso() {
+    fn times_are_numbers_or_iso_8601() {
         for (text, ms) in [
             ("0", 0),
             ("3600001", 3_600_001),
@@ -85,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_the_span_without_gaps(from in 0..10_000_000_000_i64, length in 0..10_000_000_000_i64,
+        fn pieces_cover_the_range_without_gaps(from in 0..10_000_000_000_i64, length in 0..10_000_000_000_i64,
                                             most in 1..2_000_u32, day: bool) {
             let (to, step) = (from + length, if day { Step::Day } else { Step::Hour });
             let unit = if day { DAY_HOURS * HOUR_MS } else { HOUR_MS };

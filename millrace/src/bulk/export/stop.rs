@@ -1,25 +1,25 @@
-//! Why an export cannot go on.
+//! Why an export stops.
 
 use std::path::PathBuf;
 
 /// The reason.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stop {
-    /// The span is empty.
+    /// The range is empty.
     #[error("--to must be later than --from")]
     Empty,
-    /// The service cannot tell every count now: it rebuilds an hour, is away, or cut its answer short.
+    /// The service cannot serve every count now: it rebuilds an hour, is unavailable, or broke off its response.
     #[error("http://{0}: {1}; try again later")]
     Later(String, String),
-    /// The service will not answer this.
+    /// The service refuses this request.
     #[error("http://{0}: {1}")]
     Refused(String, String),
     /// The output cannot be written.
     #[error("{path}: {why}")]
     Output {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         why: std::io::Error,
     },
 }

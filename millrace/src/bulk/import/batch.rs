@@ -1,4 +1,4 @@
-//! Batches: as many events as one request takes, rendered, with the lines that came to nothing between them.
+//! Batches: the events of one request, rendered, and the invalid lines between them.
 
 use std::ops::Range;
 
@@ -8,23 +8,23 @@ use super::lines::Mark;
 use super::records::{Failure, Records};
 use super::reject::Reject;
 
-/// A body ends before it could pass 1 MiB with one more event, of which none is larger than this.
-const MOST_BODY: usize = (1 << 20) - 4096;
+/// A body ends here: with one more event, none of which exceeds 4 KiB, it could exceed 1 MiB.
+const MAX_BODY: usize = (1 << 20) - 4096;
 
 /// Events of one request.
 pub(super) struct Batch {
-    /// Its place in the order of the file.
+    /// Its number in the order of the file.
     pub(super) sequence: u64,
     /// NDJSON.
     body: Vec<u8>,
-    /// Line and end in the body of each event.
+    /// The line of each event, and its end in the body.
     events: Vec<(u64, usize)>,
-    /// Lines that are no events.
+    /// Invalid lines.
     pub(super) bad: Vec<Reject>,
-    /// The place after it.
+    /// The position after it.
     pub(super) end: Mark,
-    /// Room among those that are not booked yet; given back with the batch.
-    _room: OwnedSemaphorePermit,
+    /// Bounds the batches that are read and not recorded.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Batch {
@@ -38,7 +38,7 @@ impl Batch {
         self.events[index].0
     }
 
-    /// An event as it is sent.
+    /// The NDJSON line of an event.
     pub(super) fn event(&self, index: usize) -> &[u8] {
         let Range { start, end } = index.checked_sub(1).map_or(0, |before| self.events[before].1)..self.events[index].1;
         &self.body[start..end]
@@ -49,26 +49,26 @@ impl Batch {
 pub(super) struct Cutter {
     records: Records,
     ids: String,
-    most: usize,
+    max_events: usize,
     sequence: u64,
-    /// Met after records that are sent all the same.
+    /// A failure after records that are sent all the same.
     failure: Option<Failure>,
 }
 
 impl Cutter {
-    /// Batches of at most `most` events, whose ids begin with `ids`.
-    pub(super) fn new(records: Records, ids: String, most: usize) -> Self {
-        Self { records, ids, most, sequence: 0, failure: None }
+    /// Batches of at most `max_events` events, whose ids begin with `ids`.
+    pub(super) fn new(records: Records, ids: String, max_events: usize) -> Self {
+        Self { records, ids, max_events, sequence: 0, failure: None }
     }
 
-    /// The next batch, if there is another line.
-    pub(super) fn next(&mut self, room: OwnedSemaphorePermit) -> Result<Option<Batch>, Failure> {
+    /// The next batch; `None` at the end.
+    pub(super) fn next(&mut self, permit: OwnedSemaphorePermit) -> Result<Option<Batch>, Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let (mut body, mut events, mut bad) = (Vec::new(), Vec::with_capacity(self.most), Vec::new());
+        let (mut body, mut events, mut bad) = (Vec::new(), Vec::with_capacity(self.max_events), Vec::new());
         let mut end = self.records.mark();
-        while events.len() + bad.len() < self.most && body.len() < MOST_BODY {
+        while events.len() + bad.len() < self.max_events && body.len() < MAX_BODY {
             match self.records.next() {
                 Ok(Some(record)) => {
                     match record.event {
@@ -76,7 +76,7 @@ impl Cutter {
                             event.put(&self.ids, record.line, &mut body);
                             events.push((record.line, body.len()));
                         }
-                        Err(fault) => bad.push(Reject::bad(record.line, fault)),
+                        Err(fault) => bad.push(Reject::invalid(record.line, fault)),
                     }
                     end = self.records.mark();
                 }
@@ -93,10 +93,10 @@ impl Cutter {
         }
         let sequence = self.sequence;
         self.sequence += 1;
-        Ok(Some(Batch { sequence, body, events, bad, end, _room: room }))
+        Ok(Some(Batch { sequence, body, events, bad, end, _permit: permit }))
     }
 
-    /// The place after what was read.
+    /// The position after the last record.
     pub(super) fn mark(&self) -> Mark {
         self.records.mark()
     }

@@ -1,4 +1,4 @@
-//! How far the import of a file is, kept beside the file: everything before the mark is settled, nothing after it is known.
+//! The position of an import, in a file beside the imported one: every line before the mark has a final outcome.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,7 +13,7 @@ use super::{Format, Stop};
 
 const VERSION: u32 = 1;
 
-/// What came of the lines so far.
+/// The outcomes so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Counts {
@@ -21,11 +21,11 @@ pub(super) struct Counts {
     pub(super) accepted: u64,
     /// Events that the service refused, by code.
     pub(super) refused: BTreeMap<String, u64>,
-    /// Lines that are no events.
+    /// Invalid lines.
     pub(super) bad: u64,
 }
 
-/// The content of the file.
+/// The content of the checkpoint file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Checkpoint {
@@ -33,7 +33,7 @@ pub(super) struct Checkpoint {
     content: String,
     size: u64,
     pub(super) format: Format,
-    /// Makes the event ids other than those of the file's first import.
+    /// Makes the event ids of a repeated import differ from those of the first.
     pub(super) salt: u64,
     pub(super) mark: Mark,
     pub(super) counts: Counts,
@@ -58,7 +58,7 @@ impl Checkpoint {
         }
     }
 
-    /// Whether it is of this content.
+    /// Whether it belongs to this content.
     pub(super) fn is_of(&self, identity: Identity) -> bool {
         self.content == hex(identity) && self.size == identity.size
     }
@@ -68,15 +68,15 @@ fn hex(identity: Identity) -> String {
     format!("{:032x}", identity.hash)
 }
 
-/// Where checkpoint and rejects are kept.
+/// Paths of the checkpoint and of the rejects.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct CheckpointFiles {
     pub(super) checkpoint: PathBuf,
     pub(super) rejects: PathBuf,
 }
 
-impl Place {
-    /// Beside the file, or in a folder of the caller's.
+impl CheckpointFiles {
+    /// Beside the file, or in `folder`.
     pub(super) fn of(file: &Path, folder: Option<&Path>) -> Self {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let folder = folder.or_else(|| file.parent()).unwrap_or_else(|| Path::new(""));
@@ -95,11 +95,11 @@ impl Place {
         let checkpoint: Checkpoint = serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
         match checkpoint.version {
             VERSION => Ok(Some(checkpoint)),
-            other => Err(broken(format!("its version is {other}"))),
+            other => Err(broken(format!("version {other}"))),
         }
     }
 
-    /// Replaces the checkpoint in one step: a kill or a power cut leaves the old one or the new one.
+    /// Replaces the checkpoint atomically: a kill or a power failure leaves the old one or the new one.
     pub(super) fn save(&self, checkpoint: &Checkpoint) -> Result<(), Stop> {
         let mut next = self.checkpoint.clone().into_os_string();
         next.push(".new");
@@ -114,8 +114,8 @@ impl Place {
         write().map_err(Stop::file(&self.checkpoint))
     }
 
-    /// The file of rejects with what belongs to the checkpoint: what a killed import wrote after it is written again.
-    /// Fewer bytes than that if somebody took it away.
+    /// Opens the file of rejects and truncates it to the `bytes` of the checkpoint, since a resumed import writes later rejects
+    /// again. Returns its length, which is less if the file was removed.
     pub(super) fn rejects(&self, bytes: u64) -> Result<(File, u64), Stop> {
         let open = || {
             let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.rejects)?;
@@ -132,17 +132,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_saved_is_loaded_and_nothing_else_is_left() {
+    fn loads_the_saved_checkpoint_and_leaves_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::of(Path::new("somewhere/events.csv"), Some(folder.path()));
-        assert!(place.load().unwrap().is_none());
+        let files = CheckpointFiles::of(Path::new("somewhere/events.csv"), Some(folder.path()));
+        assert!(files.load().unwrap().is_none());
         let identity = Identity { hash: u128::MAX / 3, size: 9 };
         let mut checkpoint = Checkpoint::new(identity, Format::Csv, u64::MAX);
-        place.save(&checkpoint).unwrap();
+        files.save(&checkpoint).unwrap();
         checkpoint.counts.refused.insert("outside-window".into(), 2);
         checkpoint.mark = Mark { offset: 5, line: 1 };
-        place.save(&checkpoint).unwrap();
-        assert_eq!(place.load().unwrap(), Some(checkpoint.clone()));
+        files.save(&checkpoint).unwrap();
+        assert_eq!(files.load().unwrap(), Some(checkpoint.clone()));
         assert!(checkpoint.is_of(identity));
         assert!(!checkpoint.is_of(Identity { hash: 1, size: 9 }));
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -150,12 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_checkpoint_is_not_overwritten() {
+    fn does_not_overwrite_another_file() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::of(&folder.path().join("e.ndjson"), None);
+        let files = CheckpointFiles::of(&folder.path().join("e.ndjson"), None);
         for bad in ["", "{}", "precious"] {
-            fs::write(&place.checkpoint, bad).unwrap();
-            assert!(matches!(place.load(), Err(Stop::Checkpoint { .. })), "{bad}");
+            fs::write(&files.checkpoint, bad).unwrap();
+            assert!(matches!(files.load(), Err(Stop::Checkpoint { .. })), "{bad}");
         }
     }
 }

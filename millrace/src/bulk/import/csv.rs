@@ -1,7 +1,7 @@
 //! CSV (RFC 4180) with a header line: the columns `timestamp`, `user`, `event` and, if wanted, `event_id`, in any order.
 //!
-//! A quoted field may hold line breaks. No valid event has one, but the lines it spans are one record and not several, or
-//! whoever chooses a user's name could slip in events of their own.
+//! A quoted field may contain line breaks. No valid event has one, but the lines it spans are one record, not several; otherwise
+//! the author of a user's name could inject events.
 
 use std::borrow::Cow;
 
@@ -10,19 +10,19 @@ use millrace_contracts::Code;
 use millrace_service::shown;
 
 use super::event::{Event, FIELDS, Fault};
-use super::lines::MOST_BYTES;
+use super::lines::MAX_LINE_BYTES;
 
-/// More columns than the four there can be are counted no further.
-const MOST_COLUMNS: usize = 8;
+/// Columns beyond this number are not stored; only four are valid.
+const MAX_COLUMNS: usize = 8;
 
-/// What a line came to.
+/// The result of feeding a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fed {
     /// The record ends with this line.
     Record,
-    /// A quoted field goes on in the next line.
+    /// A quoted field continues on the next line.
     More,
-    /// A quoted field is longer than anything that is read.
+    /// A quoted field exceeds the buffer.
     Unclosed,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Csv {
     reader: Reader,
     text: Box<[u8]>,
     length: usize,
-    ends: [usize; MOST_COLUMNS],
+    ends: [usize; MAX_COLUMNS],
     columns: usize,
-    /// Where each of [`FIELDS`] stands.
+    /// The column of each of [`FIELDS`].
     order: [Option<usize>; 4],
     width: usize,
 }
@@ -42,20 +42,20 @@ impl Csv {
     /// Reads the header line.
     pub(super) fn new(header: &[u8]) -> Result<Self, String> {
         let reader = ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();
-        let text = vec![0; MOST_BYTES + 1].into_boxed_slice();
-        let (ends, order) = ([0; MOST_COLUMNS], [None; 4]);
+        let text = vec![0; MAX_LINE_BYTES + 1].into_boxed_slice();
+        let (ends, order) = ([0; MAX_COLUMNS], [None; 4]);
         let mut csv = Self { reader, text, length: 0, ends, columns: 0, order, width: 0 };
         csv.begin();
         if csv.feed(header) != Fed::Record {
             return Err("a quoted name does not end on its line".into());
         }
-        if csv.columns > MOST_COLUMNS {
-            return Err(format!("more than {MOST_COLUMNS} columns; known are {}", FIELDS.join(", ")));
+        if csv.columns > MAX_COLUMNS {
+            return Err(format!("more than {MAX_COLUMNS} columns; valid are {}", FIELDS.join(", ")));
         }
         for column in 0..csv.columns {
             let name = String::from_utf8_lossy(csv.column(column)).trim().to_owned();
-            let Some(field) = FIELDS.iter().position(|known| *known == name) else {
-                return Err(format!("unknown column \"{}\"; known are {}", shown(&name), FIELDS.join(", ")));
+            let Some(field) = FIELDS.iter().position(|field| *field == name) else {
+                return Err(format!("unknown column \"{}\"; valid are {}", shown(&name), FIELDS.join(", ")));
             };
             if csv.order[field].replace(column).is_some() {
                 return Err(format!("column {name} is given twice"));
@@ -68,17 +68,17 @@ impl Csv {
         Ok(csv)
     }
 
-    /// Makes ready for the next record.
+    /// Resets for the next record.
     pub(super) fn begin(&mut self) {
         (self.length, self.columns) = (0, 0);
     }
 
-    /// Takes the next line of the record.
+    /// Feeds the next line of the record.
     pub(super) fn feed(&mut self, line: &[u8]) -> Fed {
         for mut input in [line, b"\n"] {
             while !input.is_empty() {
-                // Columns past the last slot are only counted: they are too many whatever they hold.
-                let slots = &mut self.ends[self.columns.min(MOST_COLUMNS - 1)..];
+                // Columns past the last slot are only counted: they are too many, whatever their content.
+                let slots = &mut self.ends[self.columns.min(MAX_COLUMNS - 1)..];
                 let (result, read, written, ended) =
                     self.reader.read_record(input, &mut self.text[self.length..], slots);
                 input = &input[read..];
@@ -94,11 +94,11 @@ impl Csv {
         Fed::More
     }
 
-    /// The event of the record that was fed.
+    /// The event of the complete record.
     pub(super) fn parse(&self) -> Result<Event<'_>, Fault> {
         if self.columns != self.width {
-            let detail = if self.columns > MOST_COLUMNS {
-                format!("more than {MOST_COLUMNS} columns; the header has {}", self.width)
+            let detail = if self.columns > MAX_COLUMNS {
+                format!("more than {MAX_COLUMNS} columns; the header has {}", self.width)
             } else {
                 format!("{} columns; the header has {}", self.columns, self.width)
             };
@@ -111,7 +111,7 @@ impl Csv {
                 Fault::new(Code::InvalidEncoding, Some(name), format!("{name} is not valid UTF-8"))
             })
         };
-        // An empty cell is how CSV says that there is no id.
+        // An empty cell means no id.
         let event_id = Some(text(3)?).filter(|id| !id.is_empty()).map(Cow::Borrowed);
         Event::new(text(0)?, text(1)?.into(), text(2)?, event_id)
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_in_any_order() {
+    fn reads_columns_in_any_order() {
         let mut csv = Csv::new(b"event_id, user,\"event\",timestamp").unwrap();
         for (line, user, kind, id) in [
             ("i,kek,click,5", "kek", "click", Some("i")),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_line_break_parts_no_record() {
+    fn a_quoted_line_break_does_not_split_a_record() {
         let mut csv = Csv::new(b"timestamp,user,event").unwrap();
         let fault = read(&mut csv, &["1,\"a", "2,b,click", "\",click"]).unwrap_err();
         assert_eq!((fault.code, fault.field), (Code::InvalidField, Some("user")));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_named() {
+    fn reports_each_fault_with_its_field() {
         let mut csv = Csv::new(b"timestamp,user,event").unwrap();
         for (line, code, field) in [
             ("1,u", Code::MalformedBody, None),
@@ -190,16 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn a_field_without_an_end_is_noticed_in_bounded_space() {
+    fn detects_a_field_without_an_end_in_bounded_space() {
         let mut csv = Csv::new(b"timestamp,user,event").unwrap();
         csv.begin();
-        let line = format!("1,\"{}", "x".repeat(MOST_BYTES / 2));
+        let line = format!("1,\"{}", "x".repeat(MAX_LINE_BYTES / 2));
         assert_eq!([csv.feed(line.as_bytes()), csv.feed(line.as_bytes())], [Fed::More, Fed::Unclosed]);
     }
 
     proptest! {
         #[test]
-        fn quoting_is_undone(user in "[^\\p{Cc}]{1,60}", id in "[^\\p{Cc}]{0,30}") {
+        fn unquotes_fields(user in "[^\\p{Cc}]{1,60}", id in "[^\\p{Cc}]{0,30}") {
             let mut csv = Csv::new(b"timestamp,user,event,event_id").unwrap();
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
             let line = format!("5,{},click,{}", quoted(&user), quoted(&id));
@@ -208,7 +208,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_makes_it_panic(header: Vec<u8>, lines: Vec<Vec<u8>>) {
+        fn does_not_panic_on_any_line(header: Vec<u8>, lines: Vec<Vec<u8>>) {
             let mut csv = Csv::new(&header).unwrap_or_else(|_| Csv::new(b"timestamp,user,event").unwrap());
             for line in lines {
                 if csv.feed(&line) == Fed::Record {

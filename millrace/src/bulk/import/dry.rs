@@ -1,12 +1,12 @@
-//! `--dry-run`: reads everything, sends nothing.
+//! `--dry-run`: reads and checks every line, sends nothing.
 
 use super::lines::Mark;
 use super::records::Failure;
-use super::reject::{MOST_SHOWN, Reject};
+use super::reject::{MAX_PRINTED, Reject};
 use super::{Input, Stop};
 
-/// Events and lines that are none. The first hundred of these go to `show`.
-pub(crate) fn look(input: &Input, mut show: impl FnMut(&str)) -> Result<(u64, u64), Stop> {
+/// Counts valid events and invalid lines. The first hundred invalid lines go to `print`.
+pub(crate) fn dry_run(input: &Input, mut print: impl FnMut(&str)) -> Result<(u64, u64), Stop> {
     let mut records = input.records(input.open()?, Mark::default())?;
     let (mut good, mut bad) = (0, 0);
     loop {
@@ -15,8 +15,8 @@ pub(crate) fn look(input: &Input, mut show: impl FnMut(&str)) -> Result<(u64, u6
                 Ok(_) => good += 1,
                 Err(fault) => {
                     bad += 1;
-                    if bad <= MOST_SHOWN {
-                        show(&Reject::bad(record.line, fault).to_string());
+                    if bad <= MAX_PRINTED {
+                        print(&Reject::invalid(record.line, fault).to_string());
                     }
                 }
             },

@@ -1,19 +1,17 @@
-//! One event on its way from a line to a batch. Checked as the command service does, but for its window of time, which only
-//! the service knows: what fails here would be refused there.
+//! One event between a line and a batch. Validated like the command service does, except for the accepted timestamps, which are
+//! the service's settings: a line that fails here would be refused there.
 
 use std::borrow::Cow;
 use std::io::Write as _;
 
+use millrace_base::limits::{MAX_EVENT_ID_BYTES, MAX_USER_BYTES};
 use millrace_contracts::{Code, Kind};
 use millrace_service::shown;
-
-const MOST_USER_BYTES: usize = 256;
-const MOST_ID_BYTES: usize = 128;
 
 /// Names of the fields, in the order of [`Field`].
 pub(super) const FIELDS: [&str; 4] = ["timestamp", "user", "event", "event_id"];
 
-/// An event as a line gives it.
+/// The event of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event<'a> {
     timestamp_ms: i64,
@@ -22,11 +20,11 @@ pub(super) struct Event<'a> {
     own_id: Option<Cow<'a, str>>,
 }
 
-/// Why a line is no event.
+/// Why a line is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) code: Code,
-    /// The field at fault, where one is.
+    /// The invalid field, if one is.
     pub(super) field: Option<&'static str>,
     /// For people; repeats at most 64 characters of the line.
     pub(super) detail: String,
@@ -43,7 +41,7 @@ impl Fault {
 }
 
 impl<'a> Event<'a> {
-    /// The event of its fields.
+    /// Validates the fields.
     pub(super) fn new(
         timestamp: &str,
         user: Cow<'a, str>,
@@ -60,11 +58,11 @@ impl<'a> Event<'a> {
         let Some(kind) = Kind::parse(kind) else {
             return Err(invalid("event", format!("event is click or impression, not \"{}\"", shown(kind))));
         };
-        let texts = [("user", Some(&user), MOST_USER_BYTES), ("event_id", event_id.as_ref(), MOST_ID_BYTES)];
-        for (field, text, most) in texts {
+        let texts = [("user", Some(&user), MAX_USER_BYTES), ("event_id", event_id.as_ref(), MAX_EVENT_ID_BYTES)];
+        for (field, text, max) in texts {
             let Some(text) = text else { continue };
-            if text.is_empty() || text.len() > most {
-                return Err(invalid(field, format!("{field} has {} bytes; 1 to {most} are allowed", text.len())));
+            if text.is_empty() || text.len() > max {
+                return Err(invalid(field, format!("{field} has {} bytes; 1..={max} are allowed", text.len())));
             }
             if text.chars().any(char::is_control) {
                 return Err(invalid(field, format!("{field} has a control character")));
@@ -73,7 +71,7 @@ impl<'a> Event<'a> {
         Ok(Self { timestamp_ms, user, kind, own_id: event_id })
     }
 
-    /// Appends it as a line of a batch. Its own id stands before the one made for its line.
+    /// Appends a line of a batch. The event's own id takes precedence over the one derived from the line.
     pub(super) fn put(&self, ids: &str, line: u64, out: &mut Vec<u8>) {
         let written = write!(out, "{{\"timestamp\":{},\"user\":", self.timestamp_ms)
             .and_then(|()| Ok(serde_json::to_writer(&mut *out, &self.user)?))
@@ -83,7 +81,7 @@ impl<'a> Event<'a> {
                 None => write!(out, "\"{ids}-{line}\""),
             })
             .and_then(|()| out.write_all(b"}\n"));
-        written.expect("memory takes every write");
+        written.expect("writing to memory does not fail");
     }
 }
 
@@ -96,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_events_own_id_stands_before_the_lines() {
+    fn own_id_takes_precedence_over_the_derived_one() {
         let put = |id| {
             let mut out = Vec::new();
             event("123", "a\"b", "click", id).unwrap().put("f", 7, &mut out);
@@ -107,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_refused_is_named() {
+    fn reports_invalid_fields() {
         let long = "x".repeat(300);
         for (timestamp, user, kind, id, field) in [
             ("", "u", "click", None, "timestamp"),

@@ -1,10 +1,10 @@
-//! What a file is, and the event ids made of it.
+//! The identity of a file, and the event ids derived from it.
 //!
-//! The identity is a hash of all of the content (and of nothing else: a file may be renamed or moved), since a corrected
-//! copy of a file has its beginning and often its size. An event id is `{16 hex digits}-{line}`: the digits are made of the
-//! content and a salt, which is zero until `--again` asks for other ids. So a line that is sent a second time, after a lost
-//! answer or a kill, is known to the processor by its id. **Do not change** how ids are made: an import that was begun by
-//! one version and is resumed by another would count its last batches twice.
+//! The identity is a hash of the whole content (and of nothing else: a file may be renamed or moved), since a corrected copy of a
+//! file has the same beginning and often the same size. An event id is `{16 hex digits}-{line}`: the digits derive from the
+//! content and a salt, which is zero except with `--again`. So the processor recognizes a resent line, after a lost response or
+//! a kill, by its id. **Do not change** the derivation: an import that one version starts and another resumes would count its
+//! last batches twice.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 const PIECE: usize = 1 << 20;
 
-/// What a file is.
+/// The identity of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     /// XXH3 of the content.
@@ -23,7 +23,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Reads all of a file, and goes back to its beginning.
+    /// Reads the whole file, then rewinds it.
     pub(super) fn of(file: &mut File) -> std::io::Result<Self> {
         let (mut hasher, mut size, mut piece) = (Xxh3::new(), 0, vec![0; PIECE]);
         loop {
@@ -40,7 +40,7 @@ impl Identity {
     }
 }
 
-/// What the ids of a content's lines begin with.
+/// The prefix of the event ids of a content.
 pub(super) fn ids(hash: u128, salt: u64) -> String {
     format!("{:016x}", xxh3_64_with_seed(&hash.to_be_bytes(), salt))
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_content_decides_and_nothing_else() {
+    fn depends_on_the_content_only() {
         let of = |content: &[u8]| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(content).unwrap();
@@ -60,7 +60,7 @@ mod tests {
             let identity = Identity::of(&mut file).unwrap();
             let mut again = Vec::new();
             file.read_to_end(&mut again).unwrap();
-            assert_eq!((identity.size, &*again), (content.len() as u64, content), "the file stands at its beginning");
+            assert_eq!((identity.size, &*again), (content.len() as u64, content), "the file is rewound");
             identity
         };
         let long = vec![b'x'; 3 * PIECE + 1];

@@ -1,45 +1,45 @@
-//! Books batches in the order of the file, whatever order they are settled in, and writes down how far that goes.
+//! Records batches in the order of the file, whatever the order of their completion, and saves the position.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 
 use super::Stop;
-use super::checkpoint::{Checkpoint, Counts, Place};
-use super::reject::{MOST_SHOWN, Reject};
-use super::sender::Settled;
+use super::checkpoint::{Checkpoint, CheckpointFiles, Counts};
+use super::reject::{MAX_PRINTED, Reject};
+use super::sender::Settlement;
 
-/// The books of one import.
+/// The state of one import.
 pub(super) struct Ledger {
     checkpoint: Checkpoint,
-    /// Where they are kept; nowhere for the standard input.
-    place: Option<Place>,
+    /// The files; none for the standard input.
+    files: Option<CheckpointFiles>,
     rejects: Option<File>,
-    /// Settled, but something before them is not.
-    ahead: BTreeMap<u64, Settled>,
+    /// Settlement, but something before them is not.
+    ahead: BTreeMap<u64, Settlement>,
     next: u64,
 }
 
 impl Ledger {
-    /// Goes on from a checkpoint.
-    pub(super) fn new(checkpoint: Checkpoint, place: Option<Place>) -> Self {
-        Self { checkpoint, place, rejects: None, ahead: BTreeMap::new(), next: 0 }
+    /// Resumes from a checkpoint.
+    pub(super) fn new(checkpoint: Checkpoint, files: Option<CheckpointFiles>) -> Self {
+        Self { checkpoint, files, rejects: None, ahead: BTreeMap::new(), next: 0 }
     }
 
-    /// Writes down that it begins, or goes on, from here.
+    /// Saves the checkpoint that the import starts or resumes from.
     pub(super) fn open(&mut self) -> Result<(), Stop> {
-        if self.place.as_ref().is_some_and(|place| place.rejects.exists()) {
+        if self.files.as_ref().is_some_and(|files| files.rejects.exists()) {
             self.open_rejects()?;
         }
         self.save()
     }
 
-    /// Takes a settled batch.
-    pub(super) fn take(&mut self, settled: Settled) {
+    /// Adds a complete batch.
+    pub(super) fn add(&mut self, settled: Settlement) {
         self.ahead.insert(settled.batch.sequence, settled);
     }
 
-    /// Writes down what is settled without a gap. Rejects first: a checkpoint never speaks of lines that are not written.
+    /// Saves the complete batches without a gap. Rejects first: a checkpoint never counts rejects that are not in their file.
     pub(super) fn advance(&mut self) -> Result<(), Stop> {
         let before = self.next;
         let mut rejects = Vec::new();
@@ -52,11 +52,11 @@ impl Ledger {
         if self.next == before {
             return Ok(());
         }
-        self.book(&rejects)?;
+        self.record(&rejects)?;
         self.save()
     }
 
-    /// Everything is settled.
+    /// Every line has a final outcome.
     pub(super) fn complete(&mut self) -> Result<(), Stop> {
         self.checkpoint.completed = true;
         self.save()
@@ -66,12 +66,12 @@ impl Ledger {
         &self.checkpoint.counts
     }
 
-    /// Bytes and lines that are settled.
+    /// The current checkpoint.
     pub(super) fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    fn book(&mut self, rejects: &[Reject]) -> Result<(), Stop> {
+    fn record(&mut self, rejects: &[Reject]) -> Result<(), Stop> {
         let mut text = Vec::new();
         for reject in rejects {
             let counts = &mut self.checkpoint.counts;
@@ -80,31 +80,31 @@ impl Ledger {
             } else {
                 counts.bad += 1;
             }
-            if self.place.is_none() && counts.not_accepted() <= MOST_SHOWN {
+            if self.files.is_none() && counts.not_accepted() <= MAX_PRINTED {
                 eprintln!("{reject}");
             }
-            serde_json::to_writer(&mut text, reject).expect("memory takes every write");
+            serde_json::to_writer(&mut text, reject).expect("writing to memory does not fail");
             text.push(b'\n');
         }
         if !text.is_empty() && self.rejects.is_none() {
             self.open_rejects()?;
         }
-        if let (Some(file), Some(place)) = (&mut self.rejects, &self.place) {
-            file.write_all(&text).and_then(|()| file.sync_data()).map_err(Stop::file(&place.rejects))?;
+        if let (Some(file), Some(files)) = (&mut self.rejects, &self.files) {
+            file.write_all(&text).and_then(|()| file.sync_data()).map_err(Stop::file(&files.rejects))?;
             self.checkpoint.rejects_bytes += text.len() as u64;
         }
         Ok(())
     }
 
     fn open_rejects(&mut self) -> Result<(), Stop> {
-        if let Some(place) = &self.place {
-            let (file, bytes) = place.rejects(self.checkpoint.rejects_bytes)?;
+        if let Some(files) = &self.files {
+            let (file, bytes) = files.rejects(self.checkpoint.rejects_bytes)?;
             (self.rejects, self.checkpoint.rejects_bytes) = (Some(file), bytes);
         }
         Ok(())
     }
 
     fn save(&self) -> Result<(), Stop> {
-        self.place.as_ref().map_or(Ok(()), |place| place.save(&self.checkpoint))
+        self.files.as_ref().map_or(Ok(()), |files| files.save(&self.checkpoint))
     }
 }

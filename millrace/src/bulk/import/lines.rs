@@ -1,16 +1,16 @@
-//! The input as lines of bounded length, with their numbers and where they end.
+//! The input as lines of bounded length, with their numbers and ends.
 
 use std::io::{BufRead as _, BufReader, Read};
 
 use serde::{Deserialize, Serialize};
 
-/// The longest line. An event needs a fraction of it.
-pub(super) const MOST_BYTES: usize = 64 * 1024;
+/// Longest line. An event needs a fraction of it.
+pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 const BUFFER: usize = 1 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A place between two lines.
+/// A position between two lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mark {
@@ -20,12 +20,12 @@ pub(super) struct Mark {
     pub(super) line: u64,
 }
 
-/// What was read.
+/// The result of reading a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     /// A line; [`Lines::text`] has it.
     Whole,
-    /// A line longer than [`MOST_BYTES`]: it was passed over.
+    /// A line longer than [`MAX_LINE_BYTES`], which was skipped.
     TooLong,
 }
 
@@ -37,20 +37,20 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Reads from here on; `mark` is where the input stands.
+    /// Reads from here on; `mark` is the position of the input.
     pub(super) fn new(input: Box<dyn Read + Send>, mark: Mark) -> Self {
         Self { input: BufReader::with_capacity(BUFFER, input), mark, buffer: Vec::new() }
     }
 
-    /// Reads the next line, if there is one.
+    /// Reads the next line; `None` at the end.
     pub(super) fn next(&mut self) -> std::io::Result<Option<Line>> {
         self.buffer.clear();
-        let most = MOST_BYTES as u64 + 1;
-        let mut read = (&mut self.input).take(most).read_until(b'\n', &mut self.buffer)? as u64;
+        let limit = MAX_LINE_BYTES as u64 + 1;
+        let mut read = (&mut self.input).take(limit).read_until(b'\n', &mut self.buffer)? as u64;
         if read == 0 {
             return Ok(None);
         }
-        let too_long = read == most && !self.buffer.ends_with(b"\n");
+        let too_long = read == limit && !self.buffer.ends_with(b"\n");
         if too_long {
             read += self.input.skip_until(b'\n')? as u64;
         }
@@ -59,14 +59,14 @@ impl Lines {
         Ok(Some(if too_long { Line::TooLong } else { Line::Whole }))
     }
 
-    /// The line that was read last, without its end, and without the mark some programs put before all text.
+    /// The last line, without its end and without a byte order mark.
     pub(super) fn text(&self) -> &[u8] {
         let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if self.mark.line == 1 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text }
     }
 
-    /// The place after the line that was read last.
+    /// The position after the last line.
     pub(super) fn mark(&self) -> Mark {
         self.mark
     }
@@ -77,16 +77,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_with_their_numbers_and_ends() {
-        let long = "x".repeat(MOST_BYTES);
+    fn reads_lines_with_their_numbers_and_ends() {
+        let long = "x".repeat(MAX_LINE_BYTES);
         let text = format!("\u{feff}a\r\n\n{long}\n{long}y\nend");
         let mut lines = Lines::new(Box::new(std::io::Cursor::new(text.clone().into_bytes())), Mark::default());
-        let mut seen = Vec::new();
+        let mut read = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             let text = (line == Line::Whole).then(|| String::from_utf8(lines.text().to_vec()).unwrap());
-            seen.push((lines.mark().line, lines.mark().offset, text));
+            read.push((lines.mark().line, lines.mark().offset, text));
         }
-        let most = MOST_BYTES as u64;
+        let most = MAX_LINE_BYTES as u64;
         let expected = [
             (1, 6, Some("a".to_owned())),
             (2, 7, Some(String::new())),
@@ -94,7 +94,7 @@ mod tests {
             (4, 10 + 2 * most, None),
             (5, 13 + 2 * most, Some("end".into())),
         ];
-        assert_eq!(seen, expected);
+        assert_eq!(read, expected);
         assert_eq!(lines.mark().offset, text.len() as u64);
     }
 }

@@ -1,9 +1,9 @@
-//! `millrace import`: every event of a file into the log once, however often the import is killed.
+//! `millrace import`: sends every event of a file once, however often the import is killed.
 //!
-//! The way of a line: [`lines`] cuts the input, [`records`] makes events of its lines ([`ndjson`], [`csv`], checked by
-//! [`event`]), [`batch`] packs them with ids made of the file's content and the line ([`identity`]), [`sender`] brings a
-//! batch to its end, and [`ledger`] writes the [`checkpoint`] once everything before it is settled. [`run`] ties them
-//! together, [`dry`] only looks. What the service says of an item decides; nothing is judged here but what cannot be sent.
+//! The path of a line: [`lines`] splits the input, [`records`] parses events ([`ndjson`], [`csv`], validated by [`event`]),
+//! [`batch`] renders them with ids derived from the file's content and the line ([`identity`]), [`sender`] sends a batch until
+//! every event has a final outcome, and [`ledger`] saves the [`checkpoint`]. [`run`] connects them, [`dry`] only checks. The
+//! service decides on an event; an import itself rejects only lines that cannot be sent.
 
 mod batch;
 mod checkpoint;
@@ -22,7 +22,7 @@ mod sender;
 mod source;
 mod stop;
 
-pub(crate) use dry::look;
+pub(crate) use dry::dry_run;
 pub(crate) use records::Format;
 pub(crate) use report::Report;
 pub(crate) use run::{Plan, run};

@@ -1,4 +1,4 @@
-//! A line of NDJSON as an event. Read over raw values, so that a fault names its field and a key that comes twice is seen.
+//! A line of NDJSON as an event. Parses raw values, so that a fault has its field and a duplicate key is detected.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,12 +33,12 @@ fn text(raw: &RawValue, field: usize) -> Result<Cow<'_, str>, Fault> {
     if !raw.get().starts_with('"') {
         return Err(Fault::new(Code::InvalidField, Some(name), format!("{name} is not a string")));
     }
-    serde_json::from_str::<Text<'_>>(raw.get()).map(|text| text.0).map_err(|_| {
-        Fault::new(Code::InvalidEncoding, Some(name), format!("{name} has an escape that stands for no character"))
-    })
+    serde_json::from_str::<Text<'_>>(raw.get())
+        .map(|text| text.0)
+        .map_err(|_| Fault::new(Code::InvalidEncoding, Some(name), format!("{name} has an invalid escape")))
 }
 
-/// A string that is borrowed where it has no escapes.
+/// A string, borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_in_any_order_of_fields() {
+    fn reads_fields_in_any_order() {
         let expected = Event::new("5", "kék".into(), "click", Some("i".into()));
         assert_eq!(parse(r#"{"timestamp":5,"user":"kék","event":"click","event_id":"i"}"#.as_bytes()), expected);
         let escaped = br#" {"event_id":"i", "event":"cl\u0069ck","user":"k\u00e9k","timestamp":5} "#;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_named() {
+    fn reports_each_fault_with_its_field() {
         for (line, code, field) in [
             (&b"{\"user\":\"\xff\"}"[..], Code::InvalidEncoding, None),
             (b"", Code::MalformedBody, None),
@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_rendered_is_read_again(timestamp in 0..i64::MAX, user in "[^\\p{Cc}]{1,60}", id in "[^\\p{Cc}]{1,30}") {
+        fn reads_back_what_it_renders(timestamp in 0..i64::MAX, user in "[^\\p{Cc}]{1,60}", id in "[^\\p{Cc}]{1,30}") {
             let event = Event::new(&timestamp.to_string(), user.into(), "impression", Some(id.into())).unwrap();
             let mut line = Vec::new();
             event.put("", 0, &mut line);
@@ -126,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_makes_it_panic(line: Vec<u8>) {
+        fn does_not_panic_on_any_line(line: Vec<u8>) {
             let _ = parse(&line);
         }
     }

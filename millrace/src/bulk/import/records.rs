@@ -1,4 +1,4 @@
-//! Records of the input, whatever its format, each with its line.
+//! Records of the input in either format, each with its line.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::Stop;
 use super::csv::{Csv, Fed};
 use super::event::{Event, Fault};
-use super::lines::{Line, Lines, MOST_BYTES, Mark};
+use super::lines::{Line, Lines, MAX_LINE_BYTES, Mark};
 use super::ndjson;
 
-/// How events are written down.
+/// Format of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
-    /// One JSON object a line
+    /// One JSON object per line
     Ndjson,
-    /// A header line, then a record a line
+    /// A header line, then one record per line
     Csv,
 }
 
@@ -31,19 +31,19 @@ impl fmt::Display for Format {
     }
 }
 
-/// What is known of a format before the first record.
-pub(super) enum Form {
+/// A parser, after the header.
+pub(super) enum Parser {
     Ndjson,
     Csv(Box<Csv>),
 }
 
-impl Form {
-    /// Reads what stands before the first record.
+impl Parser {
+    /// Reads the header, if the format has one.
     pub(super) fn read(format: Format, lines: &mut Lines) -> Result<Self, Failure> {
         match format {
             Format::Ndjson => Ok(Self::Ndjson),
             Format::Csv => match lines.next()? {
-                None => Err(Stop::Header("there is none".into()).into()),
+                None => Err(Stop::Header("the input is empty".into()).into()),
                 Some(Line::TooLong) => Err(Stop::Header(too_long().detail).into()),
                 Some(Line::Whole) => Ok(Self::Csv(Box::new(Csv::new(lines.text()).map_err(Stop::Header)?))),
             },
@@ -51,13 +51,13 @@ impl Form {
     }
 }
 
-/// A record and where it begins.
+/// A record and its first line.
 pub(super) struct Record<'a> {
     pub(super) line: u64,
     pub(super) event: Result<Event<'a>, Fault>,
 }
 
-/// Reading failed; the file's name is not known here.
+/// Why reading failed. The caller adds the name of the file.
 #[derive(Debug)]
 pub(super) enum Failure {
     Io(std::io::Error),
@@ -67,49 +67,49 @@ pub(super) enum Failure {
 /// Reads records.
 pub(super) struct Records {
     lines: Lines,
-    form: Form,
+    parser: Parser,
 }
 
 impl Records {
-    pub(super) fn new(lines: Lines, form: Form) -> Self {
-        Self { lines, form }
+    pub(super) fn new(lines: Lines, parser: Parser) -> Self {
+        Self { lines, parser }
     }
 
-    /// The next record, if there is one.
+    /// The next record; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Record<'_>>, Failure> {
-        let got = loop {
+        let line = loop {
             match self.lines.next()? {
                 None => return Ok(None),
                 Some(Line::Whole) if self.lines.text().trim_ascii().is_empty() => {}
-                Some(got) => break got,
+                Some(line) => break line,
             }
         };
-        let line = self.lines.mark().line;
-        let event = match (got, &mut self.form) {
+        let number = self.lines.mark().line;
+        let event = match (line, &mut self.parser) {
             (Line::TooLong, _) => Err(too_long()),
-            (Line::Whole, Form::Ndjson) => ndjson::parse(self.lines.text()),
-            (Line::Whole, Form::Csv(csv)) => {
+            (Line::Whole, Parser::Ndjson) => ndjson::parse(self.lines.text()),
+            (Line::Whole, Parser::Csv(csv)) => {
                 csv.begin();
                 loop {
                     match csv.feed(self.lines.text()) {
                         Fed::Record => break csv.parse(),
                         Fed::More if self.lines.next()? == Some(Line::Whole) => {}
-                        Fed::More | Fed::Unclosed => return Err(Stop::Unclosed(line).into()),
+                        Fed::More | Fed::Unclosed => return Err(Stop::Unclosed(number).into()),
                     }
                 }
             }
         };
-        Ok(Some(Record { line, event }))
+        Ok(Some(Record { line: number, event }))
     }
 
-    /// The place after the record that was read last.
+    /// The position after the last record.
     pub(super) fn mark(&self) -> Mark {
         self.lines.mark()
     }
 }
 
 fn too_long() -> Fault {
-    Fault::new(Code::TooLarge, None, format!("the line is longer than {MOST_BYTES} bytes"))
+    Fault::new(Code::TooLarge, None, format!("the line is longer than {MAX_LINE_BYTES} bytes"))
 }
 
 impl From<std::io::Error> for Failure {
@@ -128,32 +128,32 @@ impl From<Stop> for Failure {
 mod tests {
     use super::*;
 
-    /// The lines of all records, whether each is an event, and how reading ended.
+    /// The line of every record, whether it is valid, and how reading ended.
     fn read(format: Format, text: &str) -> (Vec<(u64, bool)>, Option<Stop>) {
         let mut lines = Lines::new(Box::new(std::io::Cursor::new(text.to_owned().into_bytes())), Mark::default());
-        let form = match Form::read(format, &mut lines) {
-            Ok(form) => form,
+        let parser = match Parser::read(format, &mut lines) {
+            Ok(parser) => parser,
             Err(Failure::Stop(stop)) => return (Vec::new(), Some(stop)),
             Err(Failure::Io(e)) => panic!("{e}"),
         };
-        let mut records = Records::new(lines, form);
-        let mut seen = Vec::new();
+        let mut records = Records::new(lines, parser);
+        let mut all = Vec::new();
         loop {
             match records.next() {
-                Ok(Some(record)) => seen.push((record.line, record.event.is_ok())),
-                Ok(None) => return (seen, None),
-                Err(Failure::Stop(stop)) => return (seen, Some(stop)),
+                Ok(Some(record)) => all.push((record.line, record.event.is_ok())),
+                Ok(None) => return (all, None),
+                Err(Failure::Stop(stop)) => return (all, Some(stop)),
                 Err(Failure::Io(e)) => panic!("{e}"),
             }
         }
     }
 
     #[test]
-    fn records_know_their_lines() {
+    fn records_have_their_lines() {
         let event = r#"{"timestamp":1,"user":"u","event":"click"}"#;
-        let long = "x".repeat(MOST_BYTES + 1);
-        let (seen, stop) = read(Format::Ndjson, &format!("\u{feff}{event}\r\n\r\n{long}\nx\n{event}"));
-        assert_eq!(seen, [(1, true), (3, false), (4, false), (5, true)]);
+        let long = "x".repeat(MAX_LINE_BYTES + 1);
+        let (all, stop) = read(Format::Ndjson, &format!("\u{feff}{event}\r\n\r\n{long}\nx\n{event}"));
+        assert_eq!(all, [(1, true), (3, false), (4, false), (5, true)]);
         assert!(stop.is_none());
         let csv =
             "\u{feff}timestamp,user,event\r\n\r\n1,a,click\r\n2,\"a\r\n2,x,click\r\n\",click\r\n3,c,impression\r\n";
@@ -161,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_without_an_end_stops_it() {
-        let (seen, stop) = read(Format::Csv, "timestamp,user,event\n1,a,click\n2,\"b,click\n3,c,click\n");
-        assert_eq!(seen, [(2, true)]);
+    fn stops_at_a_quote_without_an_end() {
+        let (all, stop) = read(Format::Csv, "timestamp,user,event\n1,a,click\n2,\"b,click\n3,c,click\n");
+        assert_eq!(all, [(2, true)]);
         assert!(matches!(stop, Some(Stop::Unclosed(3))), "{stop:?}");
-        let many = format!("timestamp,user,event\n2,\"b,click\n{}", "3,c,click\n".repeat(MOST_BYTES / 8));
-        assert!(matches!(read(Format::Csv, &many), (seen, Some(Stop::Unclosed(2))) if seen.is_empty()));
+        let many = format!("timestamp,user,event\n2,\"b,click\n{}", "3,c,click\n".repeat(MAX_LINE_BYTES / 8));
+        assert!(matches!(read(Format::Csv, &many), (all, Some(Stop::Unclosed(2))) if all.is_empty()));
         assert!(matches!(read(Format::Csv, ""), (_, Some(Stop::Header(_)))));
     }
 }

@@ -1,4 +1,4 @@
-//! A line that came to nothing, with the reason.
+//! A rejected line, with the reason.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use serde::Serialize;
 
 use super::event::Fault;
 
-/// At most this many are shown; all are counted, and all are in the file of rejects if there is one.
-pub(super) const MOST_SHOWN: u64 = 100;
+/// Most rejects that are printed; all are counted, and all are in the file of rejects if there is one.
+pub(super) const MAX_PRINTED: u64 = 100;
 
 /// One line of the file of rejects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Reject {
-    /// The line, the first of the file being 1.
+    /// Line number, from 1.
     pub(super) line: u64,
     /// A code of the API.
     pub(super) code: &'static str,
-    /// The field at fault, where one is.
+    /// The invalid field, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) field: Option<String>,
-    /// For people; repeats at most 64 characters of the line.
+    /// The problem, for people; repeats at most 64 characters of the line.
     pub(super) detail: String,
     /// Whether the service refused it; otherwise it was never sent.
     pub(super) sent: bool,
 }
 
 impl Reject {
-    /// A line that is no event.
-    pub(super) fn bad(line: u64, fault: Fault) -> Self {
+    /// An invalid line.
+    pub(super) fn invalid(line: u64, fault: Fault) -> Self {
         let Fault { code, field, detail } = fault;
         Self { line, code: code.as_str(), field: field.map(Into::into), detail, sent: false }
     }

@@ -1,28 +1,29 @@
-//! What an import came to: a few lines for people, one line of JSON for scripts.
+//! The result of an import: a few lines for people, one line of JSON for scripts.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::checkpoint::{Counts, Place};
+use super::checkpoint::{CheckpointFiles, Counts};
 use super::lines::Mark;
+use crate::text::plural;
 
 /// The result of an import, of all its runs together.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(super) counts: Counts,
-    /// Where this run began.
+    /// Start of this run.
     pub(super) from: Mark,
-    /// Up to where everything is settled.
+    /// Every line before this has a final outcome.
     pub(super) to: Mark,
     pub(super) completed: bool,
     pub(super) took: Duration,
-    pub(super) place: Option<Place>,
+    pub(super) files: Option<CheckpointFiles>,
 }
 
 impl Counts {
-    /// Lines that came to nothing.
+    /// Rejected lines: invalid, or refused by the service.
     pub(super) fn not_accepted(&self) -> u64 {
         self.bad + self.refused.values().sum::<u64>()
     }
@@ -36,7 +37,7 @@ impl Report {
 
     /// One line for scripts.
     pub(crate) fn json(&self) -> Value {
-        let rejects = self.place.as_ref().filter(|_| self.counts.not_accepted() > 0);
+        let rejects = self.files.as_ref().filter(|_| self.counts.not_accepted() > 0);
         json!({
             "completed": self.completed,
             "accepted": self.counts.accepted,
@@ -45,7 +46,7 @@ impl Report {
             "from_line": self.from.line + 1,
             "lines": self.to.line,
             "seconds": self.took.as_secs_f64(),
-            "rejects": rejects.map(|place| place.rejects.display().to_string()),
+            "rejects": rejects.map(|files| files.rejects.display().to_string()),
         })
     }
 }
@@ -53,10 +54,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.from.line > 0 {
-            writeln!(f, "went on after line {}, where an import before this one stopped", self.from.line)?;
+            writeln!(f, "resumed after line {}, where an earlier import stopped", self.from.line)?;
         }
         let Counts { accepted, refused, bad } = &self.counts;
-        write!(f, "{accepted} events accepted, {} refused", refused.values().sum::<u64>())?;
+        write!(f, "{} accepted, {} refused", plural(*accepted, "event"), refused.values().sum::<u64>())?;
         let mut before = " (";
         for (code, count) in refused {
             write!(f, "{before}{code} {count}")?;
@@ -65,14 +66,14 @@ impl fmt::Display for Report {
         if !refused.is_empty() {
             f.write_str(")")?;
         }
-        write!(f, ", {bad} lines are no events; {:.2} s", self.took.as_secs_f64())?;
-        if let (Some(place), true) = (&self.place, self.counts.not_accepted() > 0) {
-            write!(f, "\nthe lines that came to nothing: {}", place.rejects.display())?;
+        write!(f, ", {} invalid; {:.2} s", plural(*bad, "line"), self.took.as_secs_f64())?;
+        if let (Some(files), true) = (&self.files, self.counts.not_accepted() > 0) {
+            write!(f, "\nrejected lines are in {}", files.rejects.display())?;
         }
         if !self.completed {
-            write!(f, "\nNOT COMPLETE: everything up to line {} is settled", self.to.line)?;
-            if self.place.is_some() {
-                write!(f, "; the same command goes on from there")?;
+            write!(f, "\nINCOMPLETE: every line up to {} has a final outcome", self.to.line)?;
+            if self.files.is_some() {
+                write!(f, "; the same command resumes from there")?;
             }
         }
         Ok(())

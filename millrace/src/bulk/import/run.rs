@@ -1,4 +1,4 @@
-//! One import from beginning to end: read, send, book.
+//! An import from beginning to end: read, send, record.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Cutter};
-use super::checkpoint::{Checkpoint, Place};
+use super::checkpoint::{Checkpoint, CheckpointFiles};
 use super::identity::{Identity, ids};
 use super::ledger::Ledger;
 use super::records::Failure;
-use super::sender::{Sender, Service, Settled};
-use super::source::Opened;
+use super::sender::{Sender, Service, Settlement};
+use super::source::InputFile;
 use super::{Input, Report, Stop};
-use crate::load::Target;
+use crate::client::Target;
 
-/// Batches for each connection that are read and not yet booked. What is sent again is at most these: far fewer records than
-/// the processor remembers ids of, so that an import never outruns the memory for its own oldest batch.
-const AHEAD: usize = 2;
+/// Batches per connection that are read and not yet recorded. A resumed import resends at most these: far fewer records than
+/// the window of event ids has, so that an import never outruns the window for its own oldest batch.
+const READ_AHEAD: usize = 2;
 
-/// Everything that decides an import.
+/// Everything that determines an import.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// What is read.
+    /// The input.
     pub(crate) input: Input,
-    /// Where the checkpoint is kept if not beside the file.
+    /// Folder of the checkpoint, if not beside the file.
     pub(crate) state: Option<PathBuf>,
-    /// Whether a file that was imported to its end is imported once more.
+    /// Whether to import a completely imported file once more.
     pub(crate) again: bool,
-    /// Makes other event ids: of a second import, or of the standard input.
+    /// Makes event ids differ: of a repeated import, or of the standard input.
     pub(crate) salt: u64,
     /// Command services.
     pub(crate) commands: Vec<Target>,
@@ -42,26 +42,26 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// Most events of a batch.
     pub(crate) batch: usize,
-    /// For one connect, one request, one answer.
+    /// Timeout of a connect and of an exchange.
     pub(crate) timeout: Duration,
-    /// How long a batch is offered.
+    /// How long a batch is retried.
     pub(crate) patience: Duration,
 }
 
-/// Imports, and says what came of it; also how far it came if it could not go on.
+/// Imports. Returns the report even after a failure, which states the position.
 pub(crate) async fn run(plan: Plan) -> (Option<Report>, Result<(), Stop>) {
     let began = Instant::now();
     let opened = match block_in_place(|| plan.input.open()) {
         Ok(opened) => opened,
         Err(stop) => return (None, Err(stop)),
     };
-    let place = opened.as_ref().map(|opened| Place::of(&opened.path, plan.state.as_deref()));
-    let checkpoint = match begin(&plan, opened.as_ref(), place.as_ref()) {
+    let files = opened.as_ref().map(|opened| CheckpointFiles::of(&opened.path, plan.state.as_deref()));
+    let checkpoint = match begin(&plan, opened.as_ref(), files.as_ref()) {
         Ok(checkpoint) => checkpoint,
         Err(stop) => return (None, Err(stop)),
     };
     let from = checkpoint.mark;
-    let mut ledger = Ledger::new(checkpoint, place.clone());
+    let mut ledger = Ledger::new(checkpoint, files.clone());
     let ended = import(&plan, opened, &mut ledger).await;
     let report = Report {
         counts: ledger.counts().clone(),
@@ -69,19 +69,19 @@ pub(crate) async fn run(plan: Plan) -> (Option<Report>, Result<(), Stop>) {
         to: ledger.checkpoint().mark,
         completed: ledger.checkpoint().completed,
         took: began.elapsed(),
-        place,
+        files,
     };
     (Some(report), ended)
 }
 
-/// The checkpoint to go on from, or a new one.
-fn begin(plan: &Plan, opened: Option<&Opened>, place: Option<&Place>) -> Result<Checkpoint, Stop> {
+/// The checkpoint to resume from, or a new one.
+fn begin(plan: &Plan, opened: Option<&InputFile>, files: Option<&CheckpointFiles>) -> Result<Checkpoint, Stop> {
     let format = plan.input.format();
-    let (Some(opened), Some(place)) = (opened, place) else {
+    let (Some(opened), Some(files)) = (opened, files) else {
         return Ok(Checkpoint::new(Identity { hash: 0, size: 0 }, format, plan.salt));
     };
-    let (file, checkpoint) = (opened.path.clone(), place.checkpoint.clone());
-    match place.load()? {
+    let (file, checkpoint) = (opened.path.clone(), files.checkpoint.clone());
+    match files.load()? {
         None => Ok(Checkpoint::new(opened.identity, format, 0)),
         Some(last) if !last.is_of(opened.identity) => Err(Stop::Changed { file, checkpoint }),
         Some(last) if last.completed && plan.again => Ok(Checkpoint::new(opened.identity, format, plan.salt)),
@@ -91,34 +91,34 @@ fn begin(plan: &Plan, opened: Option<&Opened>, place: Option<&Place>) -> Result<
     }
 }
 
-async fn import(plan: &Plan, opened: Option<Opened>, ledger: &mut Ledger) -> Result<(), Stop> {
+async fn import(plan: &Plan, opened: Option<InputFile>, ledger: &mut Ledger) -> Result<(), Stop> {
     let identity = opened.as_ref().map(|opened| opened.identity);
     let ids = ids(identity.map_or(0, |identity| identity.hash), ledger.checkpoint().salt);
     let records = plan.input.records(opened, ledger.checkpoint().mark)?;
-    // A new import of a file forgets the rejects of the one before, and leaves its checkpoint before anything is sent: an
-    // import that is killed at once has its salt.
+    // A new import drops the rejects of an earlier one, and saves its checkpoint before it sends: after a kill, the resumed
+    // import has the same salt.
     ledger.open()?;
-    let reading = Reading {
+    let reader = BatchReader {
         cutter: Cutter::new(records, ids, plan.batch),
         size: identity.map(|identity| identity.size),
         input: plan.input.clone(),
-        room: Arc::new(Semaphore::new(plan.connections * AHEAD)),
+        permits: Arc::new(Semaphore::new(plan.connections * READ_AHEAD)),
     };
-    let room = reading.room.clone();
+    let permits = reader.permits.clone();
     let stop = CancellationToken::new();
     let (batches, taken) = mpsc::channel(plan.connections);
     let (settled, mut results) = mpsc::channel(plan.connections);
-    let reader = tokio::task::spawn_blocking(move || reading.run(&batches));
+    let read = tokio::task::spawn_blocking(move || reader.run(&batches));
     let mut senders = send(plan, taken, &settled, &stop);
     drop(settled);
 
     let bar = bar(identity);
     let mut ended = Ok(());
     while let Some(one) = results.recv().await {
-        ledger.take(one);
-        // Whatever was settled during the last write goes into this one.
+        ledger.add(one);
+        // Batches completed during the last write are part of this one.
         while let Ok(more) = results.try_recv() {
-            ledger.take(more);
+            ledger.add(more);
         }
         if ended.is_ok() {
             ended = block_in_place(|| ledger.advance());
@@ -128,21 +128,21 @@ async fn import(plan: &Plan, opened: Option<Opened>, ledger: &mut Ledger) -> Res
         }
         bar.set_position(ledger.checkpoint().mark.offset);
     }
-    room.close();
+    permits.close();
     bar.finish_and_clear();
     while let Some(sender) = senders.join_next().await {
         ended = ended.and(sender.map_err(|e| Stop::Broken(e.to_string())).flatten());
     }
-    // What could not be sent comes before what could not be read: it is the earlier line.
-    ended.and(reader.await.map_err(|e| Stop::Broken(e.to_string())).flatten())?;
+    // A failure to send comes before a failure to read: it concerns the earlier line.
+    ended.and(read.await.map_err(|e| Stop::Broken(e.to_string())).flatten())?;
     ledger.complete()
 }
 
-/// Starts the senders. Each ends when there is nothing more to send or another one failed.
+/// Starts the senders. Each ends after the last batch, or when another one fails.
 fn send(
     plan: &Plan,
     batches: mpsc::Receiver<Batch>,
-    settled: &mpsc::Sender<Settled>,
+    settled: &mpsc::Sender<Settlement>,
     stop: &CancellationToken,
 ) -> JoinSet<Result<(), Stop>> {
     let (timeout, patience) = (plan.timeout, plan.patience);
@@ -157,7 +157,7 @@ fn send(
             while let Some(Some(batch)) = stop.run_until_cancelled(next()).await {
                 let done = sender.settle(batch, &stop).await.inspect_err(|_| stop.cancel())?;
                 let Some(done) = done else { break };
-                // Nobody takes it only if the import has failed.
+                // The receiver is gone only after a failure.
                 let _ = settled.send(done).await;
             }
             Ok(())
@@ -166,20 +166,20 @@ fn send(
     senders
 }
 
-/// The reading end, on a thread of its own.
-struct Reading {
+/// Reads batches, on a thread of its own.
+struct BatchReader {
     cutter: Cutter,
-    /// Of a file.
+    /// Size of a file.
     size: Option<u64>,
     input: Input,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl Reading {
+impl BatchReader {
     fn run(mut self, batches: &mpsc::Sender<Batch>) -> Result<(), Stop> {
         let handle = Handle::current();
-        // No room any more, or nobody who takes batches: the senders say why.
-        while let Ok(permit) = handle.block_on(self.room.clone().acquire_owned()) {
+        // Without permits or a receiver, a sender has failed and returns the reason.
+        while let Ok(permit) = handle.block_on(self.permits.clone().acquire_owned()) {
             match self.cutter.next(permit) {
                 Ok(Some(batch)) => {
                     if batches.blocking_send(batch).is_err() {

@@ -1,77 +1,81 @@
-//! Why an import cannot go on. What was settled until then stays settled.
+//! Why an import stops. Recorded outcomes stay recorded.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The reason; each says what to do.
+/// The reason, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stop {
     /// A file cannot be opened, read or written.
     #[error("{path}: {why}")]
     File {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         why: std::io::Error,
     },
-    /// Something that cannot be read a second time.
-    #[error("{0}: not a file; `-` imports what comes in on the standard input")]
+    /// The path is not a file, so that it cannot be read a second time.
+    #[error("{0}: not a file; `-` imports the standard input")]
     NotAFile(PathBuf),
-    /// The extension says nothing, and nothing else did.
-    #[error("{0}: neither .csv nor .ndjson; say --format csv or --format ndjson")]
+    /// The extension is unknown, and no format was given.
+    #[error("{0}: neither .csv nor .ndjson; add --format csv or --format ndjson")]
     Format(PathBuf),
-    /// The first line is no header.
-    #[error("the header line: {0}")]
+    /// The first line is not a header.
+    #[error("invalid header line: {0}")]
     Header(String),
-    /// What follows cannot be told apart into records.
-    #[error("line {0}: a quoted field begins here and has no end within 64 KiB; what follows cannot be told apart")]
+    /// The rest cannot be split into records.
+    #[error(
+        "line {0}: a quoted field starts here and does not end within 64 KiB; the rest cannot be split into records"
+    )]
     Unclosed(u64),
-    /// The file is not the one it was.
-    #[error("{0}: changed while it was read")]
+    /// The file changed during the import.
+    #[error("{0}: changed during the import")]
     ChangedNow(PathBuf),
-    /// A checkpoint that this program did not write.
+    /// The checkpoint file is not a checkpoint of this version.
     #[error("{path}: not a checkpoint of this version of millrace: {why}")]
     Checkpoint {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
-    /// The checkpoint is of other content.
+    /// The checkpoint belongs to other content.
     #[error(
-        "{file}: not the file that {checkpoint} was written for. Put back the file to go on, or remove the checkpoint to \
-         import all of this one: lines that were in the other too count again"
+        "{file}: not the file that {checkpoint} belongs to. Restore that file to resume, or remove the checkpoint to import all \
+         of this one: lines that both have count again"
     )]
     Changed {
-        /// What is to be imported.
+        /// The file to import.
         file: PathBuf,
-        /// The checkpoint beside it.
+        /// The checkpoint.
         checkpoint: PathBuf,
     },
-    /// The checkpoint is of the same content read in another way.
-    #[error("{checkpoint}: the import began as {format}; --format must stay the same")]
+    /// The checkpoint belongs to the same content in another format.
+    #[error("{checkpoint}: the import started as {format}; --format must stay the same")]
     OtherFormat {
         /// The checkpoint.
         checkpoint: PathBuf,
-        /// As what it began.
+        /// The format of the checkpoint.
         format: super::Format,
     },
-    /// All of it was imported before.
-    #[error("{file}: imported already, says {checkpoint}; --again imports it once more, and every event counts again")]
+    /// The file was imported completely before.
+    #[error(
+        "{file}: already imported, according to {checkpoint}; --again imports it once more, and every event counts again"
+    )]
     Completed {
-        /// What is to be imported.
+        /// The file to import.
         file: PathBuf,
-        /// The checkpoint beside it.
+        /// The checkpoint.
         checkpoint: PathBuf,
     },
-    /// The service could not take a batch for too long.
+    /// The service accepted a batch too late or never.
     #[error("gave up after {0:?}: {1}")]
     GaveUp(Duration, String),
-    /// The service takes no batch like this, and would not take it later either.
+    /// The service refused a whole batch; a resend would fail, too.
     #[error("the command service refused a whole batch: {0}")]
     Refused(String),
-    /// A part of this program failed.
-    #[error("a part of the import failed: {0}")]
+    /// A task of the import failed.
+    #[error("a task of the import failed: {0}")]
     Broken(String),
 }
 

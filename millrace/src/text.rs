@@ -1,0 +1,25 @@
+//! Text output that several commands share.
+
+use std::io::Write as _;
+
+/// Prints a line of a result; `false` if the reader is gone (`| head`), which ends the output, not the process.
+pub(crate) fn print_line(line: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).is_ok()
+}
+
+/// A number with its noun: `1 line`, `2 lines`.
+pub(crate) fn plural(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 2].map(|count| plural(count, "line")), ["0 lines", "1 line", "2 lines"]);
+    }
+}
