@@ -8,6 +8,7 @@ use millrace_base::Clock;
 use millrace_contracts::Names;
 use millrace_contracts::topics::Coordinate;
 use millrace_log::Log;
+use millrace_service::export_agreed_settings;
 use millrace_service::health::{Component, Health};
 use millrace_service::http::serve;
 use millrace_service::openapi;
@@ -43,6 +44,7 @@ pub fn run(
 ) -> impl Future<Output = ()> + Send + 'static {
     // Registered at once, not at the first poll: the process must not look ready before its services have begun.
     let component = health.component("command");
+    export_agreed_settings(config.event_window.by_key());
     async move {
         let app = App::new(&config, log.clone(), &names, Clock::system(), coordinate);
         let routes = routes(app.clone(), &health);

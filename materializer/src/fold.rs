@@ -1,22 +1,22 @@
-//! A batch of records, folded to the newest count of each hour. Pure.
+//! The fold of a batch to the newest count of each hour. Pure.
 
 use std::collections::BTreeMap;
 
 use millrace_contracts::{DecodeError, Hour, HourlyCount};
 use millrace_log::Batch;
 
-/// What a batch comes to.
+/// The result of a fold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fold {
     /// The newest count of each hour, by hour.
     pub(crate) counts: Vec<HourlyCount>,
-    /// Records that are no counts of this partition.
+    /// The number of records that are not valid counts of this partition.
     pub(crate) skipped: u64,
-    /// The first of them: its offset and what is wrong.
+    /// The offset and the error of the first skipped record.
     pub(crate) first_skipped: Option<(u64, DecodeError)>,
 }
 
-/// Counts are absolute, so of several for one hour the newest is enough. The order of the records does not matter.
+/// Folds a batch. Counts are absolute, so the newest of an hour is enough, and the order of the records does not matter.
 pub(crate) fn fold(batch: &Batch) -> Fold {
     let mut newest: BTreeMap<Hour, HourlyCount> = BTreeMap::new();
     let mut fold = Fold::default();
@@ -38,7 +38,7 @@ pub(crate) fn fold(batch: &Batch) -> Fold {
     fold
 }
 
-/// A count that no store could keep, or that is of another partition, is as good as undecodable.
+/// Decodes a count. One that no store can represent, or of another partition, is an error too.
 fn decode(partition: u32, value: Option<&[u8]>) -> Result<HourlyCount, DecodeError> {
     let count = HourlyCount::decode(value.ok_or(DecodeError::Empty)?)?;
     if count.partition != partition {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn count(hour: i64, generation: u32, next_offset: u64) -> HourlyCount {
-        // The numbers follow from the place, as they do in the log.
+        // The counts are a function of the position, as in the log.
         let n = next_offset * 8 + u64::from(generation);
         let exactness = if n.is_multiple_of(2) { Exactness::Exact } else { Exactness::Approximate };
         let hour = Hour::from_index(hour);
@@ -89,11 +89,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_count_of_this_partition_is_left_aside() {
+    fn records_that_are_not_counts_of_the_partition_are_skipped() {
         let good = count(7, 1, 5);
-        let elsewhere = HourlyCount { partition: 4, ..good };
+        let foreign = HourlyCount { partition: 4, ..good };
         let beyond = HourlyCount { hour: Hour::MAX.plus(1), ..good };
-        let values = [Some(bytes(&good)), None, Some(b"junk".to_vec()), Some(bytes(&elsewhere)), Some(bytes(&beyond))];
+        let values = [Some(bytes(&good)), None, Some(b"junk".to_vec()), Some(bytes(&foreign)), Some(bytes(&beyond))];
         let folded = fold(&batch(&values));
         assert_eq!(folded, Fold { counts: vec![good], skipped: 4, first_skipped: Some((11, DecodeError::Empty)) });
         assert_eq!(fold(&Batch::new(3)), Fold::default());
@@ -101,25 +101,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_repetition_and_batching_change_nothing(
-            places in prop::collection::vec((0..5_i64, 1..3_u32, 0..30_u64), 0..40),
-            again in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        fn order_repetition_and_batching_do_not_matter(
+            positions in prop::collection::vec((0..5_i64, 1..3_u32, 0..30_u64), 0..40),
+            repeated in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
             cut in any::<prop::sample::Index>(),
         ) {
-            let mut counts: Vec<HourlyCount> = places.iter().map(|&(h, g, o)| count(h, g, o)).collect();
+            let mut counts: Vec<HourlyCount> = positions.iter().map(|&(h, g, o)| count(h, g, o)).collect();
             let mut reference: BTreeMap<i64, (u32, u64)> = BTreeMap::new();
-            for &(hour, generation, offset) in &places {
+            for &(hour, generation, offset) in &positions {
                 let newest = reference.entry(hour).or_default();
                 *newest = (*newest).max((generation, offset));
             }
             let reference: Vec<HourlyCount> = reference.into_iter().map(|(h, (g, o))| count(h, g, o)).collect();
 
             if !counts.is_empty() {
-                counts.extend(again.iter().map(|index| *index.get(&counts.clone())).collect::<Vec<_>>());
+                counts.extend(repeated.iter().map(|index| *index.get(&counts.clone())).collect::<Vec<_>>());
             }
             let values: Vec<_> = counts.iter().map(|count| Some(bytes(count))).collect();
             prop_assert_eq!(&fold(&batch(&values)).counts, &reference);
-            // In two batches, the second folded upon the first.
+            // In two batches, the second together with the fold of the first.
             let cut = cut.index(values.len() + 1);
             let first = fold(&batch(&values[..cut])).counts;
             let mut rest: Vec<_> = first.iter().map(|count| Some(bytes(count))).collect();

@@ -1,28 +1,31 @@
-//! One store's projection: run, watched, and started anew when its store ends it.
+//! The projection into one store: runs the sink, probes the store, reports the status, and restarts after a failure.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
+use millrace_base::Backoff;
 use millrace_contracts::metric;
 use millrace_log::{Log, LogError, RunOptions, Status};
 use millrace_service::health::Component;
 use millrace_store::HourlyStore;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, HourlySink, Standing};
+use crate::probe::until_lost;
+use crate::{Config, ConfirmedPositions, HourlySink};
 
-/// How one round of a projection ended.
-enum Ended {
-    /// As asked.
+/// Why one run of a projection ended.
+enum End {
+    /// A shutdown.
     Stopped,
-    /// The store lost what it had confirmed.
-    Lost,
-    /// With an error that the log does not heal by itself.
+    /// The store lost data that it had confirmed.
+    DataLoss,
+    /// An error that the log does not retry internally.
     Failed(LogError),
 }
 
-/// What a projection is made of, but for its store.
+/// A projection, without its store.
 pub(crate) struct Projection {
     pub(crate) config: Config,
     pub(crate) log: Log,
@@ -35,39 +38,41 @@ pub(crate) struct Projection {
 }
 
 impl Projection {
-    /// Projects until stopped. What ends a round is said in the readiness and tried again, without a bound: the other
-    /// store's projection goes on meanwhile. Only a damaged log ends it.
+    /// Projects until stopped. After a failure it reports not ready and restarts with backoff, forever; the projection into
+    /// the other store continues meanwhile. Only a damaged log ends it.
     pub(crate) async fn run<S: HourlyStore>(
         self,
         writer: impl Fn() -> S + Clone + Send + Sync + 'static,
     ) -> Result<(), LogError> {
-        let mut pause = self.config.retry_min_delay.0;
+        let max_delay = self.config.retry_max_delay.0;
+        let mut backoff = Backoff::new(self.config.retry_min_delay.0, max_delay);
         loop {
-            let began = tokio::time::Instant::now();
-            match self.round(&writer).await {
-                Ended::Stopped => return Ok(()),
-                Ended::Lost => metrics::counter!(metric::STORE_LOSSES.name, "store" => self.name).increment(1),
-                Ended::Failed(error @ LogError::Damaged(_)) => return Err(error),
-                Ended::Failed(error @ (LogError::Refused(_) | LogError::Unavailable(_))) => {
-                    tracing::error!(store = self.name, %error, "projection ended, starting anew in {pause:?}");
+            let began = Instant::now();
+            let end = self.run_once(&writer).await;
+            if began.elapsed() > max_delay {
+                backoff.reset();
+            }
+            let pause = backoff.next_pause();
+            match end {
+                End::Stopped => return Ok(()),
+                End::DataLoss => metrics::counter!(metric::STORE_LOSSES.name, "store" => self.name).increment(1),
+                End::Failed(error @ LogError::Damaged(_)) => return Err(error),
+                End::Failed(error @ (LogError::Refused(_) | LogError::Unavailable(_))) => {
+                    tracing::error!(store = self.name, %error, "projection failed, restarting in {pause:?}");
                     self.component.not_ready(error.to_string());
                 }
-            }
-            if began.elapsed() > self.config.retry_max_delay.0 {
-                pause = self.config.retry_min_delay.0;
             }
             if self.stopped_within(pause).await {
                 return Ok(());
             }
-            pause = (pause * 2).min(self.config.retry_max_delay.0);
         }
     }
 
-    async fn round<S: HourlyStore>(&self, writer: &(impl Fn() -> S + Clone + Send + Sync + 'static)) -> Ended {
+    async fn run_once<S: HourlyStore>(&self, writer: &(impl Fn() -> S + Clone + Send + Sync + 'static)) -> End {
         let stop = self.stop.child_token();
-        let standing = Standing::default();
-        let (status, seen) = watch::channel(Status::Starting);
-        let (trouble, troubled) = watch::channel(None);
+        let confirmed = ConfirmedPositions::default();
+        let (status, statuses) = watch::channel(Status::Starting);
+        let (probe_error, probe_errors) = watch::channel(None);
         let options = RunOptions {
             role: self.role.into(),
             instance: self.instance.clone(),
@@ -76,30 +81,34 @@ impl Projection {
             status,
         };
         let sink = {
-            let (writer, name, standing) = (writer.clone(), self.name, standing.clone());
-            move || HourlySink::new(writer(), name, standing.clone())
+            let (writer, name, confirmed) = (writer.clone(), self.name, confirmed.clone());
+            move || HourlySink::new(writer(), name, confirmed.clone())
         };
         let mut running = std::pin::pin!(self.log.run_sink(sink, options, stop.clone()));
-        let tell = |why| {
-            trouble.send_if_modified(|old| {
-                *old != why && {
-                    *old = why;
+        let report = |error| {
+            probe_error.send_if_modified(|last| {
+                *last != error && {
+                    *last = error;
                     true
                 }
             });
         };
-        let lost = tokio::select! {
-            ended = &mut running => return ended.map_or_else(Ended::Failed, |()| Ended::Stopped),
-            never = follow(seen, troubled, &self.component) => match never {},
-            partition = crate::standing::until_lost(writer(), &standing, self.config.probe_interval.0, tell) => partition,
+        let partition = tokio::select! {
+            result = &mut running => return result.map_or_else(End::Failed, |()| End::Stopped),
+            never = report_status(statuses, probe_errors, &self.component) => match never {},
+            partition = until_lost(writer(), &confirmed, self.config.probe_interval.0, report) => partition,
         };
-        tracing::warn!(store = self.name, partition = lost, "the store lost what it had: building it again");
-        self.component.not_ready("the store lost what it had");
+        tracing::warn!(
+            store = self.name,
+            partition,
+            "the store lost data that it had confirmed: rebuilding from the log"
+        );
+        self.component.not_ready("the store lost data: rebuilding from the log");
         stop.cancel();
         match running.await {
-            Ok(()) if self.stop.is_cancelled() => Ended::Stopped,
-            Ok(()) => Ended::Lost,
-            Err(error) => Ended::Failed(error),
+            Ok(()) if self.stop.is_cancelled() => End::Stopped,
+            Ok(()) => End::DataLoss,
+            Err(error) => End::Failed(error),
         }
     }
 
@@ -108,14 +117,14 @@ impl Projection {
     }
 }
 
-/// Ready while partitions are at work and the store answers. Never ends before the round does.
-async fn follow(
+/// Reports ready while partitions run and probes succeed. Never returns.
+async fn report_status(
     mut status: watch::Receiver<Status>,
-    mut trouble: watch::Receiver<Option<String>>,
+    mut probe_error: watch::Receiver<Option<String>>,
     component: &Component,
 ) -> Infallible {
     loop {
-        match (&*status.borrow_and_update(), &*trouble.borrow_and_update()) {
+        match (&*status.borrow_and_update(), &*probe_error.borrow_and_update()) {
             (Status::Running { .. }, None) => component.ready(),
             (Status::Running { .. }, Some(why)) | (Status::Retrying { why }, _) => component.not_ready(why.clone()),
             (Status::Starting, _) => component.not_ready("waiting for partitions"),
@@ -125,7 +134,7 @@ async fn follow(
         }
         let changed = tokio::select! {
             changed = status.changed() => changed,
-            changed = trouble.changed() => changed,
+            changed = probe_error.changed() => changed,
         };
         if changed.is_err() {
             return std::future::pending().await;

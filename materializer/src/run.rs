@@ -1,9 +1,10 @@
-//! Hands one sink for each store to the log.
+//! Runs one sink per store on the log.
 
+use millrace_base::Clock;
 use millrace_contracts::Topic;
 use millrace_log::{Log, LogError};
 use millrace_service::health::Health;
-use millrace_store::{Archive, Clock, LiveHours};
+use millrace_store::{Archive, LiveHours};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -13,15 +14,15 @@ use crate::refill::{self, Refill};
 /// The read models to fill.
 #[derive(Debug, Clone)]
 pub struct Views {
-    /// The live hours in Redis; the embedded engine has none.
+    /// The live hours in Redis; `None` on the embedded engine.
     pub live: Option<LiveHours>,
-    /// Every hour.
+    /// The archive of every hour.
     pub archive: Archive,
 }
 
-/// Projects until `stop`, each store by itself. `instance` names this process among the materializers, the same after a
-/// restart. Ends with an error only when the log is damaged.
-#[expect(clippy::needless_pass_by_value, reason = "every service takes its own of what it runs with")]
+/// Projects until `stop`, each store independently. `instance` identifies this process among the materializers and survives
+/// restarts. Returns an error only if the log is damaged.
+#[expect(clippy::needless_pass_by_value, reason = "every service owns its arguments")]
 pub fn run(
     config: Config,
     log: Log,
@@ -30,7 +31,7 @@ pub fn run(
     health: Health,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<(), LogError>> + Send + 'static {
-    // Joined in at once, not at the first poll: the process must not look ready before its services have begun.
+    // Registered now, not at the first poll: the process must not report ready before its services run.
     let projection = |name, role| Projection {
         config: config.clone(),
         log: log.clone(),
@@ -50,7 +51,7 @@ pub fn run(
     async move {
         let archive = archive.run(move || views.archive.writer());
         match redis {
-            // The embedded engine reads every hour from its archive: there is nothing to refill.
+            // The embedded engine reads every hour from its archive and needs no refill.
             None => archive.await,
             Some((live, redis, refill)) => {
                 let redis = redis.run(move || live.writer());

@@ -1,10 +1,10 @@
-//! The sink: batches in, one write of counts and positions out.
+//! The sink: turns batches into writes of counts and positions.
 
 use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
 use millrace_log::{Batch, Sink};
 use millrace_store::HourlyStore;
 
-use crate::Standing;
+use crate::ConfirmedPositions;
 use crate::fold::{Fold, fold};
 
 /// Projects `analytics.hourly` into one store.
@@ -13,24 +13,24 @@ pub struct HourlySink<S> {
     store: S,
     /// The store's name in metrics and logs.
     name: &'static str,
-    standing: Standing,
-    /// A record that is no count is logged once, then only counted.
-    told: bool,
+    confirmed: ConfirmedPositions,
+    /// Whether a skipped record was logged: the first one is, later ones only count.
+    skip_logged: bool,
 }
 
 impl<S: HourlyStore> HourlySink<S> {
-    /// A sink into `store`, called `name` in metrics and logs, that notes in `standing` what the store confirms.
-    pub fn new(store: S, name: &'static str, standing: Standing) -> Self {
-        // A rate over a series that comes with its first count misses it.
+    /// A sink into `store`, with `name` in metrics and logs, that records the positions which the store confirms.
+    pub fn new(store: S, name: &'static str, confirmed: ConfirmedPositions) -> Self {
+        // Creates the series: a rate over a series that first appears with a count misses that count.
         for counter in [metric::PROJECTED, metric::SKIPPED, metric::REBUILDS, metric::STORE_LOSSES] {
             metrics::counter!(counter.name, "store" => name).increment(0);
         }
-        Self { store, name, standing, told: false }
+        Self { store, name, confirmed, skip_logged: false }
     }
 
     fn applied(&mut self, step: &ProjectionWrite<'_, Batch>, fold: &Fold) {
         let partition = step.partition;
-        self.standing.confirm(partition, Some(step.next));
+        self.confirmed.confirm(partition, Some(step.next));
         let records = step.items.len() as u64 - fold.skipped;
         metrics::counter!(metric::PROJECTED.name, "store" => self.name).increment(records);
         if step.expected.is_none() {
@@ -38,10 +38,10 @@ impl<S: HourlyStore> HourlySink<S> {
         }
         if let Some((offset, error)) = fold.first_skipped {
             metrics::counter!(metric::SKIPPED.name, "store" => self.name).increment(fold.skipped);
-            if !self.told {
-                self.told = true;
+            if !self.skip_logged {
+                self.skip_logged = true;
                 let store = self.name;
-                tracing::warn!(store, partition, offset, %error, "a record of analytics.hourly is no count: left aside");
+                tracing::warn!(store, partition, offset, %error, "skipping a record of analytics.hourly that is not an hourly count");
             }
         }
     }
@@ -54,7 +54,7 @@ impl<S: HourlyStore> Sink for HourlySink<S> {
 
     async fn position(&mut self, partition: u32) -> Result<Option<u64>, StoreError> {
         let position = self.store.position(partition).await?;
-        self.standing.confirm(partition, position);
+        self.confirmed.confirm(partition, position);
         Ok(position)
     }
 
@@ -66,7 +66,7 @@ impl<S: HourlyStore> Sink for HourlySink<S> {
         for ((step, fold), outcome) in steps.iter().zip(&folds).zip(&outcomes) {
             match *outcome {
                 WriteOutcome::Applied => self.applied(step, fold),
-                WriteOutcome::PositionMismatch(position) => self.standing.confirm(step.partition, position),
+                WriteOutcome::PositionMismatch(position) => self.confirmed.confirm(step.partition, position),
             }
         }
         Ok(outcomes)

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use millrace_base::Backoff;
+use millrace_base::{Backoff, Clock};
 use millrace_contracts::{Names, Next, StoreError, Topic};
 use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_materializer::journal;
@@ -14,7 +14,7 @@ use millrace_service::health::{Component, Health};
 use millrace_service::net::{BindError, Reserved, reserve};
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{admin, http, shutdown, telemetry};
-use millrace_store::{Archive, Clock, LiveHours, Window};
+use millrace_store::{Archive, LiveHours, LiveWindow};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -113,7 +113,7 @@ impl Start {
             Engine::Embedded => Ok(None),
             Engine::Kafka => {
                 let component = self.health.component("redis");
-                let window = || Window::new(settings.redis.live_hours, Clock::system());
+                let window = || LiveWindow::new(settings.redis.live_hours, Clock::system());
                 let connect = || LiveHours::connect(&settings.redis, &self.names, settings.kafka.partitions, window());
                 self.retry_until_ready("redis", &component, |e: &StoreError| e.next, connect).await
             }

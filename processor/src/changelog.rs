@@ -4,7 +4,7 @@
 use millrace_contracts::{Hour, StateKey, Topic, UserSketch};
 use millrace_log::Step;
 
-use crate::config::Bounds;
+use crate::bounds::CountingBounds;
 
 /// The live records of one hour's users in the log.
 #[derive(Debug, Default)]
@@ -67,13 +67,13 @@ impl Changelog {
     }
 
     /// Whether a new snapshot should replace these records. `closed`: the hour has ended.
-    pub(crate) fn needs_snapshot(&self, closed: bool, bounds: &Bounds) -> bool {
+    pub(crate) fn needs_snapshot(&self, closed: bool, bounds: &CountingBounds) -> bool {
         let deltas = self.deltas.len();
         let has_grown = self.snapshot.is_none_or(|snapshot| self.delta_users * 2 >= snapshot.users);
         let parts = deltas + usize::from(self.snapshot.is_some());
         self.predates_sketch
             || (deltas >= bounds.merge_deltas && has_grown)
-            || deltas >= bounds.merge_anyway
+            || deltas >= bounds.max_deltas
             || (closed && !self.final_snapshot && deltas > 0 && parts > 1)
     }
 

@@ -3,7 +3,7 @@
 use millrace_contracts::{EventRef, Hour, UserHash};
 use millrace_log::{StageError, Step, sabotaged};
 
-use crate::config::Bounds;
+use crate::bounds::CountingBounds;
 use crate::dedup::IdMatch;
 use crate::hour::{HourState, HourStep, StepEnd};
 use crate::partition::PartitionState;
@@ -12,7 +12,7 @@ use crate::users::Users;
 
 /// Counts the events of one step.
 pub(crate) struct Counter<'a> {
-    pub(crate) bounds: &'a Bounds,
+    pub(crate) bounds: &'a CountingBounds,
     pub(crate) state: &'a mut PartitionState,
     pub(crate) hours: Vec<HourStep>,
     pub(crate) stats: StepStats,
@@ -21,7 +21,7 @@ pub(crate) struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    pub(crate) fn new(bounds: &'a Bounds, state: &'a mut PartitionState) -> Self {
+    pub(crate) fn new(bounds: &'a CountingBounds, state: &'a mut PartitionState) -> Self {
         Self { bounds, state, hours: Vec::new(), stats: StepStats::default(), last: None }
     }
 
@@ -48,14 +48,14 @@ impl<'a> Counter<'a> {
         let PartitionState { hours, scratch, log_time, .. } = &mut *self.state;
         let step = hour_step(&mut self.hours, hours, index);
         let (state, log_time) = (&mut hours[index], *log_time);
-        if state.is_expired(log_time, self.bounds.exact_for_ms) {
+        if state.is_expired(log_time, self.bounds.evict_after_ms) {
             step.switch_to_sketch(state, true, scratch)?;
             self.stats.expired += 1;
         }
         self.stats.counted += 1;
         self.stats.late += u64::from(hour < first_open);
         let new = step.count(state, (event.kind, user), (offset, log_time), scratch)?;
-        if new && matches!(&state.users, Users::Set(set) if set.len() > self.bounds.exact_users) {
+        if new && matches!(&state.users, Users::Set(set) if set.len() > self.bounds.max_exact_users) {
             step.switch_to_sketch(state, hour < first_open, scratch)?;
             self.stats.over_bound += 1;
         }
@@ -76,7 +76,7 @@ impl<'a> Counter<'a> {
             let closed = self.state.is_closed(index);
             self.state.enqueue_spill(index);
             let hour = &self.state.hours[index];
-            let expired = hour.is_expired(self.state.log_time, self.bounds.exact_for_ms);
+            let expired = hour.is_expired(self.state.log_time, self.bounds.evict_after_ms);
             if expired && hour.step.is_some() {
                 // The step counted events in it before log time advanced, and publishes them exactly. The next step
                 // switches the hour to a sketch.

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_contracts::{
-    DecodeError, EventWindow, HourTotals, IdWindow, LogTime, StateKey, Topic, UserDelta, UserSketch, metric,
+    DecodeError, EventWindow, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserDelta, UserSketch,
+    metric,
 };
 use millrace_log::{Batch, Stage, StageError, Step};
+use tokio::sync::watch;
 
+use crate::bounds::CountingBounds;
 use crate::changelog::Snapshot;
-use crate::config::Bounds;
 use crate::counter::Counter;
+use crate::disagreement::Disagreement;
 use crate::hour::HourStep;
 use crate::partition::PartitionState;
 use crate::quarantine::{EventFilter, quarantine};
@@ -25,9 +28,10 @@ const MAX_KEY_ECHO: usize = 64;
 #[derive(Debug)]
 pub struct Counting {
     filter: EventFilter,
-    bounds: Bounds,
+    bounds: CountingBounds,
     scratch: PathBuf,
     usage: Arc<ProcessUsage>,
+    disagreement: Disagreement,
 }
 
 /// What it takes to undo one step.
@@ -49,11 +53,22 @@ impl Undo {
 impl Counting {
     /// A stage for an input of `partitions` partitions. `scratch`: the directory of scratch files; empty for the system's
     /// temporary directory.
-    pub fn new(partitions: u32, window: EventWindow, bounds: Bounds, scratch: PathBuf) -> Self {
+    pub fn new(partitions: u32, window: EventWindow, bounds: CountingBounds, scratch: PathBuf) -> Self {
         // Creates the series: a rate over a series that first appears with a count misses that count.
         StepStats::default().record(0);
         metrics::counter!(metric::SPILLED.name).increment(0);
-        Self { filter: EventFilter::new(partitions, window), bounds, scratch, usage: Arc::default() }
+        Self {
+            filter: EventFilter::new(partitions, window),
+            bounds,
+            scratch,
+            usage: Arc::default(),
+            disagreement: Disagreement::new(window),
+        }
+    }
+
+    /// Becomes true once a step has quarantined events that contradict the settings of this process.
+    pub fn disagreement(&self) -> watch::Receiver<bool> {
+        self.disagreement.subscribe()
     }
 }
 
@@ -149,6 +164,9 @@ impl Stage for Counting {
                 Ok(_) => {}
                 Err(reason) => {
                     counter.stats.quarantined[reason as usize] += 1;
+                    if reason == QuarantineReason::OutsideWindow && self.filter.contradicts_command(record) {
+                        counter.stats.contradictions += 1;
+                    }
                     quarantine(counter.state.partition, record, log_time, reason, step);
                 }
             }
@@ -182,6 +200,7 @@ impl Stage for Counting {
             }
         }
         undo.stats.record(state.partition);
+        self.disagreement.record(state.partition, undo.stats.contradictions);
         let spilled = state.spilled();
         let reported = std::mem::replace(&mut state.reported_spilled, spilled);
         metrics::counter!(metric::SPILLED.name).increment(spilled - reported);

@@ -85,9 +85,9 @@ impl HourState {
 
     /// Whether the hour has had no event for so long that a sketch replaces its set.
     #[inline]
-    pub(crate) fn is_expired(&self, log_time: i64, exact_for: i64) -> bool {
+    pub(crate) fn is_expired(&self, log_time: i64, evict_after_ms: i64) -> bool {
         let HourTotals { written_at_ms, sketched, .. } = self.totals;
-        log_time - written_at_ms > exact_for && written_at_ms != HourTotals::UNKNOWN && sketched.is_none()
+        log_time - written_at_ms > evict_after_ms && written_at_ms != HourTotals::UNKNOWN && sketched.is_none()
     }
 
     /// The size of a snapshot in bytes.

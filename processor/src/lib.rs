@@ -10,11 +10,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod bounds;
 mod changelog;
 mod config;
 mod counter;
 mod counting;
 mod dedup;
+mod disagreement;
 mod hour;
 pub mod intake;
 mod partition;
@@ -28,7 +30,8 @@ mod usage;
 mod user_set;
 mod users;
 
-pub use config::{Bounds, Config};
+pub use bounds::CountingBounds;
+pub use config::Config;
 pub use counting::{Counting, Undo};
 pub use partition::PartitionState;
 pub use run::run;

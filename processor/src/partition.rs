@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use millrace_contracts::{Exactness, Hour, HourTotals, IdWindow, LogTime, UserHash};
 use millrace_log::StageError;
 
-use crate::config::Bounds;
+use crate::bounds::CountingBounds;
 use crate::dedup::DedupWindow;
 use crate::hour::HourState;
 use crate::scratch::Scratch;
@@ -55,14 +55,14 @@ pub struct PartitionState {
 }
 
 impl PartitionState {
-    pub(crate) fn new(partition: u32, scratch: Scratch, usage: PartitionUsage, bounds: &Bounds) -> Self {
+    pub(crate) fn new(partition: u32, scratch: Scratch, usage: PartitionUsage, bounds: &CountingBounds) -> Self {
         Self {
             partition,
             index: BTreeMap::new(),
             hours: Vec::new(),
             scratch,
             usage,
-            ids: DedupWindow::new(bounds.dedup_records, bounds.dedup_window_ms),
+            ids: DedupWindow::new(bounds.max_dedup_records, bounds.dedup_window_ms),
             log_time: 0,
             window: None,
             replay_time: 0,
@@ -146,7 +146,12 @@ impl PartitionState {
     }
 
     /// Prepares for a step that starts at `offset`. The previous step is final: committed or undone.
-    pub(crate) fn begin_step(&mut self, offset: u64, timestamp_ms: i64, bounds: &Bounds) -> Result<(), StageError> {
+    pub(crate) fn begin_step(
+        &mut self,
+        offset: u64,
+        timestamp_ms: i64,
+        bounds: &CountingBounds,
+    ) -> Result<(), StageError> {
         if std::mem::take(&mut self.fresh) {
             self.finish_restore(self.log_time.max(timestamp_ms));
         }
@@ -158,7 +163,7 @@ impl PartitionState {
             match &mut state.users {
                 // Undo reverts changes in memory only, so those to a sketch on disk are written before the next step.
                 Users::Sketch(sketch) if closed || !sketch.in_memory() => sketch.spill(&mut self.scratch)?,
-                users @ Users::Set(_) if closed && users.spill_gain(bounds.spill_users, CLOSED_SHARE).is_some() => {
+                users @ Users::Set(_) if closed && users.spill_gain(bounds.min_spill_users, CLOSED_SHARE).is_some() => {
                     if bytes > MAX_SPILL_BYTES {
                         self.spill_queue.push(index);
                         continue;
@@ -241,17 +246,17 @@ impl PartitionState {
     }
 
     /// Spills users to disk while the process exceeds its memory bound, largest sets first.
-    pub(crate) fn free_memory(&mut self, bounds: &Bounds) -> Result<(), StageError> {
-        if self.usage.process_bytes() <= bounds.memory {
+    pub(crate) fn free_memory(&mut self, bounds: &CountingBounds) -> Result<(), StageError> {
+        if self.usage.process_bytes() <= bounds.max_memory {
             return Ok(());
         }
-        let least = MIN_PRESSURE_USERS.min(bounds.spill_users);
+        let least = MIN_PRESSURE_USERS.min(bounds.min_spill_users);
         let gains = self.hours.iter().enumerate();
         let gains = gains.filter_map(|(index, state)| Some((state.users.spill_gain(least, PRESSURE_SHARE)?, index)));
         let mut gains: Vec<(usize, usize)> = gains.collect();
         gains.sort_unstable();
         // Down to 7/8 of the bound, so that not every step has to spill.
-        while self.usage.process_bytes() > bounds.memory / 8 * 7
+        while self.usage.process_bytes() > bounds.max_memory / 8 * 7
             && let Some((_, index)) = gains.pop()
         {
             self.hours[index].users.spill(&mut self.scratch)?;
@@ -261,7 +266,7 @@ impl PartitionState {
     }
 
     /// Queues hours that closed or expired during a step.
-    pub(crate) fn advance_time(&mut self, bounds: &Bounds) {
+    pub(crate) fn advance_time(&mut self, bounds: &CountingBounds) {
         let first_open = Hour::of_ms(self.log_time).plus(-GRACE_HOURS);
         if first_open > self.first_open {
             let closed: Vec<usize> = self.index.range(self.first_open..first_open).map(|(_, &index)| index).collect();
@@ -271,13 +276,13 @@ impl PartitionState {
             }
         }
         if self.log_time > self.next_expiry {
-            self.next_expiry = self.log_time.saturating_add(bounds.exact_for_ms);
+            self.next_expiry = self.log_time.saturating_add(bounds.evict_after_ms);
             for index in 0..self.hours.len() {
                 let totals = self.hours[index].totals;
-                if self.hours[index].is_expired(self.log_time, bounds.exact_for_ms) {
+                if self.hours[index].is_expired(self.log_time, bounds.evict_after_ms) {
                     self.enqueue(index);
                 } else if totals.sketched.is_none() && totals.written_at_ms != HourTotals::UNKNOWN {
-                    self.next_expiry = self.next_expiry.min(totals.written_at_ms.saturating_add(bounds.exact_for_ms));
+                    self.next_expiry = self.next_expiry.min(totals.written_at_ms.saturating_add(bounds.evict_after_ms));
                 }
             }
         }

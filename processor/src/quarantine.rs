@@ -15,6 +15,7 @@ const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EventFilter {
     partitions: u32,
+    window: EventWindow,
     oldest_ms: i64,
     max_ahead_ms: i64,
 }
@@ -22,7 +23,7 @@ pub(crate) struct EventFilter {
 impl EventFilter {
     pub(crate) fn new(partitions: u32, window: EventWindow) -> Self {
         let (oldest_ms, max_ahead_ms) = window.at(MAX_CLOCK_SKEW_MS).into_inner();
-        Self { partitions, oldest_ms, max_ahead_ms }
+        Self { partitions, window, oldest_ms, max_ahead_ms }
     }
 
     /// The event and the hash of its user, or the reason for the quarantine.
@@ -50,6 +51,13 @@ impl EventFilter {
             return Err(QuarantineReason::OutsideWindow);
         }
         Ok((event, user))
+    }
+
+    /// Whether a command service with the settings of this process would have refused the event. If so, another producer
+    /// wrote it, or the settings of the processes differ.
+    pub(crate) fn contradicts_command(&self, record: Record<'_>) -> bool {
+        let event = record.value.and_then(|value| EventRef::decode(value).ok());
+        event.is_some_and(|event| !self.window.at(event.received_at_ms).contains(&event.timestamp_ms))
     }
 }
 

@@ -15,6 +15,8 @@ pub struct StepStats {
     pub conflicts: u64,
     /// Quarantined records, in the order of [`QuarantineReason::ALL`].
     pub quarantined: [u64; QuarantineReason::ALL.len()],
+    /// Quarantined events that a command service with the settings of this process would have refused.
+    pub contradictions: u64,
     /// Sets that a sketch replaced because they had too many users.
     pub over_bound: u64,
     /// Sets that a sketch replaced because their hour expired.

@@ -35,6 +35,12 @@ impl EventWindow {
         bounds.into_violations()
     }
 
+    /// The settings by key, in ms, for the metric by which operators and alerts compare processes.
+    pub fn by_key(&self) -> [(&'static str, i64); 2] {
+        let tolerance_ms = i64::try_from(self.future_tolerance.as_millis()).unwrap_or(i64::MAX);
+        [("analytics.future_tolerance", tolerance_ms), ("analytics.accept_from", self.accept_from_ms)]
+    }
+
     /// The accepted timestamps at `now_ms`. All in ms since the epoch.
     pub fn at(&self, now_ms: i64) -> RangeInclusive<i64> {
         let ahead_ms = i64::try_from(self.future_tolerance.as_millis()).unwrap_or(i64::MAX);

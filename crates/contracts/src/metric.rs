@@ -189,6 +189,10 @@ metrics! {
     LIVE_EVENTS = Counter "millrace_query_live_events_total", "events", [],
         "Events of the live stream; one event for all subscribers counts once";
 
+    AGREED_SETTING = Gauge "millrace_agreed_setting", "ms", ["key"],
+        "Value of a setting that all processes must agree on, by key: analytics.future_tolerance, and \
+         analytics.accept_from since the epoch";
+
     HTTP_CONNECTIONS = Gauge "millrace_http_connections", "connections", [],
         "Open connections of all listeners";
     HTTP_REFUSED = Counter "millrace_http_connections_refused_total", "connections", ["reason"],

@@ -1,4 +1,4 @@
-//! A refusal that knows no protocol.
+//! A refusal, independent of any protocol.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::Code;
 
-/// Why a request, an item or a message was not accepted. HTTP renders it as a problem document or as an item of a batch's
-/// answer, TCP intake as a NACK, delivery as the reason of a dead letter.
+/// Why a request, an item or a message was not accepted. HTTP renders it as a problem document or as an item of the response
+/// to a batch, TCP intake as a NACK, delivery as the reason of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The stable code; clients may match on it.

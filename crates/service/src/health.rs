@@ -1,13 +1,14 @@
-//! Liveness and readiness. Live means that the process answers at all; ready, that every component said so and the
-//! process is not ending.
+//! Liveness and readiness. A process is live if it answers at all, and ready if every component is and the process is not
+//! shutting down.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use millrace_contracts::Code;
+use millrace_contracts::{Code, Refusal};
 
 use crate::Problem;
 
@@ -18,28 +19,31 @@ pub struct Health(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     draining: AtomicBool,
-    components: Mutex<Vec<State>>,
+    components: Mutex<Vec<ComponentState>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ComponentState {
     name: &'static str,
-    trouble: Option<String>,
+    /// Why the component is not ready; `None` if it is.
+    failure: Option<String>,
+    /// What an operator should act on although the component works.
+    warning: Option<String>,
 }
 
-/// One part's say in the health of its process. Not ready until it says so.
+/// One component's share in the health of its process. Not ready until [`Component::ready`].
 #[derive(Debug, Clone)]
 pub struct Component {
     health: Health,
     index: usize,
 }
 
-/// How much a readiness answer says.
+/// What a readiness response names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// Names of the parts that are not ready; for public listeners.
+    /// The components that are not ready; for public listeners.
     Names,
-    /// Why they are not, too; for the admin listener.
+    /// The components and their reasons; for the admin listener.
     Reasons,
 }
 
@@ -52,27 +56,27 @@ impl Health {
     /// Adds a component, not ready yet.
     pub fn component(&self, name: &'static str) -> Component {
         let mut components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
-        components.push(State { name, trouble: Some("starting".into()) });
+        components.push(ComponentState { name, failure: Some("starting".into()), warning: None });
         Component { health: self.clone(), index: components.len() - 1 }
     }
 
-    /// Whether requests should be sent here.
+    /// Whether the process is ready for requests.
     pub fn ready(&self) -> bool {
-        self.trouble(Detail::Names).is_none()
+        self.refusal(Detail::Names).is_none()
     }
 
-    /// Every component by name, and whether it does its work.
+    /// Every component by name, and whether it is ready.
     pub fn components(&self) -> Vec<(&'static str, bool)> {
         let components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
-        components.iter().map(|state| (state.name, state.trouble.is_none())).collect()
+        components.iter().map(|state| (state.name, state.failure.is_none())).collect()
     }
 
-    /// From now on not ready, whatever the components say: the process is ending.
+    /// From now on not ready, whatever the components report: the process is shutting down.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    /// `GET /livez` and `GET /readyz` for a public listener: names what is not ready, not why.
+    /// `GET /livez` and `GET /readyz` for a public listener: names the components that are not ready, without reasons.
     pub fn router(&self) -> Router {
         self.routes(Detail::Names)
     }
@@ -84,49 +88,69 @@ impl Health {
     }
 
     fn answer(&self, detail: Detail) -> Response {
-        match self.trouble(detail) {
-            None => "ready\n".into_response(),
-            Some(problem) => problem.into_response(),
+        match self.refusal(detail) {
+            None => self.ready_text(detail).into_response(),
+            Some(refusal) => Problem::from(refusal).into_response(),
         }
     }
 
-    fn trouble(&self, detail: Detail) -> Option<Problem> {
+    /// The body of a 200 of `/readyz`; on the admin listener with the warnings, one per line.
+    fn ready_text(&self, detail: Detail) -> String {
+        let mut text = "ready\n".to_owned();
+        if detail == Detail::Reasons {
+            let components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
+            for state in components.iter() {
+                if let Some(warning) = &state.warning {
+                    let _ = writeln!(text, "warning: {}: {warning}", state.name);
+                }
+            }
+        }
+        text
+    }
+
+    fn refusal(&self, detail: Detail) -> Option<Refusal> {
         if self.0.draining.load(Ordering::Relaxed) {
-            return Some(Problem::new(Code::ShuttingDown, "the process is ending"));
+            return Some(Refusal::new(Code::ShuttingDown, "the process is shutting down"));
         }
         let components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
-        let troubles: Vec<String> = components
+        let failures: Vec<String> = components
             .iter()
             .filter_map(|state| {
-                let why = state.trouble.as_deref()?;
-                Some(if detail == Detail::Names { state.name.to_owned() } else { format!("{}: {why}", state.name) })
+                let reason = state.failure.as_deref()?;
+                Some(if detail == Detail::Names { state.name.to_owned() } else { format!("{}: {reason}", state.name) })
             })
             .collect();
-        (!troubles.is_empty()).then(|| Problem::new(Code::Unavailable, format!("not ready: {}", troubles.join("; "))))
+        (!failures.is_empty()).then(|| Refusal::new(Code::Unavailable, format!("not ready: {}", failures.join("; "))))
     }
 }
 
 impl Component {
-    /// The component does its work.
+    /// The component is ready.
     pub fn ready(&self) {
         self.set(None);
     }
 
-    /// The component does not do its work, and why.
-    pub fn not_ready(&self, why: impl Into<String>) {
-        self.set(Some(why.into()));
+    /// The component is not ready, with the reason.
+    pub fn not_ready(&self, reason: impl Into<String>) {
+        self.set(Some(reason.into()));
     }
 
-    fn set(&self, trouble: Option<String>) {
+    /// Sets a warning, which does not affect readiness: the component works, but an operator should act.
+    pub fn warn(&self, warning: impl Into<String>) {
+        let mut components = self.health.0.components.lock().unwrap_or_else(PoisonError::into_inner);
+        components[self.index].warning = Some(warning.into());
+    }
+
+    fn set(&self, failure: Option<String>) {
         let mut components = self.health.0.components.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut components[self.index];
-        if state.trouble.is_some() != trouble.is_some() {
-            match &trouble {
+        if state.failure.is_some() != failure.is_some() {
+            match &failure {
                 None => tracing::info!(component = state.name, "component is ready"),
-                Some(why) => tracing::warn!(component = state.name, why, "component is not ready"),
+                Some(reason) => tracing::warn!(component = state.name, reason, "component is not ready"),
             }
         }
-        state.trouble = trouble;
+        state.failure = failure;
     }
 }
 
@@ -135,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_is_what_all_say() {
+    fn a_process_is_ready_when_every_component_is() {
         let health = Health::new();
         assert!(health.ready());
         let (log, store) = (health.component("log"), health.component("store"));
@@ -145,10 +169,14 @@ mod tests {
         assert!(health.ready());
         log.not_ready("no broker at 127.0.0.1:9092");
         assert_eq!(health.components(), [("log", false), ("store", true)]);
-        assert_eq!(health.trouble(Detail::Names).unwrap().detail, "not ready: log");
-        assert_eq!(health.trouble(Detail::Reasons).unwrap().detail, "not ready: log: no broker at 127.0.0.1:9092");
+        assert_eq!(health.refusal(Detail::Names).unwrap().detail, "not ready: log");
+        assert_eq!(health.refusal(Detail::Reasons).unwrap().detail, "not ready: log: no broker at 127.0.0.1:9092");
         log.ready();
+        store.warn("disk is nearly full");
+        assert!(health.ready());
+        assert_eq!(health.ready_text(Detail::Names), "ready\n");
+        assert_eq!(health.ready_text(Detail::Reasons), "ready\nwarning: store: disk is nearly full\n");
         health.drain();
-        assert_eq!(health.trouble(Detail::Names).unwrap().code, Code::ShuttingDown);
+        assert_eq!(health.refusal(Detail::Names).unwrap().code, Code::ShuttingDown);
     }
 }

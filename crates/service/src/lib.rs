@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 pub mod admin;
+mod agreed;
 pub mod breaker;
 pub mod config;
 pub mod health;
@@ -17,5 +18,6 @@ pub mod supervisor;
 pub mod telemetry;
 mod text;
 
+pub use agreed::export_agreed_settings;
 pub use http::{Problem, spread_retry, status_of};
 pub use text::shown;

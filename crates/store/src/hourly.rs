@@ -1,4 +1,4 @@
-//! The port: how hourly counts are written, and what a read answers.
+//! The port: writes of hourly counts, and the result of a read.
 
 use millrace_contracts::{Exactness, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 
@@ -9,9 +9,9 @@ pub struct Totals {
     pub clicks: u64,
     /// Number of impressions.
     pub impressions: u64,
-    /// Number of different users.
+    /// Number of distinct users.
     pub unique_users: u64,
-    /// Whether `unique_users` is exact: it is when it is in every partition.
+    /// Whether `unique_users` is exact, which requires that it is exact in every partition.
     pub exactness: Exactness,
 }
 
@@ -23,7 +23,7 @@ impl Default for Totals {
 }
 
 impl Totals {
-    /// Adds one partition's part. Saturates: counts stay far below 2^64.
+    /// Adds the counts of one partition. Saturates: counts stay far below 2^64.
     pub(crate) fn add(&mut self, clicks: u64, impressions: u64, unique_users: u64, exactness: Exactness) {
         self.clicks = self.clicks.saturating_add(clicks);
         self.impressions = self.impressions.saturating_add(impressions);
@@ -32,25 +32,25 @@ impl Totals {
     }
 }
 
-/// What a store says about an hour.
+/// The result of reading an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// The hour's counts; zeros when it had no events.
-    Known(Totals),
-    /// The store does not yet contain everything the log holds: nothing can be said, zeros least of all.
+pub enum HourRead {
+    /// The hour's counts; zeros if it has no events.
+    Complete(Totals),
+    /// The store does not yet contain everything in the log, so counts and zeros would be wrong.
     Rebuilding,
 }
 
-/// Keeps hourly counts and, in the same atomic unit, the position they reach.
+/// Stores hourly counts and, in the same atomic unit, their position in the log.
 ///
-/// A write whose outcome stayed unknown is simply written again: the stored position decides, and the second one returns
+/// A caller repeats a write whose outcome is unknown: the stored position decides, and the second write returns
 /// [`WriteOutcome::PositionMismatch`] with the position that the first one wrote.
 pub trait HourlyStore: Send + 'static {
-    /// Where a partition stands; `None` when it is to be built from the start.
+    /// The stored position of a partition; `None` if it must be rebuilt from the start.
     fn position(&mut self, partition: u32) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
 
-    /// Writes absolute counts, at most one for an hour, each partition atomically by itself; one result for each, in order.
-    /// A partition occurs at most once.
+    /// Writes absolute counts, at most one per hour. Each partition is atomic by itself and occurs at most once. Returns one
+    /// outcome per write, in order.
     fn write(
         &mut self,
         writes: &[ProjectionWrite<'_, [HourlyCount]>],

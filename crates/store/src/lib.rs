@@ -1,29 +1,27 @@
-//! The read models of the hourly counts: the port that writes them and the engines that keep them.
+//! The read models of the hourly counts: the port that writes them, and the stores behind it.
 //!
-//! A datum comes in as [`HourlyCount`](millrace_contracts::HourlyCount)s of one partition together with the position in
-//! `analytics.hourly` they reach ([`HourlyStore::write`]); it goes out as the [`Answer`] for one hour, summed over the
-//! partitions. Three stores keep the same promises and pass the same tests:
+//! [`HourlyStore::write`] takes [`HourlyCount`](millrace_contracts::HourlyCount)s of one partition together with their
+//! position in `analytics.hourly`. A read returns the [`HourRead`] of one hour, summed over the partitions. Three stores
+//! give the same guarantees and pass the same tests:
 //!
-//! * [`LiveHours`]: Redis, the current and the last hours, with a time to live;
+//! * [`LiveHours`]: Redis, the current and the most recent hours, with a time to live;
 //! * [`Archive`]: every hour, in PostgreSQL or in the embedded engine's own database.
 //!
-//! Counts and position move in one atomic unit, so a store is always the fold of the log up to its own position, and a
-//! lost store is built again from the log. Zeros are only said by a store that is known to be complete.
+//! Counts and position change in one atomic unit, so a store is always the fold of the log up to its position, and the log
+//! rebuilds a lost store. Only a store that is complete returns zeros.
 //!
-//! What is counted is not decided here (`millrace-processor`), when to write neither (`millrace-materializer`).
+//! `millrace-processor` computes the counts, `millrace-materializer` decides when to write them.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod archive;
-mod clock;
 mod hourly;
 mod live;
-mod part;
 mod secret;
+mod snapshot;
 
-pub use archive::{Archive, ArchiveWriter, Edges, PostgresConfig};
-pub use clock::Clock;
-pub use hourly::{Answer, HourlyStore, Totals};
-pub use live::{Filled, LiveHours, LiveHoursWriter, RedisConfig, Window};
-pub use part::Part;
+pub use archive::{Archive, ArchiveExtent, ArchiveWriter, PostgresConfig};
+pub use hourly::{HourRead, HourlyStore, Totals};
+pub use live::{LiveHours, LiveHoursWriter, LiveWindow, RedisConfig, RefillOutcome};
 pub use secret::SecretUrl;
+pub use snapshot::PartitionSnapshot;

@@ -1,21 +1,21 @@
-//! A connection URL: its password is never shown.
+//! A connection URL whose password never appears in output.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-/// A URL that may hold a password. Compared and passed on, never printed.
+/// A URL that may contain a password. `Debug` hides it.
 #[derive(Clone)]
 pub struct SecretUrl(SecretString);
 
 impl SecretUrl {
-    /// The whole URL, to connect with.
+    /// The whole URL, for the connection.
     pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Whether there is none.
+    /// Whether the URL is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.expose().is_empty()
     }
@@ -23,7 +23,7 @@ impl SecretUrl {
 
 impl From<&str> for SecretUrl {
     fn from(url: &str) -> Self {
-        // A secret read from a file often ends in a line feed.
+        // A secret from a file often ends in a line feed.
         Self(SecretString::from(url.trim()))
     }
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_not_shown_and_a_line_feed_does_not_count() {
+    fn debug_hides_the_password_and_a_trailing_line_feed_is_ignored() {
         let url = SecretUrl::from("redis://:canary@localhost/\n");
         assert!(!format!("{url:?}").contains("canary"));
         assert_eq!(url, SecretUrl::from("redis://:canary@localhost/"));

@@ -2,8 +2,8 @@
 
 use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, WriteOutcome};
 use millrace_log::{Batch, Record, Sink};
-use millrace_materializer::{HourlySink, Standing};
-use millrace_store::{Answer, Archive, Totals};
+use millrace_materializer::{ConfirmedPositions, HourlySink};
+use millrace_store::{Archive, HourRead, Totals};
 
 fn count(hour: Hour, partition: u32, next_offset: u64) -> HourlyCount {
     let exactness = Exactness::Exact;
@@ -30,12 +30,12 @@ async fn batches_become_counts_and_positions() {
     let folder = tempfile::tempdir().unwrap();
     let database = fjall::Database::builder(folder.path()).open().unwrap();
     let archive = Archive::embedded(&database, 2).unwrap();
-    let sink = || HourlySink::new(archive.writer(), "archive", Standing::default());
+    let sink = || HourlySink::new(archive.writer(), "archive", ConfirmedPositions::default());
     let mut a = sink();
     let hour: Hour = "2026-11-21T08Z".parse().unwrap();
     assert_eq!(a.position(0).await, Ok(None));
 
-    // Out of order, and one that is no count: it is left aside and the position moves over it.
+    // Out of order, with one invalid record: the sink skips it, and the position advances past it.
     let first = batch(0, 3, &[bytes(&count(hour, 0, 9)), b"junk".to_vec(), bytes(&count(hour, 0, 4))]);
     let nothing = Batch::new(1);
     let steps = [
@@ -43,14 +43,14 @@ async fn batches_become_counts_and_positions() {
         ProjectionWrite { partition: 1, items: &nothing, expected: None, next: 0, caught_up: true },
     ];
     assert_eq!(a.write(&steps).await, Ok(vec![WriteOutcome::Applied, WriteOutcome::Applied]));
-    assert_eq!(archive.hour(hour).await, Ok(Answer::Rebuilding));
+    assert_eq!(archive.hour(hour).await, Ok(HourRead::Rebuilding));
     let end = Batch::new(0);
     let end = ProjectionWrite { partition: 0, items: &end, expected: Some(6), next: 6, caught_up: true };
     assert_eq!(a.write(&[end]).await, Ok(vec![WriteOutcome::Applied]));
     let totals = Totals { clicks: 9, impressions: 10, unique_users: 1, exactness: Exactness::Exact };
-    assert_eq!(archive.hour(hour).await, Ok(Answer::Known(totals)));
+    assert_eq!(archive.hour(hour).await, Ok(HourRead::Complete(totals)));
 
-    // Another takes over; the first one does not know it yet.
+    // Another sink takes over, and the first one has not noticed.
     let mut b = sink();
     assert_eq!(b.position(0).await, Ok(Some(6)));
     let next = batch(0, 6, &[bytes(&count(hour, 0, 20))]);

@@ -1,17 +1,17 @@
-//! Stores that are slow or away while counts go on: nothing is lost, nothing waits for the other, and it catches up.
+//! Slow or unavailable stores while counts continue: no loss, no effect on the other store, and catch-up afterwards.
 
 use std::time::Duration;
 
+use millrace_base::Clock;
 use millrace_contracts::{Exactness, Hour, HourlyCount, Topic};
 use millrace_log::{Log, NewRecord, Outcome};
 use millrace_service::health::Health;
-use millrace_store::Clock;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::stack::{PARTITIONS, Stack, totals, until};
 
-/// Twenty times what one step takes, for each partition.
+/// Counts per partition: twenty steps.
 const COUNTS: u64 = 20_000;
 const BATCH: u64 = 1_000;
 
@@ -52,10 +52,10 @@ async fn grow(log: &Log, hour: Hour, from: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_hangs_holds_back_nobody_and_catches_up() {
+async fn a_hanging_store_delays_only_itself_and_catches_up() {
     let Some(mut stack) = Stack::start().await else { return };
     let (log, live, archive) = (stack.log.clone(), stack.live.clone(), stack.archive.clone());
-    let hour = Clock::system().hour();
+    let hour = Hour::current(&Clock::system());
     let all = |upto: u64| totals(u64::from(PARTITIONS) * upto);
     let (health, stop) = (Health::new(), CancellationToken::new());
     let running = stack.run(&health, &stop);
@@ -63,21 +63,21 @@ async fn a_store_that_hangs_holds_back_nobody_and_catches_up() {
     until(all(COUNTS), async || live.hour(hour).await).await;
     until(all(COUNTS), async || archive.hour(hour).await).await;
 
-    // Redis hangs: the archive goes on, then Redis has all of it.
+    // Redis hangs: the archive continues, and Redis catches up afterwards.
     stack.redis.freeze();
     grow(&log, hour, COUNTS).await;
     until(all(2 * COUNTS), async || archive.hour(hour).await).await;
     stack.redis.thaw();
     until(all(2 * COUNTS), async || live.hour(hour).await).await;
 
-    // The archive's positions are locked: Redis goes on, then the archive has all of it.
+    // The archive's positions are locked: Redis continues, and the archive catches up afterwards.
     let (url, schema) = &stack.postgres;
     let mut connection = PgConnection::connect(url).await.unwrap();
     let mut holder = connection.begin().await.unwrap();
     holder.execute(AssertSqlSafe(format!("SELECT * FROM {schema}.projection FOR UPDATE"))).await.unwrap();
     grow(&log, hour, 2 * COUNTS).await;
     until(all(3 * COUNTS), async || live.hour(hour).await).await;
-    assert_eq!(archive.hour(hour).await, Ok(all(2 * COUNTS)), "it waits, and what it has is whole");
+    assert_eq!(archive.hour(hour).await, Ok(all(2 * COUNTS)), "it waits, with complete counts");
     holder.rollback().await.unwrap();
     until(all(3 * COUNTS), async || archive.hour(hour).await).await;
 

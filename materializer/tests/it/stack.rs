@@ -1,14 +1,14 @@
-//! What the tests share: a log and stores of their own, and ways to wait for them.
+//! Shared fixtures: a log and stores per test, and helpers to wait for them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millrace_base::{Size, Span};
+use millrace_base::{Clock, Size, Span};
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names, Topic};
 use millrace_log::{KafkaConfig, KafkaLog, Log, NewRecord, Outcome};
 use millrace_materializer::{Config, Views};
 use millrace_service::health::Health;
-use millrace_store::{Answer, Archive, Clock, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Totals, Window};
+use millrace_store::{Archive, HourRead, LiveHours, LiveWindow, PostgresConfig, RedisConfig, SecretUrl, Totals};
 use millrace_testkit::Redis;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +31,8 @@ pub(crate) fn config() -> Config {
     }
 }
 
-pub(crate) fn totals(n: u64) -> Answer {
-    Answer::Known(Totals { clicks: n, impressions: 0, unique_users: n, exactness: Exactness::Exact })
+pub(crate) fn totals(n: u64) -> HourRead {
+    HourRead::Complete(Totals { clicks: n, impressions: 0, unique_users: n, exactness: Exactness::Exact })
 }
 
 pub(crate) async fn append(log: &Log, hour: Hour, partition: u32, next_offset: u64, clicks: u64) {
@@ -46,8 +46,11 @@ pub(crate) async fn append(log: &Log, hour: Hour, partition: u32, next_offset: u
     assert!(matches!(log.append(&[record]).await[..], [Outcome::Acknowledged(_)]));
 }
 
-/// Polls until the answer is the expected one.
-pub(crate) async fn until<E: std::fmt::Debug + PartialEq>(expected: Answer, ask: impl AsyncFn() -> Result<Answer, E>) {
+/// Polls until the read returns the expected value.
+pub(crate) async fn until<E: std::fmt::Debug + PartialEq>(
+    expected: HourRead,
+    ask: impl AsyncFn() -> Result<HourRead, E>,
+) {
     let mut last = None;
     let polling = tokio::time::timeout(DEADLINE, async {
         while last != Some(Ok(expected)) {
@@ -64,21 +67,21 @@ pub(crate) async fn until_ready(health: &Health, ready: bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(polling.await.is_ok(), "ready was never {ready}");
+    assert!(polling.await.is_ok(), "readiness never became {ready}");
 }
 
-/// Kafka and PostgreSQL that the run shares, a Redis of the test's own.
+/// Kafka and PostgreSQL shared by the run, and a Redis per test.
 pub(crate) struct Stack {
     pub(crate) log: Log,
     pub(crate) redis: Redis,
     pub(crate) live: LiveHours,
     pub(crate) archive: Archive,
-    /// Where the archive is, and in which schema.
+    /// The URL and the schema of the archive.
     pub(crate) postgres: (&'static str, String),
 }
 
 impl Stack {
-    /// Empty, with its topics made. `None` where a server cannot be had.
+    /// Starts with empty stores and new topics. `None` if a server is not available.
     pub(crate) async fn start() -> Option<Self> {
         let (brokers, postgres) = (millrace_testkit::kafka(SUITE)?, millrace_testkit::postgres(SUITE)?);
         let redis = Redis::start().map_err(|why| millrace_testkit::not_run(SUITE, "Redis", &why)).ok()?;
@@ -110,12 +113,12 @@ impl Stack {
             connect_timeout: Span::from_millis(500),
             ..RedisConfig::default()
         };
-        let window = Window::new(24, Clock::system());
+        let window = LiveWindow::new(24, Clock::system());
         let live = LiveHours::connect(&redis_config, &names, PARTITIONS, window).await.unwrap();
         Some(Self { log, redis, live, archive, postgres: (postgres, config.schema) })
     }
 
-    /// Runs the materializer until the token is cancelled.
+    /// Runs the materializer until the token is canceled.
     pub(crate) fn run(
         &self,
         health: &Health,

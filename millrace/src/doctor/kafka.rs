@@ -4,9 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use millrace_base::Clock;
 use millrace_contracts::Hour;
 use millrace_log::{LogError, TopicInfo};
-use millrace_store::{Archive, Clock, LiveHours, Window};
+use millrace_store::{Archive, LiveHours, LiveWindow};
 use tokio::time::timeout;
 
 use super::Finding;
@@ -21,7 +22,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
     brokers(settings, report).await;
     let partitions = settings.kafka.partitions;
 
-    let window = Window::new(settings.redis.live_hours, Clock::system());
+    let window = LiveWindow::new(settings.redis.live_hours, Clock::system());
     let names = settings.names();
     // Connecting succeeds without a server, since a service connects long before the first use: so read, too.
     let now = Hour::of_ms(Timestamp::now().as_millisecond());

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use millrace_contracts::{Hour, HourlyCount};
-use millrace_store::Part;
+use millrace_store::PartitionSnapshot;
 
 use super::report::StoreReport;
 
@@ -37,7 +37,7 @@ impl LogCounts {
 
 /// Compares the counts of `part` in `hours`, only those in `wanted` if given. Returns the hours that changed since.
 pub(super) fn compare(
-    part: &Part,
+    part: &PartitionSnapshot,
     logged: &LogCounts,
     hours: &Range<Hour>,
     wanted: Option<&BTreeSet<Hour>>,
@@ -75,11 +75,11 @@ mod tests {
         HourlyCount { hour, partition: 0, generation, next_offset, clicks, impressions, unique_users, exactness }
     }
 
-    fn part(position: u64, counts: Vec<HourlyCount>) -> Part {
-        Part { partition: 0, position: Some(position), complete: true, counts }
+    fn part(position: u64, counts: Vec<HourlyCount>) -> PartitionSnapshot {
+        PartitionSnapshot { partition: 0, position: Some(position), complete: true, counts }
     }
 
-    fn compare_all(part: &Part, logged: &LogCounts) -> (StoreReport, BTreeSet<Hour>) {
+    fn compare_all(part: &PartitionSnapshot, logged: &LogCounts) -> (StoreReport, BTreeSet<Hour>) {
         let mut report = StoreReport::default();
         let hours = Hour::from_index(0)..Hour::from_index(100);
         let moved = compare(part, logged, &hours, None, &mut report);

@@ -13,8 +13,9 @@ mod verify;
 
 use std::ops::Range;
 
+use millrace_base::Clock;
 use millrace_contracts::{Hour, StoreError};
-use millrace_store::{Archive, Clock, LiveHours, Part, Window};
+use millrace_store::{Archive, LiveHours, LiveWindow, PartitionSnapshot};
 
 use crate::settings::{Engine, Settings};
 
@@ -37,7 +38,7 @@ impl View {
     pub(crate) async fn of_kafka(settings: &Settings) -> Result<Vec<Self>, StoreError> {
         debug_assert_eq!(settings.engine, Engine::Kafka, "the embedded archive is in the log's own database");
         let partitions = settings.kafka.partitions;
-        let window = Window::new(settings.redis.live_hours, Clock::system());
+        let window = LiveWindow::new(settings.redis.live_hours, Clock::system());
         let live = LiveHours::connect(&settings.redis, &settings.names(), partitions, window).await?;
         let archive = Archive::postgres(&settings.postgres, partitions).await?;
         Ok(vec![Self::Redis(live), Self::Archive(archive)])
@@ -59,7 +60,7 @@ impl View {
         }
     }
 
-    async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, StoreError> {
+    async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<PartitionSnapshot>, StoreError> {
         match self {
             Self::Redis(live) => live.snapshot(partitions, hours).await,
             Self::Archive(archive) => archive.snapshot(partitions, hours).await,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use millrace_contracts::{EventWindow, Exactness, Kind, UserHash, partition_of};
 use millrace_log::{Stage, Step};
-use millrace_processor::{Bounds, Counting};
+use millrace_processor::{Counting, CountingBounds};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -15,22 +15,22 @@ use crate::reference::Reference;
 
 const HOUR: i64 = 3_600_000;
 
-/// Bounds so tight that a hundred records reach all of them.
-fn tight() -> Bounds {
-    Bounds {
-        exact_users: 20,
-        exact_for_ms: 5 * HOUR,
-        dedup_records: 15,
+/// CountingBounds so tight that a hundred records reach all of them.
+fn tight() -> CountingBounds {
+    CountingBounds {
+        max_exact_users: 20,
+        evict_after_ms: 5 * HOUR,
+        max_dedup_records: 15,
         dedup_window_ms: 120_000,
-        memory: 2_000,
-        spill_users: 3,
+        max_memory: 2_000,
+        min_spill_users: 3,
         merge_deltas: 4,
-        merge_anyway: 9,
+        max_deltas: 9,
         snapshot_bytes: 200,
     }
 }
 
-fn counting(bounds: Bounds) -> Counting {
+fn counting(bounds: CountingBounds) -> Counting {
     Counting::new(PARTITIONS, EventWindow::default(), bounds, PathBuf::new())
 }
 
@@ -114,7 +114,7 @@ impl Hits {
 
 /// Counts the whole log in batches of one size, with unbounded memory and without interruptions.
 fn uninterrupted(log: &[Input], size: usize, hits: &RefCell<Hits>) -> Engine {
-    let counting = counting(Bounds { memory: 1 << 30, spill_users: 1 << 20, ..tight() });
+    let counting = counting(CountingBounds { max_memory: 1 << 30, min_spill_users: 1 << 20, ..tight() });
     let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
     while engine.next_offset < log.len() as u64 {
         let batch = batch_of(log, engine.next_offset, size);

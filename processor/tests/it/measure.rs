@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use millrace_contracts::{EventWindow, Hour, Kind, UserHash};
 use millrace_log::{Batch, Record, Stage, Step};
-use millrace_processor::{Bounds, Counting, PartitionState};
+use millrace_processor::{Counting, CountingBounds, PartitionState};
 
 use crate::engine::{encoded, event};
 
@@ -18,7 +18,7 @@ fn counting() -> Counting {
     Counting::new(
         1,
         EventWindow::default(),
-        Bounds { memory: 8 << 30, exact_users: 100_000_000, ..Bounds::default() },
+        CountingBounds { max_memory: 8 << 30, max_exact_users: 100_000_000, ..CountingBounds::default() },
         PathBuf::new(),
     )
 }

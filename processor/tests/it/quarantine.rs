@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use millrace_base::Span;
 use millrace_base::limits::{MAX_EVENT_ID_BYTES, MAX_USER_BYTES};
-use millrace_contracts::{EventWindow, Hour, Kind, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of};
+use millrace_contracts::{
+    AnalyticsEvent, EventWindow, Hour, Kind, QuarantineReason, QuarantineRecord, Topic, UserHash, partition_of,
+};
 use millrace_log::{Batch, Record, Stage, Step};
-use millrace_processor::{Bounds, Counting};
+use millrace_processor::{Counting, CountingBounds};
 
 use crate::engine::{encoded, event};
 
@@ -74,7 +76,7 @@ fn invalid_records_are_quarantined_with_their_reason_and_the_rest_counts() {
     ];
 
     let window = EventWindow { accept_from_ms: 1_000, future_tolerance: Span::from_secs(60) };
-    let counting = Counting::new(4, window, Bounds::default(), PathBuf::new());
+    let counting = Counting::new(4, window, CountingBounds::default(), PathBuf::new());
     let (mut state, mut batch, mut step) = (counting.new_state(2), Batch::new(2), Step::default());
     // 2, 29: no key, and a timestamp before the epoch; 27, 28: the stage ignores headers.
     batch.push(Record { offset: 0, timestamp_ms: -1, key: b"", value: Some(&at(1_000)) });
@@ -109,7 +111,7 @@ fn invalid_records_are_quarantined_with_their_reason_and_the_rest_counts() {
 
 #[test]
 fn foreign_changes_are_refused() {
-    let counting = Counting::new(1, EventWindow::default(), Bounds::default(), PathBuf::new());
+    let counting = Counting::new(1, EventWindow::default(), CountingBounds::default(), PathBuf::new());
     let mut state = counting.new_state(0);
     for key in ["something", "2026-11-21T08Z/0/c", "2026-11-21T08Z/0/d/1", "2026-11-21T08Z/0/s/1/0", "time/0", "pos/0"]
     {
@@ -120,7 +122,7 @@ fn foreign_changes_are_refused() {
 /// The command service accepts exactly these limits, from the same constants.
 #[test]
 fn events_at_the_limits_of_the_command_service_count() {
-    let counting = Counting::new(1, EventWindow::default(), Bounds::default(), PathBuf::new());
+    let counting = Counting::new(1, EventWindow::default(), CountingBounds::default(), PathBuf::new());
     let ids = ["i".repeat(MAX_EVENT_ID_BYTES), "j".into()];
     // One byte per character, two, three and four.
     let users = ["u", "é", "€", "🦀"].map(|c| {
@@ -135,4 +137,31 @@ fn events_at_the_limits_of_the_command_service_count() {
     let undo = counting.apply(&mut state, &batch, &mut step).unwrap();
     let expected = (users.len() * ids.len()) as u64;
     assert_eq!((undo.stats().counted, undo.stats().quarantined.iter().sum()), (expected, 0));
+}
+
+/// Events outside the window are quarantined either way, but only some prove that processes have different settings.
+#[test]
+fn events_that_contradict_the_settings_are_reported() {
+    const DAY: i64 = 24 * 3_600_000;
+    let window = EventWindow { accept_from_ms: NOW - DAY, future_tolerance: Span::from_secs(60) };
+    let counting = Counting::new(1, window, CountingBounds::default(), PathBuf::new());
+    let disagreement = counting.disagreement();
+    let mut state = counting.new_state(0);
+    let mut step = |offset, timestamp_ms, received_at_ms| {
+        let event = AnalyticsEvent { received_at_ms, ..event("kek", timestamp_ms, Kind::Click, None) };
+        let mut batch = Batch::new(0);
+        batch.push(Record { offset, timestamp_ms: NOW, key: b"", value: Some(&encoded(&event)) });
+        let undo = counting.apply(&mut state, &batch, &mut Step::default()).unwrap();
+        let stats = *undo.stats();
+        counting.committed(&mut state, undo);
+        (stats.quarantined[QuarantineReason::OutsideWindow as usize], stats.contradictions)
+    };
+    assert_eq!(step(0, NOW, NOW), (0, 0));
+    // The clock of the command service is far ahead of log time. By its clock the event is fine.
+    assert_eq!(step(1, NOW + DAY, NOW + DAY), (1, 0));
+    assert!(!*disagreement.borrow());
+    // Older than `accept_from`, or too far ahead of the time of acceptance: another value of the setting let them pass.
+    assert_eq!(step(2, NOW - DAY - 1, NOW), (1, 1));
+    assert_eq!(step(3, NOW + 200_000, NOW), (1, 1));
+    assert!(*disagreement.borrow());
 }

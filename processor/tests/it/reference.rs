@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use millrace_base::limits::MAX_USER_BYTES;
 use millrace_contracts::{AnalyticsEvent, EventRef, Hour, Kind, QuarantineReason, UserHash, partition_of};
-use millrace_processor::Bounds;
+use millrace_processor::CountingBounds;
 
 use crate::engine::{Input, PARTITION, PARTITIONS};
 
@@ -31,7 +31,7 @@ pub(crate) struct Expected {
 }
 
 impl Reference {
-    pub(crate) fn of(log: &[Input], bounds: &Bounds) -> Self {
+    pub(crate) fn of(log: &[Input], bounds: &CountingBounds) -> Self {
         let mut reference = Self::default();
         for (offset, input) in (0..).zip(log) {
             reference.count(offset, input, bounds);
@@ -39,7 +39,7 @@ impl Reference {
         reference
     }
 
-    fn count(&mut self, offset: u64, input: &Input, bounds: &Bounds) {
+    fn count(&mut self, offset: u64, input: &Input, bounds: &CountingBounds) {
         self.log_time = self.log_time.max(input.timestamp_ms);
         let event = match self.event(input) {
             Ok(event) => event,
@@ -49,7 +49,7 @@ impl Reference {
             return;
         }
         let hour = self.hours.entry(Hour::of_ms(event.timestamp_ms)).or_default();
-        if hour.next_offset > 0 && self.log_time - hour.written_at > bounds.exact_for_ms {
+        if hour.next_offset > 0 && self.log_time - hour.written_at > bounds.evict_after_ms {
             hour.switched_at = hour.switched_at.or(Some(hour.users.len()));
         }
         match event.kind {
@@ -58,7 +58,7 @@ impl Reference {
         }
         (hour.written_at, hour.next_offset) = (self.log_time, offset + 1);
         hour.users.insert(event.user);
-        if hour.users.len() > bounds.exact_users {
+        if hour.users.len() > bounds.max_exact_users {
             hour.switched_at = hour.switched_at.or(Some(hour.users.len()));
         }
     }
@@ -77,11 +77,12 @@ impl Reference {
         if allowed.contains(&event.timestamp_ms) { Ok(event) } else { Err(QuarantineReason::OutsideWindow) }
     }
 
-    fn is_duplicate(&mut self, offset: u64, event: &AnalyticsEvent, bounds: &Bounds) -> bool {
+    fn is_duplicate(&mut self, offset: u64, event: &AnalyticsEvent, bounds: &CountingBounds) -> bool {
         let before =
             self.ids.iter().rev().find(|(_, _, other, _)| other.event_id == event.event_id && other.user == event.user);
         let before = before.filter(|(at, log_time, ..)| {
-            offset - at <= bounds.dedup_records && log_time / 1_000 * 1_000 >= self.log_time - bounds.dedup_window_ms
+            offset - at <= bounds.max_dedup_records
+                && log_time / 1_000 * 1_000 >= self.log_time - bounds.dedup_window_ms
         });
         let first = before.map_or(event, |(_, _, _, first)| first).clone();
         let (duplicate, other) =

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use millrace_contracts::{EventWindow, Exactness, Hour, Kind, StateKey, UserHash, partition_of};
 use millrace_log::{Batch, Stage};
-use millrace_processor::{Bounds, Counting, PartitionState};
+use millrace_processor::{Counting, CountingBounds, PartitionState};
 
 use crate::engine::{Engine, Input, PARTITION, PARTITIONS, batch_of, encoded, event};
 
 const HOUR: i64 = 3_600_000;
 
-fn counting(bounds: Bounds) -> Counting {
+fn counting(bounds: CountingBounds) -> Counting {
     Counting::new(PARTITIONS, EventWindow::default(), bounds, PathBuf::new())
 }
 
@@ -33,7 +33,7 @@ fn count(engine: &mut Engine, counting: &Counting, state: &mut PartitionState, l
 #[test]
 fn deltas_are_split_into_records_of_bounded_size() {
     let log: Vec<Input> = users().take(80_000).map(|user| click(&user, 0, 0)).collect();
-    let (mut engine, counting) = (Engine::default(), counting(Bounds::default()));
+    let (mut engine, counting) = (Engine::default(), counting(CountingBounds::default()));
     count(&mut engine, &counting, &mut counting.new_state(PARTITION), &log, log.len());
     let restored = engine.restore(&counting, &log, true);
     assert_eq!(restored.totals(Hour::of_ms(5)).unwrap(), (80_000, 0, 80_000, Exactness::Exact));
@@ -44,7 +44,7 @@ fn deltas_are_split_into_records_of_bounded_size() {
 
 #[test]
 fn a_snapshot_replaces_the_deltas_of_a_closed_hour() {
-    let (mut engine, counting) = (Engine::default(), counting(Bounds::default()));
+    let (mut engine, counting) = (Engine::default(), counting(CountingBounds::default()));
     let mut log: Vec<Input> = users().take(70_000).map(|user| click(&user, 0, 0)).collect();
     log.push(click(&users().next().unwrap(), 3, 3 * HOUR));
     let mut state = counting.new_state(PARTITION);
@@ -77,7 +77,7 @@ fn a_snapshot_replaces_the_deltas_of_a_closed_hour() {
 fn late_events_neither_load_nor_rewrite_their_hours() {
     const HOURS: i64 = 168;
     const USERS: usize = 5_000;
-    let counting = counting(Bounds::default());
+    let counting = counting(CountingBounds::default());
     let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
     let names: Vec<String> = users().take(2 * USERS).collect();
     // A week of hours in sequence.
@@ -113,7 +113,7 @@ fn late_events_neither_load_nor_rewrite_their_hours() {
 
 #[test]
 fn memory_is_bounded_and_released() {
-    let bounds = Bounds { memory: 256 << 10, ..Bounds::default() };
+    let bounds = CountingBounds { max_memory: 256 << 10, ..CountingBounds::default() };
     let counting = counting(bounds);
     let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
     let names: Vec<String> = users().take(3_000).collect();
@@ -136,7 +136,7 @@ fn memory_is_bounded_and_released() {
 
 #[test]
 fn hours_without_a_log_time_do_not_expire_at_once() {
-    let counting = counting(Bounds::default());
+    let counting = counting(CountingBounds::default());
     let mut state = counting.new_state(PARTITION);
     // Two clicks and one impression in an old `HourCounters` record (schema id 4).
     counting.load(&mut state, b"1970-01-01T00Z/3/c", &[0, 0, 0, 0, 4, 4, 2]).unwrap();
@@ -149,7 +149,7 @@ fn hours_without_a_log_time_do_not_expire_at_once() {
 
 #[test]
 fn an_expired_hour_switches_to_a_sketch_without_a_new_count() {
-    let counting = counting(Bounds { exact_for_ms: 10 * HOUR, ..Bounds::default() });
+    let counting = counting(CountingBounds { evict_after_ms: 10 * HOUR, ..CountingBounds::default() });
     let (mut engine, mut state) = (Engine::default(), counting.new_state(PARTITION));
     let names: Vec<String> = users().take(1_001).collect();
     let mut log: Vec<Input> = names[..1_000].iter().map(|user| click(user, 0, 0)).collect();

@@ -9,7 +9,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use millrace_base::Clock;
 use millrace_contracts::Hour;
 use millrace_service::breaker::{Breaker, BreakerConfig};
-use millrace_store::{Answer, Archive, Edges, LiveHours, Totals};
+use millrace_store::{Archive, ArchiveExtent, HourRead, LiveHours, Totals};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use super::high_water::HighWaterMarks;
@@ -43,7 +43,7 @@ pub struct Tiers {
     archive_permits: Semaphore,
     /// The archive's first and last hour and when that was read. Holds a failed read, too, so that those who waited for it
     /// do not repeat it.
-    edges: Mutex<Option<(Option<Edges>, i64)>>,
+    extent: Mutex<Option<(Option<ArchiveExtent>, i64)>>,
     marks: HighWaterMarks,
     store_timeout: Duration,
     archive_ttl_ms: i64,
@@ -62,7 +62,7 @@ impl Tiers {
             redis: breaker(Tier::Redis, config),
             archive: breaker(Tier::Archive, config),
             archive_permits: Semaphore::new(config.max_archive_reads),
-            edges: Mutex::default(),
+            extent: Mutex::default(),
             marks: HighWaterMarks::default(),
             store_timeout: config.store_timeout.0,
             archive_ttl_ms: ms(config.archive_cache_ttl.0),
@@ -77,7 +77,7 @@ impl Tiers {
     async fn live(&self, live: &LiveHours, hour: Hour, current: Hour) -> Result<HourCounts, ReadError> {
         let as_of_ms = self.clock.now_ms();
         let fallback = match self.redis.call(live.hour(hour)).await {
-            Ok(Answer::Known(totals)) => {
+            Ok(HourRead::Complete(totals)) => {
                 let counts = HourCounts { totals, tier: Tier::Redis, as_of_ms, stale: false };
                 match self.marks.admit(hour, current, counts) {
                     Ok(counts) => return Ok(counts),
@@ -85,7 +85,7 @@ impl Tiers {
                     Err(served) => Ok(served),
                 }
             }
-            Ok(Answer::Rebuilding) => Err(ReadError::Rebuilding),
+            Ok(HourRead::Rebuilding) => Err(ReadError::Rebuilding),
             Err(_) => Err(ReadError::Unavailable),
         };
         match self.archived(hour, current).await {
@@ -135,11 +135,11 @@ impl Tiers {
         let _permit = if hour == current { None } else { Some(self.permit().await?) };
         let as_of_ms = self.clock.now_ms();
         match self.archive.call(self.models.archive.hour(hour).boxed()).await {
-            Ok(Answer::Known(totals)) => {
+            Ok(HourRead::Complete(totals)) => {
                 let counts = HourCounts { totals, tier: Tier::Archive, as_of_ms, stale: false };
                 Ok(self.marks.admit(hour, current, counts).unwrap_or_else(|served| served))
             }
-            Ok(Answer::Rebuilding) => Err(ReadError::Rebuilding),
+            Ok(HourRead::Rebuilding) => Err(ReadError::Rebuilding),
             Err(_) => Err(ReadError::Unavailable),
         }
     }
@@ -147,16 +147,16 @@ impl Tiers {
     /// If `hour` is before the first or after the last hour of the archive, when those were read. They are read once per
     /// `query.archive_cache_ttl`, so that reads of empty hours cost the archive nothing.
     async fn outside(&self, hour: Hour) -> Option<i64> {
-        let mut slot = self.edges.lock().await;
+        let mut slot = self.extent.lock().await;
         let begin_ms = self.clock.now_ms();
         let recent = slot.filter(|(_, at_ms)| (0..self.archive_ttl_ms).contains(&(begin_ms - at_ms)));
-        let (edges, at_ms) = if let Some(recent) = recent {
+        let (extent, at_ms) = if let Some(recent) = recent {
             recent
         } else {
-            let edges = self.archive.call(self.models.archive.edges().boxed()).await.ok().flatten();
-            *slot.insert((edges, if edges.is_some() { begin_ms } else { self.clock.now_ms() }))
+            let extent = self.archive.call(self.models.archive.extent().boxed()).await.ok().flatten();
+            *slot.insert((extent, if extent.is_some() { begin_ms } else { self.clock.now_ms() }))
         };
-        edges.filter(|edges| !edges.hold(hour)).map(|_| at_ms)
+        extent.filter(|extent| !extent.contains(hour)).map(|_| at_ms)
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, ReadError> {

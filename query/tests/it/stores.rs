@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use millrace_base::Span;
+use millrace_base::{Clock, Span};
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
 use millrace_query::{Config, HourCounts, HourReader as _, ReadError, ReadModels, Tier, Tiers};
-use millrace_store::{Archive, Clock, HourlyStore, LiveHours, PostgresConfig, RedisConfig, SecretUrl, Window};
+use millrace_store::{Archive, HourlyStore, LiveHours, LiveWindow, PostgresConfig, RedisConfig, SecretUrl};
 use millrace_testkit::{Postgres, Redis};
 
 use crate::harness::config;
 
 /// The current hour of every test, even if the hour ends meanwhile.
-static CURRENT: LazyLock<Hour> = LazyLock::new(|| Clock::system().hour());
+static CURRENT: LazyLock<Hour> = LazyLock::new(|| Hour::current(&Clock::system()));
 
 struct Servers {
     redis: Redis,
@@ -30,7 +30,7 @@ impl Servers {
         let skip = |why: String| millrace_testkit::not_run("query: stores", "Redis and PostgreSQL", &why);
         let (redis, postgres) = (Redis::start().map_err(skip).ok()?, Postgres::start().map_err(skip).ok()?);
         let names = Names::new(&format!("{}.", millrace_testkit::unique("query"))).unwrap();
-        let window = Window::new(24, Clock::of(|| CURRENT.start_ms() + 1_800_000));
+        let window = LiveWindow::new(24, Clock::new(|| CURRENT.start_ms() + 1_800_000));
         let settings = RedisConfig { url: SecretUrl::from(&*redis.url()), ..RedisConfig::default() };
         let live = LiveHours::connect(&settings, &names, 1, window).await.unwrap();
         let settings = PostgresConfig { url: SecretUrl::from(&*postgres.url()), ..PostgresConfig::default() };

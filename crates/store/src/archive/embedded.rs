@@ -1,13 +1,13 @@
 //! The archive of the embedded engine: two keyspaces in the log's own database.
 //!
-//! `view.hourly` holds a value for each (partition, hour), `view.position` one for each partition. One batch moves both, and
-//! since it goes into the same journal as the log, what a power cut takes away is a suffix of both: a view never stands
-//! ahead of its log. So it needs no sync of its own.
+//! `view.hourly` has a value per (partition, hour), `view.position` one per partition. One batch changes both. It goes into
+//! the same journal as the log, so a power failure loses a suffix of both, and a view is never ahead of its log. Therefore
+//! it needs no sync of its own.
 //!
-//! Reads are a few point reads of a database that caches its blocks, microseconds each, so they are made where they are
-//! asked for, without a thread of their own. Writes may wait for the journal: the runner gives sinks their own thread.
+//! A read takes a few point reads of a database with a block cache, microseconds each, so it runs on the caller's thread.
+//! A write may wait for the journal: the runner gives each sink its own thread.
 
-mod edges;
+mod extent;
 
 use std::fmt;
 use std::ops::Range;
@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
 use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 
-use crate::{Answer, Part, Totals};
+use crate::{HourRead, PartitionSnapshot, Totals};
 
-/// The defaults of fjall are for one large keyspace; a view is small.
+/// Memtable size of each keyspace. fjall's default suits one large keyspace; a view is small.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub(super) struct EmbeddedArchive {
     hourly: Keyspace,
     positions: Keyspace,
     partitions: u32,
-    // A batch has no conditions of its own: whoever compares a position and then writes holds this.
+    // A batch has no conditions, so this lock covers the comparison of the position and the write.
     writing: Arc<Mutex<()>>,
 }
 
@@ -43,7 +43,7 @@ impl EmbeddedArchive {
         })
     }
 
-    pub(super) fn hour(&self, hour: Hour) -> Result<Answer, StoreError> {
+    pub(super) fn hour(&self, hour: Hour) -> Result<HourRead, StoreError> {
         let snapshot = self.database.snapshot();
         let mut totals = Totals::default();
         for partition in 0..self.partitions {
@@ -52,21 +52,25 @@ impl EmbeddedArchive {
                 None => false,
             };
             if !complete {
-                return Ok(Answer::Rebuilding);
+                return Ok(HourRead::Rebuilding);
             }
             if let Some(bytes) = snapshot.get(&self.hourly, key(partition, hour)).map_err(failed)? {
                 let count = decode(&bytes)?;
                 totals.add(count.clicks, count.impressions, count.unique_users, count.exactness);
             }
         }
-        Ok(Answer::Known(totals))
+        Ok(HourRead::Complete(totals))
     }
 
     pub(super) fn position(&self, partition: u32) -> Result<Option<u64>, StoreError> {
         Ok(self.stored(partition)?.map(|(position, _)| position))
     }
 
-    pub(super) fn snapshot(&self, partitions: Range<u32>, hours: &Range<Hour>) -> Result<Vec<Part>, StoreError> {
+    pub(super) fn snapshot(
+        &self,
+        partitions: Range<u32>,
+        hours: &Range<Hour>,
+    ) -> Result<Vec<PartitionSnapshot>, StoreError> {
         let snapshot = self.database.snapshot();
         let part = |partition: u32| {
             let stored = snapshot.get(&self.positions, partition.to_be_bytes()).map_err(failed)?;
@@ -77,7 +81,7 @@ impl EmbeddedArchive {
                 let (key, value) = entry.into_inner().map_err(failed)?;
                 counts.push(decode(&value)?.count(hour_of(&key)?, partition));
             }
-            Ok(Part { partition, position, complete, counts })
+            Ok(PartitionSnapshot { partition, position, complete, counts })
         };
         partitions.map(part).collect()
     }
@@ -107,7 +111,7 @@ impl EmbeddedArchive {
             }
             for count in write.items {
                 let key = key(write.partition, count.hour);
-                // In a rebuild the row is on its way out: it counts as absent.
+                // A rebuild deletes the old rows in the same batch: they count as absent.
                 let old = if write.expected.is_some() { self.hourly.get(key).map_err(failed)? } else { None };
                 let old = old.map(|bytes| decode(&bytes)).transpose()?;
                 if old.is_none_or(|old| (old.generation, old.next_offset) < (count.generation, count.next_offset)) {
@@ -127,7 +131,7 @@ impl EmbeddedArchive {
         bytes.map(|bytes| decode_position(&bytes)).transpose()
     }
 
-    /// What a former build left behind, of another log perhaps, does not count.
+    /// Deletes the rows of earlier builds, which may come from another log.
     fn drop_partition(&self, batch: &mut OwnedWriteBatch, partition: u32) -> Result<(), StoreError> {
         for entry in self.hourly.prefix(partition.to_be_bytes()) {
             batch.remove(&self.hourly, entry.key().map_err(failed)?);
@@ -142,7 +146,7 @@ impl fmt::Debug for EmbeddedArchive {
     }
 }
 
-/// A local database that failed once does not heal by waiting: the process starts anew from what is durable.
+/// Waiting does not repair a local database: the process restarts from durable state.
 fn failed(error: fjall::Error) -> StoreError {
     StoreError::stop(format!("embedded archive: {error}")).because(error)
 }
@@ -151,11 +155,11 @@ fn malformed() -> StoreError {
     StoreError::stop("embedded archive: a value is not what was written")
 }
 
-/// Partition, then hour: both big-endian, so that a partition is a range and its hours are in order.
+/// Partition, then hour, both big-endian, so that a partition is a range with its hours in order.
 fn key(partition: u32, hour: Hour) -> [u8; 12] {
     let mut key = [0; 12];
     key[..4].copy_from_slice(&partition.to_be_bytes());
-    // The sign bit turned, hours before the epoch sort first.
+    // With the sign bit flipped, hours before the epoch sort first.
     key[4..].copy_from_slice(&(hour.index().cast_unsigned() ^ (1 << 63)).to_be_bytes());
     key
 }
@@ -166,8 +170,8 @@ fn hour_of(key: &[u8]) -> Result<Hour, StoreError> {
     Ok(Hour::from_index((u64::from_be_bytes(*hour) ^ (1 << 63)).cast_signed()))
 }
 
-/// What is stored of an hour.
-struct Stored {
+/// The value of an hour.
+struct HourRow {
     generation: u32,
     next_offset: u64,
     clicks: u64,
@@ -176,7 +180,7 @@ struct Stored {
     exactness: Exactness,
 }
 
-impl Stored {
+impl HourRow {
     fn count(self, hour: Hour, partition: u32) -> HourlyCount {
         let Self { generation, next_offset, clicks, impressions, unique_users, exactness } = self;
         HourlyCount { hour, partition, generation, next_offset, clicks, impressions, unique_users, exactness }
@@ -192,13 +196,13 @@ fn encode(count: &HourlyCount) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Result<Stored, StoreError> {
+fn decode(bytes: &[u8]) -> Result<HourRow, StoreError> {
     let (generation, rest) = bytes.split_first_chunk::<4>().ok_or_else(malformed)?;
     let (numbers, rest) = rest.as_chunks::<8>();
     let ([next_offset, clicks, impressions, unique_users], [approximate @ (0 | 1)]) = (numbers, rest) else {
         return Err(malformed());
     };
-    Ok(Stored {
+    Ok(HourRow {
         generation: u32::from_be_bytes(*generation),
         next_offset: u64::from_be_bytes(*next_offset),
         clicks: u64::from_be_bytes(*clicks),

@@ -1,4 +1,4 @@
-//! The archive: every hour, for ever. PostgreSQL, or the embedded engine's own database.
+//! The archive: every hour, without expiry. PostgreSQL, or the embedded engine's database.
 
 mod embedded;
 mod postgres;
@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use millrace_contracts::{Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 
-use crate::{Answer, HourlyStore, Part};
+use crate::{HourRead, HourlyStore, PartitionSnapshot};
 
 pub use postgres::PostgresConfig;
-pub use range::Edges;
+pub use range::ArchiveExtent;
 
 use embedded::EmbeddedArchive;
 use postgres::PostgresArchive;
@@ -27,35 +27,39 @@ enum Engine {
 }
 
 impl Archive {
-    /// Connects to PostgreSQL and brings its schema up to date, one process at a time. A server that is away now is not an
-    /// error: the schema is looked after before anything is read or written.
+    /// Connects to PostgreSQL and migrates its schema, one process at a time. An unreachable server is not an error: the
+    /// first use migrates the schema.
     pub async fn postgres(config: &PostgresConfig, partitions: u32) -> Result<Self, StoreError> {
         PostgresArchive::connect(config, partitions).await.map(Engine::Postgres).map(Self)
     }
 
-    /// Opens the views in the embedded engine's database. Blocking, but only for the creation of two keyspaces.
+    /// Opens the keyspaces in the embedded engine's database. Blocks while it creates them.
     pub fn embedded(database: &fjall::Database, partitions: u32) -> Result<Self, StoreError> {
         EmbeddedArchive::open(database, partitions).map(Engine::Embedded).map(Self)
     }
 
     /// The counts of any hour.
-    pub async fn hour(&self, hour: Hour) -> Result<Answer, StoreError> {
+    pub async fn hour(&self, hour: Hour) -> Result<HourRead, StoreError> {
         match &self.0 {
             Engine::Postgres(archive) => archive.hour(hour).await,
             Engine::Embedded(archive) => archive.hour(hour),
         }
     }
 
-    /// A look at these partitions, consistent over all of them. All rows are in memory at once: ask for a partition at a
-    /// time where there are many hours.
-    pub async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, StoreError> {
+    /// A snapshot of these partitions, consistent across all of them. It holds all rows in memory: for many hours, read one
+    /// partition at a time.
+    pub async fn snapshot(
+        &self,
+        partitions: Range<u32>,
+        hours: Range<Hour>,
+    ) -> Result<Vec<PartitionSnapshot>, StoreError> {
         match &self.0 {
             Engine::Postgres(archive) => archive.snapshot(partitions, hours).await,
             Engine::Embedded(archive) => archive.snapshot(partitions, &hours),
         }
     }
 
-    /// Makes the materializers build everything again; until they have, the answer is [`Answer::Rebuilding`].
+    /// Makes the materializers rebuild everything. Until then, reads return [`HourRead::Rebuilding`].
     pub async fn reset(&self) -> Result<(), StoreError> {
         match &self.0 {
             Engine::Postgres(archive) => archive.reset().await,
@@ -63,7 +67,7 @@ impl Archive {
         }
     }
 
-    /// Something to write with.
+    /// A writer for this archive.
     pub fn writer(&self) -> ArchiveWriter {
         ArchiveWriter(self.0.clone())
     }

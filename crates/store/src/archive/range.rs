@@ -1,4 +1,4 @@
-//! Reads of more than one hour: a range, and where the hours with counts begin and end.
+//! Reads of more than one hour: a range, and the extent of the archive.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use millrace_contracts::{Hour, StoreError};
 use super::{Archive, Engine};
 use crate::Totals;
 
-/// The first and the last hour with counts; every other hour is outside, and known to be empty.
+/// The first and the last hour with counts. Every hour outside is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Edges(pub(super) Option<(Hour, Hour)>);
+pub struct ArchiveExtent(pub(super) Option<(Hour, Hour)>);
 
-impl Edges {
+impl ArchiveExtent {
     /// Whether an hour may have counts.
-    pub fn hold(&self, hour: Hour) -> bool {
+    pub fn contains(&self, hour: Hour) -> bool {
         self.0.is_some_and(|(first, last)| (first..=last).contains(&hour))
     }
 }
 
 impl Archive {
-    /// The hours from `from` up to but without `to` that have counts, and these. `None` while the archive is being built.
+    /// The totals of each hour with counts in `from..to`. `None` during a rebuild of the archive.
     pub async fn hours(&self, from: Hour, to: Hour) -> Result<Option<BTreeMap<Hour, Totals>>, StoreError> {
         let partitions = match &self.0 {
             Engine::Postgres(archive) => archive.partitions(),
@@ -38,11 +38,11 @@ impl Archive {
         Ok(Some(hours))
     }
 
-    /// Where the hours with counts begin and end. `None` while the archive is being built.
-    pub async fn edges(&self) -> Result<Option<Edges>, StoreError> {
+    /// The first and the last hour with counts. `None` during a rebuild of the archive.
+    pub async fn extent(&self) -> Result<Option<ArchiveExtent>, StoreError> {
         match &self.0 {
-            Engine::Postgres(archive) => archive.edges().await,
-            Engine::Embedded(archive) => archive.edges(),
+            Engine::Postgres(archive) => archive.extent().await,
+            Engine::Embedded(archive) => archive.extent(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connecting to Redis, and whether it is one that can be used.
+//! The connection to Redis, and the check of its version and configuration.
 
 use millrace_contracts::StoreError;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -8,11 +8,11 @@ use tracing::warn;
 use super::RedisConfig;
 use super::error::classify;
 
-/// The oldest version that knows `SET .. PXAT`.
-const OLDEST: (u32, u32) = (6, 2);
+/// The oldest version with `SET .. PXAT`.
+const MIN_VERSION: (u32, u32) = (6, 2);
 
-/// One multiplexed connection that connects, and connects again, by itself. While the server is away, commands fail at once:
-/// whoever reads has another store to ask, and whoever writes pauses by itself.
+/// One multiplexed connection that connects and reconnects by itself. While the server is unreachable, commands fail at
+/// once: a reader falls back to another store, and a writer has its own backoff.
 pub(super) fn open(config: &RedisConfig) -> Result<ConnectionManager, StoreError> {
     let client = Client::open(config.url.expose()).map_err(classify)?;
     let manager = ConnectionManagerConfig::new()
@@ -22,16 +22,16 @@ pub(super) fn open(config: &RedisConfig) -> Result<ConnectionManager, StoreError
     ConnectionManager::new_lazy_with_config(client, manager).map_err(classify)
 }
 
-/// Refuses a Redis that would lose keys inside the window. What the server keeps to itself is warned about.
+/// Refuses a Redis that would lose keys inside the window. Logs a warning if the server does not reveal its settings.
 pub(super) async fn check(mut connection: ConnectionManager) -> Result<(), StoreError> {
     let info: InfoDict = redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(classify)?;
     let version: String = info.get("redis_version").unwrap_or_default();
     match parse_version(&version) {
-        Some(found) if found < OLDEST => {
-            return Err(StoreError::stop(format!("redis: version {version} is too old, 6.2 or newer is needed")));
+        Some(found) if found < MIN_VERSION => {
+            return Err(StoreError::stop(format!("redis: version {version} is too old; 6.2 or newer is required")));
         }
         Some(_) => {}
-        None => warn!("redis does not say its version; 6.2 or newer is needed"),
+        None => warn!("redis does not report its version; 6.2 or newer is required"),
     }
     match setting(&mut connection, "maxmemory-policy").await? {
         Some(policy) if policy != "noeviction" => {
@@ -40,17 +40,17 @@ pub(super) async fn check(mut connection: ConnectionManager) -> Result<(), Store
             )));
         }
         Some(_) => {}
-        None => warn!("redis does not let its configuration be read: make sure that maxmemory-policy is noeviction"),
+        None => warn!("cannot read the configuration of redis: make sure that maxmemory-policy is noeviction"),
     }
     let save = setting(&mut connection, "save").await?;
     let append_only = setting(&mut connection, "appendonly").await?;
     if save.as_deref() == Some("") && append_only.as_deref() == Some("no") {
-        warn!("redis has no persistence: after its restart the live hours are rebuilt from the log");
+        warn!("redis has no persistence: each restart of it causes a rebuild of the live hours from the log");
     }
     Ok(())
 }
 
-/// A server setting; `None` when it may not be read, as managed services have it.
+/// A server setting; `None` if the server does not permit reading it, as with managed services.
 async fn setting(connection: &mut ConnectionManager, name: &str) -> Result<Option<String>, StoreError> {
     let reply: RedisResult<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
     match reply {
@@ -72,8 +72,8 @@ mod tests {
     #[test]
     fn versions_compare_as_numbers() {
         assert_eq!(parse_version("7.0.15"), Some((7, 0)));
-        assert!(parse_version("6.0.16").unwrap() < OLDEST);
-        assert!(parse_version("10.1").unwrap() > OLDEST);
+        assert!(parse_version("6.0.16").unwrap() < MIN_VERSION);
+        assert!(parse_version("10.1").unwrap() > MIN_VERSION);
         assert_eq!(parse_version(""), None);
     }
 }

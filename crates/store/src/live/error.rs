@@ -1,13 +1,12 @@
-//! What Redis' errors mean for what happens next.
+//! Classification of Redis errors: retry or stop.
 
 use millrace_contracts::StoreError;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// Server errors without a kind of their own that waiting does not heal: data or rights are not as they should be.
+/// Server errors without an own kind that a retry does not fix: wrong data or permissions.
 const STOP_CODES: [&str; 5] = ["WRONGTYPE", "MALFORMED", "NOAUTH", "WRONGPASS", "DENIED"];
 
-/// Sorts an error. Whatever is not known to need a person is tried again: OOM, MISCONF, LOADING, READONLY and a lost
-/// connection pass.
+/// Classifies an error. The default is to retry: OOM, MISCONF, LOADING, READONLY and a lost connection are temporary.
 pub(super) fn classify(error: RedisError) -> StoreError {
     let detail = format!("redis: {error}");
     let sorted = match error.kind() {
@@ -22,7 +21,7 @@ pub(super) fn classify(error: RedisError) -> StoreError {
     sorted.because(error)
 }
 
-/// Whether the script cache was emptied: a restart, a failover or SCRIPT FLUSH.
+/// Whether the script cache is empty: after a restart, a failover or SCRIPT FLUSH.
 pub(super) fn is_no_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
@@ -38,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn server_errors_are_sorted_by_what_happens_next() {
+    fn server_errors_are_classified() {
         for reply in ["LOADING x", "READONLY x", "OOM x", "MISCONF x", "NOREPLICAS x", "NOSCRIPT x", "BUSY x", "ERR x"]
         {
             assert_eq!(of(reply), Next::Retry, "{reply}");

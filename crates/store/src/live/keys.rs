@@ -1,9 +1,9 @@
-//! Names of the keys, and the text of an hour's value.
+//! The keys, and the format of an hour's value.
 
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names};
 
-/// The keys of all partitions, below one stem. All keys of a partition share a hash tag, so that they lie on one node of a
-/// Redis Cluster and one script may touch them: `millrace:a:{3}:hour:2026-11-21T08Z`, `millrace:a:{3}:older:…`,
+/// The keys of all partitions, with one prefix. The keys of a partition share a hash tag, so they are on one node of a
+/// Redis Cluster and one script may access them: `millrace:a:{3}:hour:2026-11-21T08Z`, `millrace:a:{3}:older:…`,
 /// `millrace:a:{3}:pos`.
 #[derive(Debug, Clone)]
 pub(super) struct Keys(String);
@@ -17,7 +17,7 @@ impl Keys {
         format!("{}a:{{{partition}}}:hour:{hour}", self.0)
     }
 
-    /// An hour outside the window, filled when it is asked for.
+    /// An hour outside the window, filled on request.
     pub(super) fn older(&self, partition: u32, hour: Hour) -> String {
         format!("{}a:{{{partition}}}:older:{hour}", self.0)
     }
@@ -27,7 +27,7 @@ impl Keys {
     }
 }
 
-/// What is stored of an hour, without the build it belongs to; the script appends that:
+/// The value of an hour without its build, which the script appends:
 /// `generation:next_offset:clicks:impressions:unique:e|a`.
 pub(super) fn value(count: &HourlyCount) -> String {
     let exactness = match count.exactness {
@@ -38,9 +38,9 @@ pub(super) fn value(count: &HourlyCount) -> String {
     format!("{generation}:{next_offset}:{clicks}:{impressions}:{unique_users}:{exactness}")
 }
 
-/// An hour's value as it was read.
+/// A parsed value of an hour.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stored<'a> {
+pub(super) struct HourValue<'a> {
     pub(super) generation: u32,
     pub(super) next_offset: u64,
     pub(super) clicks: u64,
@@ -50,23 +50,23 @@ pub(super) struct Stored<'a> {
     pub(super) build: &'a str,
 }
 
-impl Stored<'_> {
+impl HourValue<'_> {
     pub(super) fn count(&self, hour: Hour, partition: u32) -> HourlyCount {
         let Self { generation, next_offset, clicks, impressions, unique_users, exactness, .. } = *self;
         HourlyCount { hour, partition, generation, next_offset, clicks, impressions, unique_users, exactness }
     }
 }
 
-/// Whether this stands for an older hour that is being filled: nothing to answer with yet.
+/// Whether a value is a reservation: a refill of the hour has started, and it has no counts yet.
 pub(super) fn is_reservation(text: &str) -> bool {
     text.starts_with("p:")
 }
 
-/// Reads a stored value; `None` if it is not one.
-pub(super) fn parse(text: &str) -> Option<Stored<'_>> {
+/// Parses a value; `None` if it is malformed.
+pub(super) fn parse(text: &str) -> Option<HourValue<'_>> {
     let parts: Vec<&str> = text.split(':').collect();
     let [generation, next_offset, clicks, impressions, unique_users, exactness, build] = parts[..] else { return None };
-    Some(Stored {
+    Some(HourValue {
         generation: generation.parse().ok()?,
         next_offset: next_offset.parse().ok()?,
         clicks: clicks.parse().ok()?,
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_values_read_as_the_design_writes_them() {
+    fn keys_and_values_have_the_documented_format() {
         let hour: Hour = "2026-11-21T08Z".parse().unwrap();
         let keys = Keys::new(&Names::default());
         assert_eq!(keys.hour(3, hour), "millrace:a:{3}:hour:2026-11-21T08Z");
@@ -103,7 +103,7 @@ mod tests {
             exactness: Exactness::Approximate,
         };
         assert_eq!(value(&count), "1:70:5:6:7:a");
-        let stored = Stored {
+        let stored = HourValue {
             generation: 1,
             next_offset: 70,
             clicks: 5,

@@ -1,27 +1,27 @@
-//! The live hours in Redis: the current hour and the last ones of a window, with a time to live.
+//! The live hours in Redis: the current hour and the most recent ones of a window, with a time to live.
 //!
-//! Each partition has a hash `pos` and a string for each hour. What makes a missing hour a zero:
+//! Each partition has a hash `pos` and a string per hour. A missing hour means zero, for these reasons:
 //!
-//! * A key never expires inside the window: it lives until the window has passed it, and a margin.
-//! * `pos` says `complete` once everything the log held was contained. A rebuild (no `pos`: Redis was flushed) starts a new
-//!   **build** that is not complete until then. Every hour's value names its build; values of another one count as absent,
-//!   so what a former build left behind is never mistaken for a count.
-//! * `hours` is the window the writer kept. A reader with a wider one says rebuilding; a writer with a wider one rebuilds.
-//! * The **incarnation** is new for every build and whenever the stored position went back (a failover to a replica that
-//!   lagged): it is not complete either until all is contained again. Within one, no position goes back.
+//! * A key never expires inside the window: it expires a margin after its hour leaves the window.
+//! * `pos` has `complete` set once the partition has caught up with the log. A rebuild (no `pos`: Redis was flushed) starts
+//!   a new **build** that is incomplete until then. Every hour's value names its build; a value of another build counts as
+//!   absent, so a reader never takes leftovers of an earlier build for counts.
+//! * `hours` is the writer's window. A reader with a wider window returns "rebuilding"; a writer with a wider one rebuilds.
+//! * The **incarnation** changes with every build and whenever the stored position decreases (a failover to a lagging
+//!   replica). A new incarnation is incomplete until it catches up. Within an incarnation, positions never decrease.
 //!
-//! Any other hour may be filled from the archive (`older`), under keys of its own and for a short time: there a missing key
-//! says nothing. Every count corrects what is filled of its hour, in the same step as it moves the position.
+//! A refill copies any other hour from the archive, under separate keys with a short time to live: there a missing key
+//! means nothing. Each new count also corrects the refilled value of its hour, in the same step as the position.
 //!
-//! How an old position is noticed when nothing is written is the materializer's business; a reader that has seen a higher
-//! one in the same incarnation says rebuilding by itself.
+//! The materializer probes for positions that decreased while nothing is written. In addition, a reader that has observed a
+//! higher position in the same incarnation returns "rebuilding".
 
 mod config;
 mod connect;
 mod error;
 mod keys;
-mod older;
 mod reader;
+mod refill;
 mod script;
 mod window;
 mod writer;
@@ -34,15 +34,15 @@ use millrace_contracts::{Hour, Names, Next, StoreError};
 use redis::aio::ConnectionManager;
 use tokio::sync::OnceCell;
 
-use crate::{Answer, Part, Totals};
+use crate::{HourRead, PartitionSnapshot, Totals};
 
 pub use config::RedisConfig;
-pub use older::Filled;
-pub use window::Window;
+pub use refill::RefillOutcome;
+pub use window::LiveWindow;
 pub use writer::LiveHoursWriter;
 
 use keys::Keys;
-use reader::Seen;
+use reader::PartitionFloor;
 
 /// The live hours. Cheap to clone; every clone shares one connection.
 #[derive(Clone)]
@@ -50,27 +50,27 @@ pub struct LiveHours(Arc<Inner>);
 
 struct Inner {
     connection: ConnectionManager,
-    /// Filled once the server was found to be one that can be used.
+    /// Set once the server passed the check.
     checked: OnceCell<()>,
     keys: Keys,
     partitions: u32,
-    window: Window,
+    window: LiveWindow,
     margin_ms: u64,
     older_ttl_ms: u64,
-    /// The highest positions that writers of this process know to be stored: a lower one means that Redis went back.
+    /// The highest position of each partition that writers of this process confirmed. A lower one means that Redis lost data.
     written: Mutex<HashMap<u32, u64>>,
-    /// What readers of this process have seen of each partition.
-    seen: Mutex<Vec<Seen>>,
+    /// The highest position of each partition that readers of this process observed.
+    floors: Mutex<Vec<PartitionFloor>>,
 }
 
 impl LiveHours {
-    /// Connects, and checks that Redis is one that can be used: version 6.2 or newer, no eviction. One that is away now is
-    /// not an error: the archive goes on without it. It is checked before anything is written to it.
+    /// Connects, and checks that Redis has version 6.2 or newer and no eviction. An unreachable server is not an error: the
+    /// archive works without it, and the check precedes the first write.
     pub async fn connect(
         config: &RedisConfig,
         names: &Names,
         partitions: u32,
-        window: Window,
+        window: LiveWindow,
     ) -> Result<Self, StoreError> {
         let inner = Inner {
             connection: connect::open(config)?,
@@ -81,7 +81,7 @@ impl LiveHours {
             margin_ms: config.ttl_margin.as_millis(),
             older_ttl_ms: config.refill_ttl.as_millis(),
             written: Mutex::default(),
-            seen: Mutex::new(vec![Seen::default(); partitions as usize]),
+            floors: Mutex::new(vec![PartitionFloor::default(); partitions as usize]),
         };
         match inner.check().await {
             Err(error) if error.next == Next::Retry => {
@@ -92,53 +92,56 @@ impl LiveHours {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Whether Redis answers for this hour now.
+    /// Whether the window contains this hour now.
     pub fn covers(&self, hour: Hour) -> bool {
         self.0.window.covers(hour)
     }
 
-    /// The counts of an hour inside the window, in one round trip. Outside it nothing is known here:
-    /// [`Answer::Rebuilding`].
-    pub async fn hour(&self, hour: Hour) -> Result<Answer, StoreError> {
+    /// Reads an hour inside the window, in one round trip. Outside the window it returns [`HourRead::Rebuilding`].
+    pub async fn hour(&self, hour: Hour) -> Result<HourRead, StoreError> {
         if !self.covers(hour) {
-            return Ok(Answer::Rebuilding);
+            return Ok(HourRead::Rebuilding);
         }
         reader::live(&self.0, hour).await
     }
 
-    /// The counts of an hour outside the window, in one round trip, if somebody had it filled not long ago.
+    /// Reads a refilled hour outside the window, in one round trip. `None` if it is absent or expired.
     pub async fn older(&self, hour: Hour) -> Result<Option<Totals>, StoreError> {
         reader::older(&self.0, hour).await
     }
 
-    /// Fills an hour outside the window with what the archive has of it, for [`LiveHours::older`]. Whatever the order in
-    /// which counts and fills come in, what stands is never older than what was counted here.
-    pub async fn fill(&self, hour: Hour, parts: &[Part]) -> Result<Filled, StoreError> {
-        older::fill(&self.0, hour, parts).await
+    /// Fills an hour outside the window with the counts of the archive, for [`LiveHours::older`]. In any order of counts and
+    /// refills, a refill never replaces a newer count.
+    pub async fn fill(&self, hour: Hour, parts: &[PartitionSnapshot]) -> Result<RefillOutcome, StoreError> {
+        refill::fill(&self.0, hour, parts).await
     }
 
-    /// A look at each of these partitions, consistent for each by itself; of the hours, those that are live.
-    pub async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, StoreError> {
+    /// A snapshot of each partition, consistent per partition, of those requested hours that are live.
+    pub async fn snapshot(
+        &self,
+        partitions: Range<u32>,
+        hours: Range<Hour>,
+    ) -> Result<Vec<PartitionSnapshot>, StoreError> {
         let live = self.0.window.live();
         let hours = hours.start.max(live.start)..hours.end.min(live.end);
         let mut parts = Vec::new();
         for partition in partitions {
-            parts.push(older::snapshot(&self.0, partition, hours.clone()).await?);
+            parts.push(refill::snapshot(&self.0, partition, hours.clone()).await?);
         }
         Ok(parts)
     }
 
-    /// The hours that are answered for now, one that may be early included.
+    /// The hours of the window now, including the next one for early events.
     pub fn live(&self) -> Range<Hour> {
         self.0.window.live()
     }
 
-    /// Makes the materializers build everything again; until they have, the answer is [`Answer::Rebuilding`].
+    /// Makes the materializers rebuild everything. Until then, reads return [`HourRead::Rebuilding`].
     pub async fn reset(&self) -> Result<(), StoreError> {
-        older::reset(&self.0).await
+        refill::reset(&self.0).await
     }
 
-    /// Something to write with.
+    /// A writer for the live hours.
     pub fn writer(&self) -> LiveHoursWriter {
         LiveHoursWriter::new(self.0.clone())
     }

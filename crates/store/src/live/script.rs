@@ -1,4 +1,4 @@
-//! Scripts: called by hash, all calls in one round trip, loaded when the server does not know them.
+//! Lua scripts: called by hash, all calls in one round trip, loaded if the server lacks them.
 
 use millrace_contracts::StoreError;
 use redis::aio::ConnectionManager;
@@ -7,39 +7,39 @@ use redis::{Cmd, FromRedisValue, RedisResult, Script};
 use super::error::{classify, is_no_script};
 
 /// A script and its hash.
-pub(super) struct Known {
+pub(super) struct CachedScript {
     code: &'static str,
     script: Script,
 }
 
-impl Known {
+impl CachedScript {
     pub(super) fn new(code: &'static str) -> Self {
         Self { code, script: Script::new(code) }
     }
 
-    /// A call with this many keys; keys and arguments are still to be added.
+    /// A call with `keys` keys. The caller adds keys and arguments.
     pub(super) fn call(&self, keys: usize) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(self.script.get_hash()).arg(keys);
         call
     }
 
-    /// Runs the calls in one round trip, one result for each: each stands by itself. Calls that found no script are run
-    /// again once it is loaded; they had done nothing.
+    /// Runs the calls in one round trip, with one independent result each. Repeats the calls that failed for lack of the
+    /// script, which had no effect, after loading it.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
         connection: &mut ConnectionManager,
         calls: &[Cmd],
     ) -> Result<Vec<RedisResult<T>>, StoreError> {
         let mut replies = run(connection, calls.iter()).await?;
-        let unknown: Vec<usize> =
+        let missing: Vec<usize> =
             (0..replies.len()).filter(|&i| replies[i].as_ref().is_err_and(is_no_script)).collect();
-        if !unknown.is_empty() {
+        if !missing.is_empty() {
             let mut load = redis::cmd("SCRIPT");
             load.arg("LOAD").arg(self.code);
             let _: String = load.query_async(connection).await.map_err(classify)?;
-            let again = run(connection, unknown.iter().map(|&i| &calls[i])).await?;
-            for (i, reply) in unknown.into_iter().zip(again) {
+            let repeated = run(connection, missing.iter().map(|&i| &calls[i])).await?;
+            for (i, reply) in missing.into_iter().zip(repeated) {
                 replies[i] = reply;
             }
         }

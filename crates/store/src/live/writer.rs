@@ -1,4 +1,4 @@
-//! Writing: one script call for each partition, all in one round trip.
+//! Writes: one script call per partition, all in one round trip.
 
 use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 use std::collections::HashSet;
@@ -11,35 +11,35 @@ use uuid::Uuid;
 use super::Inner;
 use super::error::classify;
 use super::keys::value;
-use super::script::Known;
+use super::script::CachedScript;
 use crate::HourlyStore;
 
-static STEP: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("step.lua")));
+static WRITE: LazyLock<CachedScript> = LazyLock::new(|| CachedScript::new(include_str!("write.lua")));
 
-/// What a script call answers: whether it moved, and where the partition stands.
+/// The reply of the script: whether it wrote (1 or 0), and the stored position.
 type Reply = (u8, String);
 
 /// Writes the live hours.
 pub struct LiveHoursWriter {
     inner: Arc<Inner>,
     connection: ConnectionManager,
-    /// Partitions whose stored position went back: their next write begins a new incarnation.
-    went_back: HashSet<u32>,
+    /// Partitions whose stored position decreased: their next write starts a new incarnation.
+    decreased: HashSet<u32>,
 }
 
 impl LiveHoursWriter {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         let connection = inner.connection.clone();
-        Self { inner, connection, went_back: HashSet::new() }
+        Self { inner, connection, decreased: HashSet::new() }
     }
 
     fn call(&self, write: &ProjectionWrite<'_, [HourlyCount]>) -> Cmd {
         let (window, keys) = (&self.inner.window, &self.inner.keys);
-        let live = || write.items.iter().filter(|count| window.keeps(count.hour));
-        let mint = write.expected.is_none() || self.went_back.contains(&write.partition);
+        let live = || write.items.iter().filter(|count| window.retains(count.hour));
+        let mint = write.expected.is_none() || self.decreased.contains(&write.partition);
         let minted = if mint { Uuid::new_v4().simple().to_string() } else { String::new() };
 
-        let mut call = STEP.call(1 + live().count() + write.items.len());
+        let mut call = WRITE.call(1 + live().count() + write.items.len());
         call.arg(keys.position(write.partition));
         for count in live() {
             call.arg(keys.hour(write.partition, count.hour));
@@ -52,32 +52,32 @@ impl LiveHoursWriter {
         for count in live() {
             call.arg(value(count)).arg(window.expires_ms(count.hour, self.inner.margin_ms));
         }
-        // Of every hour, live ones too: by another process's clock it may be an older one that was filled.
+        // For live hours too: by another process's clock, such an hour may be an older one that was refilled.
         for count in write.items {
             call.arg(value(count)).arg("");
         }
         call
     }
 
-    /// Takes note of where a partition was found. Only less than what was written before is remarkable.
-    fn found(&mut self, partition: u32, position: Option<u64>) {
+    /// Records the stored position of a partition. One below the confirmed position starts a new incarnation.
+    fn observe(&mut self, partition: u32, position: Option<u64>) {
         let mut written = self.inner.written.lock().unwrap_or_else(PoisonError::into_inner);
         match (written.get(&partition), position) {
-            (Some(&known), Some(position)) if position < known => {
-                self.went_back.insert(partition);
+            (Some(&confirmed), Some(position)) if position < confirmed => {
+                self.decreased.insert(partition);
             }
             (_, Some(position)) => {
                 written.insert(partition, position);
             }
             (_, None) => {
                 written.remove(&partition);
-                self.went_back.remove(&partition);
+                self.decreased.remove(&partition);
             }
         }
     }
 
-    fn moved(&mut self, partition: u32, position: u64) {
-        self.went_back.remove(&partition);
+    fn confirm(&mut self, partition: u32, position: u64) {
+        self.decreased.remove(&partition);
         self.inner.written.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, position);
     }
 }
@@ -90,9 +90,9 @@ impl HourlyStore for LiveHoursWriter {
         call.arg(&key).arg("position").arg("hours");
         let (position, hours): (Option<u64>, Option<u32>) =
             call.query_async(&mut self.connection).await.map_err(classify)?;
-        // What a narrower window left out is missing: the script, too, takes such a partition as empty.
+        // A narrower window lacks hours, so such a partition counts as empty here and in the script.
         let position = position.filter(|_| hours.is_some_and(|hours| hours >= self.inner.window.hours()));
-        self.found(partition, position);
+        self.observe(partition, position);
         Ok(position)
     }
 
@@ -102,24 +102,24 @@ impl HourlyStore for LiveHoursWriter {
         }
         self.inner.check().await?;
         let calls: Vec<Cmd> = writes.iter().map(|write| self.call(write)).collect();
-        let replies: Vec<RedisResult<Reply>> = STEP.run(&mut self.connection, &calls).await?;
+        let replies: Vec<RedisResult<Reply>> = WRITE.run(&mut self.connection, &calls).await?;
         let mut results = Vec::with_capacity(writes.len());
         let mut failed = None;
         for (write, reply) in writes.iter().zip(replies) {
             match reply {
                 Ok((1, _)) => {
-                    self.moved(write.partition, write.next);
+                    self.confirm(write.partition, write.next);
                     results.push(WriteOutcome::Applied);
                 }
                 Ok((_, stored)) => {
                     let stored = stored.parse().ok();
-                    self.found(write.partition, stored);
+                    self.observe(write.partition, stored);
                     results.push(WriteOutcome::PositionMismatch(stored));
                 }
                 Err(error) => failed = Some(classify(error)),
             }
         }
-        // Partitions that moved all the same are found elsewhere, exactly there, when the write is tried again.
+        // A retry finds the partitions that were written at their new position.
         failed.map_or(Ok(results), Err)
     }
 }

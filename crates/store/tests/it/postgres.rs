@@ -1,15 +1,15 @@
-//! PostgreSQL: the promises of every store, migrations, and a server that refuses.
+//! The archive in PostgreSQL: conformance, migrations, and failures of the server.
 
 use std::time::Duration;
 
 use millrace_contracts::{Next, WriteOutcome};
-use millrace_store::{Answer, Archive, HourlyStore, PostgresConfig, SecretUrl};
+use millrace_store::{Archive, HourRead, HourlyStore, PostgresConfig, SecretUrl};
 use millrace_testkit::Postgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::conformance::{conforms, folds_to_the_newest};
-use crate::reference::is_the_reference;
-use crate::support::{PARTITIONS, complete, count, known, now, put};
+use crate::reference::equals_the_reference;
+use crate::support::{PARTITIONS, complete, count, hour_read, now, put};
 
 fn config(url: &str) -> PostgresConfig {
     let schema = millrace_testkit::unique("store").replace('-', "_");
@@ -42,22 +42,22 @@ fn postgres_folds_to_the_newest() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     folds_to_the_newest(&runtime, 12, async || archive(&config(url)).await);
-    is_the_reference(&runtime, 24, async || archive(&config(url)).await);
+    equals_the_reference(&runtime, 24, async || archive(&config(url)).await);
 }
 
 #[tokio::test]
-async fn processes_that_start_together_migrate_once() {
+async fn concurrent_processes_migrate_once() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let config = config(url);
     let (a, b, c) = tokio::join!(archive(&config), archive(&config), archive(&config));
     complete(&mut a.writer(), [1, 1, 1]).await;
     for archive in [b, c, archive(&config).await] {
-        assert_eq!(archive.hour(now()).await, Ok(known([3, 3, 3])));
+        assert_eq!(archive.hour(now()).await, Ok(hour_read([3, 3, 3])));
     }
 }
 
 #[tokio::test]
-async fn a_schema_of_a_newer_program_is_refused() {
+async fn a_newer_schema_is_refused() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let config = config(url);
     archive(&config).await;
@@ -69,7 +69,7 @@ async fn a_schema_of_a_newer_program_is_refused() {
 }
 
 #[tokio::test]
-async fn an_old_hour_and_one_before_the_epoch_are_kept() {
+async fn hours_long_ago_and_before_the_epoch_are_stored() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let archive = archive(&config(url)).await;
     let mut writer = archive.writer();
@@ -78,12 +78,12 @@ async fn an_old_hour_and_one_before_the_epoch_are_kept() {
         let position = writer.position(0).await.unwrap();
         let moved = put(&mut writer, 0, (position, 9), false, &[count(hour, 0, 5, [4, 5, 6])]).await;
         assert_eq!(moved, Ok(WriteOutcome::Applied));
-        assert_eq!(archive.hour(hour).await, Ok(known([4, 5, 6])));
+        assert_eq!(archive.hour(hour).await, Ok(hour_read([4, 5, 6])));
     }
 }
 
 #[tokio::test]
-async fn what_a_former_build_left_behind_does_not_count() {
+async fn rows_of_an_earlier_build_do_not_count() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let config = config(url);
     let archive = archive(&config).await;
@@ -91,16 +91,16 @@ async fn what_a_former_build_left_behind_does_not_count() {
     complete(&mut writer, [100, 100, 100]).await;
     let forget = "UPDATE projection SET position = NULL WHERE partition = 1";
     raw(url, &config).await.execute(forget).await.unwrap();
-    assert_eq!(archive.hour(now()).await, Ok(Answer::Rebuilding));
+    assert_eq!(archive.hour(now()).await, Ok(HourRead::Rebuilding));
     assert_eq!(put(&mut writer, 1, (Some(1), 2), true, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
     assert_eq!(put(&mut writer, 1, (None, 2), false, &[]).await, Ok(WriteOutcome::Applied));
-    assert_eq!(archive.hour(now()).await, Ok(Answer::Rebuilding), "it was complete once, but not this build");
+    assert_eq!(archive.hour(now()).await, Ok(HourRead::Rebuilding), "the new build is not complete");
     assert_eq!(put(&mut writer, 1, (Some(2), 2), true, &[]).await, Ok(WriteOutcome::Applied));
-    assert_eq!(archive.hour(now()).await, Ok(known([200, 200, 200])));
+    assert_eq!(archive.hour(now()).await, Ok(hour_read([200, 200, 200])));
 }
 
 #[tokio::test]
-async fn a_lock_that_is_held_is_waited_for_again() {
+async fn a_lock_timeout_is_retried() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let config = config(url);
     let archive = archive(&config).await;
@@ -113,12 +113,12 @@ async fn a_lock_that_is_held_is_waited_for_again() {
     let error = put(&mut writer, 0, (Some(1), 2), false, &counts).await.unwrap_err();
     assert_eq!(error.next, Next::Retry, "{error}");
     holder.rollback().await.unwrap();
-    assert_eq!(archive.hour(now()).await, Ok(known([3, 3, 3])), "nothing half applied");
+    assert_eq!(archive.hour(now()).await, Ok(hour_read([3, 3, 3])), "no partial write");
     assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &counts).await, Ok(WriteOutcome::Applied));
 }
 
 #[tokio::test]
-async fn a_broken_table_stops_and_leaves_everything_untouched() {
+async fn a_broken_table_stops_and_rolls_back() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let config = config(url);
     let archive = archive(&config).await;
@@ -130,11 +130,11 @@ async fn a_broken_table_stops_and_leaves_everything_untouched() {
     let error = put(&mut writer, 0, (Some(1), 2), false, &counts).await.unwrap_err();
     assert_eq!(error.next, Next::Stop, "{error}");
     connection.execute("ALTER TABLE projection RENAME COLUMN other TO complete").await.unwrap();
-    assert_eq!(archive.hour(now()).await, Ok(known([3, 3, 3])), "the counts were taken back with the position");
+    assert_eq!(archive.hour(now()).await, Ok(hour_read([3, 3, 3])), "counts and position were rolled back");
 }
 
 #[tokio::test]
-async fn a_server_that_died_is_tried_again() {
+async fn a_dead_server_is_retried() {
     let started = Postgres::start();
     let Ok(mut server) = started.map_err(|why| millrace_testkit::not_run("store: postgres", "PostgreSQL", &why)) else {
         return;
@@ -158,6 +158,6 @@ async fn a_server_that_died_is_tried_again() {
     });
     back.await.unwrap();
     for archive in [archive, early] {
-        assert_eq!(archive.hour(now()).await, Ok(known([11, 11, 11])));
+        assert_eq!(archive.hour(now()).await, Ok(hour_read([11, 11, 11])));
     }
 }

@@ -1,11 +1,11 @@
-//! Redis that refuses, forgets or falls silent: nothing half applied, nothing skipped. Each test has a server of its own.
+//! Redis that refuses writes, loses data or hangs: no partial write, no skipped write. Each test has its own server.
 
 use millrace_contracts::{Names, Next, WriteOutcome};
-use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig};
+use millrace_store::{HourRead, HourlyStore, LiveHours, RedisConfig};
 use millrace_testkit::Redis;
 
 use crate::redis_live::{config, hour_key, live, names, position_key, raw};
-use crate::support::{PARTITIONS, complete, count, known, now, put, window};
+use crate::support::{PARTITIONS, complete, count, hour_read, now, put, window};
 
 fn server() -> Option<Redis> {
     Redis::start().map_err(|why| millrace_testkit::not_run("store: redis faults", "Redis", &why)).ok()
@@ -17,7 +17,7 @@ async fn run(url: &str, words: &[&str]) {
     let _: redis::Value = command.query_async(&mut raw(url).await).await.unwrap();
 }
 
-/// A write that must fail as `next` says and leave the store as it was.
+/// A write that must fail with `next` and leave the store unchanged.
 async fn refused(store: &LiveHours, names: &Names, url: &str, next: Next) {
     let mut writer = store.writer();
     let counts = [count(now(), 0, 9, [9, 9, 9]), count(now().plus(-1), 0, 9, [9, 9, 9])];
@@ -34,11 +34,11 @@ async fn refused(store: &LiveHours, names: &Names, url: &str, next: Next) {
 async fn accepted(store: &LiveHours) {
     let counts = [count(now(), 0, 9, [9, 9, 9])];
     assert_eq!(put(&mut store.writer(), 0, (Some(1), 2), false, &counts).await, Ok(WriteOutcome::Applied));
-    assert_eq!(store.hour(now()).await, Ok(known([11, 11, 11])));
+    assert_eq!(store.hour(now()).await, Ok(hour_read([11, 11, 11])));
 }
 
 #[tokio::test]
-async fn a_key_of_the_wrong_type_half_way_leaves_everything_untouched() {
+async fn a_key_of_the_wrong_type_prevents_the_whole_write() {
     let Some(server) = server() else { return };
     let (url, names) = (server.url(), names());
     let store = live(&url, &names).await;
@@ -53,7 +53,7 @@ async fn a_key_of_the_wrong_type_half_way_leaves_everything_untouched() {
 }
 
 #[tokio::test]
-async fn a_broken_position_stops() {
+async fn a_malformed_position_stops() {
     let Some(server) = server() else { return };
     let (url, names) = (server.url(), names());
     let store = live(&url, &names).await;
@@ -69,7 +69,7 @@ async fn a_broken_position_stops() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_is_tried_again() {
+async fn refused_writes_are_retried() {
     let Some(server) = server() else { return };
     let (url, names) = (server.url(), names());
     let store = live(&url, &names).await;
@@ -89,44 +89,44 @@ async fn a_server_that_refuses_is_tried_again() {
 }
 
 #[tokio::test]
-async fn missing_rights_stop_and_leave_everything_untouched() {
+async fn missing_permissions_stop_and_prevent_the_whole_write() {
     let Some(server) = server() else { return };
     let (url, names) = (server.url(), names());
     complete(&mut live(&url, &names).await.writer(), [1, 1, 1]).await;
-    // May write hours but no positions, or the other way round.
+    // Permission for hours but not for positions, and vice versa.
     for forbidden in ["-hset", "-set"] {
-        run(&url, &["ACL", "SETUSER", "few", "reset", "on", ">secret", "~*", "+@all", forbidden]).await;
-        let few = url.replace("redis://", "redis://few:secret@");
-        refused(&live(&few, &names).await, &names, &url, Next::Stop).await;
+        run(&url, &["ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "+@all", forbidden]).await;
+        let limited = url.replace("redis://", "redis://limited:secret@");
+        refused(&live(&limited, &names).await, &names, &url, Next::Stop).await;
     }
-    let wrong = url.replace("redis://", "redis://few:wrong@");
+    let wrong = url.replace("redis://", "redis://limited:wrong@");
     let error = LiveHours::connect(&config(&wrong), &names, PARTITIONS, window()).await.unwrap_err();
     assert!(!error.detail.contains("wrong@"), "{error}");
     assert_eq!(error.next, Next::Stop, "{error}");
 }
 
 #[tokio::test]
-async fn a_flushed_server_is_rebuilding_until_all_is_back() {
+async fn a_flushed_server_is_rebuilding_until_it_catches_up() {
     let Some(server) = server() else { return };
     let (url, names) = (server.url(), names());
     let store = live(&url, &names).await;
     let mut writer = store.writer();
     complete(&mut writer, [1, 1, 1]).await;
     run(&url, &["FLUSHALL"]).await;
-    assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding), "not zeros");
+    assert_eq!(store.hour(now()).await, Ok(HourRead::Rebuilding), "not zeros");
     assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
     assert_eq!(writer.position(1).await, Ok(None));
     assert_eq!(put(&mut writer, 0, (None, 1), true, &[]).await, Ok(WriteOutcome::Applied));
-    assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding));
+    assert_eq!(store.hour(now()).await, Ok(HourRead::Rebuilding));
     for partition in 1..PARTITIONS {
         let counts = [count(now(), partition, 1, [1, 1, 1])];
         assert_eq!(put(&mut writer, partition, (None, 1), true, &counts).await, Ok(WriteOutcome::Applied));
     }
-    assert_eq!(store.hour(now()).await, Ok(known([2, 2, 2])));
+    assert_eq!(store.hour(now()).await, Ok(hour_read([2, 2, 2])));
 }
 
 #[tokio::test]
-async fn a_script_that_was_forgotten_is_loaded_again() {
+async fn a_flushed_script_is_reloaded() {
     let Some(server) = server() else { return };
     let (url, names) = (server.url(), names());
     let store = live(&url, &names).await;
@@ -136,7 +136,7 @@ async fn a_script_that_was_forgotten_is_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_silent_or_dead_server_is_tried_again() {
+async fn a_hanging_or_dead_server_is_retried() {
     let Some(mut server) = server() else { return };
     let (url, names) = (server.url(), names());
     let timeout = millrace_base::Span::from_millis(200);
@@ -159,7 +159,7 @@ async fn a_silent_or_dead_server_is_tried_again() {
     }
 }
 
-/// Waits until an emptied server answers again.
+/// Waits until an empty server responds again.
 async fn back(store: &LiveHours) {
     let mut last = None;
     let polling = tokio::time::timeout(std::time::Duration::from_secs(20), async {
@@ -175,14 +175,14 @@ async fn back(store: &LiveHours) {
 }
 
 #[tokio::test]
-async fn a_server_that_evicts_is_refused() {
+async fn a_server_with_eviction_is_refused() {
     let Some(server) = server() else { return };
     let url = server.url();
     run(&url, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     let error = LiveHours::connect(&config(&url), &names(), PARTITIONS, window()).await.unwrap_err();
     assert_eq!(error.next, Next::Stop);
     assert!(error.detail.contains("noeviction"), "{error}");
-    // Where the policy may not be read, it is the operator's word.
-    run(&url, &["ACL", "SETUSER", "few", "reset", "on", ">secret", "~*", "+@all", "-config"]).await;
-    live(&url.replace("redis://", "redis://few:secret@"), &names()).await;
+    // If the policy is not readable, the store trusts the operator.
+    run(&url, &["ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "+@all", "-config"]).await;
+    live(&url.replace("redis://", "redis://limited:secret@"), &names()).await;
 }

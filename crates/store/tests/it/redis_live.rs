@@ -1,12 +1,12 @@
-//! Redis: the promises of every store, and those of a window.
+//! The live hours in Redis: conformance, and the window.
 
 use millrace_contracts::{Hour, Names, WriteOutcome};
-use millrace_store::{Answer, HourlyStore, LiveHours, RedisConfig, SecretUrl, Totals, Window};
+use millrace_store::{HourRead, HourlyStore, LiveHours, LiveWindow, RedisConfig, SecretUrl, Totals};
 use redis::aio::MultiplexedConnection;
 
 use crate::conformance::{conforms, folds_to_the_newest};
-use crate::reference::is_the_reference;
-use crate::support::{PARTITIONS, complete, count, known, now, put, window};
+use crate::reference::equals_the_reference;
+use crate::support::{PARTITIONS, complete, count, hour_read, now, put, window};
 
 pub(crate) fn config(url: &str) -> RedisConfig {
     RedisConfig { url: SecretUrl::from(url), ..RedisConfig::default() }
@@ -47,11 +47,11 @@ fn redis_folds_to_the_newest() {
     let Some(url) = millrace_testkit::redis("store: redis") else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     folds_to_the_newest(&runtime, 24, async || live(url, &names()).await);
-    is_the_reference(&runtime, 48, async || live(url, &names()).await);
+    equals_the_reference(&runtime, 48, async || live(url, &names()).await);
 }
 
 #[tokio::test]
-async fn a_key_lives_until_the_window_has_passed_it() {
+async fn a_key_expires_after_its_hour_leaves_the_window() {
     let Some(url) = millrace_testkit::redis("store: redis") else { return };
     let names = names();
     let store = live(url, &names).await;
@@ -60,64 +60,64 @@ async fn a_key_lives_until_the_window_has_passed_it() {
     let counts = hours.map(|hour| count(hour, 0, 3, [1, 1, 1]));
     assert_eq!(put(&mut writer, 0, (None, 5), true, &counts).await, Ok(WriteOutcome::Applied));
     let mut connection = raw(url).await;
-    for (count, kept) in counts.iter().zip([true, true, true, true, false]) {
+    for (count, retained) in counts.iter().zip([true, true, true, true, false]) {
         let key = hour_key(&names, 0, count.hour);
         let expires: i64 = redis::cmd("PEXPIRETIME").arg(&key).query_async(&mut connection).await.unwrap();
         let leaves = count.hour.plus(24).end_ms();
-        assert_eq!(expires, if kept { leaves + 3_600_000 } else { -2 }, "{key}");
+        assert_eq!(expires, if retained { leaves + 3_600_000 } else { -2 }, "{key}");
     }
-    assert_eq!(writer.position(0).await, Ok(Some(5)), "the position moves over hours that are not live");
+    assert_eq!(writer.position(0).await, Ok(Some(5)), "the position advances past hours that are not live");
     let lives: i64 = redis::cmd("PTTL").arg(position_key(&names, 0)).query_async(&mut connection).await.unwrap();
     assert_eq!(lives, -1, "a position never expires");
 }
 
 #[tokio::test]
-async fn outside_the_window_nothing_is_known() {
+async fn hours_outside_the_window_are_rebuilding() {
     let Some(url) = millrace_testkit::redis("store: redis") else { return };
     let store = live(url, &names()).await;
     complete(&mut store.writer(), [1, 1, 1]).await;
     assert!(store.covers(now().plus(-24)) && !store.covers(now().plus(-25)));
-    assert_eq!(store.hour(now().plus(-24)).await, Ok(Answer::Known(Totals::default())));
-    assert_eq!(store.hour(now().plus(-25)).await, Ok(Answer::Rebuilding));
+    assert_eq!(store.hour(now().plus(-24)).await, Ok(HourRead::Complete(Totals::default())));
+    assert_eq!(store.hour(now().plus(-25)).await, Ok(HourRead::Rebuilding));
 }
 
 #[tokio::test]
-async fn a_wider_window_is_built_anew() {
+async fn a_wider_window_needs_a_rebuild() {
     let Some(url) = millrace_testkit::redis("store: redis") else { return };
     let names = names();
     let narrow = live(url, &names).await;
     complete(&mut narrow.writer(), [1, 1, 1]).await;
-    let wide = Window::new(48, crate::support::clock());
+    let wide = LiveWindow::new(48, crate::support::clock());
     let wide = LiveHours::connect(&config(url), &names, PARTITIONS, wide).await.unwrap();
-    assert_eq!(wide.hour(now()).await, Ok(Answer::Rebuilding), "hours the narrow window left out are not zeros");
+    assert_eq!(wide.hour(now()).await, Ok(HourRead::Rebuilding), "hours outside the narrow window are not zeros");
     let mut writer = wide.writer();
     assert_eq!(writer.position(0).await, Ok(None));
     assert_eq!(put(&mut writer, 0, (Some(1), 2), true, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
     complete(&mut writer, [2, 2, 2]).await;
-    assert_eq!(wide.hour(now()).await, Ok(known([6, 6, 6])));
-    assert_eq!(narrow.hour(now()).await, Ok(known([6, 6, 6])), "a narrower reader finds all it needs");
+    assert_eq!(wide.hour(now()).await, Ok(hour_read([6, 6, 6])));
+    assert_eq!(narrow.hour(now()).await, Ok(hour_read([6, 6, 6])), "a reader with a narrower window finds every hour");
 }
 
 #[tokio::test]
-async fn what_a_former_build_left_behind_does_not_count() {
+async fn values_of_an_earlier_build_do_not_count() {
     let Some(url) = millrace_testkit::redis("store: redis") else { return };
     let names = names();
     let store = live(url, &names).await;
     let mut writer = store.writer();
     complete(&mut writer, [100, 100, 100]).await;
     let () = redis::cmd("DEL").arg(position_key(&names, 1)).query_async(&mut raw(url).await).await.unwrap();
-    assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding));
+    assert_eq!(store.hour(now()).await, Ok(HourRead::Rebuilding));
     assert_eq!(put(&mut writer, 1, (Some(1), 2), false, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
-    // The rebuild finds less than before: another log.
+    // The rebuild finds less than before, as from another log.
     assert_eq!(put(&mut writer, 1, (None, 9), true, &[]).await, Ok(WriteOutcome::Applied));
-    assert_eq!(store.hour(now()).await, Ok(known([200, 200, 200])));
+    assert_eq!(store.hour(now()).await, Ok(hour_read([200, 200, 200])));
     let smaller = [count(now(), 1, 0, [7, 7, 7])];
     assert_eq!(put(&mut writer, 1, (Some(9), 10), false, &smaller).await, Ok(WriteOutcome::Applied));
-    assert_eq!(store.hour(now()).await, Ok(known([207, 207, 207])));
+    assert_eq!(store.hour(now()).await, Ok(hour_read([207, 207, 207])));
 }
 
 #[tokio::test]
-async fn a_position_that_went_back_is_a_new_incarnation() {
+async fn a_lower_position_starts_a_new_incarnation() {
     let Some(url) = millrace_testkit::redis("store: redis") else { return };
     let names = names();
     let store = live(url, &names).await;
@@ -127,24 +127,24 @@ async fn a_position_that_went_back_is_a_new_incarnation() {
         put(&mut writer, 2, (Some(1), 8), false, &[count(now(), 2, 4, [5, 5, 5])]).await,
         Ok(WriteOutcome::Applied)
     );
-    assert_eq!(store.hour(now()).await, Ok(known([7, 7, 7])));
+    assert_eq!(store.hour(now()).await, Ok(hour_read([7, 7, 7])));
 
-    // What a replica that lagged would hold.
+    // The state of a lagging replica.
     let (mut connection, key) = (raw(url).await, position_key(&names, 2));
     let before = field(&mut connection, &key, "incarnation").await;
     let () = redis::cmd("HSET").arg(&key).arg("position").arg(1).query_async(&mut connection).await.unwrap();
     let old = "1:1:1:1:1:e:".to_owned() + &field(&mut connection, &key, "build").await;
     let () = redis::cmd("SET").arg(hour_key(&names, 2, now())).arg(old).query_async(&mut connection).await.unwrap();
 
-    assert_eq!(store.hour(now()).await, Ok(Answer::Rebuilding), "a reader that has seen more does not go back");
+    assert_eq!(store.hour(now()).await, Ok(HourRead::Rebuilding), "a reader that observed more does not go back");
     let counts = [count(now(), 2, 4, [5, 5, 5])];
     assert_eq!(put(&mut writer, 2, (Some(8), 9), false, &counts).await, Ok(WriteOutcome::PositionMismatch(Some(1))));
     assert_eq!(put(&mut writer, 2, (Some(1), 8), false, &counts).await, Ok(WriteOutcome::Applied));
     assert_ne!(field(&mut connection, &key, "incarnation").await, before);
     let fresh = live(url, &names).await;
-    assert_eq!(fresh.hour(now()).await, Ok(Answer::Rebuilding), "not all is contained again");
+    assert_eq!(fresh.hour(now()).await, Ok(HourRead::Rebuilding), "the new incarnation has not caught up");
     assert_eq!(put(&mut writer, 2, (Some(8), 8), true, &[]).await, Ok(WriteOutcome::Applied));
     for reader in [store, fresh] {
-        assert_eq!(reader.hour(now()).await, Ok(known([7, 7, 7])));
+        assert_eq!(reader.hour(now()).await, Ok(hour_read([7, 7, 7])));
     }
 }

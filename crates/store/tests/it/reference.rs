@@ -1,16 +1,16 @@
-//! Every store against a reference of a few lines, under any order and repetition of writes by two writers that do not know
-//! of each other, and rebuilds in between.
+//! Every store against a small reference implementation, under any order and repetition of writes by two independent
+//! writers, with rebuilds.
 
 use std::collections::BTreeMap;
 
 use millrace_contracts::{Hour, HourlyCount, ProjectionWrite, WriteOutcome};
-use millrace_store::{Answer, HourlyStore};
+use millrace_store::{HourRead, HourlyStore};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::{PARTITIONS, Subject, count, known, now};
+use crate::support::{PARTITIONS, Subject, count, hour_read, now};
 
-/// What a partition of a store is.
+/// The reference state of a partition.
 #[derive(Debug, Clone, Default)]
 struct Reference {
     position: Option<u64>,
@@ -46,26 +46,33 @@ struct Write {
     counts: Vec<HourlyCount>,
 }
 
-/// A count: its hour, before now, its generation and offset, from which its numbers follow, as they do in the log.
-type Place = (i64, u32, u64);
+/// A count: its hour before now, generation and offset, which determine its numbers, as in the log.
+type CountPosition = (i64, u32, u64);
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// One writer, from where it believes the partition to stand: rightly, or a little beside it.
-    Write { second: bool, partition: u32, beside: Option<i8>, steps: u64, caught_up: bool, places: Vec<Place> },
-    /// A write that was made before, once more.
+    /// A write of one writer, at the position it expects: the stored one, or one close to it.
+    Write {
+        second: bool,
+        partition: u32,
+        beside: Option<i8>,
+        steps: u64,
+        caught_up: bool,
+        positions: Vec<CountPosition>,
+    },
+    /// A repetition of an earlier write.
     Again { second: bool, which: prop::sample::Index },
-    /// Everything is to be built again.
+    /// A reset: everything must be rebuilt.
     Reset,
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let places = prop::collection::vec((0..4_i64, 1..3_u32, 0..30_u64), 0..5);
+    let positions = prop::collection::vec((0..4_i64, 1..3_u32, 0..30_u64), 0..5);
     let beside = prop::option::weighted(0.2, -1..2_i8);
     prop_oneof![
-        12 => (any::<bool>(), 0..PARTITIONS, beside, 0..4_u64, any::<bool>(), places).prop_map(
-            |(second, partition, beside, steps, caught_up, places)| Op::Write {
-                second, partition, beside, steps, caught_up, places,
+        12 => (any::<bool>(), 0..PARTITIONS, beside, 0..4_u64, any::<bool>(), positions).prop_map(
+            |(second, partition, beside, steps, caught_up, positions)| Op::Write {
+                second, partition, beside, steps, caught_up, positions,
             }
         ),
         4 => (any::<bool>(), any::<prop::sample::Index>()).prop_map(|(second, which)| Op::Again { second, which }),
@@ -73,9 +80,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn counts(partition: u32, places: &[Place]) -> Vec<HourlyCount> {
+fn counts(partition: u32, positions: &[CountPosition]) -> Vec<HourlyCount> {
     let mut newest: BTreeMap<Hour, HourlyCount> = BTreeMap::new();
-    for &(ago, generation, offset) in places {
+    for &(ago, generation, offset) in positions {
         let n = offset * 10 + u64::from(generation);
         let new = HourlyCount { generation, ..count(now().plus(-ago), partition, offset, [n, n + 1, n + 2]) };
         let old = newest.entry(new.hour).or_insert(new);
@@ -86,8 +93,12 @@ fn counts(partition: u32, places: &[Place]) -> Vec<HourlyCount> {
     newest.into_values().collect()
 }
 
-/// Answers and outcomes are those of the reference, after every operation.
-pub(crate) fn is_the_reference<S: Subject>(runtime: &tokio::runtime::Runtime, cases: u32, fresh: impl AsyncFn() -> S) {
+/// After every operation, reads and outcomes equal those of the reference.
+pub(crate) fn equals_the_reference<S: Subject>(
+    runtime: &tokio::runtime::Runtime,
+    cases: u32,
+    fresh: impl AsyncFn() -> S,
+) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&prop::collection::vec(op(), 1..40), |ops| runtime.block_on(async { run(&fresh().await, &ops).await }))
@@ -100,15 +111,15 @@ async fn run<S: Subject>(store: &S, ops: &[Op]) -> Result<(), TestCaseError> {
     let mut made: Vec<Write> = Vec::new();
     for op in ops {
         let (second, write) = match op {
-            Op::Write { second, partition, beside, steps, caught_up, places } => {
-                let stands = reference[*partition as usize].position;
+            Op::Write { second, partition, beside, steps, caught_up, positions } => {
+                let stored = reference[*partition as usize].position;
                 let expected = match beside {
-                    None => stands,
-                    Some(beside) => stands.map(|stands| stands.saturating_add_signed(i64::from(*beside))),
+                    None => stored,
+                    Some(offset) => stored.map(|stored| stored.saturating_add_signed(i64::from(*offset))),
                 };
                 let next = expected.unwrap_or(0) + steps;
                 let (partition, caught_up) = (*partition, *caught_up);
-                let counts = counts(partition, places);
+                let counts = counts(partition, positions);
                 (*second, Write { partition, expected, next, caught_up, counts })
             }
             Op::Again { which, .. } if made.is_empty() => {
@@ -144,13 +155,13 @@ async fn check<S: Subject>(store: &S, reference: &[Reference]) -> Result<(), Tes
         let hour = now().plus(-ago);
         let expected = if reference.iter().all(|partition| partition.complete) {
             let of_hour = reference.iter().filter_map(|partition| partition.newest.get(&hour));
-            known(of_hour.fold([0; 3], |sum, count| {
+            hour_read(of_hour.fold([0; 3], |sum, count| {
                 [sum[0] + count.clicks, sum[1] + count.impressions, sum[2] + count.unique_users]
             }))
         } else {
-            Answer::Rebuilding
+            HourRead::Rebuilding
         };
-        prop_assert_eq!(store.answer(hour).await, Ok(expected), "{}", hour);
+        prop_assert_eq!(store.read(hour).await, Ok(expected), "{}", hour);
     }
     Ok(())
 }

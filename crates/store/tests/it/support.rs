@@ -1,33 +1,34 @@
-//! What all tests share: a store as they see it, and short ways to write to it.
+//! Shared fixtures: the store under test, and helpers to write to it.
 
 use std::sync::OnceLock;
 
+use millrace_base::Clock;
 use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
-use millrace_store::{Answer, Archive, Clock, HourlyStore, LiveHours, Totals, Window};
+use millrace_store::{Archive, HourRead, HourlyStore, LiveHours, LiveWindow, Totals};
 
 /// Partitions of every store under test.
 pub(crate) const PARTITIONS: u32 = 3;
 
-/// The time of every test: in the middle of this hour. It is the one in which the run began, since Redis drops keys by its
-/// own clock, and it stays, whatever hour the run ends in.
+/// The hour of every test, whose clock is in the middle of it. It is the hour in which the run started, since Redis expires
+/// keys by its own clock, and it stays the same for the whole run.
 pub(crate) fn now() -> Hour {
     static NOW: OnceLock<Hour> = OnceLock::new();
-    *NOW.get_or_init(|| Clock::system().hour())
+    *NOW.get_or_init(|| Hour::current(&Clock::system()))
 }
 
 pub(crate) fn clock() -> Clock {
-    Clock::of(|| now().start_ms() + 1_800_000)
+    Clock::new(|| now().start_ms() + 1_800_000)
 }
 
-pub(crate) fn window() -> Window {
-    Window::new(24, clock())
+pub(crate) fn window() -> LiveWindow {
+    LiveWindow::new(24, clock())
 }
 
 /// A store under test.
 pub(crate) trait Subject {
     type Writer: HourlyStore;
     fn writer(&self) -> Self::Writer;
-    async fn answer(&self, hour: Hour) -> Result<Answer, StoreError>;
+    async fn read(&self, hour: Hour) -> Result<HourRead, StoreError>;
     async fn reset(&self) -> Result<(), StoreError>;
 }
 
@@ -36,7 +37,7 @@ impl Subject for LiveHours {
     fn writer(&self) -> Self::Writer {
         LiveHours::writer(self)
     }
-    async fn answer(&self, hour: Hour) -> Result<Answer, StoreError> {
+    async fn read(&self, hour: Hour) -> Result<HourRead, StoreError> {
         self.hour(hour).await
     }
     async fn reset(&self) -> Result<(), StoreError> {
@@ -49,7 +50,7 @@ impl Subject for Archive {
     fn writer(&self) -> Self::Writer {
         Archive::writer(self)
     }
-    async fn answer(&self, hour: Hour) -> Result<Answer, StoreError> {
+    async fn read(&self, hour: Hour) -> Result<HourRead, StoreError> {
         self.hour(hour).await
     }
     async fn reset(&self) -> Result<(), StoreError> {
@@ -63,9 +64,9 @@ pub(crate) fn count(hour: Hour, partition: u32, next_offset: u64, numbers: [u64;
     HourlyCount { hour, partition, generation: 1, next_offset, clicks, impressions, unique_users, exactness }
 }
 
-pub(crate) fn known(numbers: [u64; 3]) -> Answer {
+pub(crate) fn hour_read(numbers: [u64; 3]) -> HourRead {
     let [clicks, impressions, unique_users] = numbers;
-    Answer::Known(Totals { clicks, impressions, unique_users, exactness: Exactness::Exact })
+    HourRead::Complete(Totals { clicks, impressions, unique_users, exactness: Exactness::Exact })
 }
 
 /// Writes one partition.

@@ -1,4 +1,4 @@
-//! Connecting to PostgreSQL and bringing its schema up to date.
+//! The connection pool of PostgreSQL, and the migration of its schema.
 
 use millrace_contracts::StoreError;
 use std::str::FromStr;
@@ -15,12 +15,12 @@ use super::error::{classify, classify_migration};
 /// The migrations by version. The checksum of one that has run must not change.
 const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "hourly", include_str!("../../../migrations/0001_hourly.sql"))];
 
-/// After this long without use a connection is tried before it is used.
-const RESTED: Duration = Duration::from_secs(1);
-/// Longest wait for another process that migrates, and longest migration.
+/// A connection that was idle for this long is tested before use.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Timeout of the wait for another process's migration, and of the migration itself.
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// A pool that connects when it is used.
+/// A pool that connects on first use.
 pub(super) fn pool(config: &PostgresConfig) -> Result<PgPool, StoreError> {
     if !is_identifier(&config.schema) {
         return Err(StoreError::stop("postgres: the schema is not a plain identifier"));
@@ -29,14 +29,14 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<PgPool, StoreError> {
         ("statement_timeout", config.statement_timeout.as_millis()),
         ("lock_timeout", config.lock_timeout.as_millis()),
     ];
-    // A worker that stopped in the middle of a transaction must not hold its locks for ever.
+    // A worker that stopped within a transaction must not hold its locks forever.
     let limits =
         limits.into_iter().chain([("idle_in_transaction_session_timeout", config.statement_timeout.as_millis())]);
-    // A connection that rested may be to a server that is gone; asking one in use whether it is would double the round trips.
+    // The server of an idle connection may be gone; testing a busy connection would double the round trips.
     let pool = PgPoolOptions::new().max_connections(config.max_connections).acquire_timeout(config.acquire_timeout.0);
     let pool = pool.test_before_acquire(false).before_acquire(|connection, meta| {
         Box::pin(async move {
-            if meta.idle_for >= RESTED {
+            if meta.idle_for >= TEST_AFTER_IDLE {
                 connection.ping().await?;
             }
             Ok(true)
@@ -58,15 +58,15 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(MIGRATIONS.map(migration).into())
 }
 
-/// Runs what is missing of the migrations. Processes that start together take turns by an advisory lock.
+/// Runs the pending migrations. An advisory lock serializes processes that start together.
 pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
     let work = async {
-        // A pool of one: it has a time-out for connecting, and its settings are not those of the daily work.
+        // A pool of one connection: it has a connect timeout, and its settings differ from those of normal work.
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.acquire_timeout.0);
         let pool = pool.connect_with(options(config)?).await.map_err(classify)?;
         let schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         let exists: bool = sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(classify)?;
-        // Asked first: creating a schema needs a right on the database even when it is there already.
+        // Checked first: CREATE SCHEMA needs a privilege on the database even if the schema exists.
         let mut migrator = migrator();
         if !exists {
             migrator.create_schema(format!("\"{}\"", config.schema));
@@ -75,8 +75,8 @@ pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
         pool.close().await;
         Ok(())
     };
-    let late = || StoreError::retry("postgres: the migrations took too long, or another process holds their lock");
-    tokio::time::timeout(MIGRATION_TIMEOUT, work).await.map_err(|_| late())?
+    let timeout = || StoreError::retry("postgres: the migrations took too long, or another process holds their lock");
+    tokio::time::timeout(MIGRATION_TIMEOUT, work).await.map_err(|_| timeout())?
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The archive in PostgreSQL: tables `hourly` and `projection`, moved in one transaction.
+//! The archive in PostgreSQL: one transaction changes the tables `hourly` and `projection`.
 
 mod config;
 mod connect;
-mod edges;
 mod error;
+mod extent;
 mod snapshot;
 mod write;
 
@@ -14,7 +14,7 @@ use millrace_contracts::{Exactness, Hour, HourlyCount, Next, ProjectionWrite, St
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
-use crate::{Answer, Part, Totals};
+use crate::{HourRead, PartitionSnapshot, Totals};
 
 pub use config::PostgresConfig;
 
@@ -27,12 +27,12 @@ pub(super) struct PostgresArchive(Arc<Inner>);
 struct Inner {
     config: PostgresConfig,
     pool: PgPool,
-    /// Filled once the schema was brought up to date.
+    /// Set once the schema is migrated.
     migrated: OnceCell<()>,
     partitions: u32,
 }
 
-// One statement is one snapshot: the counts and the completeness belong together.
+// One statement, hence one snapshot of counts and completeness.
 const HOUR: &str = "
     SELECT coalesce(sum(clicks), 0)::bigint, coalesce(sum(impressions), 0)::bigint,
            coalesce(sum(unique_users), 0)::bigint, coalesce(bool_and(exact), true),
@@ -53,13 +53,13 @@ impl PostgresArchive {
         Ok(archive)
     }
 
-    /// The pool, on a schema that is up to date.
+    /// The pool, once the schema is migrated.
     async fn pool(&self) -> Result<&PgPool, StoreError> {
         self.0.migrated.get_or_try_init(|| connect::migrate(&self.0.config)).await?;
         Ok(&self.0.pool)
     }
 
-    pub(super) async fn hour(&self, hour: Hour) -> Result<Answer, StoreError> {
+    pub(super) async fn hour(&self, hour: Hour) -> Result<HourRead, StoreError> {
         let read = sqlx::query_as(HOUR)
             .bind(hour.start_ms() / 1_000)
             .bind(self.0.partitions.cast_signed())
@@ -67,9 +67,9 @@ impl PostgresArchive {
         let (clicks, impressions, unique_users, exact, complete): (i64, i64, i64, bool, i64) =
             self.bounded(read).await?;
         if complete != i64::from(self.0.partitions) {
-            return Ok(Answer::Rebuilding);
+            return Ok(HourRead::Rebuilding);
         }
-        Ok(Answer::Known(Totals {
+        Ok(HourRead::Complete(Totals {
             clicks: clicks.cast_unsigned(),
             impressions: impressions.cast_unsigned(),
             unique_users: unique_users.cast_unsigned(),
@@ -85,7 +85,11 @@ impl PostgresArchive {
         Ok(position.flatten().map(i64::cast_unsigned))
     }
 
-    pub(super) async fn snapshot(&self, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, StoreError> {
+    pub(super) async fn snapshot(
+        &self,
+        partitions: Range<u32>,
+        hours: Range<Hour>,
+    ) -> Result<Vec<PartitionSnapshot>, StoreError> {
         let read = snapshot::read(self.pool().await?, partitions, hours);
         self.bounded(read).await
     }
@@ -102,10 +106,10 @@ impl PostgresArchive {
         self.bounded(write::write(self.pool().await?, writes)).await
     }
 
-    /// Gives up on a server that is gone without a word: its own time-outs do not reach us then.
+    /// Adds a timeout on the client, since the server's timeouts do not help if it vanished without closing the connection.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
         let config = &self.0.config;
-        // A write is a handful of statements, after a wait for a connection.
+        // A write takes up to four statements, after the wait for a connection.
         let longest = config.acquire_timeout.0 + 4 * config.statement_timeout.0;
         match tokio::time::timeout(longest, work).await {
             Ok(done) => done.map_err(classify),

@@ -1,4 +1,4 @@
-//! A consistent look at some partitions: positions and rows in one statement.
+//! A consistent snapshot of partitions: positions and rows in one statement.
 
 use std::ops::Range;
 
@@ -6,18 +6,18 @@ use millrace_contracts::{Exactness, Hour, HourlyCount};
 use sqlx::postgres::PgRow;
 use sqlx::{Error, FromRow, PgPool, Row as _};
 
-use crate::Part;
+use crate::PartitionSnapshot;
 
 const SNAPSHOT: &str = "
-    SELECT wanted.partition, stands.position, coalesce(stands.complete, false) AS complete,
+    SELECT requested.partition, stored.position, coalesce(stored.complete, false) AS complete,
            extract(epoch FROM hour)::bigint AS hour, generation, next_offset, clicks, impressions, unique_users, exact
-    FROM generate_series($1::int, $2::int - 1) AS wanted (partition)
-    LEFT JOIN projection AS stands ON stands.partition = wanted.partition
-    LEFT JOIN hourly ON hourly.partition = wanted.partition
+    FROM generate_series($1::int, $2::int - 1) AS requested (partition)
+    LEFT JOIN projection AS stored ON stored.partition = requested.partition
+    LEFT JOIN hourly ON hourly.partition = requested.partition
           AND hour >= to_timestamp($3::bigint) AND hour < to_timestamp($4::bigint)
-    ORDER BY wanted.partition, hour";
+    ORDER BY requested.partition, hour";
 
-/// One row of the answer; without counts where a partition has none.
+/// One row of the result; without counts if the partition has none.
 struct SnapshotRow {
     partition: i32,
     position: Option<i64>,
@@ -69,7 +69,11 @@ impl Count {
     }
 }
 
-pub(super) async fn read(pool: &PgPool, partitions: Range<u32>, hours: Range<Hour>) -> Result<Vec<Part>, Error> {
+pub(super) async fn read(
+    pool: &PgPool,
+    partitions: Range<u32>,
+    hours: Range<Hour>,
+) -> Result<Vec<PartitionSnapshot>, Error> {
     let rows: Vec<SnapshotRow> = sqlx::query_as(SNAPSHOT)
         .bind(partitions.start.cast_signed())
         .bind(partitions.end.cast_signed())
@@ -77,14 +81,14 @@ pub(super) async fn read(pool: &PgPool, partitions: Range<u32>, hours: Range<Hou
         .bind(hours.end.start_ms() / 1_000)
         .fetch_all(pool)
         .await?;
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<PartitionSnapshot> = Vec::new();
     for row in rows {
         let partition = row.partition.cast_unsigned();
         if parts.last().is_none_or(|part| part.partition != partition) {
             let position = row.position.map(i64::cast_unsigned);
-            // A position that was taken away begins anew, whatever it had been.
+            // A partition without a position is to be rebuilt, whatever its flag.
             let complete = row.complete && position.is_some();
-            parts.push(Part { partition, position, complete, counts: Vec::new() });
+            parts.push(PartitionSnapshot { partition, position, complete, counts: Vec::new() });
         }
         if let (Some(part), Some(count)) = (parts.last_mut(), row.count.of(partition)) {
             part.counts.push(count);

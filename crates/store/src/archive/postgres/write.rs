@@ -1,11 +1,11 @@
-//! Writing: one transaction for all partitions of a step.
+//! Writes: one transaction for all partitions of a step.
 
 use std::collections::HashMap;
 
 use millrace_contracts::{Exactness, HourlyCount, ProjectionWrite, WriteOutcome};
 use sqlx::{Error, PgPool, Postgres, Transaction};
 
-// By partition, so that two writers never wait for each other crosswise.
+// Ordered by partition, so that two writers cannot deadlock.
 const LOCK: &str = "SELECT partition, position FROM projection WHERE partition = ANY($1) ORDER BY partition FOR UPDATE";
 
 const CREATE: &str =
@@ -21,14 +21,14 @@ const UPSERT: &str = "
         impressions = excluded.impressions, unique_users = excluded.unique_users, exact = excluded.exact
     WHERE (excluded.generation, excluded.next_offset) > (hourly.generation, hourly.next_offset)";
 
-// A rebuild is complete by its own catching up only.
+// Only catching up completes a rebuild.
 const MOVE: &str = "
     UPDATE projection AS old SET position = new.position,
            complete = new.caught_up OR (old.complete AND old.position IS NOT NULL)
     FROM unnest($1::int[], $2::bigint[], $3::bool[]) AS new (partition, position, caught_up)
     WHERE old.partition = new.partition";
 
-/// Locks the positions, compares them, and moves those that are where they were believed to be.
+/// Locks the positions, compares them with the expected ones, and writes the partitions that match.
 pub(super) async fn write(
     pool: &PgPool,
     writes: &[ProjectionWrite<'_, [HourlyCount]>],
@@ -65,7 +65,7 @@ pub(super) async fn write(
     Ok(writes.iter().map(result).collect())
 }
 
-/// The stored positions, locked until the transaction ends. Rows that are missing are made.
+/// The stored positions, locked until the transaction ends. Creates missing rows.
 async fn lock(
     transaction: &mut Transaction<'_, Postgres>,
     writes: &[ProjectionWrite<'_, [HourlyCount]>],
@@ -84,7 +84,7 @@ async fn lock(
     }
 }
 
-/// What a former build left behind, of another log perhaps, does not count.
+/// Deletes the rows of earlier builds, which may come from another log.
 async fn drop_rebuilt(
     transaction: &mut Transaction<'_, Postgres>,
     writes: &[&ProjectionWrite<'_, [HourlyCount]>],

@@ -1,19 +1,19 @@
--- Puts one partition's part of an older hour, as the archive has it, beside the live hours. Never over anything newer.
+-- Writes one partition's count of an older hour from the archive. Never replaces a newer count.
 --
 -- KEYS[1] position hash; KEYS[2] the older hour's key
 -- ARGV[1] the archive's position    ARGV[2] the archive's value, without the build    ARGV[3] time to live in ms
 --
--- Answers 'filled'; 'early' when the archive stands before the position it must have reached: read it again later;
--- 'incomplete' when Redis itself does not contain everything yet.
+-- Returns 'filled'; 'archive-behind' if the archive has not reached the required position: read it again later;
+-- 'rebuilding' if Redis itself is incomplete.
 --
--- The key is reserved, with the position of that moment, before the archive's value is taken. From then on every count of
--- the hour replaces the reservation (step.lua), so an archive that has reached that position misses nothing that Redis saw.
+-- The script first reserves the key with the current position. From then on every count of the hour replaces the
+-- reservation (write.lua), so an archive that has reached that position includes every count that Redis has.
 
 local function is_number(text)
   return type(text) == 'string' and #text <= 19 and (text == '0' or text:find('^[1-9]%d*$') ~= nil)
 end
 
--- Decimal numbers as text: a Lua number is exact up to 2^53 only.
+-- Compares decimal numbers as text: a Lua number is exact only up to 2^53.
 local function is_less(a, b)
   if #a ~= #b then return #a < #b end
   return a < b
@@ -26,7 +26,7 @@ if not is_number(reached) or not is_number(lives) or not generation then
 end
 
 local position, build, complete = unpack(redis.call('HMGET', KEYS[1], 'position', 'build', 'complete'))
-if complete ~= '1' or not build or not is_number(position) then return 'incomplete' end
+if complete ~= '1' or not build or not is_number(position) then return 'rebuilding' end
 
 local needed = position
 local old = redis.call('GET', KEYS[2])
@@ -45,7 +45,7 @@ end
 
 if is_less(reached, needed) then
   if needed == position then redis.call('SET', KEYS[2], 'p:' .. position .. ':' .. build, 'PX', lives) end
-  return 'early'
+  return 'archive-behind'
 end
 redis.call('SET', KEYS[2], value .. ':' .. build, 'PX', lives)
 return 'filled'

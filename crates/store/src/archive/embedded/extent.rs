@@ -1,17 +1,17 @@
-//! The first and the last hour with counts: a seek to either end of each partition.
+//! The extent of the archive: a seek to both ends of each partition.
 
 use fjall::Readable;
 use millrace_contracts::StoreError;
 
 use super::{EmbeddedArchive, decode_position, failed, hour_of};
-use crate::archive::range::Edges;
+use crate::archive::range::ArchiveExtent;
 
 impl EmbeddedArchive {
     pub(in crate::archive) fn partitions(&self) -> u32 {
         self.partitions
     }
 
-    pub(in crate::archive) fn edges(&self) -> Result<Option<Edges>, StoreError> {
+    pub(in crate::archive) fn extent(&self) -> Result<Option<ArchiveExtent>, StoreError> {
         let snapshot = self.database.snapshot();
         let mut hours = Vec::new();
         for partition in 0..self.partitions {
@@ -25,6 +25,6 @@ impl EmbeddedArchive {
                 hours.push(hour_of(&row.key().map_err(failed)?)?);
             }
         }
-        Ok(Some(Edges(hours.iter().min().copied().zip(hours.iter().max().copied()))))
+        Ok(Some(ArchiveExtent(hours.iter().min().copied().zip(hours.iter().max().copied()))))
     }
 }

@@ -1,10 +1,12 @@
-//! Older hours in Redis: whatever the order and the repetition of fills, late counts, expiries, flushes and failovers, what
-//! is answered is never older than what Redis says it contains, and never half.
+//! Older hours in Redis: under any order and repetition of refills, late counts, expiries, flushes and failovers, a read is
+//! never older than the position of Redis, and never partial.
 
 use std::collections::HashMap;
 
 use millrace_contracts::{Hour, HourlyCount, Names, WriteOutcome};
-use millrace_store::{Archive, ArchiveWriter, Filled, HourlyStore, LiveHours, LiveHoursWriter, Part, Totals};
+use millrace_store::{
+    Archive, ArchiveWriter, HourlyStore, LiveHours, LiveHoursWriter, PartitionSnapshot, RefillOutcome, Totals,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redis::aio::MultiplexedConnection;
@@ -12,7 +14,7 @@ use redis::aio::MultiplexedConnection;
 use crate::redis_live::{live, names, position_key, raw};
 use crate::support::{PARTITIONS, count, now, put};
 
-/// Each partition counts in digits of its own, so that a sum tells what it was made of.
+/// Each partition counts in separate digits, so that a sum reveals its terms.
 const DIGITS: u64 = 1_000;
 
 fn hour() -> Hour {
@@ -25,22 +27,22 @@ fn older_key(names: &Names, partition: u32) -> String {
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// A late event is counted, by the log.
+    /// The log counts a late event.
     Count(u32),
-    /// A store takes one record more of a partition.
+    /// A store applies the next record of a partition.
     Archive(u32),
     Redis(u32),
-    /// The last write of Redis comes once more.
+    /// A repetition of the last write to Redis.
     Again(u32),
-    /// The archive is read; what was read is under way.
+    /// A read of the archive, which a later refill uses.
     Read,
-    /// One of those under way arrives, and stays: it may arrive again.
+    /// A refill from one of the reads, which stays available for repetition.
     Fill(prop::sample::Index),
     Expire(u32),
-    /// The position is lost, alone or with everything.
+    /// Redis loses the position, alone or with everything.
     Forget(u32),
     Flush,
-    /// A replica takes a copy; later it is promoted.
+    /// A replica copies the state; a later failover promotes it.
     Replicate,
     Promote,
 }
@@ -62,9 +64,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Everything of the test's that Redis holds.
-type Copy = Vec<(String, Kept)>;
-enum Kept {
+/// All keys of the test in Redis.
+type Copy = Vec<(String, KeyDump)>;
+enum KeyDump {
     Hash(HashMap<String, String>),
     Text(String, i64),
 }
@@ -77,13 +79,13 @@ struct World {
     archive: Archive,
     archive_writer: ArchiveWriter,
     _folder: tempfile::TempDir,
-    /// Per partition: how many counts of the hour the log holds. Record i says i + 1 clicks.
+    /// Per partition: the number of counts of the hour in the log. Record i has i + 1 clicks.
     log: Vec<u64>,
-    /// Where a store stands; `None` when it lost its position.
+    /// The stored positions; `None` if lost.
     in_archive: Vec<Option<u64>>,
     in_redis: Vec<Option<u64>>,
     last: Vec<Option<(u64, u64)>>,
-    under_way: Vec<Vec<Part>>,
+    reads: Vec<Vec<PartitionSnapshot>>,
     replica: Option<(Copy, Vec<Option<u64>>)>,
 }
 
@@ -112,7 +114,7 @@ impl World {
             in_archive: nothing(),
             in_redis: nothing(),
             last: vec![None; PARTITIONS as usize],
-            under_way: Vec::new(),
+            reads: Vec::new(),
             replica: None,
         }
     }
@@ -146,10 +148,10 @@ impl World {
             }
             Op::Read => {
                 let parts = self.archive.snapshot(0..PARTITIONS, hour()..hour().plus(1)).await.unwrap();
-                self.under_way.push(parts);
+                self.reads.push(parts);
             }
-            Op::Fill(index) if !self.under_way.is_empty() => {
-                let parts: &Vec<Part> = index.get(&self.under_way);
+            Op::Fill(index) if !self.reads.is_empty() => {
+                let parts: &Vec<PartitionSnapshot> = index.get(&self.reads);
                 self.store.fill(hour(), parts).await.unwrap();
             }
             Op::Fill(_) => {}
@@ -187,13 +189,13 @@ impl World {
         let mut connection = self.connection.clone();
         let mut copy = Vec::new();
         for key in self.keys().await {
-            let kept = if key.ends_with(":pos") {
-                Kept::Hash(redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await.unwrap())
+            let dump = if key.ends_with(":pos") {
+                KeyDump::Hash(redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await.unwrap())
             } else {
                 let text = redis::cmd("GET").arg(&key).query_async(&mut connection).await.unwrap();
-                Kept::Text(text, redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap())
+                KeyDump::Text(text, redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap())
             };
-            copy.push((key, kept));
+            copy.push((key, dump));
         }
         copy
     }
@@ -202,47 +204,47 @@ impl World {
         for key in self.keys().await {
             self.delete(&key).await;
         }
-        for (key, kept) in copy {
-            let command = match kept {
-                Kept::Hash(fields) => {
+        for (key, dump) in copy {
+            let command = match dump {
+                KeyDump::Hash(fields) => {
                     fields.into_iter().fold(redis::cmd("HSET").arg(&key).clone(), |mut hset, field| {
                         hset.arg(field.0).arg(field.1);
                         hset
                     })
                 }
-                Kept::Text(text, lives) => redis::cmd("SET").arg(&key).arg(text).arg("PX").arg(lives).clone(),
+                KeyDump::Text(text, lives) => redis::cmd("SET").arg(&key).arg(text).arg("PX").arg(lives).clone(),
             };
             let _: redis::Value = command.query_async(&mut self.connection.clone()).await.unwrap();
         }
     }
 
-    /// Of each partition at least what Redis has passed, at most what the log holds.
-    fn check(&self, answer: Option<Totals>) -> Result<(), TestCaseError> {
-        let Some(totals) = answer else { return Ok(()) };
+    /// Each partition has at least the counts up to the position of Redis, and at most those of the log.
+    fn check(&self, read: Option<Totals>) -> Result<(), TestCaseError> {
+        let Some(totals) = read else { return Ok(()) };
         for p in 0..PARTITIONS as usize {
             let found = totals.clicks / DIGITS.pow(u32::try_from(p).unwrap()) % DIGITS;
-            let passed = self.in_redis[p].expect("nothing is answered without a position");
-            prop_assert!(found >= passed, "partition {p} says {found}, and Redis has passed {passed}");
-            prop_assert!(found <= self.log[p], "partition {p} says {found}, and the log has {}", self.log[p]);
+            let passed = self.in_redis[p].expect("a read without a position returns nothing");
+            prop_assert!(found >= passed, "partition {p} has {found}, Redis is at {passed}");
+            prop_assert!(found <= self.log[p], "partition {p} has {found}, the log has {}", self.log[p]);
         }
         Ok(())
     }
 }
 
-/// One record more, or that there is none; answers where the store stands then.
+/// Applies the next record, or an empty write at the end. Returns the outcome and the position.
 async fn advance(store: &mut impl HourlyStore, p: usize, stood: Option<u64>, end: u64) -> (WriteOutcome, u64) {
     let partition = u32::try_from(p).unwrap();
     let from = stood.unwrap_or(0);
     let next = (from + 1).min(end);
     let counts: Vec<HourlyCount> = (from..next).map(|offset| record(partition, offset)).collect();
-    // As a runner does, it says that it has caught up at the end of what there is.
+    // As a runner does, it sets `caught_up` at the end of the log.
     let written = put(store, partition, (stood, next), next == end, &counts).await.unwrap();
     assert_eq!(written, WriteOutcome::Applied);
     (written, next)
 }
 
 #[test]
-fn a_fill_never_wins_over_a_newer_count() {
+fn a_refill_never_replaces_a_newer_count() {
     let Some(url) = millrace_testkit::redis("store: older hours") else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { cases: 96, failure_persistence: None, ..Config::default() };
@@ -258,14 +260,14 @@ fn a_fill_never_wins_over_a_newer_count() {
                     world.run(op).await;
                     world.check(world.store.older(hour()).await.unwrap())?;
                 }
-                settles(&mut world).await
+                converges(&mut world).await
             })
         })
         .unwrap();
 }
 
-/// With both stores at the end, two fills are enough: one may have to reserve first.
-async fn settles(world: &mut World) -> Result<(), TestCaseError> {
+/// With both stores caught up, two refills suffice: the first may only reserve.
+async fn converges(world: &mut World) -> Result<(), TestCaseError> {
     for p in 0..PARTITIONS {
         for _ in 0..=world.log[p as usize] {
             world.run(&Op::Archive(p)).await;
@@ -273,28 +275,28 @@ async fn settles(world: &mut World) -> Result<(), TestCaseError> {
         }
     }
     let parts = world.archive.snapshot(0..PARTITIONS, hour()..hour().plus(1)).await.unwrap();
-    prop_assert_eq!(world.store.fill(hour(), &parts).await, Ok(Filled::Filled));
+    prop_assert_eq!(world.store.fill(hour(), &parts).await, Ok(RefillOutcome::Filled));
     let clicks = (0..PARTITIONS).map(|p| world.log[p as usize] * DIGITS.pow(p)).sum();
     prop_assert_eq!(world.store.older(hour()).await, Ok(Some(Totals { clicks, ..Totals::default() })));
     Ok(())
 }
 
 #[tokio::test]
-async fn an_older_hour_is_filled_corrected_and_let_go() {
+async fn an_older_hour_is_filled_corrected_and_expires() {
     let Some(url) = millrace_testkit::redis("store: older hours") else { return };
     let mut world = World::new(url).await;
     assert_eq!(world.store.older(hour()).await, Ok(None));
     let parts = world.archive.snapshot(0..PARTITIONS, hour()..hour().plus(1)).await.unwrap();
-    assert_eq!(world.store.fill(hour(), &parts).await, Ok(Filled::Incomplete), "the archive is not complete");
+    assert_eq!(world.store.fill(hour(), &parts).await, Ok(RefillOutcome::Rebuilding), "the archive is not complete");
     for p in 0..PARTITIONS {
         world.run(&Op::Archive(p)).await;
         world.run(&Op::Redis(p)).await;
     }
     let parts = world.archive.snapshot(0..PARTITIONS, hour()..hour().plus(1)).await.unwrap();
-    assert_eq!(world.store.fill(hour(), &parts).await, Ok(Filled::Filled));
-    assert_eq!(world.store.older(hour()).await, Ok(Some(Totals::default())), "an hour without events is a known zero");
+    assert_eq!(world.store.fill(hour(), &parts).await, Ok(RefillOutcome::Filled));
+    assert_eq!(world.store.older(hour()).await, Ok(Some(Totals::default())), "an hour without events is zero");
 
-    // Late counts correct it, and it goes when it would have gone.
+    // Late counts correct it without extending its time to live.
     let lives = async |partition| -> i64 {
         let mut connection = world.connection.clone();
         redis::cmd("PTTL").arg(older_key(&world.names, partition)).query_async(&mut connection).await.unwrap()
@@ -307,19 +309,19 @@ async fn an_older_hour_is_filled_corrected_and_let_go() {
     assert_eq!(store.older(hour()).await.unwrap().unwrap().clicks, 5 * DIGITS);
     assert!(lives(1).await <= before);
 
-    // The fill from before comes again: it does not win. Where nothing stands, it is too early.
-    assert_eq!(store.fill(hour(), &parts).await, Ok(Filled::Filled));
+    // A repetition of the earlier refill does not replace the count. Without a value, the archive is behind.
+    assert_eq!(store.fill(hour(), &parts).await, Ok(RefillOutcome::Filled));
     assert_eq!(store.older(hour()).await.unwrap().unwrap().clicks, 5 * DIGITS);
     world.delete(&older_key(&world.names, 1)).await;
-    assert_eq!(store.fill(hour(), &parts).await, Ok(Filled::Early));
-    assert_eq!(store.older(hour()).await, Ok(None), "a reservation is no answer");
-    // The next count takes the reservation's place by itself.
+    assert_eq!(store.fill(hour(), &parts).await, Ok(RefillOutcome::ArchiveBehind));
+    assert_eq!(store.older(hour()).await, Ok(None), "a reservation has no counts");
+    // The next count replaces the reservation.
     assert_eq!(put(&mut writer, 1, (Some(5), 6), false, &[record(1, 5)]).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.older(hour()).await.unwrap().unwrap().clicks, 6 * DIGITS);
 }
 
 #[tokio::test]
-async fn what_a_former_build_left_behind_is_neither_answered_nor_kept() {
+async fn values_of_an_earlier_build_are_neither_served_nor_retained() {
     let Some(url) = millrace_testkit::redis("store: older hours") else { return };
     let mut world = World::new(url).await;
     for p in 0..PARTITIONS {
@@ -327,17 +329,17 @@ async fn what_a_former_build_left_behind_is_neither_answered_nor_kept() {
         world.run(&Op::Redis(p)).await;
     }
     let before = world.archive.snapshot(0..PARTITIONS, hour()..hour().plus(1)).await.unwrap();
-    assert_eq!(world.store.fill(hour(), &before).await, Ok(Filled::Filled));
+    assert_eq!(world.store.fill(hour(), &before).await, Ok(RefillOutcome::Filled));
     world.run(&Op::Forget(1)).await;
     world.run(&Op::Redis(1)).await;
-    assert_eq!(world.store.older(hour()).await, Ok(None), "it is of another build");
+    assert_eq!(world.store.older(hour()).await, Ok(None), "the value is of another build");
     world.run(&Op::Count(1)).await;
     world.run(&Op::Redis(1)).await;
     assert_eq!(
         world.store.fill(hour(), &before).await,
-        Ok(Filled::Early),
-        "the count came when nothing was kept of it"
+        Ok(RefillOutcome::ArchiveBehind),
+        "the count came while the key was absent"
     );
     assert_eq!(world.store.older(hour()).await, Ok(None));
-    settles(&mut world).await.unwrap();
+    converges(&mut world).await.unwrap();
 }

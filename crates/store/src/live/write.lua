@@ -1,20 +1,20 @@
--- Moves one partition by one step. Redis does not roll a script back, so everything is checked before anything is written,
--- and the position is written last.
+-- Writes one step of one partition. Redis does not roll back a script, so the script checks everything before it writes,
+-- and writes the position last.
 --
 -- KEYS[1] position hash; KEYS[2..] hour keys
 -- ARGV[1] expected position, '' = none    ARGV[2] next position
--- ARGV[3] id of a new incarnation, '' = stay in the present one (must be given when a rebuild begins)
+-- ARGV[3] id of a new incarnation, '' = keep the current one (required to begin a rebuild)
 -- ARGV[4] '1' = caught up                 ARGV[5] hours of the window
--- then for each hour key: its value without the build, and when it expires, ms since the epoch; '' for an older hour, which
--- is only corrected where it is there, and keeps its time to live
+-- then for each hour key: its value without the build, and its expiry in ms since the epoch; '' for an older hour, which
+-- the script only corrects if it exists, and whose time to live it keeps
 --
--- Answers {1, next} when moved, {0, stored position} when the partition stands elsewhere ('' = nowhere).
+-- Returns {1, next} after a write, {0, stored position} if the stored position differs ('' = none).
 
 local function is_number(text)
   return type(text) == 'string' and #text <= 19 and (text == '0' or text:find('^[1-9]%d*$') ~= nil)
 end
 
--- Decimal numbers as text: a Lua number is exact up to 2^53 only.
+-- Compares decimal numbers as text: a Lua number is exact only up to 2^53.
 local function is_less(a, b)
   if #a ~= #b then return #a < #b end
   return a < b
@@ -35,7 +35,7 @@ if not is_number(next_position) or (expected ~= '' and not is_number(expected)) 
   return malformed('arguments')
 end
 
--- Where the partition stands.
+-- The stored position of the partition.
 local stored, incarnation, build, complete = '', '', '', '0'
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'hash' then
@@ -44,7 +44,7 @@ if kind == 'hash' then
     or (fields[4] ~= '0' and fields[4] ~= '1') or not is_number(fields[5]) then
     return malformed(KEYS[1])
   end
-  -- Hours that a narrower window left out are missing, not zero: a wider one starts anew.
+  -- Hours outside a narrower window are missing, not zero: a wider window needs a rebuild.
   if not is_less(fields[5], hours) then
     stored, incarnation, build, complete = fields[1], fields[2], fields[3], fields[4]
   end
@@ -59,8 +59,8 @@ if not may('HSET', KEYS[1], 'position', next_position) then
   return redis.error_reply('NOPERM no permission to run HSET on ' .. KEYS[1])
 end
 
--- Every hour. Values of a former build count as absent; those of this one give way to larger (generation, offset) only, and
--- a reservation of older.lua to any count.
+-- Every hour. A value of an earlier build counts as absent; a larger (generation, offset) replaces a value of this build,
+-- and any count replaces a reservation of refill.lua.
 local keep = {}
 for i = 2, #KEYS do
   local value, expires = ARGV[2 * i + 2], ARGV[2 * i + 3]
@@ -96,7 +96,7 @@ end
 for i = 2, #KEYS do
   local value, expires = ARGV[2 * i + 2] .. ':' .. build, ARGV[2 * i + 3]
   if keep[i] then
-    -- As it is.
+    -- Unchanged.
   elseif expires == '' then
     redis.call('SET', KEYS[i], value, 'KEEPTTL')
   else
