@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use metrics::gauge;
 use millrace_base::Clock;
 use millrace_contracts::topics::Coordinate;
-use millrace_contracts::{Names, Topic};
+use millrace_contracts::{Names, Topic, metric};
 use millrace_log::Log;
 use millrace_service::net::MemoryBudget;
 
@@ -40,7 +41,7 @@ impl App {
         Arc::new(Self {
             directory: Directory::new(config.topics.clone(), log.clone(), coordinate),
             appender: Appender::new(log, metrics.clone()),
-            bodies: MemoryBudget::new(config.max_body_memory.0),
+            bodies: MemoryBudget::new(config.max_body_memory.0).with_gauge(gauge!(metric::HTTP_BODY_BYTES.name)),
             topic: names.topic(&Topic::EVENTS),
             config: config.clone(),
             clock,

@@ -1,12 +1,12 @@
-//! The write side's metrics: their handles. Every handle is looked up once, so that every series is there from
-//! the start and none costs a look-up in the middle of an overload.
+//! Handles of the command service's metrics. Each is looked up once, so that every series exists from the start and none
+//! costs a lookup during an overload.
 
 use metrics::{Counter, Gauge, counter, gauge};
 use millrace_contracts::{Code, metric};
 use millrace_log::Outcome;
 
 pub(crate) struct Metrics {
-    /// By code, in the order of [`Code::ALL`], which is that of its numbers.
+    /// By code, in the order of [`Code::ALL`], which is that of the discriminants.
     events: Vec<Counter>,
     stored: Counter,
     lost: Counter,
@@ -29,22 +29,22 @@ impl Metrics {
         }
     }
 
-    /// Counts one event's answer.
+    /// Counts the outcome of one event.
     pub(crate) fn count(&self, code: Code) {
         self.count_many(code, 1);
     }
 
-    /// Counts the same answer of some events.
+    /// Counts the same outcome of several events.
     pub(crate) fn count_many(&self, code: Code, events: u64) {
         self.events[code as usize].increment(events);
     }
 
-    /// So many events were answered before the log's report.
+    /// Counts events that were answered before the log's report.
     pub(crate) fn answered_early(&self, events: u32) {
         self.pending.increment(f64::from(events));
     }
 
-    /// The log has reported on events that were answered before.
+    /// Counts the log's report on events that were answered before it.
     pub(crate) fn reported(&self, outcomes: impl Iterator<Item = Outcome>) {
         let (mut stored, mut lost, mut unknown) = (0, 0, 0);
         for outcome in outcomes {
@@ -54,7 +54,7 @@ impl Metrics {
                 Outcome::Unknown => unknown += 1,
             }
         }
-        // First, so that whoever sees what became of an event does not see it pending as well.
+        // First, so that a reader never finds an event both reported and pending.
         self.pending.decrement((stored + lost + unknown) as f64);
         self.stored.increment(stored);
         self.lost.increment(lost);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_its_own_index() {
+    fn the_discriminant_of_a_code_is_its_index() {
         assert!(Code::ALL.iter().enumerate().all(|(index, &code)| code as usize == index));
     }
 }

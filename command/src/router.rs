@@ -1,25 +1,21 @@
 //! The routes of the command service, and running it.
 
+use std::future::ready;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use millrace_base::Clock;
 use millrace_contracts::Names;
 use millrace_contracts::topics::Coordinate;
 use millrace_log::Log;
-use millrace_service::export_agreed_settings;
-use millrace_service::health::{Component, Health};
-use millrace_service::http::serve;
-use millrace_service::openapi;
+use millrace_service::health::Health;
+use millrace_service::{ServiceContext, export_agreed_settings, openapi};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::topics::NoCoordinator;
 use crate::{Config, analytics, topics};
-
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Every route of the public listener, without coordinators: those of topics end as unavailable.
 pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router {
@@ -48,26 +44,15 @@ pub fn run(
     async move {
         let app = App::new(&config, log.clone(), &names, Clock::system(), coordinate);
         let routes = routes(app.clone(), &health);
-        // However this ends, the watch ends with it.
-        let watching = stop.child_token();
-        let _end = watching.clone().drop_guard();
-        tokio::spawn(watch(log, component, health, watching));
         let drain = config.limits.drain_timeout.0;
-        serve(listener, routes, config.limits, stop).await;
-        app.appender.drain(drain).await;
-    }
-}
-
-/// Keeps readiness equal to the log's health. Once stopping, readiness is false before the listener closes.
-async fn watch(log: Log, component: Component, health: Health, stop: CancellationToken) {
-    let mut every = tokio::time::interval(HEALTH_INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return health.drain(),
-            _ = every.tick() => match log.health() {
+        let probe = move || {
+            match log.health() {
                 Ok(()) => component.ready(),
-                Err(why) => component.not_ready(why),
-            },
-        }
+                Err(reason) => component.not_ready(reason),
+            }
+            ready(())
+        };
+        ServiceContext { health, stop }.serve_http(listener, routes, config.limits, probe).await;
+        app.appender.drain(drain).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Compresses the viewer's files beforehand: our own from `assets/`, Swagger UI's from its archive.
+//! Copies and compresses the viewer's files: our own from `assets/`, Swagger UI's from its archive.
 
 use std::io::{Cursor, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ fn main() -> io::Result<()> {
     let mut archive = zip::ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     for name in ["swagger-ui-bundle.js", "swagger-ui.css"] {
         let end = format!("/dist/{name}");
-        let wanted = |path: &&str| path.starts_with("swagger-ui-") && path.ends_with(&end);
-        let path = archive.file_names().find(wanted).map(str::to_owned);
+        let matches = |path: &&str| path.starts_with("swagger-ui-") && path.ends_with(&end);
+        let path = archive.file_names().find(matches).map(str::to_owned);
         let path = path.ok_or_else(|| io::Error::other(format!("the archive has no {name}")))?;
         let mut bytes = Vec::new();
         archive.by_name(&path)?.read_to_end(&mut bytes)?;
@@ -28,6 +28,7 @@ fn main() -> io::Result<()> {
 }
 
 fn write(out: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fs::write(out.join(name), bytes)?;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(bytes)?;
     fs::write(out.join(format!("{name}.gz")), gzip.finish()?)

@@ -16,7 +16,7 @@ use super::event::Window;
 use super::event_id;
 use super::item::Item;
 use crate::app::App;
-use crate::intake::{Encoded, Placed, Terms};
+use crate::intake::{Appended, Encoded, Terms};
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     let terms = Terms::of(&app.config, request.headers());
@@ -37,7 +37,7 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
     }
 }
 
-async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Placed>, Refusal> {
+async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Appended>, Refusal> {
     let format = BatchFormat::of(request.headers())?;
     let key = event_id::of_batch(request.headers())?.map(Cow::into_owned);
     let body = read_body(request, &app.config.limits, &app.bodies).await?;

@@ -1,14 +1,15 @@
-//! What makes an event valid: one set of rules for single requests, batches and the pixel.
+//! Validation of events: one set of rules for single requests, batches and the pixel.
 
 use millrace_base::limits::MAX_USER_BYTES;
 use millrace_contracts::{Code, EventRef, Kind, Refusal};
 use millrace_service::shown;
 
 use super::event_id;
+use super::field::{invalid, missing};
 use super::parameters::Parameters;
 use crate::Config;
 
-/// The timestamps that are accepted at one moment. All in ms since the epoch.
+/// The window of accepted timestamps, in ms since the epoch, both ends inclusive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) now: i64,
@@ -36,14 +37,14 @@ impl Window {
         Ok(ms)
     }
 
-    /// The event of its parts; its id comes on top.
+    /// Validates the parts of an event, except its id.
     pub(crate) fn event<'a>(self, timestamp: &str, user: &'a str, kind: Kind) -> Result<EventRef<'a>, Refusal> {
         let timestamp_ms = self.timestamp(timestamp)?;
         check_user(user)?;
         Ok(EventRef { event_id: None, timestamp_ms, user, kind, received_at_ms: self.now })
     }
 
-    /// The event of a request's parameters and the id in its header.
+    /// Validates a request's parameters and the id in its header.
     pub(crate) fn event_of<'a>(self, given: &'a Parameters<'_>, key: Option<&'a str>) -> Result<EventRef<'a>, Refusal> {
         let timestamp = given.timestamp.as_deref().ok_or_else(|| missing("timestamp"))?;
         let user = given.user.as_deref().ok_or_else(|| missing("user"))?;
@@ -51,7 +52,7 @@ impl Window {
             (Some(kind), None) => kind,
             (None, Some(word)) => kind_of(word)?,
             (None, None) => {
-                let detail = "no kind of event: give click, impression, or event=click|impression";
+                let detail = "the kind of event is missing: click, impression, or event=click|impression";
                 return Err(Refusal::new(Code::MissingField, detail).field("event"));
             }
             (Some(_), Some(_)) => {
@@ -63,12 +64,12 @@ impl Window {
     }
 }
 
-/// The kind with this word.
+/// Parses a kind.
 pub(crate) fn kind_of(word: &str) -> Result<Kind, Refusal> {
     Kind::parse(word).ok_or_else(|| invalid("event", format!("event is click or impression, not \"{}\"", shown(word))))
 }
 
-/// A user's id: 1 to 256 bytes, no control characters.
+/// Validates a user id: 1 to 256 bytes, no control characters.
 pub(crate) fn check_user(user: &str) -> Result<(), Refusal> {
     if user.is_empty() || user.len() > MAX_USER_BYTES {
         return Err(invalid("user", format!("user has {} bytes; 1 to {MAX_USER_BYTES} are allowed", user.len())));
@@ -77,14 +78,6 @@ pub(crate) fn check_user(user: &str) -> Result<(), Refusal> {
         return Err(invalid("user", "user has a control character".into()));
     }
     Ok(())
-}
-
-pub(crate) fn missing(field: &'static str) -> Refusal {
-    Refusal::new(Code::MissingField, format!("{field} is missing")).field(field)
-}
-
-pub(crate) fn invalid(field: &'static str, detail: String) -> Refusal {
-    Refusal::new(Code::InvalidField, detail).field(field)
 }
 
 #[cfg(test)]
@@ -109,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn users() {
+    fn users_are_short_and_printable() {
         for good in ["k", "näme", &"x".repeat(MAX_USER_BYTES), "a b"] {
             assert_eq!(check_user(good), Ok(()), "{good}");
         }

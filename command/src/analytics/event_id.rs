@@ -9,7 +9,7 @@ use millrace_base::limits::MAX_EVENT_ID_BYTES;
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::idempotency_key;
 
-use super::event::invalid;
+use super::field::invalid;
 
 /// Longest key of a batch: it leaves space for a slash and the largest index of an item.
 pub(crate) const MAX_BATCH_KEY_BYTES: usize = MAX_EVENT_ID_BYTES - "/99999".len();
@@ -35,7 +35,7 @@ pub(crate) fn one_of<'a>(given: Option<&'a str>, header: Option<&'a str>) -> Res
     let Some(id) = given else { return Ok(header) };
     check(id, "event_id", MAX_EVENT_ID_BYTES)?;
     if header.is_some_and(|header| header != id) {
-        let detail = "event_id and Idempotency-Key are both given, and differ";
+        let detail = "event_id and Idempotency-Key are both given and differ";
         return Err(Refusal::new(Code::DuplicateField, detail).field("event_id"));
     }
     Ok(Some(id))

@@ -1,6 +1,7 @@
 //! One item of a batch: `{"timestamp": 1, "user": "u", "event": "click"}`, with or without an `event_id`.
 //!
-//! Read by hand over raw values, so that a fault names its field and duplicate keys are seen (a map would keep the last).
+//! A visitor over raw values parses it, so that a refusal names its field and duplicate keys are found (a derived
+//! implementation would stop at the first fault, a map would keep the last value).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,19 +13,20 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::event::{Window, invalid, kind_of, missing};
+use super::event::{Window, kind_of};
+use super::field::{invalid, missing};
 
-/// An item whose fields were found and not looked into.
+/// The fields of an item, not parsed yet.
 #[derive(Default)]
 struct Fields<'a> {
     timestamp: Option<&'a RawValue>,
     user: Option<&'a RawValue>,
     event: Option<&'a RawValue>,
     event_id: Option<&'a RawValue>,
-    fault: Option<Refusal>,
+    refusal: Option<Refusal>,
 }
 
-/// An item's fields, decoded but not yet checked.
+/// An item, parsed but not validated.
 pub(crate) struct Item<'a> {
     timestamp: &'a str,
     user: Cow<'a, str>,
@@ -33,11 +35,11 @@ pub(crate) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// Reads an item.
+    /// Parses an item.
     pub(crate) fn parse(json: &'a str) -> Result<Self, Refusal> {
         let mut fields: Fields<'a> = serde_json::from_str(json).map_err(|error| malformed_json(&error))?;
-        if let Some(fault) = fields.fault.take() {
-            return Err(fault);
+        if let Some(refusal) = fields.refusal.take() {
+            return Err(refusal);
         }
         let timestamp = fields.timestamp.ok_or_else(|| missing("timestamp"))?.get();
         let user = text(fields.user.ok_or_else(|| missing("user"))?, "user")?;
@@ -46,7 +48,7 @@ impl<'a> Item<'a> {
         Ok(Self { timestamp, user, event, event_id })
     }
 
-    /// Checks it; its id comes on top.
+    /// Validates it, except its id.
     pub(crate) fn event(&self, window: Window) -> Result<EventRef<'_>, Refusal> {
         window.event(self.timestamp, &self.user, kind_of(&self.event)?)
     }
@@ -104,13 +106,13 @@ impl<'a> Fields<'a> {
             other => {
                 let name = shown(other);
                 let detail = format!("unknown field \"{name}\"; known are timestamp, user, event, event_id");
-                self.fault.get_or_insert_with(|| Refusal::new(Code::UnknownField, detail).field(name));
+                self.refusal.get_or_insert_with(|| Refusal::new(Code::UnknownField, detail).field(name));
                 return;
             }
         };
         if slot.replace(value).is_some() {
-            let twice = || Refusal::new(Code::DuplicateField, format!("{name} is given twice")).field(name);
-            self.fault.get_or_insert_with(twice);
+            let duplicate = || Refusal::new(Code::DuplicateField, format!("{name} is given twice")).field(name);
+            self.refusal.get_or_insert_with(duplicate);
         }
     }
 }

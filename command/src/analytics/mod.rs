@@ -3,6 +3,7 @@
 mod batch;
 mod event;
 mod event_id;
+mod field;
 mod item;
 mod openapi;
 mod parameters;

@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of the write side.
+//! The OpenAPI documentation of the command service.
 
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING};
 use millrace_base::limits::{MAX_EVENT_ID_BYTES, MAX_USER_BYTES};
@@ -22,7 +22,7 @@ use crate::app::POSITION;
 
 const EVENTS: &str = "Events";
 
-/// What every event may be refused with: its parameters or fields, and the log.
+/// The codes with which any event may be refused: for its parameters or fields, or by the log.
 const EVENT: &[Code] = &[
     Code::MissingField,
     Code::DuplicateField,
@@ -36,7 +36,7 @@ const EVENT: &[Code] = &[
     Code::OutcomeUnknown,
 ];
 
-/// What a body may be refused with as a whole.
+/// The codes with which a body may be refused as a whole.
 const BODY: &[Code] = &[Code::MalformedBody, Code::TooManyItems, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
 
 pub(super) fn document() -> OpenApi {
@@ -48,19 +48,22 @@ pub(super) fn document() -> OpenApi {
 
 /// `POST /analytics`
 pub(crate) fn single(config: &Config) -> PathItem {
-    let said = operation("postEvent", EVENTS, "Records one event, which is in the query string.")
+    let operation = operation("postEvent", EVENTS, "Records one event, which is in the query string.")
         .description(Some("The kind is `click` or `impression` without a value, or `event`: exactly one of the three."))
         .parameter(timestamp(config, Required::True, ""))
         .parameter(user())
         .parameter(kind("click"))
         .parameter(kind("impression"))
-        .parameter(query("event", Required::False, "The kind by its word.", kinds()))
+        .parameter(query("event", Required::False, "The kind by its name.", kinds()))
         .parameter(event_id())
         .parameter(idempotency_key(MAX_EVENT_ID_BYTES))
         .parameter(prefer())
-        .response("204", position(true, ResponseBuilder::new().description("The event is in the log, at that place.")))
+        .response(
+            "204",
+            position(true, ResponseBuilder::new().description("The event is in the log, at that position.")),
+        )
         .response("202", applied(position(false, answer(WEAKER))));
-    PathItem::new(HttpMethod::Post, problems(said, &[EVERY_REQUEST, EVENT, &[Code::UnknownField]].concat()))
+    PathItem::new(HttpMethod::Post, problems(operation, &[EVERY_REQUEST, EVENT, &[Code::UnknownField]].concat()))
 }
 
 /// `POST /analytics/batch`
@@ -69,9 +72,8 @@ pub(crate) fn batch(config: &Config) -> PathItem {
     let result = |description: &str| answer(description).content("application/json", results.clone());
     let limits = &config.limits;
     let about = format!(
-        "At most {} items, {} bytes on the wire and {} inflated. The answer has a result for each item, in order. The \
-         status is that of all of them: 4xx that of the first item when none was accepted, 503 when for one of them the \
-         fault was ours. A body that is no batch is refused as a whole, with a problem document.",
+        "At most {} items, {} bytes on the wire and {} inflated. The answer has a result for each item, in order. When no \
+         item was accepted, its status is that of the first item, or 503 if the server failed for one of them. A body that is not a batch is refused as a whole, with a problem document.",
         config.max_batch_items, limits.max_body_bytes.0, limits.max_inflated_bytes.0
     );
     let body = RequestBodyBuilder::new()
@@ -82,7 +84,7 @@ pub(crate) fn batch(config: &Config) -> PathItem {
         )
         .content("application/x-ndjson", some(text().description(Some("An item a line; blank lines are ignored."))))
         .build();
-    let mut said = operation("postBatch", EVENTS, "Records many events.")
+    let mut operation = operation("postBatch", EVENTS, "Records many events.")
         .description(Some(about))
         .parameter(request_header(&CONTENT_ENCODING, "Of the body.", words(["identity", "gzip", "br", "zstd"])))
         .parameter(idempotency_key(event_id::MAX_BATCH_KEY_BYTES))
@@ -91,36 +93,36 @@ pub(crate) fn batch(config: &Config) -> PathItem {
         .response("200", result("Every item was accepted."))
         .response("202", applied(result(WEAKER)))
         .response("207", applied(result("Some items were accepted.")));
-    said = problems(said, &[EVERY_REQUEST, EVENT, BODY, &[Code::UnknownField]].concat());
-    PathItem::new(HttpMethod::Post, with_results(said, &results))
+    operation = problems(operation, &[EVERY_REQUEST, EVENT, BODY, &[Code::UnknownField]].concat());
+    PathItem::new(HttpMethod::Post, with_results(operation, &results))
 }
 
 /// `GET /pixel.gif`
 pub(crate) fn pixel(config: &Config) -> PathItem {
-    let said = operation("pixel", EVENTS, "Records an impression from a web page.")
-        .description(Some("Parameters that are not known are ignored. HEAD is refused: it shows nobody anything."))
+    let operation = operation("pixel", EVENTS, "Records an impression from a web page.")
+        .description(Some("Unknown parameters are ignored. HEAD is refused: it displays nothing."))
         .parameter(user())
-        .parameter(timestamp(config, Required::False, " Now, unless given."))
+        .parameter(timestamp(config, Required::False, " Default: now."))
         .parameter(event_id())
         .parameter(idempotency_key(MAX_EVENT_ID_BYTES))
         .parameter(prefer())
         .response(
             "200",
-            applied(position(false, answer("A transparent pixel, at every level of durability.")))
+            applied(position(false, answer("A transparent pixel, with any durability.")))
                 .header(CACHE_CONTROL.as_str(), fixed("no-store"))
                 .content("image/gif", some(text().content_media_type("image/gif"))),
         );
-    let mut item = get(problems(said, &[EVERY_REQUEST, EVENT].concat()));
+    let mut item = get(problems(operation, &[EVERY_REQUEST, EVENT].concat()));
     item.head = None;
     item
 }
 
-const WEAKER: &str = "Accepted, at a weaker level of durability than all replicas: where the operator set one, or allows \
-                      the request to ask for it.";
+const WEAKER: &str = "Accepted with a weaker durability than all replicas, which the operator configured or allows a \
+                      request to prefer.";
 
-fn timestamp(config: &Config, required: Required, more: &str) -> Parameter {
+fn timestamp(config: &Config, required: Required, default: &str) -> Parameter {
     let ahead = config.event_window.future_tolerance.0.as_secs();
-    let about = format!("Milliseconds since the epoch, at most {ahead} seconds ahead.{more}");
+    let about = format!("Milliseconds since the epoch, at most {ahead} seconds ahead.{default}");
     query("timestamp", required, &about, earliest(config))
 }
 
@@ -134,16 +136,16 @@ fn user() -> Parameter {
 }
 
 fn event_id() -> Parameter {
-    let about = "The client's own id of the event: within the window, those of a user with the same id count once.";
+    let about = "The client's own id of the event. Within the deduplication window, events of a user with the same id count once.";
     query("event_id", Required::False, about, name(MAX_EVENT_ID_BYTES, "order-17"))
 }
 
-/// Text without control characters. The bound is of bytes, of which a character has one or more.
-fn name(most: usize, example: &str) -> ObjectBuilder {
+/// Text without control characters. `max` is a bound of bytes; a character has one or more.
+fn name(max: usize, example: &str) -> ObjectBuilder {
     text()
         .examples([example])
         .min_length(Some(1))
-        .max_length(Some(most))
+        .max_length(Some(max))
         .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]+$"))
 }
 
@@ -155,55 +157,56 @@ fn kinds() -> ObjectBuilder {
     words([Kind::Click, Kind::Impression].map(Kind::as_str))
 }
 
-fn idempotency_key(most: usize) -> Parameter {
-    let about = "`event_id` as a header: a string in double quotes, or a bare word. Of a batch: what the ids of its items \
-                 begin with, before a slash and their position.";
+fn idempotency_key(max: usize) -> Parameter {
+    let about = "`event_id` as a header: a string in double quotes, or a bare word. Of a batch: the prefix of its items' ids, before \
+                 a slash and their index.";
     let bare = r"[!#-+\--:<-\[\]-~]";
     let quoted = r#""([ !#-\[\]-~]|\\["\\])"#;
-    let pattern = format!(r#"^({bare}{{1,{most}}}|{quoted}{{1,{most}}}")$"#);
+    let pattern = format!(r#"^({bare}{{1,{max}}}|{quoted}{{1,{max}}}")$"#);
     request_header(&IDEMPOTENCY_KEY, about, text().pattern(Some(pattern)))
 }
 
 fn prefer() -> Parameter {
     let about = format!(
-        "`{RESPOND_ASYNC}` asks for an answer before the log's report (RFC 7240), where the operator allows it."
+        "`{RESPOND_ASYNC}` requests an answer before the log's report (RFC 7240), where the operator allows it."
     );
     request_header(&PREFER, &about, text())
 }
 
 /// An item of a batch.
 fn item(config: &Config) -> ObjectBuilder {
-    let always = [
+    let required = [
         ("timestamp", earliest(config).into()),
         ("user", name(MAX_USER_BYTES, "ann").into()),
         ("event", kinds().into()),
     ];
-    object(&always, &[("event_id", name(MAX_EVENT_ID_BYTES, "order-17").into())])
+    object(&required, &[("event_id", name(MAX_EVENT_ID_BYTES, "order-17").into())])
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 
-fn position(always: bool, response: ResponseBuilder) -> ResponseBuilder {
-    let about = "Where the event stands in the log: `{topic}/{partition}@{offset}`.";
+fn position(required: bool, response: ResponseBuilder) -> ResponseBuilder {
+    let about = "The position of the event in the log: `{topic}/{partition}@{offset}`.";
     let pattern = text().pattern(Some(r"^.+/\d+@\d+$"));
-    let position = if always { header(about, pattern) } else { maybe_header(about, pattern) };
+    let position = if required { header(about, pattern) } else { maybe_header(about, pattern) };
     response.header(POSITION.as_str(), position)
 }
 
 fn applied(response: ResponseBuilder) -> ResponseBuilder {
-    let about = "Where the request asked for it, and got it.";
+    let about = "The preference of the request that was applied.";
     response.header(PREFERENCE_APPLIED.as_str(), maybe_header(about, words([RESPOND_ASYNC])))
 }
 
-/// What is answered for an event may be answered for all items of a batch: their results, and no problem document.
-fn with_results(said: OperationBuilder, results: &Content) -> OperationBuilder {
-    let mut said = said.build();
+/// Every status of a single event may also be that of a batch, with the results of its items instead of a problem
+/// document.
+fn with_results(operation: OperationBuilder, results: &Content) -> OperationBuilder {
+    let mut operation = operation.build();
     for code in EVENT {
-        let response = said.responses.responses.get_mut(status_of(*code).as_str());
+        let response = operation.responses.responses.get_mut(status_of(*code).as_str());
         if let Some(RefOr::T(response)) = response {
             response.content.insert("application/json".into(), results.clone().into());
             // Only problem documents have it.
             response.headers.insert(CACHE_CONTROL.as_str().into(), maybe_header("", words(["no-store"])).into());
         }
     }
-    said.into()
+    operation.into()
 }

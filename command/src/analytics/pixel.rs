@@ -1,4 +1,4 @@
-//! `GET /pixel.gif?user=..`: an impression from a web page. Pages add parameters of their own; those are ignored.
+//! `GET /pixel.gif?user=..`: an impression from a web page. Other parameters, which pages add, are ignored.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use super::event::Window;
 use super::event_id;
 use super::parameters::Parameters;
 use crate::app::App;
-use crate::intake::{Placed, Terms};
+use crate::intake::{Appended, Terms};
 
 /// One transparent pixel.
 const GIF: &[u8; 43] =
     b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
 pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Response {
-    // The framework would send HEAD to a route of GET, and a HEAD shows nobody anything.
+    // The framework routes HEAD to GET, but a HEAD displays nothing.
     if request.method() != Method::GET {
-        let mut refusal = Problem::new(Code::MethodNotAllowed, "the route has GET only").into_response();
+        let mut refusal = Problem::new(Code::MethodNotAllowed, "the route supports GET only").into_response();
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return refusal;
     }
@@ -48,11 +48,11 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Respon
     }
 }
 
-async fn accept(app: &App, head: &Parts, terms: Terms) -> Placed {
+async fn accept(app: &App, head: &Parts, terms: Terms) -> Appended {
     let window = Window::new(&app.config, app.clock.now_ms());
-    let mut given = Parameters::parse_lenient(head.uri.query().unwrap_or_default())?;
-    given.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
-    given.flag = Some(Kind::Impression);
+    let mut parameters = Parameters::parse_lenient(head.uri.query().unwrap_or_default())?;
+    parameters.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
+    parameters.flag = Some(Kind::Impression);
     let key = event_id::of_header(&head.headers)?;
-    app.appender.one(&window.event_of(&given, key.as_deref())?, terms.durability).await
+    app.appender.one(&window.event_of(&parameters, key.as_deref())?, terms.durability).await
 }

@@ -1,4 +1,5 @@
-//! `POST /analytics?timestamp=..&user=..&click|impression`: one event, 204 when it is durable, 202 at a weaker level.
+//! `POST /analytics?timestamp=..&user=..&click|impression`: one event. 204 when it is durable, 202 for a
+//! weaker durability.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::event::Window;
 use super::event_id;
 use super::parameters::Parameters;
 use crate::app::App;
-use crate::intake::{Placed, Terms};
+use crate::intake::{Appended, Terms};
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     let (head, _body) = request.into_parts();
@@ -33,9 +34,9 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
     }
 }
 
-async fn accept(app: &App, head: &Parts, terms: Terms) -> Placed {
-    let given = Parameters::parse(head.uri.query().unwrap_or_default())?;
+async fn accept(app: &App, head: &Parts, terms: Terms) -> Appended {
+    let parameters = Parameters::parse(head.uri.query().unwrap_or_default())?;
     let key = event_id::of_header(&head.headers)?;
-    let event = Window::new(&app.config, app.clock.now_ms()).event_of(&given, key.as_deref())?;
+    let event = Window::new(&app.config, app.clock.now_ms()).event_of(&parameters, key.as_deref())?;
     app.appender.one(&event, terms.durability).await
 }

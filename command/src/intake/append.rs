@@ -1,7 +1,7 @@
-//! Events into records of the log, and the log's report into outcome codes.
+//! Appends events to the log, and turns the log's report into outcome codes.
 //!
-//! An answer waits for the report, unless its terms say `cached` and the log is well: then it is given as soon as the
-//! records are enqueued, and what becomes of them is counted. The queue is the log's own, and bounded there.
+//! An answer waits for the report, unless its durability is `cached` and the log is healthy: then it is sent as soon as the
+//! records are enqueued, and the report is counted later. The queue belongs to the log, which bounds it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use tokio_util::task::TaskTracker;
 use super::Durability;
 use crate::metrics::Metrics;
 
-/// Where a record stands in the log: its partition and offset.
+/// The position of a record in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) partition: u32,
     pub(crate) offset: u64,
 }
 
-/// An accepted event's place; none when it was answered before the log's report.
-pub(crate) type Placed = Result<Option<Position>, Refusal>;
+/// The outcome of one event: its position, if the answer waited for the log's report, or why it was refused.
+pub(crate) type Appended = Result<Option<Position>, Refusal>;
 
-/// Puts events into the log.
+/// Appends events to the log.
 pub(crate) struct Appender {
     log: Log,
     metrics: Arc<Metrics>,
-    /// Waits for the reports on what was answered early.
+    /// Tasks that wait for the reports on events that were answered early.
     early: TaskTracker,
 }
 
@@ -43,7 +43,7 @@ impl Appender {
     }
 
     /// Appends one event.
-    pub(crate) async fn one(&self, event: &EventRef<'_>, durability: Durability) -> Placed {
+    pub(crate) async fn one(&self, event: &EventRef<'_>, durability: Durability) -> Appended {
         let id = event.event_id.map_or(0, str::len);
         let mut value = Vec::with_capacity(event.user.len() + id + 32);
         event.encode(&mut value);
@@ -57,11 +57,11 @@ impl Appender {
             return now;
         }
         let outcome = self.report(receipts, 1).await.first().copied().unwrap_or(Outcome::Unknown);
-        placed(partition, outcome)
+        appended(partition, outcome)
     }
 
-    /// Appends all, and says how each ended, in order.
-    pub(crate) async fn all(&self, events: &Encoded, durability: Durability) -> Vec<Placed> {
+    /// Appends many events. Returns their outcomes in order.
+    pub(crate) async fn all(&self, events: &Encoded, durability: Durability) -> Vec<Appended> {
         if events.records.is_empty() {
             return Vec::new();
         }
@@ -70,29 +70,28 @@ impl Appender {
         let receipts = self.log.append(&records);
         if early {
             let refused = |index| receipts.refused(index).map_or(Ok(None), |why| Err(refusal_of(why)));
-            let placed: Vec<Placed> = (0..records.len()).map(refused).collect();
-            self.follow(receipts, placed.iter().map(Result::is_err).collect());
-            return placed;
+            let outcomes: Vec<Appended> = (0..records.len()).map(refused).collect();
+            self.follow(receipts, outcomes.iter().map(Result::is_err).collect());
+            return outcomes;
         }
         let outcomes = self.report(receipts, records.len()).await;
-        records.iter().zip(outcomes).map(|(record, outcome)| placed(record.partition, outcome)).collect()
+        records.iter().zip(outcomes).map(|(record, outcome)| appended(record.partition, outcome)).collect()
     }
 
-    /// Whether an answer comes before the log's report: not from a log that is known to be unwell, whose report is a
-    /// refusal more often than not.
+    /// Whether to answer before the log's report. Not while the log is unhealthy: most of its reports are refusals then.
     fn answers_early(&self, durability: Durability) -> bool {
         durability == Durability::Cached && self.log.health().is_ok()
     }
 
-    /// Waits for the log's report. A request that is given up meanwhile leaves events that nobody was told about.
+    /// Waits for the log's report. If the request is dropped meanwhile, the outcome of its events is unknown.
     async fn report(&self, receipts: Receipts, events: usize) -> Vec<Outcome> {
-        let mut untold = Untold { metrics: &self.metrics, events: events as u64 };
+        let mut unreported = Unreported { metrics: &self.metrics, events: events as u64 };
         let outcomes = receipts.await;
-        untold.events = 0;
+        unreported.events = 0;
         outcomes
     }
 
-    /// Counts what becomes of records whose events are answered now; not of those `refused` already.
+    /// Counts the outcomes of records whose events are answered now, except those `refused` already.
     fn follow(&self, receipts: Receipts, refused: Vec<bool>) {
         let early = refused.iter().filter(|&&refused| !refused).count();
         if early == 0 {
@@ -100,30 +99,30 @@ impl Appender {
         }
         self.metrics.answered_early(u32::try_from(early).unwrap_or(u32::MAX));
         let metrics = self.metrics.clone();
-        // A task for each request: it ends with its report, so the log's queue bounds their number.
+        // One task per request: it ends with its report, so the log's queue bounds the number of tasks.
         self.early.spawn(async move {
             let outcomes = receipts.await.into_iter().zip(refused);
             metrics.reported(outcomes.filter_map(|(outcome, refused)| (!refused).then_some(outcome)));
         });
     }
 
-    /// Waits for the reports on everything that was answered early, at most `within`.
-    pub(crate) async fn drain(&self, within: Duration) {
+    /// Waits for the reports on all events that were answered early, at most `timeout`.
+    pub(crate) async fn drain(&self, timeout: Duration) {
         self.early.close();
-        if tokio::time::timeout(within, self.early.wait()).await.is_err() {
+        if tokio::time::timeout(timeout, self.early.wait()).await.is_err() {
             let requests = self.early.len();
-            tracing::warn!(requests, "requests answered early whose events the log has not reported on yet");
+            tracing::warn!(requests, "the log has not reported on all requests that were answered early");
         }
     }
 }
 
-/// Events whose request ends without an answer count as unknown.
-struct Untold<'a> {
+/// Events of a request that may end without an answer: they count as unknown then.
+struct Unreported<'a> {
     metrics: &'a Metrics,
     events: u64,
 }
 
-impl Drop for Untold<'_> {
+impl Drop for Unreported<'_> {
     fn drop(&mut self) {
         if self.events > 0 {
             self.metrics.count_many(Code::OutcomeUnknown, self.events);
@@ -154,7 +153,7 @@ impl Encoded {
     }
 }
 
-fn placed(partition: u32, outcome: Outcome) -> Placed {
+fn appended(partition: u32, outcome: Outcome) -> Appended {
     match outcome {
         Outcome::Acknowledged(offset) => Ok(Some(Position { partition, offset })),
         Outcome::Refused(why) => Err(refusal_of(why)),

@@ -5,7 +5,7 @@ use crate::harness::Server;
 const GOOD: &str = r#"{"timestamp":1,"user":"a","event":"click"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_item_has_its_result() {
+async fn every_item_has_a_result() {
     let server = Server::start().await;
     let bad_user = r#"{"timestamp":1,"user":"","event":"click"}"#;
     let late = r#"{"timestamp":9999999999999,"user":"a","event":"click"}"#;
@@ -37,7 +37,7 @@ async fn every_item_has_its_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_line_spoils_no_other() {
+async fn a_malformed_line_is_rejected_alone() {
     let server = Server::start().await;
     let mut body = format!("{GOOD}\n{{\"timestamp\":1\n").into_bytes();
     body.extend_from_slice(b"{\"timestamp\":1,\"user\":\"\xff\",\"event\":\"click\"}\n");

@@ -1,8 +1,8 @@
-//! The bad-input catalogue, HTTP analytics, as one table: each number answered as written, never a 500.
+//! The bad-input catalogue of HTTP analytics as one table: each row with its documented response, never a 500.
 //!
 //! Left to later work: 30 (cap of a tenant's cardinality, with the sketches), 43 and 44 (no key, wrong scope, with
-//! authentication), 52 (an empty hour's zeros, in the query service). 42 and 51 are in `slow` and `road`, 49 and 50 in
-//! `road`, 46 in the log's own tests of a broker that is away.
+//! authentication), 52 (an empty hour's zeros, in the query service). 42 and 51 are in `slow` and `accepted`, 49 and 50 in
+//! `accepted`, 46 in the log's own tests of an unavailable broker.
 
 use std::fmt::Write as _;
 
@@ -30,8 +30,8 @@ fn with_id(id: &str) -> Vec<u8> {
     json(format!("[{{\"timestamp\":1,\"user\":\"a\",\"event\":\"click\",\"event_id\":{id}}}]"))
 }
 
-/// One event with header fields of its own.
-fn keyed(query: &str, fields: &str) -> Vec<u8> {
+/// One event with header fields.
+fn with_headers(query: &str, fields: &str) -> Vec<u8> {
     format!("POST /analytics?timestamp=1&user=a&click{query} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").into_bytes()
 }
 
@@ -40,8 +40,7 @@ fn raw(text: &str) -> Vec<u8> {
 }
 
 fn gzip_of_zeros() -> Vec<u8> {
-    // 1 MiB of zeros as gzip: stored nowhere, made by the bytes of deflate itself would be long; so a block of NULs in
-    // fixed Huffman codes: a literal 0, then matches of 258 at distance 1.
+    // 1 MiB of zeros, as one block in fixed Huffman codes: a literal 0, then matches of length 258 at distance 1.
     let mut bits = Bits::default();
     bits.put(1, 1);
     bits.put(1, 2);
@@ -178,23 +177,23 @@ fn rows() -> Vec<Row> {
 #[rustfmt::skip]
 fn id_rows() -> Vec<Row> {
     vec![
-        (2, keyed("&event_id=", ""), 400, "invalid-field", "event_id"),
-        (2, keyed("&event_id", ""), 400, "invalid-field", "event_id"),
+        (2, with_headers("&event_id=", ""), 400, "invalid-field", "event_id"),
+        (2, with_headers("&event_id", ""), 400, "invalid-field", "event_id"),
         (2, with_id("\"\""), 400, "invalid-field", "event_id"),
-        (2, keyed("", "Idempotency-Key: \"\"\r\n"), 400, "invalid-field", "idempotency-key"),
-        (2, keyed("", "Idempotency-Key:\r\n"), 400, "invalid-field", "idempotency-key"),
-        (12, keyed("&event_id=1&event_id=1", ""), 400, "duplicate-field", "event_id"),
-        (12, keyed("&event_id=1", "Idempotency-Key: \"2\"\r\n"), 400, "duplicate-field", "event_id"),
-        (12, keyed("", "Idempotency-Key: \"1\"\r\nIdempotency-Key: \"1\"\r\n"), 400, "duplicate-field", "idempotency-key"),
-        (13, keyed("&event_id=%zz", ""), 400, "invalid-encoding", "event_id"),
-        (14, keyed("&event_id=%ff", ""), 400, "invalid-encoding", "event_id"),
-        (14, keyed("", "Idempotency-Key: \"\u{e4}\"\r\n"), 400, "invalid-field", "idempotency-key"),
-        (15, keyed("&event_id=a%00", ""), 400, "invalid-field", "event_id"),
+        (2, with_headers("", "Idempotency-Key: \"\"\r\n"), 400, "invalid-field", "idempotency-key"),
+        (2, with_headers("", "Idempotency-Key:\r\n"), 400, "invalid-field", "idempotency-key"),
+        (12, with_headers("&event_id=1&event_id=1", ""), 400, "duplicate-field", "event_id"),
+        (12, with_headers("&event_id=1", "Idempotency-Key: \"2\"\r\n"), 400, "duplicate-field", "event_id"),
+        (12, with_headers("", "Idempotency-Key: \"1\"\r\nIdempotency-Key: \"1\"\r\n"), 400, "duplicate-field", "idempotency-key"),
+        (13, with_headers("&event_id=%zz", ""), 400, "invalid-encoding", "event_id"),
+        (14, with_headers("&event_id=%ff", ""), 400, "invalid-encoding", "event_id"),
+        (14, with_headers("", "Idempotency-Key: \"\u{e4}\"\r\n"), 400, "invalid-field", "idempotency-key"),
+        (15, with_headers("&event_id=a%00", ""), 400, "invalid-field", "event_id"),
         (15, with_id("\"a\\u0000\""), 400, "invalid-field", "event_id"),
-        (16, keyed("&event_id=a%0d%0ab", ""), 400, "invalid-field", "event_id"),
-        (17, keyed(&format!("&event_id={}", "i".repeat(129)), ""), 400, "invalid-field", "event_id"),
+        (16, with_headers("&event_id=a%0d%0ab", ""), 400, "invalid-field", "event_id"),
+        (17, with_headers(&format!("&event_id={}", "i".repeat(129)), ""), 400, "invalid-field", "event_id"),
         (17, with_id(&format!("\"{}\"", "i".repeat(129))), 400, "invalid-field", "event_id"),
-        (17, keyed("", &format!("Idempotency-Key: {}\r\n", "i".repeat(129))), 400, "invalid-field", "idempotency-key"),
+        (17, with_headers("", &format!("Idempotency-Key: {}\r\n", "i".repeat(129))), 400, "invalid-field", "idempotency-key"),
         (17, batch_request(&format!("{JSON}Idempotency-Key: {}\r\n", "i".repeat(123)), format!("[{ITEM}]")), 400, "invalid-field", "idempotency-key"),
         (21, with_id("\"\\ud800\""), 400, "invalid-encoding", "event_id"),
         (24, json("[{\"timestamp\":1,\"user\":\"a\",\"event\":\"click\",\"event_id\":\"1\",\"event_id\":\"1\"}]"), 400, "duplicate-field", "event_id"),
@@ -207,8 +206,8 @@ fn id_rows() -> Vec<Row> {
 fn check(number: u32, answer: &Response, status: u16, code: &str, field: &str) -> Result<(), String> {
     let document = answer.json();
     // A batch that failed as a whole answers with a problem, one whose items failed with their results.
-    let said = document.get(0).unwrap_or(&document);
-    let got = (answer.status, said["code"].as_str().unwrap_or_default(), said["field"].as_str().unwrap_or_default());
+    let first = document.get(0).unwrap_or(&document);
+    let got = (answer.status, first["code"].as_str().unwrap_or_default(), first["field"].as_str().unwrap_or_default());
     if got != (status, code, field) {
         return Err(format!("{number}: wanted {:?}, got {got:?}: {answer:?}", (status, code, field)));
     }
@@ -234,7 +233,7 @@ async fn the_bad_input_catalogue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn served_with_care() {
+async fn unusual_but_valid_requests_are_served() {
     let server = Server::start().await;
     // 47: TE wins over Content-Length, and the connection ends after it.
     let mut stream = server.connect().await;
@@ -256,7 +255,7 @@ async fn served_with_care() {
     assert_eq!(stream.received_until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(body.as_bytes()).await.unwrap();
     assert_eq!(stream.response().await.status, 200);
-    // A client that closes its side after asking still gets its answer.
+    // A client that closes its side after the request still gets its response.
     let mut stream = server.connect().await;
     stream.write_all(b"POST /analytics?timestamp=1&user=a&click HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -264,7 +263,7 @@ async fn served_with_care() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_over_its_rate_is_told_when_to_come_back() {
+async fn an_address_over_its_rate_gets_a_retry_time() {
     let mut config = Config::default();
     config.limits.max_request_rate_per_ip = 1;
     let server = Server::with(config).await;

@@ -1,4 +1,4 @@
-//! What answers wait for, and that the metrics tell what became of events that were answered before.
+//! The durability that responses wait for, and the metrics of events that were answered before the log's report.
 
 use millrace_base::Size;
 use millrace_command::{Config, Durability};
@@ -9,7 +9,7 @@ use crate::harness::{Server, batch_request};
 const EVENT: &str = "timestamp=1&user=a&click";
 const ITEM: &str = r#"{"timestamp":1,"user":"a","event":"click"}"#;
 const BAD: &str = r#"{"timestamp":1,"user":"","event":"click"}"#;
-const ASK: &str = "Prefer: wait=5, respond-async\r\n";
+const PREFER: &str = "Prefer: wait=5, respond-async\r\n";
 
 fn config(durability: Durability, allow_respond_async: bool) -> Config {
     Config { durability, allow_respond_async, ..Config::default() }
@@ -24,30 +24,30 @@ async fn batch(server: &Server, fields: &str, items: &[&str]) -> Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_status_says_the_level() {
+async fn the_status_follows_the_durability() {
     for (level, allow_respond_async, fields, status, has_position, applied) in [
         (Durability::Replicated, false, "", 204, true, None),
-        (Durability::Replicated, false, ASK, 204, true, None),
+        (Durability::Replicated, false, PREFER, 204, true, None),
         (Durability::Replicated, true, "", 204, true, None),
-        (Durability::Replicated, true, ASK, 202, false, Some("respond-async")),
-        (Durability::Leader, false, ASK, 202, true, None),
-        (Durability::Leader, true, ASK, 202, false, Some("respond-async")),
+        (Durability::Replicated, true, PREFER, 202, false, Some("respond-async")),
+        (Durability::Leader, false, PREFER, 202, true, None),
+        (Durability::Leader, true, PREFER, 202, false, Some("respond-async")),
         (Durability::Cached, false, "", 202, false, None),
-        (Durability::Cached, true, ASK, 202, false, Some("respond-async")),
+        (Durability::Cached, true, PREFER, 202, false, Some("respond-async")),
     ] {
         let server = Server::with(config(level, allow_respond_async)).await;
-        let says = |answer: &Response| {
+        let headers_of = |answer: &Response| {
             (answer.header("millrace-position").is_some(), answer.header("preference-applied").map(str::to_owned))
         };
-        let wanted = (has_position, applied.map(str::to_owned));
+        let expected = (has_position, applied.map(str::to_owned));
         let single = post(&server, fields).await;
         assert_eq!(
-            (single.status, single.body.len(), says(&single)),
-            (status, 0, wanted.clone()),
+            (single.status, single.body.len(), headers_of(&single)),
+            (status, 0, expected.clone()),
             "{level:?} {fields}"
         );
         let pixel = server.send(format!("GET /pixel.gif?user=a HTTP/1.1\r\nHost: x\r\n{fields}\r\n")).await;
-        assert_eq!((pixel.status, pixel.body.len(), says(&pixel)), (200, 43, wanted), "{level:?} {fields}");
+        assert_eq!((pixel.status, pixel.body.len(), headers_of(&pixel)), (200, 43, expected), "{level:?} {fields}");
 
         let all = batch(&server, fields, &[ITEM, ITEM]).await;
         assert_eq!(all.status, if status == 204 { 200 } else { 202 }, "{all:?}");
@@ -63,10 +63,9 @@ async fn the_status_says_the_level() {
     }
 }
 
-/// A disk at its reserve is found out by the writer. An event that was answered by then is lost; one that the writer was
-/// faster than, and every later one, is refused.
+/// The writer detects a disk at its reserve. An event that was answered before is lost; every later one is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_lost_behind_a_202_is_counted_and_the_next_is_refused() {
+async fn events_lost_after_a_202_are_counted_and_later_ones_are_refused() {
     let mut lost = 0;
     for _ in 0..50 {
         let server =
@@ -87,9 +86,9 @@ async fn what_is_lost_behind_a_202_is_counted_and_the_next_is_refused() {
     panic!("of 50 events only {lost} were answered before the writer saw them");
 }
 
-/// A refusal that is known at once is said, at every level; nothing is counted as answered early.
+/// An immediate refusal is reported with every durability; nothing is counted as answered early.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_is_still_503() {
+async fn a_full_queue_is_503_with_every_durability() {
     let large = format!(r#"{{"timestamp":1,"user":"{}","event":"click"}}"#, "u".repeat(200));
     for level in [Durability::Replicated, Durability::Leader, Durability::Cached] {
         let server = Server::on(config(level, false), |log| log.max_queue_records = 1).await;

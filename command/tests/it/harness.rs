@@ -15,7 +15,7 @@ use millrace_testkit::{ApiDocument, AsyncConnection, Exchange, Response, request
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes; what hangs fails by it.
+/// Longer than any step of a test; a test that hangs fails after it.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The time on the server's clock: 2026-11-21T08:00:00Z.
 pub(crate) const NOW: i64 = 1_795_248_000_000;
@@ -23,14 +23,14 @@ pub(crate) const NOW: i64 = 1_795_248_000_000;
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) log: Log,
-    /// The metrics of this server alone.
+    /// The metrics of this server only.
     metrics: PrometheusHandle,
     pub(crate) stop: CancellationToken,
     pub(crate) task: tokio::task::JoinHandle<()>,
     _directory: tempfile::TempDir,
 }
 
-/// Every response of a test, whatever it requests, is one that the OpenAPI document has.
+/// Checks that the OpenAPI document has the response.
 fn check(request: &[u8], response: &Response) {
     static DOCUMENT: LazyLock<ApiDocument> = LazyLock::new(|| ApiDocument::load("command"));
     let line = String::from_utf8_lossy(request.split(|&byte| byte == b'\r').next().unwrap_or_default());
@@ -62,7 +62,7 @@ impl Server {
         Self::on(config, |_| {}).await
     }
 
-    /// With a log of other settings.
+    /// With changed settings of the log.
     pub(crate) async fn on(config: Config, change: impl FnOnce(&mut EmbeddedConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut embedded = EmbeddedConfig {
@@ -101,17 +101,21 @@ impl Server {
         line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
     }
 
-    /// Events answered in this way.
+    /// Number of events with this outcome.
     pub(crate) fn answered(&self, code: &str) -> u64 {
         self.metric(&format!("millrace_command_events_total{{outcome=\"{code}\"}}"))
     }
 
-    /// Waits until of the events that were answered early so many had this outcome.
+    /// Waits until so many events that were answered early have this outcome.
     pub(crate) async fn early(&self, outcome: &str, events: u64) {
-        let series = format!("millrace_command_async_events_total{{outcome=\"{outcome}\"}}");
+        self.reaches(&format!("millrace_command_async_events_total{{outcome=\"{outcome}\"}}"), events).await;
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn reaches(&self, series: &str, value: u64) {
         let end = std::time::Instant::now() + PATIENCE;
-        while self.metric(&series) != events {
-            assert!(std::time::Instant::now() < end, "{series} is {}, not {events}", self.metric(&series));
+        while self.metric(series) != value {
+            assert!(std::time::Instant::now() < end, "{series} is {}, not {value}", self.metric(series));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

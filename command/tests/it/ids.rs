@@ -1,7 +1,7 @@
-//! Event ids: where they may stand, and that they reach the log as they were given.
+//! Event ids: every place in a request that may carry one, and that they reach the log unchanged.
 
+use crate::accepted::event_at;
 use crate::harness::{Server, batch_request};
-use crate::road::event_at;
 
 const EVENT: &str = "timestamp=1&user=a&click";
 
@@ -11,7 +11,7 @@ async fn id_at(server: &Server, position: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_reaches_the_log_from_wherever_it_was_given() {
+async fn an_id_reaches_the_log_from_every_place() {
     let server = Server::start().await;
     let longest = "i".repeat(128);
     for (query, fields, id) in [
@@ -25,7 +25,7 @@ async fn an_id_reaches_the_log_from_wherever_it_was_given() {
         (&format!("&event_id={longest}"), "", Some(&*longest)),
     ] {
         for (method, path, status) in [("POST", "/analytics", 204), ("GET", "/pixel.gif", 200)] {
-            // The pixel ignores the parameter it does not know.
+            // The pixel ignores unknown parameters.
             let request = format!("{method} {path}?{EVENT}{query} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
             let answer = server.send(&request).await;
             assert_eq!(answer.status, status, "{request}: {answer:?}");
@@ -38,7 +38,7 @@ async fn an_id_reaches_the_log_from_wherever_it_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batchs_key_is_shared_out_by_position() {
+async fn items_take_the_batch_key_and_their_index() {
     let server = Server::start().await;
     let item = |id: &str| format!(r#"{{"timestamp":1,"user":"a","event":"click"{id}}}"#);
     let (plain, own, bad) = (item(""), item(r#","event_id":"own""#), item(r#","event_id":"""#));

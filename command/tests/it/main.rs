@@ -1,11 +1,11 @@
 //! Black-box tests of the write side: real TCP, the embedded engine as the log.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod accepted;
 mod batch;
 mod catalogue;
 mod durability;
 mod harness;
 mod ids;
 mod overload;
-mod road;
 mod slow;

@@ -1,4 +1,4 @@
-//! Clients that are slow, idle or many: they are ended, and hurt nobody else.
+//! Slow, idle or many clients: their connections end, and other clients are served.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::{Server, short_limits};
 const GOOD: &str = "timestamp=1&user=a&click";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_heads_and_bodies_are_answered_408_and_closed() {
+async fn slow_heads_and_bodies_get_408_and_a_close() {
     let server = Server::with(Config { limits: short_limits(), ..Config::default() }).await;
     // 42: the last two have sent their head.
     let starts = [
@@ -29,7 +29,7 @@ async fn slow_heads_and_bodies_are_answered_408_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_trickles_ends_at_its_total_time() {
+async fn a_trickling_body_ends_at_its_total_timeout() {
     let server = Server::with(Config { limits: short_limits(), ..Config::default() }).await;
     let mut stream = server.connect().await;
     let head =
@@ -59,9 +59,9 @@ async fn silent_and_idle_connections_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_idle_and_slow_connections_keep_nobody_from_204() {
+async fn other_clients_are_served_beside_thousands_of_idle_and_slow_connections() {
     let server = Server::start().await;
-    // Both ends of each connection are files of this process.
+    // Both ends of each connection are file descriptors of this process.
     let files = std::fs::read_to_string("/proc/self/limits").ok();
     let files = files.as_deref().and_then(|text| text.lines().find(|line| line.starts_with("Max open files")));
     let soft = files.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok()).unwrap_or(1_024);
@@ -81,7 +81,7 @@ async fn thousands_of_idle_and_slow_connections_keep_nobody_from_204() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn above_the_cap_new_connections_are_refused_until_quiet_ones_gave_way() {
+async fn new_connections_above_the_cap_are_refused_until_idle_ones_are_closed() {
     let mut config = Config::default();
     config.limits.max_connections = 20;
     let server = Server::with(config).await;
@@ -94,7 +94,7 @@ async fn above_the_cap_new_connections_are_refused_until_quiet_ones_gave_way() {
     assert!(refused.header("retry-after").is_some());
     let end = std::time::Instant::now() + Duration::from_secs(30);
     while server.post(GOOD).await.status != 204 {
-        assert!(std::time::Instant::now() < end, "no room was made");
+        assert!(std::time::Instant::now() < end, "no connection was closed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -200,6 +200,8 @@ metrics! {
     HTTP_TIMEOUTS = Counter "millrace_http_connection_timeouts_total", "connections", ["reason"],
         "Connections closed by a timeout: head (the request head took too long), idle, or write (the client does not \
          read)";
+    HTTP_BODY_BYTES = Gauge "millrace_http_body_bytes", "bytes", [],
+        "Memory that request bodies hold until their requests are answered";
     HTTP_PROBLEMS = Counter "millrace_http_problems_total", "responses", ["code"],
         "Responses with a problem document, by code, including those to requests that reached no handler";
 }

@@ -1,4 +1,4 @@
-//! The routes of a service's admin listener: health with reasons, and metrics.
+//! The routes and bounds of a process's admin listener: health with reasons, and metrics.
 
 use ::http::header::CONTENT_TYPE;
 use axum::Router;
@@ -8,8 +8,8 @@ use axum::routing::get;
 use crate::health::{Detail, Health};
 use crate::telemetry;
 
-/// `GET /livez`, `/readyz` (with the reasons) and `/metrics`. For the admin listener only: it says more than a stranger
-/// should know.
+/// `GET /livez`, `/readyz` (with the reasons) and `/metrics`. For the admin listener only: reasons may
+/// reveal addresses and errors.
 pub fn router(health: &Health) -> Router {
     let metrics = telemetry::metrics();
     let render = move || {

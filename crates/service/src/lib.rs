@@ -13,6 +13,7 @@ pub mod health;
 pub mod http;
 pub mod net;
 pub mod openapi;
+mod run;
 pub mod shutdown;
 pub mod supervisor;
 pub mod telemetry;
@@ -20,4 +21,5 @@ mod text;
 
 pub use agreed::export_agreed_settings;
 pub use http::{Problem, spread_retry, status_of};
+pub use run::ServiceContext;
 pub use text::shown;

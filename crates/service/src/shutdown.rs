@@ -3,11 +3,11 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first SIGINT or SIGTERM cancels; a second one exits the process at once with status 130. Must be
-/// called in a Tokio runtime. Where a handler cannot be installed, that is logged and the signal keeps its default.
+/// A token that the first SIGINT or SIGTERM cancels; a second signal exits the process at once with status 130. Call it in
+/// a Tokio runtime. If a handler cannot be installed, an error is logged and the signal keeps its default action.
 pub fn on_signals() -> CancellationToken {
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let token = stop.clone();
     let (interrupt, terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
     if let (Some(mut interrupt), Some(mut terminate)) = (interrupt, terminate) {
         tokio::spawn(async move {
@@ -19,7 +19,7 @@ pub fn on_signals() -> CancellationToken {
             };
             let name = next().await;
             tracing::info!(signal = name, "stopping; a second signal exits at once");
-            told.cancel();
+            token.cancel();
             next().await;
             std::process::exit(130);
         });

@@ -1,4 +1,4 @@
-//! One supervisor for a process: its components end together, in order, within a grace.
+//! The supervisor of a process: its components end together, within the shutdown grace.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Why a process ended otherwise than asked.
+/// Why a process ended without a request to stop, or not in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SupervisorError {
     /// A component failed.
@@ -18,11 +18,11 @@ pub enum SupervisorError {
         /// Its error, or that it panicked.
         why: String,
     },
-    /// A component ended although nobody had asked it to.
-    #[error("{0} ended before it was asked to")]
+    /// A component ended without a request to stop.
+    #[error("{0} ended unexpectedly")]
     Ended(&'static str),
-    /// Components were still running when the grace was over; they were cut off.
-    #[error("cut off after the grace: {0}")]
+    /// Components were still running after the grace and were aborted.
+    #[error("aborted after the shutdown grace: {0}")]
     Overdue(String),
 }
 
@@ -53,10 +53,10 @@ impl<E: Display> Exit for Result<(), E> {
     }
 }
 
-type Ending = Result<(Id, Result<(), String>), JoinError>;
+type Joined = Result<(Id, Result<(), String>), JoinError>;
 
 impl Supervisor {
-    /// A supervisor of components that watch `stop`; once it is cancelled they have `grace` to end.
+    /// A supervisor of components that watch `stop`; once it is canceled they have `grace` to end.
     pub fn new(stop: CancellationToken, grace: Duration) -> Self {
         Self { stop, grace, tasks: JoinSet::new(), names: HashMap::new() }
     }
@@ -70,10 +70,10 @@ impl Supervisor {
     /// Waits for the stop token or for the first component that ends, then stops all and waits at most the grace.
     ///
     /// # Errors
-    /// When a component failed, ended unasked or was still running after the grace; the first of these.
+    /// When a component failed, ended unexpectedly or was still running after the grace; the first of these.
     pub async fn run(mut self) -> Result<(), SupervisorError> {
         let mut first = tokio::select! {
-            // A component that ends because it was told to did not end unasked.
+            // A component that ends because of the token did not end unexpectedly.
             biased;
             () = self.stop.cancelled() => None,
             Some(ending) = self.tasks.join_next_with_id() => {
@@ -101,12 +101,12 @@ impl Supervisor {
         first.unwrap_or(Ok(()))
     }
 
-    /// Whose ending it is, which is logged here, once.
-    fn named(&mut self, ending: Ending) -> (&'static str, Result<(), SupervisorError>) {
+    /// Logs the end of a component and returns its name with the result.
+    fn named(&mut self, ending: Joined) -> (&'static str, Result<(), SupervisorError>) {
         let (id, result) = match ending {
             Ok((id, result)) => (id, result),
             Err(error) if error.is_panic() => (error.id(), Err("it panicked".to_owned())),
-            Err(error) => (error.id(), Err("it was cancelled".to_owned())),
+            Err(error) => (error.id(), Err("it was canceled".to_owned())),
         };
         let name = self.names.remove(&id).unwrap_or("a component");
         match &result {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_failure_stops_all_and_is_told() {
+    async fn the_first_failure_stops_all_components_and_is_the_result() {
         let stop = CancellationToken::new();
         let mut supervisor = Supervisor::new(stop.clone(), Duration::from_mins(1));
         supervisor.spawn("steady", until(stop.clone()));
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_ending_that_nobody_asked_for_is_an_error() {
+    async fn an_unexpected_end_is_an_error() {
         let mut supervisor = Supervisor::new(CancellationToken::new(), Duration::from_mins(1));
         supervisor.spawn("brief", std::future::ready(Ok::<_, String>(())));
         assert_eq!(supervisor.run().await, Err(SupervisorError::Ended("brief")));
     }
 
     #[tokio::test]
-    async fn an_asked_for_end_is_in_order_but_not_without_end() {
+    async fn a_stop_succeeds_unless_it_exceeds_the_grace() {
         let stop = CancellationToken::new();
         let mut supervisor = Supervisor::new(stop.clone(), Duration::from_millis(20));
         supervisor.spawn("steady", until(stop.clone()));

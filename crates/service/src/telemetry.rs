@@ -1,5 +1,5 @@
-//! Logs and metrics: set up once a process. Logs go to standard error; control characters in them are escaped by the
-//! subscriber. Metrics are rendered by the admin listener.
+//! Logs and metrics, set up once per process. Logs go to standard error, with control characters escaped. The admin
+//! listener renders the metrics.
 
 mod values;
 
@@ -19,9 +19,9 @@ use values::ReadableRecorder;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryConfig {
-    /// What is logged, as a filter of tracing: `info`, or `warn,millrace_log=debug`.
+    /// Filter of log messages, in the syntax of tracing: `info`, or `warn,millrace_log=debug`.
     pub level: String,
-    /// How lines look.
+    /// Format of log lines.
     pub format: LogFormat,
 }
 
@@ -31,23 +31,23 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// How a log line looks.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Why logging could not be set up.
+/// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The level is no filter.
+    /// The level is not a filter.
     #[error("telemetry.level is not a filter such as \"info\" or \"warn,millrace_log=debug\": {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// Someone else has set up logging in this process.
+    /// Logging is set up already in this process.
     #[error("logging is set up already")]
     Twice,
 }

@@ -1,14 +1,14 @@
-//! Input of others, made fit for an error text or a log line.
+//! Client input in error texts and log lines.
 
-const MOST_CHARS: usize = 64;
+use millrace_base::limits::MAX_ECHO_CHARS;
 
-/// A piece of input for an error text: at most 64 characters, control characters escaped.
+/// Client input for an error text: shortened to [`MAX_ECHO_CHARS`], with control characters escaped.
 pub fn shown(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(MOST_CHARS));
-    let mut left = MOST_CHARS;
+    let mut out = String::with_capacity(text.len().min(MAX_ECHO_CHARS));
+    let mut left = MAX_ECHO_CHARS;
     for c in text.chars() {
         let needed = if c.is_control() { c.escape_default().len() } else { 1 };
-        // Room for the mark that something is missing is kept until the end is known.
+        // Until the end is reached, one character is reserved for the ellipsis.
         if needed >= left && out.len() + c.len_utf8() < text.len() {
             out.push('…');
             return out;
@@ -25,7 +25,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_shown_of_input() {
+    fn input_is_shortened_and_escaped() {
         assert_eq!(shown("click"), "click");
         assert_eq!(shown("a\r\nb\u{85}"), "a\\r\\nb\\u{85}");
         assert_eq!(shown(&"x".repeat(1000)), format!("{}…", "x".repeat(63)));
@@ -33,9 +33,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn short_and_printable(text: String) {
+        fn output_is_short_and_printable(text: String) {
             let got = shown(&text);
-            prop_assert!(got.chars().count() <= MOST_CHARS);
+            prop_assert!(got.chars().count() <= MAX_ECHO_CHARS);
             prop_assert!(!got.chars().any(char::is_control));
         }
     }

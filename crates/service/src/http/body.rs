@@ -21,7 +21,6 @@ use crate::net::{MemoryBudget, MemoryPermit};
 use crate::shown;
 
 /// A request's body, whole. It keeps its share of the memory budget until it is dropped.
-#[derive(Debug)]
 pub struct RequestBody {
     bytes: Bytes,
     _permit: Option<MemoryPermit>,

@@ -16,10 +16,17 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::HttpLimits;
+use super::exchange::Exchange;
 use super::guard::{Guard, Verdict};
 use super::io::{Io, Version};
-use super::server::Http;
 use crate::net::{Connection, Order};
+
+/// HTTP/1.1 and HTTP/2 for one router.
+pub(super) struct Http {
+    pub(super) exchange: Exchange,
+    pub(super) http1: http1::Builder,
+    pub(super) http2: http2::Builder<TokioExecutor>,
+}
 
 /// hyper's HTTP/1 with our bounds.
 ///

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::HttpLimits;
 use super::guard::Guard;
-use super::problem::{Problem, REQUEST_ID, RETRY, spread_retry};
+use super::problem::{IsProblem, Problem, REQUEST_ID, RETRY, spread_retry};
 use super::status::refusal_of;
 use crate::net::RateLimit;
 
@@ -28,10 +28,6 @@ use crate::net::RateLimit;
 /// extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct FinalBody;
-
-/// Marks a response that is a problem document already.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct IsProblem;
 
 /// What all requests of a listener share.
 pub(super) struct Exchange {

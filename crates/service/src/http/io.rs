@@ -125,7 +125,7 @@ impl Io {
         }
         let status = StatusCode::from_bytes(answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?;
         let refusal = match status {
-            // hyper bounds the whole head; whose fault it is, only the length of the first line tells.
+            // hyper bounds the whole head; the length of the first line shows whether the target exceeds its own bound.
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if self.line > self.max_target + AROUND_TARGET => {
                 refusal_of(StatusCode::URI_TOO_LONG)
             }

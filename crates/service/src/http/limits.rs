@@ -15,11 +15,11 @@ pub struct HttpLimits {
     pub body_idle_timeout: Span,
     /// Between two requests on one connection.
     pub idle_timeout: Span,
-    /// How long a client may take no byte of an answer.
+    /// Longest time without progress of a response, because the client does not read.
     pub write_timeout: Span,
-    /// From the end of the request to the beginning of the answer.
+    /// From the end of the request to the beginning of the response.
     pub handler_timeout: Span,
-    /// How long requests under way may take to finish once the server is to stop.
+    /// How long requests under way may take to finish after a stop.
     pub drain_timeout: Span,
     /// Request line and header fields together.
     pub max_head_bytes: Size,
@@ -35,13 +35,13 @@ pub struct HttpLimits {
     pub max_connections: usize,
     /// Open connections of one peer address; 0 for no bound (all clients share an address behind a balancer).
     pub max_connections_per_ip: usize,
-    /// Requests without a body being answered. Those with one are bounded by what their bodies hold.
+    /// Requests under way without a body. Those with a body are bounded by the memory of their bodies.
     pub max_in_flight: usize,
     /// Requests a second of one peer address; 0 for no bound. Bursts of as many pass.
     pub max_request_rate_per_ip: u32,
     /// Concurrent HTTP/2 streams of a connection.
     pub h2_max_streams: u32,
-    /// HTTP/2 streams a client may reset before they were accepted.
+    /// HTTP/2 streams that a client may reset before they are accepted.
     pub h2_max_pending_resets: usize,
 }
 

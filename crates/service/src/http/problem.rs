@@ -14,7 +14,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::exchange::IsProblem;
 use super::status::status_of;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,6 +22,10 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// The range of retry times of requests that are refused together.
 const RETRY_SPREAD: Duration = Duration::from_secs(4);
+
+/// Marks a response that is a problem document already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IsProblem;
 
 /// A time to retry: after `least`, or up to three whole seconds later at random, so that clients that are refused
 /// together do not come back together.

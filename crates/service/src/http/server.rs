@@ -5,25 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::TokioExecutor;
 use millrace_contracts::{Code, Refusal, metric};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::HttpLimits;
-use super::connection::{drive, http1_builder, http2_builder};
+use super::connection::{Http, drive, http1_builder, http2_builder};
 use super::exchange::Exchange;
 use super::guard::Guard;
 use super::problem::{Problem, RETRY, spread_retry};
 use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, RateLimit, Rejection};
-
-/// HTTP/1.1 and HTTP/2 for one router.
-pub(super) struct Http {
-    pub(super) exchange: Exchange,
-    pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<TokioExecutor>,
-}
 
 /// Serves `router` on `listener` until `stop` is canceled; then closes idle connections, lets requests under way finish
 /// within [`HttpLimits::drain_timeout`], and cuts what is left.

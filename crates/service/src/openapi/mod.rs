@@ -1,9 +1,9 @@
-//! The OpenAPI document of a service, and where it is served.
+//! The OpenAPI document of a service, and the routes that serve it.
 //!
-//! A route and what is said of it are declared in one call ([`route`]), so that neither is there without the other, and
-//! codes, statuses and header names are the constants that the code answers with. Here is what all services have in
-//! common; what a service says of its own routes is in its own `openapi.rs`. `docs/api/` has the documents as files, and
-//! a test compares them with what is served.
+//! A route and its documentation are declared in one call ([`route`]), so that neither exists without the other; codes,
+//! statuses and header names are the constants that the code uses. This module has what all services have in common; each
+//! service documents its own routes beside them. `docs/api/` has the documents as files, and a test compares them with
+//! what is served.
 
 mod parts;
 mod viewer;
@@ -21,16 +21,16 @@ use crate::http::Document;
 use crate::status_of;
 
 pub use parts::{
-    EVERY_REQUEST, answer, fixed, flag, fraction, get, header, maybe_header, number, object, operation, part, problems,
-    query, request_header, some, text, words,
+    EVERY_REQUEST, answer, asset_operation, asset_response, fixed, flag, fraction, get, header, maybe_header, number,
+    object, operation, part, problems, query, request_header, some, text, words,
 };
 
-/// A document without routes: what the service is, and what every one of them shares.
+/// A document without routes: the description of the service, and the components that all services share.
 pub fn document(title: &str, description: &str) -> OpenApi {
     let mut info = Info::new(title, env!("CARGO_PKG_VERSION"));
     info.description = Some(format!(
-        "{description}\n\nEvery error is a problem document (RFC 9457) with a stable `code`. A path that is not listed is \
-         answered {} `{}`, a method that is not listed {} `{}` with `Allow`.",
+        "{description}\n\nEvery error is a problem document (RFC 9457) with a stable `code`. A path that is not listed \
+         returns {} `{}`, a method that is not listed {} `{}` with `Allow`.",
         status_of(Code::NotFound).as_u16(),
         Code::NotFound,
         status_of(Code::MethodNotAllowed).as_u16(),
@@ -51,10 +51,10 @@ pub fn document(title: &str, description: &str) -> OpenApi {
     OpenApiBuilder::new().info(info).components(Some(components)).build()
 }
 
-/// A route and what is said of it, for [`OpenApiRouter::routes`].
-pub fn route<S>(path: &str, said: PathItem, handlers: MethodRouter<S>) -> UtoipaMethodRouter<S> {
+/// A route with its documentation, for [`OpenApiRouter::routes`].
+pub fn route<S>(path: &str, documentation: PathItem, handlers: MethodRouter<S>) -> UtoipaMethodRouter<S> {
     let mut paths = Paths::new();
-    paths.paths.insert(path.into(), said);
+    paths.paths.insert(path.into(), documentation);
     (Vec::new(), paths, handlers)
 }
 
@@ -67,23 +67,26 @@ pub fn serve(api: OpenApiRouter, health: Router) -> Router {
     health.get_openapi_mut().paths = paths;
     let mut api = api.merge(health).merge(viewer::routes());
     let path = "/openapi.json";
-    let said = operation("openApi", "About", "This document.").response(
-        "200",
-        viewer::file("The OpenAPI document.", viewer::FRESH).content("application/json", some(object(&[], &[]))),
-    );
-    api.get_openapi_mut().paths.paths.insert(path.into(), get(problems(said, EVERY_REQUEST)));
-    let json = viewer::Asset::json(api.get_openapi());
-    Router::from(api).route(path, on_get(async move |headers| json.answer(&headers)))
+    api.get_openapi_mut().paths.paths.insert(path.into(), get(this_document()));
+    let json = viewer::json(api.get_openapi());
+    Router::from(api).route(path, on_get(async move |headers| json.respond(&headers)))
+}
+
+fn this_document() -> OperationBuilder {
+    let document = asset_response("The OpenAPI document.", viewer::POLICY);
+    let document = document.content("application/json", some(object(&[], &[])));
+    let operation = asset_operation("openApi", "About", "This document.", viewer::POLICY);
+    problems(operation.response("200", document), EVERY_REQUEST)
 }
 
 fn livez() -> OperationBuilder {
-    let said = operation("livez", "Health", "Whether the process answers.");
-    problems(said.response("200", answer("It does.").content("text/plain; charset=utf-8", some(text()))), EVERY_REQUEST)
+    let live = answer("It does.").content("text/plain; charset=utf-8", some(text()));
+    problems(operation("livez", "Health", "Whether the process answers.").response("200", live), EVERY_REQUEST)
 }
 
 fn readyz() -> OperationBuilder {
-    let said =
-        operation("readyz", "Health", "Whether requests should be sent here: every part works, and it is not ending.");
-    let said = said.response("200", answer("They should.").content("text/plain; charset=utf-8", some(text())));
-    problems(said, &[EVERY_REQUEST, &[Code::ShuttingDown]].concat())
+    let ready = answer("It is.").content("text/plain; charset=utf-8", some(text()));
+    let about = "Whether the process is ready for requests: every component works, and it is not shutting down.";
+    let operation = operation("readyz", "Health", about).response("200", ready);
+    problems(operation, &[EVERY_REQUEST, &[Code::ShuttingDown]].concat())
 }

@@ -1,8 +1,11 @@
-//! The words that documents are made of.
+//! Building blocks of documents.
 
 use std::collections::BTreeMap;
 
-use ::http::header::{CACHE_CONTROL, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use ::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use ::http::{HeaderName, StatusCode};
 use millrace_contracts::Code;
 use utoipa::ToSchema as _;
@@ -13,10 +16,10 @@ use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, Param
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{HttpMethod, Ref, RefOr, Required, ResponseBuilder, Schema};
 
-use crate::http::{Document, MEDIA_TYPE, REQUEST_ID};
+use crate::http::{Document, MEDIA_TYPE, REQUEST_ID, REVALIDATE};
 use crate::status_of;
 
-/// What the server itself may answer to any request, whatever its route.
+/// The codes with which the server itself may refuse any request, whatever its route.
 pub const EVERY_REQUEST: &[Code] = &[
     Code::BadRequest,
     Code::RequestTimeout,
@@ -33,7 +36,7 @@ pub fn operation(id: &str, group: &str, summary: &str) -> OperationBuilder {
     OperationBuilder::new().operation_id(Some(id)).tag(group).summary(Some(summary))
 }
 
-/// GET, and HEAD, which is answered the same without the body.
+/// GET, and HEAD, whose response is the same without the body.
 pub fn get(operation: impl Into<OperationBuilder>) -> PathItem {
     let get = operation.into().build();
     let mut head = get.clone();
@@ -50,12 +53,12 @@ pub fn get(operation: impl Into<OperationBuilder>) -> PathItem {
     item
 }
 
-/// An answer. Every one with a body tells browsers not to guess its type.
+/// A response with a body. Browsers must not guess its type.
 pub fn answer(description: &str) -> ResponseBuilder {
     ResponseBuilder::new().description(description).header(X_CONTENT_TYPE_OPTIONS.as_str(), fixed("nosniff"))
 }
 
-/// Adds the answers of these codes: one for each status among them.
+/// Adds the responses of these codes: one for each status among them.
 pub fn problems(mut operation: OperationBuilder, codes: &[Code]) -> OperationBuilder {
     let shared = shared();
     for (status, codes) in by_status(codes) {
@@ -68,14 +71,14 @@ pub fn problems(mut operation: OperationBuilder, codes: &[Code]) -> OperationBui
     operation
 }
 
-/// The answers that many routes have, each the codes of one status.
+/// The responses that many routes have, each the codes of one status.
 pub(super) fn shared() -> Vec<Vec<Code>> {
     let mut shared: Vec<_> = by_status(EVERY_REQUEST).into_values().collect();
     shared.extend([Code::NotFound, Code::MethodNotAllowed, Code::NotAcceptable].map(|code| vec![code]));
     shared
 }
 
-/// What a shared answer is called.
+/// The name of a shared response.
 pub(super) fn name(codes: &[Code]) -> String {
     codes.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(".")
 }
@@ -99,7 +102,7 @@ pub(super) fn problem(codes: &[Code]) -> ResponseBuilder {
         .item(ObjectBuilder::new().property("code", code));
     let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
     let mut response = answer(&listed.join(", "))
-        .header(REQUEST_ID.as_str(), header("The request, as in the document.", text()))
+        .header(REQUEST_ID.as_str(), header("The request id, as in the document.", text()))
         .header(CACHE_CONTROL.as_str(), fixed("no-store"))
         .content(MEDIA_TYPE, some(schema));
     let status = codes.first().map(|&code| status_of(code));
@@ -109,18 +112,35 @@ pub(super) fn problem(codes: &[Code]) -> ResponseBuilder {
     response
 }
 
-/// A body of this shape.
+/// An operation that serves an [`Asset`](crate::http::Asset).
+pub fn asset_operation(id: &str, group: &str, summary: &str, policy: &str) -> OperationBuilder {
+    operation(id, group, summary)
+        .parameter(request_header(&IF_NONE_MATCH, "Entity tags of cached responses.", text()))
+        .response("304", asset_response("The cached response is current.", policy))
+}
+
+/// A response of an [`Asset`](crate::http::Asset) with this content security policy.
+pub fn asset_response(description: &str, policy: &str) -> ResponseBuilder {
+    answer(description)
+        .header(CACHE_CONTROL.as_str(), fixed(REVALIDATE))
+        .header(VARY.as_str(), fixed("Accept-Encoding"))
+        .header(ETAG.as_str(), header("Strong.", text()))
+        .header(CONTENT_SECURITY_POLICY.as_str(), fixed(policy))
+        .header(REFERRER_POLICY.as_str(), fixed("no-referrer"))
+}
+
+/// A body with this schema.
 pub fn some(schema: impl Into<RefOr<Schema>>) -> Content {
     Content::new(Some(schema))
 }
 
-/// A header that may be there.
+/// An optional header of a response.
 pub fn maybe_header(description: &str, schema: impl Into<RefOr<Schema>>) -> Header {
     let description = Some(description).filter(|description| !description.is_empty());
     HeaderBuilder::new().description(description).schema(Some(schema)).build()
 }
 
-/// A header that is always there.
+/// A header that every response has.
 pub fn header(description: &str, schema: impl Into<RefOr<Schema>>) -> Header {
     let mut header = maybe_header(description, schema);
     // A field of the specification that the library has no name for.
@@ -128,7 +148,7 @@ pub fn header(description: &str, schema: impl Into<RefOr<Schema>>) -> Header {
     header
 }
 
-/// A header that is always there and always the same.
+/// A header that every response has, with this value.
 pub fn fixed(value: &str) -> Header {
     header("", words([value]))
 }
@@ -138,18 +158,18 @@ pub fn query(name: &str, required: Required, description: &str, schema: impl Int
     parameter(ParameterIn::Query, name, description).required(required).schema(Some(schema)).build()
 }
 
-/// A part of the path.
+/// A parameter in the path.
 pub fn part(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     parameter(ParameterIn::Path, name, description).required(Required::True).schema(Some(schema)).build()
 }
 
-/// A header that a request may have.
+/// An optional header of a request.
 pub fn request_header(name: &HeaderName, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     parameter(ParameterIn::Header, name.as_str(), description).required(Required::False).schema(Some(schema)).build()
 }
 
-fn parameter(place: ParameterIn, name: &str, description: &str) -> ParameterBuilder {
-    ParameterBuilder::new().name(name).parameter_in(place).description(Some(description))
+fn parameter(location: ParameterIn, name: &str, description: &str) -> ParameterBuilder {
+    ParameterBuilder::new().name(name).parameter_in(location).description(Some(description))
 }
 
 /// Any text.
@@ -172,12 +192,12 @@ pub fn number() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0_usize))
 }
 
-/// True or false.
+/// A boolean.
 pub fn flag() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Boolean)
 }
 
-/// An object with members that are always there, and others that may be.
+/// An object with required and optional members.
 pub fn object(always: &[(&str, RefOr<Schema>)], maybe: &[(&str, RefOr<Schema>)]) -> ObjectBuilder {
     let with = |object: ObjectBuilder, (name, schema): &(&str, RefOr<Schema>)| object.property(*name, schema.clone());
     let object = always.iter().chain(maybe).fold(ObjectBuilder::new().schema_type(Type::Object), with);

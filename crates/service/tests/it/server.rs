@@ -1,9 +1,10 @@
-//! The server on its own: panics, slow handlers, framework errors, health, reserveing.
+//! The server alone: panics, slow handlers, framework errors, health, binding.
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use futures::StreamExt as _;
 use millrace_base::Span;
 use millrace_service::health::Health;
 use millrace_service::http::{HttpLimits, serve};
@@ -32,7 +33,7 @@ async fn rash() -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handlers_that_panic_or_hang_are_answered() {
+async fn a_handler_that_panics_or_hangs_gets_a_problem() {
     let hang = || std::future::pending::<()>();
     let router = Router::new().route("/rash", get(rash)).route("/hang", get(hang).merge(post(hang)));
     let limits = HttpLimits { handler_timeout: Span(Duration::from_millis(100)), ..HttpLimits::default() };
@@ -41,7 +42,7 @@ async fn handlers_that_panic_or_hang_are_answered() {
     assert!(has(&response, 500, "internal") && !response.text().contains("on purpose"), "{response:?}");
     let response = exchange(address, "GET", "/hang").await;
     assert!(has(&response, 503, "unavailable") && response.header("retry-after") == Some("1"), "{response:?}");
-    // Whether a write took effect cannot be known.
+    // Whether a write took effect is unknown.
     let response = exchange(address, "POST", "/hang").await;
     assert!(has(&response, 503, "outcome-unknown"), "{response:?}");
     let response = exchange(address, "DELETE", "/rash").await;
@@ -53,7 +54,7 @@ async fn handlers_that_panic_or_hang_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_past_the_cap_are_shed_at_once() {
+async fn requests_above_the_cap_are_refused_at_once() {
     let (entered, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let hang = move || {
         entered.send(()).unwrap();
@@ -69,7 +70,7 @@ async fn requests_past_the_cap_are_shed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_tells_the_public_what_and_the_admin_why() {
+async fn public_health_has_names_and_admin_health_has_reasons() {
     let health = Health::new();
     let component = health.component("log");
     component.not_ready("no broker at example:9092");
@@ -94,9 +95,27 @@ async fn health_tells_the_public_what_and_the_admin_why() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named_with_its_setting() {
+async fn an_address_in_use_is_reported_with_its_setting() {
     let taken = reserve("query.listen", "127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
     let address = taken.local_addr().unwrap();
     let error = reserve("query.listen", address).unwrap_err().to_string();
     assert!(error.starts_with(&format!("query.listen: cannot listen on {address}: another process uses")), "{error}");
+}
+
+/// The bytes of a body that look like an error of the HTTP library are still the body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_looks_like_a_response_head_arrives_unchanged() {
+    const LINES: [&str; 3] = ["first\n", "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1 431 x\n"];
+    let body = || async {
+        // Each line is a write of its own, and its length is known, so that no chunk size precedes it.
+        let lines = futures::stream::iter(LINES).then(|line| async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok::<_, std::io::Error>(line)
+        });
+        let length = LINES.iter().map(|line| line.len()).sum::<usize>();
+        ([("content-length", length.to_string())], axum::body::Body::from_stream(lines))
+    };
+    let (address, _stop) = start(Router::new().route("/", get(body)), HttpLimits::default());
+    let response = exchange(address, "GET", "/").await;
+    assert_eq!((response.status, &*response.text()), (200, &*LINES.concat()));
 }

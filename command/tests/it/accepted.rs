@@ -1,4 +1,4 @@
-//! The good road: events in, positions out, records in the log.
+//! The happy path: events in, positions out, records in the log.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn events_of(log: &Log, position: &str) -> (String, i64, Kind) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_accepted_event_is_at_the_position_it_says() {
+async fn an_accepted_event_is_at_its_position() {
     let server = Server::start().await;
     let nfc = "n%C3%A4me";
     let nfd = "na%CC%88me";
@@ -50,7 +50,7 @@ async fn an_accepted_event_is_at_the_position_it_says() {
         ("timestamp=3600000&user=x&click".into(), ("x", 3_600_000, Kind::Click)),
         // 29: five minutes ahead, not more
         (format!("timestamp={}&user=x&click", NOW + 300_000), ("x", NOW + 300_000, Kind::Click)),
-        // 50: composed and decomposed stay two users
+        // 50: composed and decomposed are two users
         (format!("timestamp=1&user={nfc}&click"), ("n\u{e4}me", 1, Kind::Click)),
         (format!("timestamp=1&user={nfd}&click"), ("na\u{308}me", 1, Kind::Click)),
     ];
@@ -65,7 +65,7 @@ async fn an_accepted_event_is_at_the_position_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pixel_is_an_impression_of_now() {
+async fn the_pixel_records_an_impression_now() {
     let server = Server::start().await;
     let answer = server.send("GET /pixel.gif?user=kek&utm_source=%zz&click HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!((answer.status, answer.body.len()), (200, 43), "{answer:?}");
@@ -95,7 +95,7 @@ async fn the_pixel_is_an_impression_of_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pipelined_requests_are_all_answered_and_in_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let server = Server::start().await;
     let mut stream = server.connect().await;
     // 51
@@ -113,7 +113,7 @@ async fn pipelined_requests_are_all_answered_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_answers_what_is_under_way_and_closes() {
+async fn a_stop_completes_requests_under_way_and_closes_connections() {
     let server = Server::start().await;
     let mut idle = server.connect().await;
     assert_eq!(server.post("timestamp=1&user=a&click").await.status, 204);
