@@ -190,8 +190,8 @@ metrics! {
         "Events of the live stream; one event for all subscribers counts once";
 
     AGREED_SETTING = Gauge "millrace_agreed_setting", "ms", ["key"],
-        "Value of a setting that all processes must agree on, by key: analytics.future_tolerance, and \
-         analytics.accept_from since the epoch";
+        "Value of a setting that all processes must agree on, by key: `analytics.future_tolerance`, and \
+         `analytics.accept_from` since the epoch";
 
     HTTP_CONNECTIONS = Gauge "millrace_http_connections", "connections", [],
         "Open connections of all listeners";

@@ -15,7 +15,7 @@ use crate::reference::Reference;
 
 const HOUR: i64 = 3_600_000;
 
-/// CountingBounds so tight that a hundred records reach all of them.
+/// Bounds so tight that a hundred records reach all of them.
 fn tight() -> CountingBounds {
     CountingBounds {
         max_exact_users: 20,
