@@ -57,7 +57,7 @@ impl TopicsConfig {
     pub fn validate(&self) -> Vec<Violation> {
         let mut bounds = Bounds::new();
         bounds
-            .range("max_retention", &self.max_retention, &(Span::from_secs(60)..=Span(Duration::from_hours(366 * 24))))
+            .range("max_retention", &self.max_retention, &(Span::from_secs(60)..=Span(Duration::from_hours(7 * 24))))
             .range("max_message_bytes", &self.max_message_bytes, &(Size(1)..=Size::from_mib(1)))
             .range("cached_topics", &self.cached_topics, &(1..=10_000_000));
         bounds.into_violations()

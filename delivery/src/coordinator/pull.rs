@@ -68,10 +68,7 @@ pub(super) async fn pull(
             Look::Found(deliveries) => return Ok(deliveries),
             Look::NeedChunk(from) => {
                 let chunk = read_chunk(shared, shard.partition, topic.clone(), topic_id, from).await?;
-                let mut inner = shard.lock();
-                if let Some(reading) = inner.reading(topic, &pull.subscription) {
-                    reading.chunk = Some(chunk);
-                }
+                shard.lock().keep_chunk(topic, &pull.subscription, chunk);
             }
             Look::NeedRetry(offset) => {
                 retried = read_one(shared, shard.partition, topic, topic_id, offset).await?;

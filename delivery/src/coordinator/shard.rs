@@ -19,6 +19,8 @@ use crate::walk::Point;
 const READ_BACK: Duration = Duration::from_secs(20);
 /// Most commands that wait to be appended.
 const MAX_SUBMISSIONS: usize = 16_384;
+/// Most chunks of a partition in memory.
+const MAX_CHUNKS: usize = 64;
 
 /// One partition.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) fold: Fold,
     /// The nonce of this coordinator, once it has opened.
     pub(crate) nonce: Option<u64>,
+    /// The nonce that it opens with.
+    pub(crate) opening: Option<u64>,
     pub(crate) waiting: HashMap<(u64, u64), oneshot::Sender<Result<Outcome, Refusal>>>,
     /// The newest messages; `None` until the coordinator is in force.
     pub(crate) ring: Option<Ring>,
@@ -95,6 +99,7 @@ impl Shard {
         let inner = Inner {
             fold: Fold::new(partition),
             nonce: None,
+            opening: None,
             waiting: HashMap::new(),
             ring: None,
             heads: HashMap::new(),
@@ -178,6 +183,19 @@ impl Inner {
     pub(crate) fn head(&self, name: &Name) -> Head {
         let folded = self.fold.topic(name).map(|topic| topic.head).unwrap_or_default();
         self.heads.get(name).copied().filter(|head| head.offset > folded.offset).unwrap_or(folded)
+    }
+
+    /// Keeps a chunk for the next pulls of a subscription; few at a time, so that many laggards do not fill the memory.
+    pub(crate) fn keep_chunk(&mut self, topic: &Name, subscription: &Name, chunk: Chunk) {
+        let kept = self.readings.values().filter(|reading| reading.chunk.is_some()).count();
+        if kept >= MAX_CHUNKS {
+            for reading in self.readings.values_mut() {
+                reading.chunk = None;
+            }
+        }
+        if let Some(reading) = self.reading(topic, subscription) {
+            reading.chunk = Some(chunk);
+        }
     }
 
     /// Wakes the long polls of a topic.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_contracts::Topic;
 use millrace_contracts::topics::{Name, StateEntry, TopicCommand, TopicOwner, TopicStateKey};
-use millrace_log::{Batch, Stage, StageError, Step};
+use millrace_log::{Batch, Failure, Stage, StageError, Step};
 
 use super::Shared;
 use super::fold::{KeyChange, Outcome, Undo};
@@ -73,6 +73,11 @@ impl Stage for Coordination {
                 };
                 let outcome = inner.fold.apply(record.offset, &command, &mut undo, &mut changes);
                 if let Outcome::Opened(nonce) = outcome {
+                    // Whoever opened behind us has the partition: this worker gives it up and joins the group anew.
+                    if inner.nonce.is_some() && inner.opening != Some(nonce) {
+                        let detail = "another coordinator took the partition over";
+                        return Err(StageError::Unavailable(Failure::new(detail)));
+                    }
                     let owner = TopicOwner { nonce, url: inner.fold.url().to_owned(), at_ms: command.at_ms };
                     let topic = Topic::TOPIC_OWNERS;
                     step.put(topic, shard.partition, shard.partition, |out| owner.encode(out));

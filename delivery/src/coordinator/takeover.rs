@@ -61,7 +61,11 @@ async fn open(shared: &Arc<Shared>, shard: &Arc<Shard>, number: &mut u64) -> Res
     let command =
         TopicCommand { nonce, number: 1, at_ms: shared.clock.now_ms(), topic: None, subscription: None, change };
     let (reply, read_back) = oneshot::channel();
-    shard.lock().waiting.insert((nonce, 1), reply);
+    {
+        let mut inner = shard.lock();
+        inner.waiting.insert((nonce, 1), reply);
+        inner.opening = Some(nonce);
+    }
     let mut value = Vec::new();
     command.encode(&mut value);
     let key = shard.partition.to_string();
