@@ -226,7 +226,7 @@ pub(crate) mod tests {
         "2092f8f63ca972b4",
         "5eebc8195e109f69",
         "478e8228087b3aaa",
-        "819cda5f1f5e0c24",
+        "5e0d0fdde9fb9810",
         "bac843a9eeea9a5a",
     ];
 }

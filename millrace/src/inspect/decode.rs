@@ -160,7 +160,7 @@ fn intake_state(key: IntakeKey<'_>, value: &[u8]) -> Result<Value, DecodeError> 
             json!({
                 "next_index": series.next_index,
                 "log_time": time(series.log_time_ms),
-                "broken_at": series.broken_at,
+                "dropped": series.dropped.map(|(first, last)| json!([first, last])),
             })
         }),
         IntakeKey::Progress(_) => IntakeProgress::decode(value)

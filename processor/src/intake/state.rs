@@ -143,11 +143,9 @@ impl IntakeState {
     /// Adds an arrival that the state contains, but for its arrivals.
     pub(super) fn replay(&mut self, message: &IntakeMessage<'_>, offset: u64) {
         // What follows a missing index was dropped. Its series is remembered as long as its records are replayed.
-        if self
-            .series
-            .get(&message.nonce)
-            .is_some_and(|memory| memory.series.broken_at.is_some() && message.index >= memory.series.next_index)
-        {
+        let series = self.series.get(&message.nonce).map(|memory| &memory.series);
+        let dropped = |series: &Series| series.dropped.is_some_and(|(first, _)| offset >= first);
+        if series.is_some_and(|series| dropped(series) && message.index >= series.next_index) {
             return;
         }
         let slot = self.clients.slot(message.sender);
@@ -255,7 +253,7 @@ impl IntakeState {
         }
         let known = known.filter(|memory| !self.is_forgotten(&memory.series, offset));
         let mut memory = known.unwrap_or_else(|| {
-            let series = Series { next_index: 0, log_time_ms: log_time, broken_at: None };
+            let series = Series { next_index: 0, log_time_ms: log_time, dropped: None };
             SeriesMemory { series, queued: i64::MIN, saved_in: step }
         });
         memory.saved_in = step;
@@ -263,11 +261,11 @@ impl IntakeState {
         series.log_time_ms = log_time;
         let place = if message.index < series.next_index {
             Place::Repeated
-        } else if message.index == series.next_index && series.broken_at.is_none() {
+        } else if message.index == series.next_index && series.dropped.is_none() {
             series.next_index += 1;
             Place::Next
         } else {
-            series.broken_at = Some(offset);
+            series.dropped = Some((series.dropped.map_or(offset, |(first, _)| first), offset));
             Place::Behind
         };
         self.series.insert(message.nonce, memory);
@@ -277,7 +275,7 @@ impl IntakeState {
     /// A broken series is remembered as long as its records may be read again.
     fn is_forgotten(&self, series: &Series, offset: u64) -> bool {
         series.log_time_ms < self.log_time - self.bounds.series_ttl_ms
-            && series.broken_at.is_none_or(|broken_at| broken_at < self.arrivals.window_start(offset))
+            && series.dropped.is_none_or(|(_, last)| last < self.arrivals.window_start(offset))
     }
 
     /// Ends the step: writes what changed, and forgets what is too old.
@@ -353,7 +351,7 @@ impl IntakeState {
             if self.is_forgotten(&memory.series, offset) {
                 undo.series.push((nonce, Some(memory)));
                 self.series.remove(&nonce);
-            } else if memory.series.broken_at.is_some() {
+            } else if memory.series.dropped.is_some() {
                 self.series.insert(nonce, SeriesMemory { queued: self.log_time, ..memory });
                 self.series_queue.push_back((self.log_time, nonce));
             }

@@ -28,8 +28,8 @@ pub struct Series {
     pub next_index: u64,
     /// The log time of its last record, ms since the epoch.
     pub log_time_ms: i64,
-    /// The offset of the newest record that was dropped because an index before it is missing.
-    pub broken_at: Option<u64>,
+    /// The offsets of the first and the newest record that were dropped because an index before them is missing.
+    pub dropped: Option<(u64, u64)>,
 }
 
 /// How far the time of a partition of `intake` has come, and from where on its last arrivals are read again.
@@ -91,11 +91,12 @@ impl Series {
         begin(out, schema::INTAKE_SERIES);
         put_long(out, self.next_index.cast_signed());
         put_long(out, self.log_time_ms);
-        match self.broken_at {
+        match self.dropped {
             None => put_long(out, 0),
-            Some(offset) => {
+            Some((first, last)) => {
                 put_long(out, 1);
-                put_long(out, offset.cast_signed());
+                put_long(out, first.cast_signed());
+                put_long(out, last.cast_signed());
             }
         }
     }
@@ -104,13 +105,13 @@ impl Series {
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(value, schema::INTAKE_SERIES)?;
         let (next_index, log_time_ms) = (fields.count("next_index")?, fields.long("log_time")?);
-        let broken_at = match fields.long("broken_at")? {
+        let dropped = match fields.long("dropped")? {
             0 => None,
-            1 => Some(fields.count("broken_at")?),
-            _ => return Err(DecodeError::Range("broken_at")),
+            1 => Some((fields.count("first")?, fields.count("last")?)),
+            _ => return Err(DecodeError::Range("dropped")),
         };
         fields.finish()?;
-        Ok(Self { next_index, log_time_ms, broken_at })
+        Ok(Self { next_index, log_time_ms, dropped })
     }
 }
 
@@ -144,7 +145,7 @@ mod tests {
             log_time_ms: i64,
             pairs in prop::collection::vec((0..i64::MAX, 0..i64::MAX), 0..=ClientRanges::MAX),
             next_index in 0..i64::MAX,
-            broken_at in prop::option::of(0..i64::MAX),
+            dropped in prop::option::of((0..i64::MAX, 0..i64::MAX)),
             replay_from in 0..i64::MAX,
         ) {
             let time = ("log_time".to_owned(), Value::TimestampMillis(log_time_ms));
@@ -164,13 +165,16 @@ mod tests {
             prop_assert_eq!(ClientRanges::decode(&bytes), Ok(ClientRanges { log_time_ms, ranges }));
 
             let series =
-                Series { next_index: next_index.cast_unsigned(), log_time_ms, broken_at: broken_at.map(i64::cast_unsigned) };
+                Series { next_index: next_index.cast_unsigned(), log_time_ms, dropped: dropped.map(|(first, last)| (first.cast_unsigned(), last.cast_unsigned())) };
             let avro = Value::Record(vec![
                 ("next_index".into(), Value::Long(next_index)),
                 time.clone(),
-                ("broken_at".into(), match broken_at {
+                ("dropped".into(), match dropped {
                     None => Value::Union(0, Box::new(Value::Null)),
-                    Some(offset) => Value::Union(1, Box::new(Value::Long(offset))),
+                    Some((first, last)) => Value::Union(1, Box::new(Value::Record(vec![
+                        ("first".into(), Value::Long(first)),
+                        ("last".into(), Value::Long(last)),
+                    ]))),
                 }),
             ]);
             bytes.clear();
