@@ -24,10 +24,10 @@ mod router;
 mod stores;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millrace_base::Clock;
 use millrace_contracts::Names;
+use millrace_service::ServiceContext;
 use millrace_service::health::Health;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -37,9 +37,6 @@ pub use router::router;
 pub use stores::port::{HourCounts, HourReader, ReadError, Tier};
 pub use stores::refill::{RefillSender, refill_sender};
 pub use stores::tiers::{ReadModels, Tiers};
-
-/// Interval of the readiness probe.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves reads on `listener` until `stop` is canceled, which also ends live streams.
 ///
@@ -61,13 +58,10 @@ pub fn run(
     let reporter = dashboard::status::StatusReporter::new(config.watch.clone(), health.clone(), Clock::system());
     let router = router::routes(&app, feed, &names, &health, dashboard::router(reporter));
     async move {
-        let probe = tokio::spawn(async move {
-            loop {
-                app.probe().await;
-                tokio::time::sleep(PROBE_INTERVAL).await;
-            }
-        });
-        millrace_service::http::serve(listener, router, config.limits, stop).await;
-        probe.abort();
+        let probe = move || {
+            let app = Arc::clone(&app);
+            async move { app.probe().await }
+        };
+        ServiceContext { health, stop }.serve_http(listener, router, config.limits, probe).await;
     }
 }

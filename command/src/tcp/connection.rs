@@ -16,7 +16,7 @@ use millrace_service::net::{Connection, Order, OrderCell};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::listener::TcpIntake;
+use super::intake::TcpIntake;
 use super::metrics;
 use super::reply::{Closing, Nack};
 use super::series::FrameSeries;

@@ -7,7 +7,7 @@ use millrace_base::Clock;
 use millrace_contracts::{Cleanup, Topic};
 use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
 
-use super::listener::TcpIntake;
+use super::intake::TcpIntake;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(10);

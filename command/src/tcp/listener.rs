@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use millrace_contracts::{Topic, metric};
+use millrace_contracts::metric;
 use millrace_log::Log;
 use millrace_service::net::{ConnectionLimits, ListenerMetrics, Protocol, Rejection, serve};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,28 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::TcpConfig;
 use super::connection::{self, TcpConnection};
+use super::intake::TcpIntake;
 use super::lag;
-use super::metrics::TcpMetrics;
-
-/// What the connections share.
-pub(crate) struct TcpIntake {
-    pub(crate) config: TcpConfig,
-    pub(crate) log: Log,
-    pub(crate) partitions: u32,
-    pub(crate) metrics: TcpMetrics,
-    lagging: AtomicBool,
-}
-
-impl TcpIntake {
-    /// Whether a journal is so far behind that nothing more is taken.
-    pub(crate) fn is_lagging(&self) -> bool {
-        self.lagging.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_lagging(&self, lagging: bool) {
-        self.lagging.store(lagging, Ordering::Relaxed);
-    }
-}
 
 /// Takes messages over TCP on `listener` until `stop` is canceled and every frame that was read is answered.
 pub async fn run(config: TcpConfig, listener: TcpListener, log: Log, stop: CancellationToken) {
@@ -42,9 +21,7 @@ pub async fn run(config: TcpConfig, listener: TcpListener, log: Log, stop: Cance
         max_connections_per_ip: config.limits.max_connections_per_ip,
         drain_timeout: config.limits.drain_timeout.0,
     };
-    let partitions = log.partitions(Topic::INTAKE);
-    let lagging = AtomicBool::new(false);
-    let intake = Arc::new(TcpIntake { config, log, partitions, metrics: TcpMetrics::new(), lagging });
+    let intake = Arc::new(TcpIntake::new(config, log));
     tokio::spawn(stop.child_token().run_until_cancelled_owned(lag::watch(intake.clone())));
     serve(listener, intake, limits, stop).await;
 }

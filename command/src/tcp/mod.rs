@@ -7,6 +7,7 @@
 mod config;
 mod connection;
 mod frame;
+mod intake;
 mod lag;
 mod listener;
 mod metrics;
