@@ -409,7 +409,7 @@ impl Session {
         self.ended && self.pending.is_empty()
     }
 
-    /// Counts what was read to its end, so that a slow frame can be told from many.
+    /// Counts what was read to its end, so that one slow frame differs from many.
     pub(crate) fn items(&self) -> u64 {
         self.items
     }

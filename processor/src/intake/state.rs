@@ -43,7 +43,7 @@ pub enum Decision {
     SeqReused,
     /// It was there before.
     Duplicate,
-    /// A frame before it is missing, so nobody was told that it arrived; the client sends it again.
+    /// A frame before it is missing, so it has no acknowledgment; the client sends it again.
     Behind,
 }
 
