@@ -13,7 +13,7 @@ use millrace_service::net::MemoryBudget;
 use crate::Config;
 use crate::intake::{Appender, Position, Terms};
 use crate::metrics::Metrics;
-use crate::topics::Directory;
+use crate::topics::directory::Directory;
 
 pub(crate) const POSITION: HeaderName = HeaderName::from_static("millrace-position");
 

@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::directory::Placement;
+use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::time;
 use super::path::Path;
-use super::publish::{Placement, send, status, too_large};
+use super::publish::{send, status, too_large};
 use super::topic::no_parameters;
-use super::{Application, Incoming, message, principal, render, respond};
+use super::{message, render};
 use crate::app::App;
 use crate::intake::Terms;
 use crate::topics::TopicsConfig;

@@ -18,8 +18,6 @@ use quick_cache::sync::Cache;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::publish::Placement;
-use super::render::unexpected;
 use crate::intake::{Durability, refusal_of};
 
 /// How long a topic's metadata is used before it is looked up again.
@@ -101,6 +99,18 @@ pub(crate) struct Directory {
 struct Cached {
     topic: Arc<TopicView>,
     at: Instant,
+}
+
+/// What became of a message: of one that was answered before the log's report, without its offset.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub(super) answer: PublishAnswer,
+    pub(super) offset: Option<u64>,
+}
+
+/// The coordinator replied to another request.
+pub(super) fn unexpected() -> Refusal {
+    Refusal::new(Code::Internal, "the coordinator's reply is of another kind")
 }
 
 impl Directory {

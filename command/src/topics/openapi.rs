@@ -7,7 +7,7 @@ use http::header::IF_MATCH;
 use millrace_contracts::Code;
 use millrace_service::http::{IDEMPOTENCY_KEY, PREFER};
 use millrace_service::openapi::{
-    EVERY_REQUEST, answer, flag, header, maybe_header, number, object, operation, part, problems, query,
+    EVERY_REQUEST, answer, flag, get, header, maybe_header, number, object, operation, part, problems, query,
     request_header, some, text, words,
 };
 use serde_json::json;
@@ -45,7 +45,7 @@ const BODY: &[Code] =
     &[Code::MalformedBody, Code::MissingField, Code::TooLarge, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
 
 /// Adds the document to the routes.
-pub(super) fn describe(mut routes: OpenApiRouter<Arc<App>>, _app: &App) -> OpenApiRouter<Arc<App>> {
+pub(super) fn describe(mut routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
     let document = routes.get_openapi_mut();
     let schemas = &mut document.components.get_or_insert_default().schemas;
     let mut put =
@@ -58,13 +58,19 @@ pub(super) fn describe(mut routes: OpenApiRouter<Arc<App>>, _app: &App) -> OpenA
     put(ResultBody::name(), ResultBody::schema());
     for (path, method, operation) in operations() {
         let item = document.paths.paths.entry(path.to_owned()).or_default();
+        if method == HttpMethod::Get {
+            let both = get(operation);
+            item.get = both.get;
+            // HEAD would hand out messages that nobody sees.
+            item.head = both.head.filter(|_| !path.ends_with("/messages"));
+            continue;
+        }
         let operation = Some(operation.build());
         match method {
             HttpMethod::Put => item.put = operation,
             HttpMethod::Post => item.post = operation,
             HttpMethod::Patch => item.patch = operation,
-            HttpMethod::Delete => item.delete = operation,
-            _ => item.get = operation,
+            _ => item.delete = operation,
         }
     }
     routes

@@ -9,10 +9,12 @@ use millrace_contracts::topics::{Name, PublishAnswer, Published, TopicView};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::read_body;
 
+use super::directory::Placement;
+use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::time_text;
 use super::path::Path;
 use super::topic::no_parameters;
-use super::{Application, Incoming, message, principal, render, respond};
+use super::{message, render};
 use crate::app::App;
 use crate::intake::Terms;
 use crate::topics::TopicsConfig;
@@ -30,7 +32,7 @@ async fn publish(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<Resp
     let name = Path::of(request.uri()).topic()?;
     no_parameters(&request)?;
     let topic = app.directory.publishable(&name, &principal()).await?;
-    let mut published = message::of_headers(request.headers(), app.clock.now_ms())?;
+    let mut given = message::of_headers(request.headers(), app.clock.now_ms())?;
     let max = topic.settings.max_message_bytes;
     let coded = request.headers().contains_key(http::header::CONTENT_ENCODING);
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -41,20 +43,13 @@ async fn publish(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<Resp
     if body.len() as u64 > max {
         return Err(too_large(max));
     }
-    published.body = body.to_vec();
-    let answer = send(app, &name, &topic, published, terms).await?;
-    Ok(render::published(&name, topic.id.partition, &answer, terms))
+    given.body = body.to_vec();
+    let answer = send(app, &name, &topic, given, terms).await?;
+    Ok(published(&name, topic.id.partition, &answer, terms))
 }
 
 pub(super) fn too_large(max: u64) -> Refusal {
     Refusal::new(Code::TooLarge, format!("the message is larger than the topic's {max} bytes"))
-}
-
-/// What became of a message: of one that was answered before the log's report, without its offset.
-#[derive(Debug)]
-pub(super) struct Placement {
-    pub(super) answer: PublishAnswer,
-    pub(super) offset: Option<u64>,
 }
 
 /// Publishes a message that was checked: through the coordinator if it has a key or a delay, else by itself.
@@ -94,4 +89,18 @@ pub(super) fn status(answer: &PublishAnswer, terms: Terms) -> StatusCode {
     } else {
         terms.status()
     }
+}
+
+/// The answer to a publish.
+fn published(topic: &Name, partition: u32, placement: &Placement, terms: Terms) -> Response {
+    let answer = &placement.answer;
+    let body = json!({
+        "topic": topic,
+        "partition": partition,
+        "offset": placement.offset,
+        "id": answer.id,
+        "published_at": time_text(answer.published_ms),
+        "duplicate": answer.duplicate,
+    });
+    render::json(status(answer, terms), &body)
 }

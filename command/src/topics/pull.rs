@@ -10,11 +10,13 @@ use millrace_contracts::topics::{Delivery, Pull, Reply, Request as Call};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 
+use super::directory::unexpected;
+use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::{duration, invalid, time_text};
 use super::message::encode_ce;
 use super::path::Path;
+use super::render;
 use super::subscription::LEASE_MS;
-use super::{Application, Incoming, principal, render, respond};
 use crate::app::App;
 
 /// Most messages of a page.
@@ -46,7 +48,7 @@ async fn pull(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
     let lease_ms = lease.filter(|text| !text.is_empty()).map(|text| duration(&text, "lease", &LEASE_MS)).transpose()?;
     let call = Call::Pull(Pull { subscription, max, wait_ms, lease_ms });
     let reply = app.directory.call(&topic, principal(), call).await?;
-    let Reply::Messages(messages) = reply else { return Err(render::unexpected()) };
+    let Reply::Messages(messages) = reply else { return Err(unexpected()) };
     Ok(match messages.as_slice() {
         [] => empty(),
         [message, ..] if max == 1 => one(message),

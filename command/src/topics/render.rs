@@ -7,17 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};
 use millrace_contracts::topics::{
-    Delivery, Grant, Name, Order, SubscriptionState, SubscriptionView, TopicSettings, TopicView,
+    Delivery, Grant, Order, SubscriptionState, SubscriptionView, TopicSettings, TopicView,
 };
-use millrace_contracts::{Code, Refusal};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 use super::fields::{duration_text, time_text};
-use super::publish::{Placement, status};
-use crate::intake::Terms;
 
 /// A JSON response.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -33,11 +30,6 @@ pub(super) fn with_etag(status: StatusCode, value: &impl Serialize, etag: &str) 
         response.headers_mut().insert(ETAG, etag);
     }
     response
-}
-
-/// The coordinator replied to another request.
-pub(super) fn unexpected() -> Refusal {
-    Refusal::new(Code::Internal, "the coordinator's reply is of another kind")
 }
 
 /// A topic.
@@ -186,20 +178,6 @@ pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody 
         push: None,
         etag: subscription.etag.clone(),
     }
-}
-
-/// The answer to a publish.
-pub(super) fn published(topic: &Name, partition: u32, placement: &Placement, terms: Terms) -> Response {
-    let answer = &placement.answer;
-    let body = json!({
-        "topic": topic,
-        "partition": partition,
-        "offset": placement.offset,
-        "id": answer.id,
-        "published_at": time_text(answer.published_ms),
-        "duplicate": answer.duplicate,
-    });
-    json(status(answer, terms), &body)
 }
 
 /// A message as one line of NDJSON.

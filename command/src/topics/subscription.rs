@@ -8,10 +8,12 @@ use millrace_contracts::topics::{AckSelection, Filter, Order, Reply, Request as 
 use millrace_contracts::{Code, Refusal};
 use serde_json::Value;
 
+use super::directory::unexpected;
+use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::{self, Fields, if_match, invalid};
 use super::path::{Path, creatable};
+use super::render;
 use super::topic::{absent_fails, no_parameters, page};
-use super::{Application, Incoming, principal, render, respond};
 use crate::app::App;
 
 /// A lease, in ms: 1 s to 12 h.
@@ -49,7 +51,7 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
 }
 
 fn subscription_response(reply: Reply) -> Result<Response, Refusal> {
-    let Reply::Subscription { subscription, created } = reply else { return Err(render::unexpected()) };
+    let Reply::Subscription { subscription, created } = reply else { return Err(unexpected()) };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(render::with_etag(status, &render::subscription(&subscription), &subscription.etag))
 }
@@ -134,7 +136,7 @@ pub(super) async fn list(state: Application, request: Incoming) -> Response {
         let topic = Path::of(request.uri()).topic()?;
         let listing = page(&request)?;
         let reply = state.0.directory.call(&topic, principal(), Call::ListSubscriptions(listing)).await?;
-        let Reply::Subscriptions(subscriptions, more) = reply else { return Err(render::unexpected()) };
+        let Reply::Subscriptions(subscriptions, more) = reply else { return Err(unexpected()) };
         let next = subscriptions.last().filter(|_| more).map(|subscription| subscription.name.clone());
         let subscriptions: Vec<_> = subscriptions.iter().map(render::subscription).collect();
         Ok(render::json(StatusCode::OK, &serde_json::json!({ "subscriptions": subscriptions, "next": next })))

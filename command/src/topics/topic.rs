@@ -8,9 +8,11 @@ use millrace_contracts::topics::{Grant, Listing, Name, Reply, Request as Call, T
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 
+use super::directory::unexpected;
+use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::{Fields, if_match, invalid};
 use super::path::{Path, creatable};
-use super::{Application, Incoming, principal, render, respond};
+use super::render;
 use crate::app::App;
 
 /// Most items of a page.
@@ -67,7 +69,7 @@ fn description(fields: &mut Fields) -> Result<Option<String>, Refusal> {
 }
 
 fn topic_response(reply: Reply) -> Result<Response, Refusal> {
-    let Reply::Topic { topic, created } = reply else { return Err(render::unexpected()) };
+    let Reply::Topic { topic, created } = reply else { return Err(unexpected()) };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(render::with_etag(status, &render::topic(&topic), &topic.etag))
 }

@@ -1,5 +1,6 @@
 //! Coordinators: each partition of `topics.commands` that this process holds, and the requests about its topics.
 
+mod acknowledge;
 pub(crate) mod fold;
 mod housekeeping;
 mod keyed;

@@ -100,15 +100,15 @@ fn list_topics(shard: &Shard, principal: &Principal, listing: &Listing) -> Reply
 }
 
 /// One request's topic and principal.
-struct On<'a> {
-    shared: &'a Arc<Shared>,
-    shard: &'a Arc<Shard>,
-    topic: &'a Name,
-    principal: &'a Principal,
+pub(super) struct On<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) shard: &'a Arc<Shard>,
+    pub(super) topic: &'a Name,
+    pub(super) principal: &'a Principal,
 }
 
 impl On<'_> {
-    fn inner(&self) -> Result<std::sync::MutexGuard<'_, Inner>, Refusal> {
+    pub(super) fn inner(&self) -> Result<std::sync::MutexGuard<'_, Inner>, Refusal> {
         let inner = self.shard.lock();
         if inner.serves() { Ok(inner) } else { Err(not_in_force()) }
     }
@@ -316,169 +316,5 @@ impl On<'_> {
         self.shard.submit(Some(self.topic), Some(name), Change::Seek { floor, floor_ordinal }).await?;
         self.look_again(name);
         self.describe_subscription(name, false)
-    }
-
-    /// The tokens of this subscription and epoch, each once; how many are of others.
-    fn current(&self, inner: &Inner, name: &Name, tokens: &[AckToken]) -> Result<(u64, Vec<AckToken>, u64), Refusal> {
-        let (topic, found) = rights::subscription(inner, self.topic, name, self.principal)?;
-        let (created, epoch) = (found.meta.created, found.cursor.epoch);
-        let topic_id = (self.shard.partition, topic.meta.created);
-        let is_current = |token: &AckToken| {
-            (token.topic.partition, token.topic.offset) == topic_id
-                && token.subscription == created
-                && token.epoch == epoch
-        };
-        let (mut current, stale): (Vec<AckToken>, Vec<AckToken>) = tokens.iter().copied().partition(is_current);
-        current.sort_unstable_by_key(|token| (token.range.offset, std::cmp::Reverse(token.lease)));
-        current.dedup_by_key(|token| token.range.offset);
-        Ok((epoch, current, stale.len() as u64))
-    }
-
-    async fn ack(&self, name: &Name, selection: AckSelection) -> Result<Reply, Refusal> {
-        let (texts, up_to) = match selection {
-            AckSelection::Tokens(tokens) => (tokens, false),
-            AckSelection::UpTo(token) => (vec![token], true),
-        };
-        let tokens = parse(&texts, if up_to { "up_to" } else { "tokens" })?;
-        let (epoch, current, stale) = self.current(&*self.inner()?, name, &tokens)?;
-        if current.is_empty() {
-            return answer(AckAnswer { stale, ..AckAnswer::default() });
-        }
-        let ranges: Vec<_> = current.iter().map(|token| token.range).collect();
-        let change = match (up_to, ranges.first()) {
-            (true, Some(range)) => Change::SettleUpTo { epoch, offset: range.offset, ordinal: range.ordinal },
-            _ => Change::Settle { epoch, ranges: ranges.clone() },
-        };
-        let outcome = self.shard.submit(Some(self.topic), Some(name), change).await;
-        let (now, already) = match outcome {
-            Ok(Outcome::Settled { now, already }) => (now, already),
-            Ok(_) => (0, 0),
-            Err(refusal) if refusal.code == Code::StaleToken => {
-                return answer(AckAnswer { stale: stale + ranges.len() as u64, ..AckAnswer::default() });
-            }
-            Err(refusal) => return Err(refusal),
-        };
-        let mut inner = self.shard.lock();
-        if let Some(reading) = inner.reading(self.topic, name) {
-            for range in &ranges {
-                if up_to {
-                    reading.leases.settle_up_to(range.offset);
-                } else {
-                    reading.leases.settle(range.offset);
-                }
-            }
-            // Messages that waited for a key's older one are looked at again.
-            reading.frontier = None;
-        }
-        inner.wake(self.topic);
-        drop(inner);
-        answer(AckAnswer { acknowledged: now, already, stale })
-    }
-
-    async fn nack(&self, name: &Name, texts: &[String], delay_ms: Option<u64>) -> Result<Reply, Refusal> {
-        let tokens = parse(texts, "tokens")?;
-        let now_ms = self.shared.clock.now_ms();
-        let (epoch, retries, mut stale) = {
-            let mut inner = self.inner()?;
-            let (epoch, current, stale) = self.current(&inner, name, &tokens)?;
-            let known = rights::subscription(&inner, self.topic, name, self.principal)?.1.retries.clone();
-            let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
-            reading.leases.expire(now_ms);
-            let (valid, ended): (Vec<_>, Vec<_>) = current.into_iter().partition(|token| {
-                let running = reading.leases.get(token.range.offset).map_or(0, |lease| lease.number);
-                running == token.lease
-            });
-            let retry = |token: &AckToken| {
-                let offset = token.range.offset;
-                let known = known.get(&offset);
-                let attempts = 1 + known.map_or(0, |retry| retry.attempts) + reading.leases.failures(offset);
-                let delay = delay_ms.unwrap_or_else(|| default_delay_ms(attempts));
-                Retry {
-                    range: token.range,
-                    attempts,
-                    next_ms: now_ms.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX)),
-                    first_ms: known.map_or(now_ms, |retry| retry.first_ms),
-                    key_hash: reading.leases.get(offset).and_then(|lease| lease.key_hash),
-                }
-            };
-            (epoch, valid.iter().map(retry).collect::<Vec<_>>(), stale + ended.len() as u64)
-        };
-        if retries.is_empty() {
-            return answer(AckAnswer { stale, ..AckAnswer::default() });
-        }
-        let offsets: Vec<i64> = retries.iter().map(|retry| retry.range.offset).collect();
-        let outcome = self.shard.submit(Some(self.topic), Some(name), Change::Retry { epoch, retries }).await;
-        let (now, already) = match outcome {
-            Ok(Outcome::Settled { now, already }) => (now, already),
-            Ok(_) => (0, 0),
-            Err(refusal) if refusal.code == Code::StaleToken => {
-                stale += offsets.len() as u64;
-                return answer(AckAnswer { stale, ..AckAnswer::default() });
-            }
-            Err(refusal) => return Err(refusal),
-        };
-        let mut inner = self.shard.lock();
-        if let Some(reading) = inner.reading(self.topic, name) {
-            for offset in &offsets {
-                reading.leases.settle(*offset);
-            }
-            reading.frontier = None;
-        }
-        inner.wake(self.topic);
-        drop(inner);
-        answer(AckAnswer { acknowledged: now, already, stale })
-    }
-
-    fn extend(&self, name: &Name, texts: &[String], lease_ms: u64) -> Result<Reply, Refusal> {
-        let tokens = parse(texts, "tokens")?;
-        let now_ms = self.shared.clock.now_ms();
-        let mut inner = self.inner()?;
-        let (_, current, stale) = self.current(&inner, name, &tokens)?;
-        let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
-        reading.leases.expire(now_ms);
-        let mut result = AckAnswer { stale, ..AckAnswer::default() };
-        for token in current {
-            match reading.leases.get(token.range.offset).filter(|lease| lease.number == token.lease) {
-                Some(lease) => {
-                    let until_ms = now_ms.saturating_add(i64::try_from(lease_ms).unwrap_or(i64::MAX));
-                    reading.leases.insert(token.range.offset, Lease { until_ms, ..lease });
-                    result.acknowledged += 1;
-                }
-                None => result.stale += 1,
-            }
-        }
-        drop(inner);
-        answer(result)
-    }
-}
-
-/// The pause before a returned message's next attempt: 1 s, doubling up to 10 min.
-fn default_delay_ms(attempts: u32) -> u64 {
-    const MAX_MS: u64 = 600_000;
-    1_000_u64.checked_shl(attempts.saturating_sub(1).min(20)).unwrap_or(MAX_MS).min(MAX_MS)
-}
-
-/// One malformed token refuses the whole call.
-fn parse(texts: &[String], field: &'static str) -> Result<Vec<AckToken>, Refusal> {
-    let malformed = |_| Refusal::new(Code::InvalidToken, "not a token that was handed out here").field(field);
-    texts.iter().map(|text| AckToken::parse(text).map_err(malformed)).collect()
-}
-
-fn answer(result: AckAnswer) -> Result<Reply, Refusal> {
-    if result.stale > 0 && result.acknowledged + result.already == 0 {
-        return Err(Refusal::new(Code::StaleToken, "the tokens are of another position, lease or subscription"));
-    }
-    Ok(Reply::Acknowledged(result))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_returned_message_waits_longer_each_time() {
-        let delays: Vec<u64> = (1..=12).map(default_delay_ms).collect();
-        assert_eq!(delays[..4], [1_000, 2_000, 4_000, 8_000]);
-        assert_eq!(delays[10..], [600_000, 600_000]);
     }
 }
