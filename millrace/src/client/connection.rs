@@ -50,9 +50,11 @@ pub(crate) struct Connection {
     max_body: usize,
 }
 
+type Io = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+
 /// The I/O of a connection; `None` once it has ended.
 #[derive(Debug)]
-struct Driver(Option<Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>>);
+struct Driver(Option<Pin<Box<Io>>>);
 
 impl Connection {
     /// Connects to `host:port`.
