@@ -93,7 +93,7 @@ impl TcpConfig {
             .range("idle_timeout", &self.limits.idle_timeout, &(second..=day))
             .range("frame_timeout", &self.limits.frame_timeout, &(second..=day))
             .range("write_timeout", &self.limits.write_timeout, &(second..=day))
-            .range("drain_timeout", &self.limits.drain_timeout, &(Span::from_secs(0)..=Span::from_secs(600)));
+            .range("drain_timeout", &self.limits.drain_timeout, &(Span::from_millis(1)..=Span::from_secs(600)));
         bounds.section("limits", limits.into_violations());
         bounds.into_violations()
     }

@@ -100,9 +100,9 @@ mod tests {
     #[test]
     fn admin_listener_drains_before_the_shutdown_ends() {
         let drain = |grace: &str| {
-            let sections = ["command", "delivery", "query"].map(|name| format!("{name}.limits.drain_timeout=1ms"));
-            let [command, delivery, query] = &sections;
-            load(&[grace, command, delivery, query]).unwrap().admin_limits().drain_timeout
+            let sections = ["command", "command.tcp", "delivery", "query"];
+            let [command, tcp, delivery, query] = &sections.map(|name| format!("{name}.limits.drain_timeout=1ms"));
+            load(&[grace, command, tcp, delivery, query]).unwrap().admin_limits().drain_timeout
         };
         assert_eq!(drain("shutdown_grace=30s"), Span::from_secs(10));
         assert_eq!(drain("shutdown_grace=100ms"), Span::from_millis(50));

@@ -105,8 +105,8 @@ fn refuses_properties_that_carry_a_guarantee_by_name() {
 
 #[test]
 fn checks_rules_between_sections() {
-    let problems = load(&["engine=kafka", "kafka.message_timeout=20s"]).unwrap_err();
-    assert!(problems[0].contains("command.limits.handler_timeout") && problems[0].contains("20s"), "{problems:?}");
+    let problems = load(&["engine=kafka", "kafka.message_timeout=40s"]).unwrap_err();
+    assert!(problems[0].contains("command.limits.handler_timeout") && problems[0].contains("40s"), "{problems:?}");
     let problems = load(&["engine=kafka", "kafka.min_insync_replicas=2"]).unwrap_err();
     assert!(problems[0].starts_with("kafka.min_insync_replicas (flag)"), "{problems:?}");
     assert!(load(&["kafka.min_insync_replicas=2"]).is_ok(), "an unused section has no effect");
@@ -167,7 +167,7 @@ fn with_units() -> Vec<(String, &'static str)> {
 
 #[test]
 fn refuses_zero_for_every_duration_and_size_but_those_that_allow_it() {
-    let zero_allowed = ["kafka.linger", "embedded.min_free_disk", "embedded.retention_bytes"];
+    let zero_allowed = ["kafka.linger", "embedded.min_free_disk", "embedded.retention_bytes", "journal.rotate_every"];
     let keys = with_units();
     assert!(keys.len() > 40, "{keys:?}");
     for (key, zero) in keys {
