@@ -3,7 +3,7 @@
 # servers.sh.
 
 # have WORD: true if it is installed. Words: build (compiler and libraries), java, maven, redis, postgres, compose (for
-# deploy/compose-check), browser (for the dashboard's test).
+# deploy/compose-check), browser (for the dashboard's test), netcat (for an example).
 have() {
   case $1 in
     build) command -v cc >/dev/null 2>&1 && command -v make >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 \
@@ -14,6 +14,7 @@ have() {
     postgres) have_postgres ;;
     compose) find_python ;;
     browser) find_browser ;;
+    netcat) command -v nc >/dev/null 2>&1 ;;
     *) fail "have: unknown word $1" ;;
   esac
 }
@@ -45,6 +46,7 @@ debian_package() {
     postgres) echo postgresql ;;
     compose) echo "python3-yaml haproxy" ;;
     browser) echo chromium ;;
+    netcat) echo netcat-openbsd ;;
   esac
 }
 

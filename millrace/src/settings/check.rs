@@ -2,21 +2,24 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use millrace_base::{Bounds, Span, Violation};
 use millrace_contracts::Names;
 
 use super::{Engine, Settings};
 
+/// Longest shutdowns that make sense.
+const GRACE: RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(600);
+
 /// The first violation of each key.
 pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     let mut bounds = Bounds::new();
-    let grace = Span::from_millis(100)..=Span::from_secs(600);
     let prefix = Names::new(&settings.prefix).is_ok();
     bounds
         .check(prefix, "prefix", "1..=64 characters of a-z A-Z 0-9 . _ - with . or - at the end")
         .check(is_instance(&settings.instance), "instance", "0..=128 characters of a-z A-Z 0-9 . _ -")
-        .range("shutdown_grace", &settings.shutdown_grace, &grace);
+        .range("shutdown_grace", &settings.shutdown_grace, &GRACE);
     sections(settings, &mut bounds);
     listeners(settings, &mut bounds);
     timeouts(settings, &mut bounds);
@@ -84,24 +87,30 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
-/// A request must outlast its record's outcome; otherwise its response reports an unknown outcome for nothing.
 fn timeouts(settings: &Settings, bounds: &mut Bounds) {
     let grace = settings.shutdown_grace;
-    let sections = [
-        ("command", &settings.command.limits),
-        ("delivery", &settings.delivery.limits),
-        ("query", &settings.query.limits),
-    ];
-    for (section, limits) in sections {
-        let key = format!("{section}.limits.drain_timeout");
-        bounds.check(limits.drain_timeout < grace, &key, format_args!("shorter than shutdown_grace ({grace})"));
+    // One that is out of bounds itself is reported once.
+    if GRACE.contains(&grace) {
+        drains(settings, grace, bounds);
     }
-    let tcp = settings.command.tcp.limits.drain_timeout;
-    bounds.check(
-        tcp < grace,
-        "command.tcp.limits.drain_timeout",
-        format_args!("shorter than shutdown_grace ({grace})"),
-    );
+    outcomes(settings, bounds);
+}
+
+/// Requests in flight must end before the process is cut off.
+fn drains(settings: &Settings, grace: Span, bounds: &mut Bounds) {
+    let drains = [
+        ("command.limits.drain_timeout", settings.command.limits.drain_timeout),
+        ("command.tcp.limits.drain_timeout", settings.command.tcp.limits.drain_timeout),
+        ("delivery.limits.drain_timeout", settings.delivery.limits.drain_timeout),
+        ("query.limits.drain_timeout", settings.query.limits.drain_timeout),
+    ];
+    for (key, drain) in drains {
+        bounds.check(drain < grace, key, format_args!("shorter than shutdown_grace ({grace})"));
+    }
+}
+
+/// A request must outlast its record's outcome; otherwise its response reports an unknown outcome for nothing.
+fn outcomes(settings: &Settings, bounds: &mut Bounds) {
     let record = settings.kafka.message_timeout;
     let outlasts = settings.engine != Engine::Kafka || settings.command.limits.handler_timeout > record;
     let allowed = format_args!("longer than kafka.message_timeout ({record})");

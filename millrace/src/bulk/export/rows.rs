@@ -48,10 +48,10 @@ pub(super) struct Row<'a> {
 pub(super) struct Totals {
     hours: u32,
     unique_users: Option<u64>,
-    unique_users_why: String,
     clicks: u64,
     impressions: u64,
     stale: bool,
+    unique_users_why: String,
 }
 
 impl Totals {
@@ -137,7 +137,7 @@ mod tests {
     const DAY: &str =
         r#"{"day":"1970-01-01","timestamp":0,"hours":24,"unique_users":null,"clicks":2,"impressions":3,"stale":true}"#;
     const TOTALS: &str =
-        r#"{"totals":{"hours":1,"unique_users":null,"unique_users_why":"w","clicks":2,"impressions":3,"stale":false}}"#;
+        r#"{"totals":{"hours":1,"unique_users":null,"clicks":2,"impressions":3,"stale":false,"unique_users_why":"w"}}"#;
 
     fn written(format: Format, step: Step, lines: &[&str]) -> String {
         let mut writer = Writer::begin(Vec::new(), format, step, 0, 3_600_000).unwrap();
