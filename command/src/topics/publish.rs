@@ -8,6 +8,7 @@ use http::header::CONTENT_LENGTH;
 use millrace_contracts::topics::{Name, PublishAnswer, Published, TopicView};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::read_body;
+use serde_json::json;
 
 use super::directory::Placement;
 use super::exchange::{Application, Incoming, principal, respond};

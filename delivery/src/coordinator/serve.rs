@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use millrace_contracts::topics::{
-    AckAnswer, AckSelection, AckToken, Call, Change, Grant, Listing, Name, Principal, Reply, Request, Retry, Start,
-    SubscriptionSettings, TopicSettings,
+    Call, Change, Grant, Listing, Name, Principal, Reply, Request, Start, SubscriptionSettings, TopicSettings,
 };
 use millrace_contracts::{Code, Refusal};
 
@@ -13,7 +12,6 @@ use super::rights::{self, Right};
 use super::shard::{Inner, Shard};
 use super::takeover::not_in_force;
 use super::{Shared, publish, pull, seek, view};
-use crate::lease::Lease;
 
 /// How often settings are computed anew when they change meanwhile.
 const MAX_TRIES: usize = 8;

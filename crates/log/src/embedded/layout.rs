@@ -76,8 +76,9 @@ impl Layout {
         if !new && version.is_none() {
             return Err(LogError::damaged(format!("{}: the layout is missing in meta", config.directory.display())));
         }
-        let created =
-            if new { String::new() } else { read_text(&meta, CREATED)?.unwrap_or_else(|| FIRST_TOPICS.into()) };
+        // A directory may be new and have topics all the same: nothing was appended to them yet.
+        let before_lists = if new { "" } else { FIRST_TOPICS };
+        let created = read_text(&meta, CREATED)?.unwrap_or_else(|| before_lists.into());
         let is_created = |topic: Topic| created.lines().any(|name| name == topic.name);
         for declared in topics.iter().filter(|declared| is_created(declared.topic)) {
             // A directory from before topics had numbers of their own has one for all.
