@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use millrace_contracts::topics::{Delivery, Pull, Reply, Request as Call};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
@@ -24,12 +24,14 @@ const MAX_MESSAGES: usize = 1_000;
 /// Longest long poll in ms.
 const MAX_WAIT_MS: u64 = 30_000;
 
+/// Every method, as axum would add HEAD to GET: it would hand out messages that nobody sees.
 pub(super) async fn get(state: Application, request: Incoming) -> Response {
-    respond(pull(&state.0, request).await)
-}
-
-pub(super) async fn head() -> Response {
-    respond(Err(Refusal::new(Code::MethodNotAllowed, "HEAD would hand out messages that nobody sees")))
+    if request.method() == Method::GET {
+        return respond(pull(&state.0, request).await);
+    }
+    let mut refused = respond(Err(Refusal::new(Code::MethodNotAllowed, "the route supports GET only")));
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    refused
 }
 
 async fn pull(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {

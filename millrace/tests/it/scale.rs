@@ -13,7 +13,7 @@ use millrace_testkit::wait_until;
 use crate::cluster::{Cluster, assert_right};
 
 const PARTITIONS: u32 = 12;
-/// A member that left without LeaveGroup would keep its partitions for this long.
+/// A member that left without `LeaveGroup` would keep its partitions for this long.
 const SESSION: &str = "60s";
 /// A longer pause is a failure: a rebalance takes a second or two, a little more on a busy machine.
 const STILL: Duration = Duration::from_secs(30);
