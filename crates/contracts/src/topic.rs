@@ -124,9 +124,6 @@ impl Topic {
         log_time: false,
         content: "one message, exactly once, in order for each client",
     };
-}
-
-impl Topic {
     /// Commands about topics and subscriptions.
     pub const TOPIC_COMMANDS: Self = Self {
         name: "topics.commands",
