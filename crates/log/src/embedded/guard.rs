@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::journal::{self, JournalScan};
 use crate::LogError;
 
@@ -186,8 +188,8 @@ fn journals(directory: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
     Ok(journals)
 }
 
-/// Checks that every keyspace is present: fjall deletes one without its `current` file, and all of them without their
-/// list.
+/// Checks that every keyspace is present and its manifest intact. fjall deletes a keyspace without its `current` file, and
+/// all of them without their list; it does not verify a manifest, and some damage there aborts the process.
 fn check_keyspaces(directory: &Path, highest: u64) -> Result<(), LogError> {
     let path = directory.join(KEYSPACES);
     let Ok(list) = std::fs::read_to_string(&path) else {
@@ -202,10 +204,25 @@ fn check_keyspaces(directory: &Path, highest: u64) -> Result<(), LogError> {
         return Err(LogError::damaged(format!("{} is not what was written", path.display())));
     }
     for id in std::iter::once("0").chain(list.lines().filter_map(|line| line.split(' ').next())) {
-        let current = directory.join("keyspaces").join(id).join("current");
-        if !current.exists() {
-            return Err(LogError::damaged(format!("{} is missing", current.display())));
-        }
+        check_manifest(&directory.join("keyspaces").join(id))?;
+    }
+    Ok(())
+}
+
+/// Checks a keyspace's manifest `v{id}` against its `current` file: the id (u64) and the xxh3 of the manifest (u128), both
+/// little-endian, in the pinned version.
+fn check_manifest(keyspace: &Path) -> Result<(), LogError> {
+    let unreadable = |path: &Path, error| LogError::damaged(format!("{}: {error}", path.display()));
+    let current = keyspace.join("current");
+    let bytes = std::fs::read(&current).map_err(|error| unreadable(&current, error))?;
+    let parts = bytes.split_first_chunk::<8>().and_then(|(id, rest)| Some((id, rest.first_chunk::<16>()?)));
+    let Some((id, sum)) = parts else {
+        return Err(LogError::damaged(format!("{} is too short", current.display())));
+    };
+    let manifest = keyspace.join(format!("v{}", u64::from_le_bytes(*id)));
+    let bytes = std::fs::read(&manifest).map_err(|error| unreadable(&manifest, error))?;
+    if xxh3_128(&bytes).to_le_bytes() != *sum {
+        return Err(LogError::damaged(format!("{} is not what was written", manifest.display())));
     }
     Ok(())
 }
