@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
@@ -14,6 +14,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use tokio_util::sync::CancellationToken;
 
 use super::bounded::bounded;
 use super::consumer::{classify, committed, invalid_settings, list, log_error};
@@ -25,6 +26,9 @@ use crate::{Batch, LogError, Record};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of leaving the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest poll of a pause, after which it notices a stop.
+const POLL: Duration = Duration::from_millis(200);
 
 /// A change of the assignment.
 #[derive(Debug, PartialEq, Eq)]
@@ -239,12 +243,26 @@ impl Member {
         )))
     }
 
-    pub(super) fn pause(&self, partitions: impl IntoIterator<Item = u32>) -> Result<(), LogError> {
-        self.consumer.pause(&list(&self.topic, partitions)).map_err(unavailable("pause"))
-    }
-
-    pub(super) fn resume(&self, partitions: impl IntoIterator<Item = u32>) -> Result<(), LogError> {
-        self.consumer.resume(&list(&self.topic, partitions)).map_err(unavailable("resume"))
+    /// Reads nothing for `pause`, until `stop` or until the assignment changes. Polls all the time: rebalances run inside a
+    /// poll, each of which takes one event, and statistics arrive every second.
+    pub(super) fn pause_reading(
+        &self,
+        partitions: &[u32],
+        pause: Duration,
+        stop: &CancellationToken,
+    ) -> Result<(), LogError> {
+        let list = list(&self.topic, partitions.iter().copied());
+        self.consumer.pause(&list).map_err(unavailable("pause"))?;
+        let began = Instant::now();
+        while !stop.is_cancelled() && !self.changed() {
+            let left = pause.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            self.poll(left.min(POLL), |_| {})?;
+        }
+        // After a rebalance too: the retained partitions must go on.
+        self.consumer.resume(&list).map_err(unavailable("resume"))
     }
 
     /// The group's committed offsets, once no open transaction can change them; `None` where it committed none.

@@ -269,8 +269,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         Ok(())
     }
 
-    /// Pauses after a failed write. The batches remain, reading pauses, and the member polls, so that the group retains
-    /// it.
+    /// Pauses after a failed write. The batches remain, and the member polls, so that the group retains it.
     fn back_off(&mut self, error: StoreError, stop: &CancellationToken) -> Result<(), LogError> {
         match error.next {
             Next::Stop => return Err(LogError::refused(error.to_string()).because(error)),
@@ -281,12 +280,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         self.retrying = true;
         self.options.status.send_replace(Status::Retrying { why: error.to_string() });
         let paused: Vec<u32> = self.partitions.keys().copied().collect();
-        self.member.pause(paused.iter().copied())?;
-        worker::pause(&mut self.backoff, stop);
-        self.member.poll(Duration::ZERO, |_| {})?;
-        // After a rebalance too: the retained partitions must go on.
-        self.member.resume(paused)?;
-        Ok(())
+        self.member.pause_reading(&paused, self.backoff.next_pause(), stop)
     }
 }
 

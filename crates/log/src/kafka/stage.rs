@@ -117,11 +117,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let mut bytes: usize = self.partitions.values().map(|partition| partition.batch.bytes()).sum();
         let mut wait = if records == 0 { IDLE } else { Duration::ZERO };
         let mut began = Instant::now();
-        // Rebalances run inside poll: even if an aborted step fills the limits, there is one poll.
-        let mut first = true;
-        while !self.member.changed()
-            && (std::mem::take(&mut first) || (records < limits.records && bytes < limits.bytes))
-        {
+        while !self.member.changed() && records < limits.records && bytes < limits.bytes {
             let partitions = &mut self.partitions;
             let before = records;
             let polled = self.member.poll(wait, |event| {
@@ -234,14 +230,21 @@ impl<'a, S: Stage> Worker<'a, S> {
                     self.stage.undo(&mut partition.state, undo);
                 }
                 self.options.status.send_replace(Status::Retrying { why: error.detail });
-                worker::pause(self.retry.get_or_insert_with(worker::backoff), stop);
-                Ok(())
+                self.back_off(stop)
             }
             Err(TransactionError::ProducerLost(error)) => {
                 self.step_metrics.aborted(Abort::Lost);
                 Err(error)
             }
         }
+    }
+
+    /// Pauses after an aborted step. The batches remain, and the member polls: a group that removed it aborts each of its
+    /// steps until it rejoins.
+    fn back_off(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
+        let paused: Vec<u32> = self.partitions.keys().copied().collect();
+        let pause = self.retry.get_or_insert_with(worker::backoff).next_pause();
+        self.member.pause_reading(&paused, pause, stop)
     }
 
     /// Commits the step: outputs and changes, then the input offsets, in one transaction.
