@@ -4,6 +4,7 @@
 mod accepted;
 mod batch;
 mod catalogue;
+mod codings;
 mod durability;
 mod harness;
 mod ids;

@@ -1,21 +1,18 @@
 //! Reads the body of a request within its bounds: bytes on the wire, bytes inflated, time, and memory shared with all other
 //! bodies.
 
-use std::convert::Infallible;
 use std::error::Error;
-use std::future::ready;
 use std::ops::Deref;
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use ::http::{HeaderMap, Request, Response};
+use ::http::{HeaderMap, Request};
 use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use millrace_contracts::{Code, Refusal};
 use tokio::time::{Instant, timeout_at};
-use tower::{ServiceExt, service_fn};
-use tower_http::decompression::RequestDecompression;
 
 use super::HttpLimits;
+use super::inflate::{Coding, InflateError};
 use super::problem::{RETRY, spread_retry};
 use crate::net::{MemoryBudget, MemoryPermit};
 use crate::shown;
@@ -35,11 +32,13 @@ impl Deref for RequestBody {
 }
 
 /// Reads the whole body of a request and inflates gzip, br and zstd. A body whose `Content-Length` is too large is refused
-/// before any of it is read. The body acquires memory as it arrives, so that a slow client holds no more than it has sent.
+/// before any of it is read. The body acquires memory as it arrives, so that a slow client holds no more than it has sent;
+/// it is inflated once it has arrived.
 ///
 /// # Errors
 /// `too-large` past a size, `request-timeout` past a time, `unsupported-encoding` for another coding, `malformed-body` for
-/// data that does not inflate or ends early, `overloaded` when the bodies under way use up the memory.
+/// data that does not inflate, ends early or goes on past its end, `overloaded` when the bodies under way use up the
+/// memory.
 pub async fn read_body(
     request: Request<Body>,
     limits: &HttpLimits,
@@ -50,44 +49,36 @@ pub async fn read_body(
     if declared.is_some_and(|length| length > max) {
         return Err(too_large(max));
     }
-    let coded = is_coded(request.headers())?;
-    let wire = request.map(|body| Limited::new(body, usize::try_from(max).unwrap_or(usize::MAX)));
-    if !coded {
-        return collect(wire.into_body(), max, max, limits, memory).await;
-    }
-    // The inflating service hands the inflated body to its inner one, which hands it back.
-    let echo = service_fn(|request: Request<_>| ready(Ok::<_, Infallible>(Response::new(request.into_body()))));
-    match RequestDecompression::new(echo).oneshot(wire).await {
-        Ok(response) => collect(response.into_body(), max, limits.max_inflated_bytes.0, limits, memory).await,
-        Err(_) => Err(malformed()),
+    let coding = coding_of(request.headers())?;
+    let wire = Limited::new(request.into_body(), usize::try_from(max).unwrap_or(usize::MAX));
+    let body = collect(wire, max, limits, memory).await?;
+    let Some(coding) = coding else { return Ok(body) };
+    match coding.inflate(&body, limits.max_inflated_bytes.as_usize(), memory).await {
+        Ok((inflated, permit)) => Ok(RequestBody { bytes: inflated.into(), _permit: permit }),
+        Err(InflateError::Malformed) => Err(malformed()),
+        Err(InflateError::TooLarge) => Err(too_large(limits.max_inflated_bytes.0)),
+        Err(InflateError::NoMemory) => Err(no_memory()),
     }
 }
 
-/// Whether the body has a content coding, a supported one.
-fn is_coded(headers: &HeaderMap) -> Result<bool, Refusal> {
+/// The body's content coding, if it has one.
+fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, Refusal> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(false) };
+    let Some(coding) = codings.next() else { return Ok(None) };
     let text = coding.to_str().unwrap_or("?").trim();
     if codings.next().is_none() {
         if text.eq_ignore_ascii_case("identity") {
-            return Ok(false);
+            return Ok(None);
         }
-        // The inflating service matches lower case only.
-        if ["gzip", "br", "zstd"].contains(&text) {
-            return Ok(true);
+        if let Some(coding) = Coding::of(text) {
+            return Ok(Some(coding));
         }
     }
     let detail = format!("content coding \"{}\" is not supported; gzip, br and zstd are", shown(text));
     Err(Refusal::new(Code::UnsupportedEncoding, detail).field("content-encoding"))
 }
 
-async fn collect<B>(
-    mut body: B,
-    max_wire: u64,
-    max: u64,
-    limits: &HttpLimits,
-    memory: &MemoryBudget,
-) -> Result<RequestBody, Refusal>
+async fn collect<B>(mut body: B, max: u64, limits: &HttpLimits, memory: &MemoryBudget) -> Result<RequestBody, Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -103,7 +94,7 @@ where
             Ok(None) => break,
             Ok(Some(Err(error))) => {
                 let error = error.into();
-                return Err(if past_limit(&*error) { too_large(max_wire) } else { malformed() });
+                return Err(if past_limit(&*error) { too_large(max) } else { malformed() });
             }
             Ok(Some(Ok(frame))) => frame,
         };

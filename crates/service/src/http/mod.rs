@@ -15,6 +15,7 @@ mod etag;
 mod exchange;
 mod guard;
 mod idempotency;
+mod inflate;
 mod io;
 mod limits;
 mod metrics;
