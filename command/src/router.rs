@@ -23,7 +23,7 @@ pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router 
 }
 
 fn routes(app: Arc<App>, health: &Health) -> Router {
-    let routes = analytics::routes(&app).merge(topics::routes());
+    let routes = analytics::routes(&app).merge(topics::routes(&app));
     openapi::serve(routes.with_state(app), health.router())
 }
 

@@ -5,15 +5,13 @@ use millrace_base::limits::{MAX_EVENT_ID_BYTES, MAX_USER_BYTES};
 use millrace_contracts::{Code, Kind};
 use millrace_service::http::{IDEMPOTENCY_KEY, ItemResult, PREFER, PREFERENCE_APPLIED, RESPOND_ASYNC};
 use millrace_service::openapi::{
-    self, EVERY_REQUEST, answer, fixed, get, header, maybe_header, number, object, operation, problems, query,
-    request_header, some, text, words,
+    self, EVERY_REQUEST, answer, fixed, get, header, idempotency_key_text, maybe_header, number, object, operation,
+    or_results, problems, query, request_header, some, text, words,
 };
-use millrace_service::status_of;
-use utoipa::openapi::content::Content;
-use utoipa::openapi::path::{OperationBuilder, Parameter, PathItem};
+use utoipa::openapi::path::{Parameter, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder};
-use utoipa::openapi::{HttpMethod, OpenApi, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::openapi::{HttpMethod, OpenApi, Ref, Required, ResponseBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use super::event_id;
@@ -94,7 +92,7 @@ pub(crate) fn batch(config: &Config) -> PathItem {
         .response("202", applied(result(WEAKER)))
         .response("207", applied(result("Some items were accepted.")));
     operation = problems(operation, &[EVERY_REQUEST, EVENT, BODY, &[Code::UnknownField]].concat());
-    PathItem::new(HttpMethod::Post, with_results(operation, &results))
+    PathItem::new(HttpMethod::Post, or_results(operation, EVENT, &results))
 }
 
 /// `GET /pixel.gif`
@@ -160,10 +158,7 @@ fn kinds() -> ObjectBuilder {
 fn idempotency_key(max: usize) -> Parameter {
     let about = "`event_id` as a header: a string in double quotes, or a bare word. Of a batch: the prefix of its items' ids, before \
                  a slash and their index.";
-    let bare = r"[!#-+\--:<-\[\]-~]";
-    let quoted = r#""([ !#-\[\]-~]|\\["\\])"#;
-    let pattern = format!(r#"^({bare}{{1,{max}}}|{quoted}{{1,{max}}}")$"#);
-    request_header(&IDEMPOTENCY_KEY, about, text().pattern(Some(pattern)))
+    request_header(&IDEMPOTENCY_KEY, about, idempotency_key_text(max))
 }
 
 fn prefer() -> Parameter {
@@ -194,19 +189,4 @@ fn position(required: bool, response: ResponseBuilder) -> ResponseBuilder {
 fn applied(response: ResponseBuilder) -> ResponseBuilder {
     let about = "The preference of the request that was applied.";
     response.header(PREFERENCE_APPLIED.as_str(), maybe_header(about, words([RESPOND_ASYNC])))
-}
-
-/// Every status of a single event may also be that of a batch, with the results of its items instead of a problem
-/// document.
-fn with_results(operation: OperationBuilder, results: &Content) -> OperationBuilder {
-    let mut operation = operation.build();
-    for code in EVENT {
-        let response = operation.responses.responses.get_mut(status_of(*code).as_str());
-        if let Some(RefOr::T(response)) = response {
-            response.content.insert("application/json".into(), results.clone().into());
-            // Only problem documents have it.
-            response.headers.insert(CACHE_CONTROL.as_str().into(), maybe_header("", words(["no-store"])).into());
-        }
-    }
-    operation.into()
 }

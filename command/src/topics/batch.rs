@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use millrace_contracts::topics::{Name, Published, TopicView};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::{BatchFormat, FinalBody, read_body};
 use millrace_service::status_of;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -26,12 +27,12 @@ use crate::intake::Terms;
 use crate::topics::TopicsConfig;
 
 /// Most messages of a batch.
-const MAX_ITEMS: usize = 1_000;
+pub(super) const MAX_ITEMS: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "given")]
     body: Option<&'a RawValue>,
     body_base64: Option<String>,
     content_type: Option<String>,
@@ -41,6 +42,11 @@ struct Item<'a> {
     idempotency_key: Option<String>,
     deliver_after: Option<String>,
     deliver_at: Option<Value>,
+}
+
+/// A member that is there, `null` too, which is JSON like any other.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// What became of one message.
@@ -176,6 +182,9 @@ fn answer(results: &[Result<Placement, Refusal>], terms: Terms) -> Response {
         Some(first) => status_of(ours.unwrap_or(first).code),
     };
     let mut response = render::json(status, &bodies);
+    if let Some(after) = ours.and_then(|refusal| refusal.retry_after) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
     response.extensions_mut().insert(FinalBody);
     response
 }
@@ -215,6 +224,7 @@ mod tests {
         assert_eq!((&*published.content_type, published.key.as_deref()), ("application/json", Some("k")));
         let published = read_item(r#"{"body_base64": "aGk=", "attributes": {"ce-type": "t"}}"#, 1_000, 0).unwrap();
         assert_eq!((&*published.body, &*published.content_type), (&b"hi"[..], "application/octet-stream"));
+        assert_eq!(read_item(r#"{"body": null}"#, 1_000, 0).unwrap().body, b"null");
         for (bad, code) in [
             (r"{}", Code::MissingField),
             (r#"{"body":1,"body_base64":""}"#, Code::DuplicateField),

@@ -10,15 +10,17 @@ use super::fields::{invalid, time_of_text};
 use millrace_service::http::idempotency_key;
 
 /// Most attributes, and most bytes of their names and values together.
-const MAX_ATTRIBUTES: usize = 50;
-const MAX_ATTRIBUTE_BYTES: usize = 8 << 10;
+pub(super) const MAX_ATTRIBUTES: usize = 50;
+pub(super) const MAX_ATTRIBUTE_BYTES: usize = 8 << 10;
 /// Longest name and value of an attribute, longest ordering key, in bytes.
 const MAX_NAME: usize = 256;
 const MAX_VALUE: usize = 1 << 10;
-const MAX_KEY: usize = 1 << 10;
+pub(super) const MAX_KEY: usize = 1 << 10;
+/// Longest idempotency key in bytes.
+pub(super) const MAX_IDEMPOTENCY_KEY: usize = 128;
 /// The media type of a body that gives none.
 const OCTETS: &str = "application/octet-stream";
-const MAX_CONTENT_TYPE: usize = 256;
+pub(super) const MAX_CONTENT_TYPE: usize = 256;
 
 /// The message of a publish request: everything but its body.
 pub(super) fn of_headers(headers: &HeaderMap, now_ms: i64) -> Result<Published, Refusal> {
@@ -48,8 +50,8 @@ pub(super) fn of_headers(headers: &HeaderMap, now_ms: i64) -> Result<Published, 
         return Err(invalid("content-type", format!("must have at most {MAX_CONTENT_TYPE} bytes")));
     }
     let idempotency_key = idempotency_key(headers)?.map(std::borrow::Cow::into_owned);
-    if idempotency_key.as_ref().is_some_and(|key| !(1..=128).contains(&key.len())) {
-        return Err(invalid("idempotency-key", "must have 1..=128 bytes".into()));
+    if idempotency_key.as_ref().is_some_and(|key| !(1..=MAX_IDEMPOTENCY_KEY).contains(&key.len())) {
+        return Err(invalid("idempotency-key", format!("must have 1..={MAX_IDEMPOTENCY_KEY} bytes")));
     }
     let published = Published {
         id: new_id(),

@@ -15,6 +15,7 @@ mod publish;
 mod pull;
 mod render;
 mod routes;
+mod settle;
 mod subscription;
 mod topic;
 

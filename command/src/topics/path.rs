@@ -5,6 +5,9 @@ use millrace_contracts::topics::Name;
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::decode_segment;
 
+/// Most characters of a principal's name.
+pub(super) const MAX_PRINCIPAL: usize = 256;
+
 /// The segments behind `/v1/topics/`, decoded.
 pub(super) struct Path<'a> {
     segments: std::str::Split<'a, char>,
@@ -31,27 +34,30 @@ impl<'a> Path<'a> {
         name(&self.segment("subscription")?, "subscription")
     }
 
-    /// The name behind `subscriptions/`, and the verb behind its colon.
-    pub(super) fn subscription_verb(&mut self) -> Result<(Name, String), Refusal> {
+    /// The name behind `subscriptions/` and in front of a verb.
+    pub(super) fn subscription_of_verb(&mut self) -> Result<Name, Refusal> {
         self.segments.next();
         let text = self.segment("subscription")?;
-        if let Some((text, verb)) = text.rsplit_once(':') {
-            Ok((name(text, "subscription")?, verb.to_owned()))
-        } else {
-            name(&text, "subscription")?;
-            Err(Refusal::new(Code::MethodNotAllowed, "POST needs a verb, such as :ack"))
-        }
+        name(text.rsplit_once(':').map_or(&*text, |(text, _)| text), "subscription")
     }
 
     /// The principal behind `grants/`.
     pub(super) fn principal(&mut self) -> Result<String, Refusal> {
         self.segments.next();
         let text = self.segment("principal")?;
-        if text.is_empty() || text.len() > 256 || text.contains(char::is_control) {
-            return Err(invalid("principal", "must have 1..=256 bytes and no control characters".into()));
+        if text.is_empty() || text.chars().count() > MAX_PRINCIPAL || text.contains(char::is_control) {
+            let detail = format!("must have 1..={MAX_PRINCIPAL} characters, none of them a control character");
+            return Err(invalid("principal", detail));
         }
         Ok(text)
     }
+}
+
+/// The verb of a path: what stands behind the last colon of its last segment.
+pub(super) fn verb(uri: &Uri) -> Option<String> {
+    let last = uri.path().rsplit('/').next().unwrap_or_default();
+    let decoded = decode_segment(last).ok()?;
+    decoded.rsplit_once(':').map(|(_, verb)| verb.to_owned())
 }
 
 fn name(text: &str, field: &'static str) -> Result<Name, Refusal> {
@@ -77,8 +83,11 @@ mod tests {
         let uri: Uri = "/v1/topics/a%C3%A4/subscriptions/w%3Aack".parse().unwrap();
         let mut path = Path::of(&uri);
         assert_eq!(path.topic().unwrap().as_str(), "aä");
-        let (name, verb) = path.subscription_verb().unwrap();
-        assert_eq!((name.as_str(), verb.as_str()), ("w", "ack"));
+        assert_eq!(path.subscription_of_verb().unwrap().as_str(), "w");
+        assert_eq!(verb(&uri).as_deref(), Some("ack"));
+        for (path, expected) in [("/v1/topics/a/subscriptions/w", None), ("/x:y/z", None), ("/a:b:ack", Some("ack"))] {
+            assert_eq!(verb(&path.parse().unwrap()).as_deref(), expected, "{path}");
+        }
         for (path, field) in [
             ("/v1/topics/a%2Fb", "topic"),
             ("/v1/topics/", "topic"),

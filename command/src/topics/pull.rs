@@ -20,7 +20,7 @@ use super::subscription::LEASE_MS;
 use crate::app::App;
 
 /// Most messages of a page.
-const MAX_MESSAGES: usize = 1_000;
+pub(super) const MAX_MESSAGES: usize = 1_000;
 /// Longest long poll in ms.
 const MAX_WAIT_MS: u64 = 30_000;
 

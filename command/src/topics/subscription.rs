@@ -1,10 +1,10 @@
-//! Subscriptions: create, describe, list, alter, delete, and the verbs behind a colon.
+//! Subscriptions: create, describe, list, alter, delete, suspend, resume, seek.
 
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use millrace_contracts::topics::{AckSelection, Filter, Order, Reply, Request as Call, Start, SubscriptionSettings};
+use millrace_contracts::topics::{Filter, Name, Order, Reply, Request as Call, Start, SubscriptionSettings};
 use millrace_contracts::{Code, Refusal};
 use serde_json::Value;
 
@@ -16,10 +16,10 @@ use super::render;
 use super::topic::{absent_fails, no_parameters, page};
 use crate::app::App;
 
+/// Largest `max_attempts`.
+pub(super) const MAX_ATTEMPTS: u64 = 1_000_000;
 /// A lease, in ms: 1 s to 12 h.
 pub(super) const LEASE_MS: std::ops::RangeInclusive<u64> = 1_000..=43_200_000;
-/// Most tokens of one call.
-const MAX_TOKENS: usize = 1_000;
 
 pub(super) async fn create(state: Application, request: Incoming) -> Response {
     let result = async move {
@@ -27,6 +27,7 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         creatable(&subscription, "subscription")?;
+        no_parameters(&request)?;
         let if_match = if_match(request.headers());
         let mut fields = Fields::of_body(app, request).await?;
         mode(&mut fields)?.ok_or_else(|| Refusal::new(Code::MissingField, "mode must be given").field("mode"))?;
@@ -91,7 +92,7 @@ fn ack_deadline(fields: &mut Fields) -> Result<Option<Option<u64>>, Refusal> {
 
 #[expect(clippy::option_option, reason = "a member of a merge patch is absent, null or a value")]
 fn max_attempts(fields: &mut Fields) -> Result<Option<Option<u32>>, Refusal> {
-    let read = fields.nullable("max_attempts", |fields| fields.number("max_attempts", 1..=1_000_000))?;
+    let read = fields.nullable("max_attempts", |fields| fields.number("max_attempts", 1..=MAX_ATTEMPTS))?;
     Ok(read.map(|number| number.map(|number| u32::try_from(number).unwrap_or(u32::MAX))))
 }
 
@@ -112,7 +113,10 @@ fn start(value: Option<Value>, field: &'static str) -> Result<Option<Start>, Ref
         Some(Value::String(text)) if text == "earliest" => Ok(Some(Start::Earliest)),
         Some(Value::Object(members)) if members.len() == 1 => {
             let at = members.get("at").map(|value| fields::time(value).map(Start::At));
-            let offset = members.get("offset").map(|value| value.as_u64().map(Start::Offset));
+            let offset = members.get("offset").map(|value| {
+                let offset = value.as_u64().filter(|offset| i64::try_from(*offset).is_ok());
+                offset.map(Start::Offset)
+            });
             at.or(offset).flatten().map(Some).ok_or_else(wrong)
         }
         Some(_) => Err(wrong()),
@@ -149,6 +153,7 @@ pub(super) async fn alter(state: Application, request: Incoming) -> Response {
         let app = &state.0;
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
+        no_parameters(&request)?;
         let if_match = if_match(request.headers());
         let mut fields = Fields::of_body(app, request).await?;
         for fixed in ["start", "order"] {
@@ -175,6 +180,7 @@ pub(super) async fn delete(state: Application, request: Incoming) -> Response {
     let result = async move {
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
+        no_parameters(&request)?;
         let if_match = if_match(request.headers());
         state.0.directory.call(&topic, principal(), Call::DeleteSubscription { subscription, if_match }).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
@@ -182,69 +188,40 @@ pub(super) async fn delete(state: Application, request: Incoming) -> Response {
     respond(result.await)
 }
 
-/// `POST …/{subscription}:{verb}`
-pub(super) async fn act(state: Application, request: Incoming) -> Response {
-    respond(act_on(&state.0, request).await)
+pub(super) async fn suspend(state: Application, request: Incoming) -> Response {
+    act(&state.0, request, |subscription, _| Ok(Call::Suspend(subscription))).await
 }
 
-async fn act_on(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
-    let mut path = Path::of(request.uri());
-    let (topic, (subscription, verb)) = (path.topic()?, path.subscription_verb()?);
-    no_parameters(&request)?;
-    let mut fields = Fields::of_body(app, request).await?;
-    let call = match &*verb {
-        "suspend" => Call::Suspend(subscription),
-        "resume" => Call::Resume(subscription),
-        "seek" => {
-            let to = start(fields.take("to"), "to")?;
-            let to = to.ok_or_else(|| Refusal::new(Code::MissingField, "to must be given").field("to"))?;
-            Call::Seek { subscription, to }
-        }
-        "ack" => Call::Ack { subscription, selection: selection(&mut fields)? },
-        "nack" => {
-            let tokens = tokens(&mut fields)?;
-            let delay_ms = fields.duration("delay", 0..=*LEASE_MS.end())?;
-            Call::Nack { subscription, tokens, delay_ms }
-        }
-        "extend" => {
-            let tokens = tokens(&mut fields)?;
-            let lease = fields.duration("lease", LEASE_MS)?;
-            let lease_ms =
-                lease.ok_or_else(|| Refusal::new(Code::MissingField, "lease must be given").field("lease"))?;
-            Call::Extend { subscription, tokens, lease_ms }
-        }
-        _ => return Err(Refusal::new(Code::NotFound, "no such verb")),
-    };
-    fields.finish()?;
-    match app.directory.call(&topic, principal(), call).await? {
-        Reply::Acknowledged(answer) => Ok(render::json(StatusCode::OK, &answer)),
-        reply => subscription_response(reply),
-    }
+pub(super) async fn resume(state: Application, request: Incoming) -> Response {
+    act(&state.0, request, |subscription, _| Ok(Call::Resume(subscription))).await
 }
 
-fn selection(fields: &mut Fields) -> Result<AckSelection, Refusal> {
-    let up_to = fields.text("up_to")?;
-    match (up_to, fields.has("tokens")) {
-        (Some(_), true) => {
-            Err(Refusal::new(Code::DuplicateField, "tokens and up_to exclude each other").field("up_to"))
-        }
-        (Some(token), false) => Ok(AckSelection::UpTo(token)),
-        (None, _) => tokens(fields).map(AckSelection::Tokens),
-    }
+pub(super) async fn seek(state: Application, request: Incoming) -> Response {
+    let read = |subscription, fields: &mut Fields| {
+        let to = start(fields.take("to"), "to")?;
+        let to = to.ok_or_else(|| Refusal::new(Code::MissingField, "to must be given").field("to"))?;
+        Ok(Call::Seek { subscription, to })
+    };
+    act(&state.0, request, read).await
 }
 
-fn tokens(fields: &mut Fields) -> Result<Vec<String>, Refusal> {
-    let wrong = || invalid("tokens", format!("must be a list of 1..={MAX_TOKENS} texts"));
-    let Some(value) = fields.take("tokens") else {
-        return Err(Refusal::new(Code::MissingField, "tokens must be given").field("tokens"));
+/// `POST …/{subscription}:{verb}`: reads the call from the body, and brings it to the coordinator.
+pub(super) async fn act(
+    app: &Arc<App>,
+    request: Incoming,
+    read: impl FnOnce(Name, &mut Fields) -> Result<Call, Refusal>,
+) -> Response {
+    let result = async move {
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription_of_verb()?);
+        no_parameters(&request)?;
+        let mut fields = Fields::of_body(app, request).await?;
+        let call = read(subscription, &mut fields)?;
+        fields.finish()?;
+        match app.directory.call(&topic, principal(), call).await? {
+            Reply::Acknowledged(answer) => Ok(render::json(StatusCode::OK, &answer)),
+            reply => subscription_response(reply),
+        }
     };
-    let Value::Array(values) = value else { return Err(wrong()) };
-    if !(1..=MAX_TOKENS).contains(&values.len()) {
-        return Err(wrong());
-    }
-    let text = |value: Value| match value {
-        Value::String(text) => Some(text),
-        _ => None,
-    };
-    values.into_iter().map(text).collect::<Option<Vec<_>>>().ok_or_else(wrong)
+    respond(result.await)
 }

@@ -16,11 +16,11 @@ use super::render;
 use crate::app::App;
 
 /// Most items of a page.
-const MAX_PAGE: usize = 1_000;
+pub(super) const MAX_PAGE: usize = 1_000;
 /// Longest description in bytes.
-const MAX_DESCRIPTION: usize = 4_096;
+pub(super) const MAX_DESCRIPTION: usize = 4_096;
 /// The largest message a topic may allow, in bytes: with its envelope it fits a record of the log.
-const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+pub(super) const MAX_MESSAGE_BYTES: u64 = 1 << 20;
 
 pub(super) async fn create(state: Application, request: Incoming) -> Response {
     respond(create_it(&state.0, request).await)
@@ -29,6 +29,7 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
 async fn create_it(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
     let name = Path::of(request.uri()).topic()?;
     creatable(&name, "topic")?;
+    no_parameters(&request)?;
     let config = &app.directory.config;
     let if_match = if_match(request.headers());
     let mut fields = Fields::of_body(app, request).await?;
@@ -119,6 +120,7 @@ pub(super) async fn alter(state: Application, request: Incoming) -> Response {
     let result = async move {
         let app = &state.0;
         let name = Path::of(request.uri()).topic()?;
+        no_parameters(&request)?;
         let config = &app.directory.config;
         let if_match = if_match(request.headers());
         let mut fields = Fields::of_body(app, request).await?;
@@ -145,6 +147,7 @@ pub(super) async fn alter(state: Application, request: Incoming) -> Response {
 pub(super) async fn delete(state: Application, request: Incoming) -> Response {
     let result = async move {
         let name = Path::of(request.uri()).topic()?;
+        no_parameters(&request)?;
         let if_match = if_match(request.headers());
         state.0.directory.call(&name, principal(), Call::DeleteTopic { if_match }).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
@@ -157,6 +160,7 @@ pub(super) async fn grant(state: Application, request: Incoming) -> Response {
         let app = &state.0;
         let mut path = Path::of(request.uri());
         let (name, grantee) = (path.topic()?, path.principal()?);
+        no_parameters(&request)?;
         let if_match = if_match(request.headers());
         let mut fields = Fields::of_body(app, request).await?;
         let grant = Grant {
@@ -176,6 +180,7 @@ pub(super) async fn revoke(state: Application, request: Incoming) -> Response {
     let result = async move {
         let mut path = Path::of(request.uri());
         let (name, grantee) = (path.topic()?, path.principal()?);
+        no_parameters(&request)?;
         let if_match = if_match(request.headers());
         let call = Call::SetGrant { principal: grantee, grant: None, if_match };
         match state.0.directory.call(&name, principal(), call).await {

@@ -65,7 +65,10 @@ fn undecodable(error: DecodeError, field: impl Into<Cow<'static, str>>) -> Refus
 
 fn unknown_parameter(name: &str, known: &[&str]) -> Refusal {
     let name = shown(name);
-    let detail = format!("unknown parameter \"{name}\"; known are {}", known.join(", "));
+    let detail = match known {
+        [] => format!("unknown parameter \"{name}\"; the route has none"),
+        known => format!("unknown parameter \"{name}\"; known are {}", known.join(", ")),
+    };
     Refusal::new(Code::UnknownField, detail).field(name)
 }
 

@@ -21,8 +21,8 @@ use crate::http::Document;
 use crate::status_of;
 
 pub use parts::{
-    EVERY_REQUEST, answer, asset_operation, asset_response, fixed, flag, fraction, get, header, maybe_header, number,
-    object, operation, part, problems, query, request_header, some, text, words,
+    EVERY_REQUEST, answer, asset_operation, asset_response, fixed, flag, fraction, get, header, idempotency_key_text,
+    maybe_header, number, object, operation, or_results, part, problems, query, request_header, some, text, words,
 };
 
 /// A document without routes: the description of the service, and the components that all services share.

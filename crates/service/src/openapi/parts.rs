@@ -71,6 +71,21 @@ pub fn problems(mut operation: OperationBuilder, codes: &[Code]) -> OperationBui
     operation
 }
 
+/// Adds to the responses of these codes, which single items have, the results of a batch: a batch of which no item is good
+/// has the status of one of them, with the results instead of a problem document. Responses that routes share stay.
+pub fn or_results(operation: OperationBuilder, codes: &[Code], results: &Content) -> OperationBuilder {
+    let mut operation = operation.build();
+    for code in codes {
+        let response = operation.responses.responses.get_mut(status_of(*code).as_str());
+        if let Some(RefOr::T(response)) = response {
+            response.content.insert("application/json".into(), results.clone().into());
+            // Only problem documents always have it.
+            response.headers.insert(CACHE_CONTROL.as_str().into(), maybe_header("", words(["no-store"])).into());
+        }
+    }
+    operation.into()
+}
+
 /// The responses that many routes have, each the codes of one status.
 pub(super) fn shared() -> Vec<Vec<Code>> {
     let mut shared: Vec<_> = by_status(EVERY_REQUEST).into_values().collect();
@@ -175,6 +190,13 @@ fn parameter(location: ParameterIn, name: &str, description: &str) -> ParameterB
 /// Any text.
 pub fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// The value of an `Idempotency-Key` with 1 to `max` characters: a string in double quotes, or a bare word.
+pub fn idempotency_key_text(max: usize) -> ObjectBuilder {
+    let bare = r"[!#-+\--:<-\[\]-~]";
+    let quoted = r#""([ !#-\[\]-~]|\\["\\])"#;
+    text().pattern(Some(format!(r#"^({bare}{{1,{max}}}|{quoted}{{1,{max}}}")$"#)))
 }
 
 /// One of these words.
