@@ -11,6 +11,7 @@ mod commands;
 mod doctor;
 mod inspect;
 mod load;
+mod messaging;
 mod send;
 mod settings;
 mod start;
@@ -23,12 +24,16 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command};
+use messaging::Failure;
 use millrace_service::config;
 use settings::Settings;
 use start::Start;
 
 /// Exit code of a `send` that cannot begin: its arguments, files or server are not what they should be.
 const EXIT_USAGE: u8 = 2;
+
+/// Exit code of a call that the service did not answer (`EX_TEMPFAIL` of sysexits).
+const EXIT_UNAVAILABLE: u8 = 75;
 
 /// Exit code of invalid settings (`EX_CONFIG` of sysexits).
 const EXIT_CONFIG: u8 = 78;
@@ -106,6 +111,10 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
             Ok(code) => code,
             Err(e) => ended(Err(e)),
         },
+        Command::Topic { command } => called(commands::topic::run(command, &settings).await),
+        Command::Subscription { command } => called(commands::subscription::run(command, &settings).await),
+        Command::Publish(options) => called(commands::publish::run(options, &settings).await),
+        Command::Consume(options) => called(commands::consume::run(options, &settings).await),
         Command::Send(options) => match commands::send::run(options, &settings).await {
             Ok(code) => code,
             Err(e) => {
@@ -128,6 +137,15 @@ async fn service<F: Future<Output = anyhow::Result<()>>>(settings: Settings, run
     match Start::new(settings) {
         Ok(start) => ended(run(start).await),
         Err(e) => ended(Err(e)),
+    }
+}
+
+/// The exit code of a call to the service.
+fn called(result: anyhow::Result<()>) -> ExitCode {
+    let unavailable = result.as_ref().err().and_then(|error| error.downcast_ref()).is_some_and(Failure::is_temporary);
+    match ended(result) {
+        _ if unavailable => ExitCode::from(EXIT_UNAVAILABLE),
+        code => code,
     }
 }
 

@@ -60,7 +60,7 @@ impl Fields {
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, Refusal> {
         let wanted = format!("a whole number in {}..={}", range.start(), range.end());
-        self.typed(name, &wanted, |value| value.as_u64().filter(|number| range.contains(number)))
+        self.typed(name, &wanted, |value| whole(&value).filter(|number| range.contains(number)))
     }
 
     /// A duration as text, in ms.
@@ -140,10 +140,26 @@ pub(super) fn time_text(ms: i64) -> Option<String> {
     Timestamp::from_millisecond(ms).ok().map(|time| format!("{time:.3}"))
 }
 
+/// A whole number, which JSON may write as `5.0`.
+pub(super) fn whole(value: &Value) -> Option<u64> {
+    const EXACT: std::ops::Range<f64> = 0.0..9_007_199_254_740_992.0;
+    value.as_u64().or_else(|| {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0 && EXACT.contains(number))?;
+        format!("{number:.0}").parse().ok()
+    })
+}
+
+/// The latest time, in ms since the epoch: the last one that every offset from UTC can be written for.
+pub(super) const MAX_TIME_MS: i64 = 253_402_207_200_000;
+
+fn counted(ms: i64) -> Option<i64> {
+    (0..=MAX_TIME_MS).contains(&ms).then_some(ms)
+}
+
 /// Reads a time: RFC 3339, or ms since the epoch.
 pub(super) fn time(value: &Value) -> Option<i64> {
     match value {
-        Value::Number(number) => number.as_i64().filter(|ms| Timestamp::from_millisecond(*ms).is_ok()),
+        Value::Number(_) => whole(value).and_then(|ms| counted(i64::try_from(ms).ok()?)),
         Value::String(text) => time_of_text(text),
         _ => None,
     }
@@ -152,7 +168,7 @@ pub(super) fn time(value: &Value) -> Option<i64> {
 /// Reads a time of a header.
 pub(super) fn time_of_text(text: &str) -> Option<i64> {
     match text.parse::<i64>() {
-        Ok(ms) => Timestamp::from_millisecond(ms).is_ok().then_some(ms),
+        Ok(ms) => counted(ms),
         Err(_) => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
     }
 }
@@ -174,4 +190,29 @@ fn json_only(headers: &HeaderMap) -> Result<(), Refusal> {
 pub(super) fn if_match(headers: &HeaderMap) -> Option<String> {
     let lines: Vec<&str> = headers.get_all(IF_MATCH).iter().map(|value| value.to_str().unwrap_or("?")).collect();
     (!lines.is_empty()).then(|| lines.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whole_numbers_may_have_a_point() {
+        assert_eq!((whole(&json!(5)), whole(&json!(5.0)), whole(&json!(u64::MAX))), (Some(5), Some(5), Some(u64::MAX)));
+        for bad in [json!(5.5), json!(-1), json!(-1.0), json!(1e300), json!("5"), json!(null)] {
+            assert_eq!(whole(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_within_what_can_be_written() {
+        assert_eq!(time(&json!(MAX_TIME_MS)), Some(MAX_TIME_MS));
+        assert_eq!(time(&json!("9999-12-30T22:00:00Z")), Some(MAX_TIME_MS));
+        assert_eq!((time_of_text("1"), time(&json!("1970-01-01T00:00:01+00:00"))), (Some(1), Some(1_000)));
+        for bad in [json!(MAX_TIME_MS + 1), json!(-1), json!("tomorrow"), json!({})] {
+            assert_eq!(time(&bad), None, "{bad}");
+        }
+    }
 }

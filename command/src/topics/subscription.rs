@@ -114,7 +114,7 @@ fn start(value: Option<Value>, field: &'static str) -> Result<Option<Start>, Ref
         Some(Value::Object(members)) if members.len() == 1 => {
             let at = members.get("at").map(|value| fields::time(value).map(Start::At));
             let offset = members.get("offset").map(|value| {
-                let offset = value.as_u64().filter(|offset| i64::try_from(*offset).is_ok());
+                let offset = fields::whole(value).filter(|offset| i64::try_from(*offset).is_ok());
                 offset.map(Start::Offset)
             });
             at.or(offset).flatten().map(Some).ok_or_else(wrong)

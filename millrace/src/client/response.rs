@@ -34,6 +34,11 @@ impl Response {
         Self { status: head.status.as_u16(), retry_after, body }
     }
 
+    /// The code of the problem document in the body, if it is one.
+    pub(crate) fn code(&self) -> Option<String> {
+        serde_json::from_slice::<Problem>(&self.body).ok().map(|problem| problem.code)
+    }
+
     /// Status, and code and detail of the problem document in the body, if it is one: `503 (overloaded: the queue is full)`.
     pub(crate) fn summary(&self) -> String {
         match serde_json::from_slice::<Problem>(&self.body) {

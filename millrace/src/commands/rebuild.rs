@@ -1,6 +1,5 @@
 //! `millrace rebuild`: empties a read model and follows its rebuild from the log.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -9,6 +8,7 @@ use millrace_materializer::Views;
 use millrace_service::health::Health;
 use tokio_util::sync::CancellationToken;
 
+use super::confirmed;
 use super::verify::embedded;
 use crate::cli::{self, Store};
 use crate::inspect::{Remote, Source};
@@ -25,7 +25,7 @@ pub(crate) async fn run(options: cli::Rebuild, settings: &Settings) -> anyhow::R
     );
     // Reports an unreachable dependency before it empties anything.
     let source = Source::find(settings, &settings.names()).await?;
-    anyhow::ensure!(options.yes || confirmed(store)?, "canceled; nothing changed");
+    anyhow::ensure!(options.yes || confirmed(&question(store))?, "canceled; nothing changed");
     let began = Instant::now();
     let offsets = match (source, settings.engine) {
         (Source::Running(remote), _) => in_running_process(&remote, store).await?,
@@ -39,17 +39,12 @@ pub(crate) async fn run(options: cli::Rebuild, settings: &Settings) -> anyhow::R
     Ok(())
 }
 
-fn confirmed(store: Store) -> anyhow::Result<bool> {
-    anyhow::ensure!(std::io::stdin().is_terminal(), "standard input is not a terminal: confirm with --yes");
+fn question(store: Store) -> String {
     let meanwhile = match store {
         Store::Redis => "the archive serves the live hours, or responses are 503 `rebuilding`",
         Store::Archive => "responses for older hours are 503 `rebuilding`",
     };
-    eprint!("This empties {store} and rebuilds it from the log; until then {meanwhile}. Continue? [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    format!("This empties {store} and rebuilds it from the log; until then {meanwhile}.")
 }
 
 /// In the process that has the directory open.

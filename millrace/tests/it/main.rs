@@ -8,6 +8,7 @@ mod durability;
 mod faults;
 mod kafka;
 mod load;
+mod messaging;
 mod metrics;
 mod openapi;
 mod page;

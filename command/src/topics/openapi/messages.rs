@@ -17,7 +17,7 @@ use utoipa::openapi::{HttpMethod, Ref, Required, ResponseBuilder};
 
 use super::Operation;
 use super::parts::{BODY, empty, fresh, json_body, on_subscription, on_topic, refusals, with_body};
-use super::schemas::{anything, duration, null, or_null, time};
+use super::schemas::{anything, duration, duration_or_empty, null, or_null, time};
 use crate::topics::batch::{MAX_ITEMS, ResultBody};
 use crate::topics::message::{MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_CONTENT_TYPE, MAX_IDEMPOTENCY_KEY, MAX_KEY};
 use crate::topics::pull::MAX_MESSAGES;
@@ -181,7 +181,7 @@ fn pull() -> OperationBuilder {
     let pulled = on_subscription("pullMessages", MESSAGES, "Hands out messages.")
         .parameter(query("max", Required::False, "Most messages.", most))
         .parameter(query("wait", Required::False, wait, duration("0s")))
-        .parameter(query("lease", Required::False, lease, duration("30s")))
+        .parameter(query("lease", Required::False, lease, duration_or_empty("30s")))
         .response("200", handed)
         .response("204", empty("There are none."));
     refusals(pulled, &[Code::Suspended])

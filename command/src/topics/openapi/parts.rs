@@ -13,7 +13,7 @@ use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder};
 use utoipa::openapi::{Ref, Required, ResponseBuilder};
 
-use super::schemas::name;
+use super::schemas::{name, name_or_empty, or_null};
 use crate::topics::topic::MAX_PAGE;
 
 /// What every call to a coordinator may be refused with.
@@ -34,11 +34,19 @@ pub(super) const BODY: &[Code] =
     &[Code::MalformedBody, Code::MissingField, Code::TooLarge, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
 
 pub(super) fn on_topic(id: &str, group: &str, summary: &str) -> OperationBuilder {
-    operation(id, group, summary).parameter(part("topic", "The topic's name.", name("orders")))
+    operation(id, group, summary).parameter(topic("orders"))
 }
 
 pub(super) fn on_subscription(id: &str, group: &str, summary: &str) -> OperationBuilder {
-    on_topic(id, group, summary).parameter(part("subscription", "The subscription's name.", name("worker")))
+    on_topic(id, group, summary).parameter(subscription("worker"))
+}
+
+pub(super) fn topic(example: &str) -> Parameter {
+    part("topic", "The topic's name.", name(example))
+}
+
+pub(super) fn subscription(example: &str) -> Parameter {
+    part("subscription", "The subscription's name.", name(example))
 }
 
 pub(super) fn refusals(operation: OperationBuilder, more: &[Code]) -> OperationBuilder {
@@ -85,8 +93,7 @@ pub(super) fn reference(name: &str) -> Content {
 }
 
 pub(super) fn if_match() -> Parameter {
-    let tags = text().pattern(Some(r"^[!-~]([ -~]*[!-~])?$"));
-    request_header(&IF_MATCH, "The ETag that it must have; `*` for any.", tags)
+    request_header(&IF_MATCH, "The ETag that it must have; `*` for any.", text())
 }
 
 pub(super) fn deleted(operation: OperationBuilder) -> OperationBuilder {
@@ -96,7 +103,7 @@ pub(super) fn deleted(operation: OperationBuilder) -> OperationBuilder {
 /// Makes an operation a list.
 pub(super) fn list(operation: OperationBuilder, member: &str, item: Cow<'static, str>) -> OperationBuilder {
     let items = ArrayBuilder::new().items(Ref::from_schema_name(item.into_owned()));
-    let next = super::schemas::or_null(name("orders")).description(Some("`after` of the next page, if there is one."));
+    let next = or_null(name("orders")).description(Some("`after` of the next page, if there is one."));
     let page = object(&[(member, items.into()), ("next", next.into())], &[]);
     let listed = operation
         .parameter(query("prefix", Required::False, "Only names that begin with this.", text()))
@@ -106,7 +113,7 @@ pub(super) fn list(operation: OperationBuilder, member: &str, item: Cow<'static,
             "Most items of the page.",
             number().minimum(Some(1)).maximum(Some(MAX_PAGE)).examples([100]),
         ))
-        .parameter(query("after", Required::False, "Only names after this one.", name("a")))
+        .parameter(query("after", Required::False, "Only names after this one.", name_or_empty("a")))
         .response("200", fresh("A page.").content("application/json", some(page)));
     refusals(listed, &[])
 }

@@ -12,6 +12,7 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::topics::batch::ResultBody;
+use crate::topics::fields::MAX_TIME_MS;
 use crate::topics::path::MAX_PRINCIPAL;
 use crate::topics::render::{GrantBody, PositionBody, SettingsBody, SubscriptionBody, TopicBody};
 
@@ -37,6 +38,11 @@ pub(super) fn name(example: &str) -> ObjectBuilder {
         .examples([example])
 }
 
+/// A name, or nothing.
+pub(super) fn name_or_empty(example: &str) -> ObjectBuilder {
+    name(example).pattern(Some(r#"^[^\s\u0000-\u001f\u007f-\u009f<>.?:;"*|\\/]{0,127}$"#))
+}
+
 /// A principal's name.
 pub(super) fn principal() -> ObjectBuilder {
     text()
@@ -53,10 +59,15 @@ pub(super) fn duration(example: &str) -> ObjectBuilder {
         .examples([example])
 }
 
+/// A duration as text, or nothing.
+pub(super) fn duration_or_empty(example: &str) -> ObjectBuilder {
+    duration(example).pattern(Some("^([0-9]+(ms|s|m|h|d)( [0-9]+(ms|s|m))*)?$"))
+}
+
 /// A time: RFC 3339, or milliseconds since the epoch.
 pub(super) fn time() -> OneOfBuilder {
     let written = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-    let counted = number().maximum(Some(253_402_207_200_999_isize));
+    let counted = number().maximum(isize::try_from(MAX_TIME_MS).ok());
     OneOfBuilder::new().item(written.examples(["2026-11-29T12:00:00Z"])).item(counted)
 }
 

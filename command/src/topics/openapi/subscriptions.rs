@@ -10,7 +10,8 @@ use utoipa::openapi::{HttpMethod, Required};
 
 use super::Operation;
 use super::parts::{
-    deleted, if_match, json_body, list, merge_patch, on_subscription, on_topic, reference, refusals, tagged, with_body,
+    deleted, if_match, json_body, list, merge_patch, on_subscription, on_topic, reference, refusals, subscription,
+    tagged, with_body,
 };
 use super::schemas::{duration, filter_or_null, null, or_null, start};
 use crate::topics::render::SubscriptionBody;
@@ -25,12 +26,14 @@ const SEEK: &str = "/v1/topics/{topic}/subscriptions/{subscription}:seek";
 pub(super) fn operations() -> Vec<Operation> {
     let listed = on_topic("listSubscriptions", SUBSCRIPTIONS, "Lists a topic's subscriptions by name.");
     let described = refusals(on("describeSubscription", "Describes a subscription."), &[]);
+    let gone = on_topic("deleteSubscription", SUBSCRIPTIONS, "Deletes a subscription.");
+    let gone = deleted(gone.parameter(subscription("retired")));
     vec![
         ("/v1/topics/{topic}/subscriptions", HttpMethod::Get, list(listed, "subscriptions", SubscriptionBody::name())),
         (SUBSCRIPTION, HttpMethod::Put, create()),
         (SUBSCRIPTION, HttpMethod::Get, with_subscription(described, "200", "The subscription.")),
         (SUBSCRIPTION, HttpMethod::Patch, alter()),
-        (SUBSCRIPTION, HttpMethod::Delete, deleted(on("deleteSubscription", "Deletes a subscription."))),
+        (SUBSCRIPTION, HttpMethod::Delete, gone),
         (SUSPEND, HttpMethod::Post, verb("suspendSubscription", "Suspends a subscription; its position stays.")),
         (RESUME, HttpMethod::Post, verb("resumeSubscription", "Resumes a subscription.")),
         (SEEK, HttpMethod::Post, seek()),

@@ -10,7 +10,7 @@ use utoipa::openapi::{HttpMethod, Required};
 
 use super::Operation;
 use super::parts::{
-    deleted, fresh, if_match, json_body, list, merge_patch, on_topic, reference, refusals, tagged, with_body,
+    deleted, fresh, if_match, json_body, list, merge_patch, on_topic, reference, refusals, tagged, topic, with_body,
 };
 use super::schemas::{duration, or_null, principal};
 use crate::topics::render::{GrantBody, TopicBody};
@@ -23,7 +23,7 @@ const GRANT: &str = "/v1/topics/{topic}/grants/{principal}";
 pub(super) fn operations() -> Vec<Operation> {
     let listed = list(operation("listTopics", TOPICS, "Lists topics by name."), "topics", TopicBody::name());
     let described = refusals(on_topic("describeTopic", TOPICS, "Describes a topic."), &[]);
-    let gone = on_topic("deleteTopic", TOPICS, "Deletes a topic; its subscriptions end.");
+    let gone = operation("deleteTopic", TOPICS, "Deletes a topic; its subscriptions end.").parameter(topic("retired"));
     let revoked = on_grant("revokeGrant", "Takes the rights of a principal back.");
     vec![
         ("/v1/topics", HttpMethod::Get, listed),

@@ -1,0 +1,35 @@
+//! Options of `topics` and `tail`.
+
+use clap::Args;
+
+use crate::inspect::From;
+
+/// Options of `topics`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Topics {
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `tail`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Tail {
+    /// The topic, with or without the prefix
+    pub(crate) topic: String,
+    /// Start: beginning, end or an offset
+    #[arg(long, default_value = "beginning", value_name = "WHERE")]
+    pub(crate) from: From,
+    /// Most records to print
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u64>,
+    /// Continue at the end
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only this partition
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: Option<u32>,
+    /// One JSON object per line instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,48 @@
+//! Options of `verify` and `rebuild`.
+
+use std::fmt;
+
+use clap::{Args, ValueEnum};
+use millrace_contracts::Hour;
+
+/// Options of `verify`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Verify {
+    /// First hour, such as 2026-11-21T08Z; default: the oldest
+    #[arg(long, value_name = "HOUR")]
+    pub(crate) from: Option<Hour>,
+    /// Last hour; default: the newest
+    #[arg(long, value_name = "HOUR")]
+    pub(crate) to: Option<Hour>,
+    /// JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `rebuild`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rebuild {
+    /// The read model
+    pub(crate) store: Store,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// A read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Store {
+    /// The live hours in Redis
+    Redis,
+    /// Every hour, in PostgreSQL or in the embedded engine's directory
+    Archive,
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "redis",
+            Self::Archive => "archive",
+        })
+    }
+}
