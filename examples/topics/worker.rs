@@ -8,6 +8,7 @@
 //! a message after it has processed it: what was not acknowledged when it dies comes again. While the server is away it tries
 //! again, less and less often.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -106,8 +107,9 @@ fn refused(status: StatusCode, problem: &Message) -> Trouble {
 
 /// The work itself. A message may come twice: `millrace-id` is the same each time.
 fn process(message: &Message) -> Result<(), Error> {
-    println!("{}", std::str::from_utf8(&message.body)?);
-    Ok(())
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", std::str::from_utf8(&message.body)?)?;
+    Ok(out.flush()?)
 }
 
 /// Processes messages until the server refuses a request.

@@ -143,10 +143,8 @@ async fn service<F: Future<Output = anyhow::Result<()>>>(settings: Settings, run
 /// The exit code of a call to the service.
 fn called(result: anyhow::Result<()>) -> ExitCode {
     let unavailable = result.as_ref().err().and_then(|error| error.downcast_ref()).is_some_and(Failure::is_temporary);
-    match ended(result) {
-        _ if unavailable => ExitCode::from(EXIT_UNAVAILABLE),
-        code => code,
-    }
+    let code = ended(result);
+    if unavailable { ExitCode::from(EXIT_UNAVAILABLE) } else { code }
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {

@@ -23,7 +23,7 @@ pub(crate) async fn run(command: cli::Subscription, settings: &Settings) -> anyh
                 ("order", order_by_key.then(|| "key".into())),
                 ("max_attempts", max_attempts.map(Value::from)),
             ];
-            let what = format!("subscription {}", path);
+            let what = format!("subscription {path}");
             create(&manage, settings, of(&path).with(""), given, &what).await
         }
         cli::Subscription::List { topic, prefix, manage } => {

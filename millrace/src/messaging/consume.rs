@@ -52,10 +52,8 @@ impl Consumer {
 
     fn pull(&self, max: u64) -> Call {
         let wait = if self.drain { Duration::ZERO } else { WAIT };
-        let mut target = self.path.with(&format!("/messages?max={max}&wait={}s", wait.as_secs()));
-        if let Some(lease) = self.lease {
-            target.push_str(&format!("&lease={}ms", lease.as_millis()));
-        }
+        let lease = self.lease.map_or_else(String::new, |lease| format!("&lease={}ms", lease.as_millis()));
+        let target = self.path.with(&format!("/messages?max={max}&wait={}s{lease}", wait.as_secs()));
         Call { wait, temporary: Some("suspended"), ..Call::new(Method::GET, target) }
     }
 
