@@ -209,16 +209,14 @@ impl FromStr for Start {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self(match text {
-            "latest" | "earliest" => text.into(),
-            _ => match text.parse::<u64>() {
-                Ok(offset) => serde_json::json!({ "offset": offset }),
-                Err(_) => {
-                    let ms = export::time(text).map_err(|_| "must be latest, earliest, an offset or a time")?;
-                    serde_json::json!({ "at": ms })
-                }
-            },
-        }))
+        if matches!(text, "latest" | "earliest") {
+            return Ok(Self(text.into()));
+        }
+        if let Ok(offset) = text.parse::<u64>() {
+            return Ok(Self(serde_json::json!({ "offset": offset })));
+        }
+        let ms = export::time(text).map_err(|_| "must be latest, earliest, an offset or a time")?;
+        Ok(Self(serde_json::json!({ "at": ms })))
     }
 }
 
