@@ -19,8 +19,11 @@ const GRACE_HOURS: i64 = 1;
 const CLOSED_SHARE: usize = 4;
 /// The same fraction for any hour under memory pressure.
 const PRESSURE_SHARE: usize = 8;
-/// The minimum number of users to spill under memory pressure.
-const MIN_PRESSURE_USERS: usize = 128;
+/// The minimum number of users to spill under memory pressure. Small: hours may be many, with few users each.
+const MIN_PRESSURE_USERS: usize = 16;
+/// The fraction (1/n) of the memory bound by which memory has to grow before hours are looked through again: what is left
+/// after a spill may be too small to spill, or in other partitions.
+const PRESSURE_GROWTH: u64 = 16;
 /// The maximum number of bytes of closed hours that one step spills, exceeded by one hour at most.
 const MAX_SPILL_BYTES: usize = 8 << 20;
 
@@ -48,6 +51,8 @@ pub struct PartitionState {
     queue: VecDeque<usize>,
     /// Indexes of hours that may need to spill before the next step.
     spill_queue: Vec<usize>,
+    /// Bytes of memory of the process below which nothing is spilled.
+    spill_above: u64,
     /// Bytes written to disk, as last added to the counter.
     pub(crate) reported_spilled: u64,
     /// Whether no step has run since the restore.
@@ -70,6 +75,7 @@ impl PartitionState {
             next_expiry: 0,
             queue: VecDeque::new(),
             spill_queue: Vec::new(),
+            spill_above: bounds.max_memory,
             reported_spilled: 0,
             fresh: true,
         }
@@ -247,7 +253,11 @@ impl PartitionState {
 
     /// Spills users to disk while the process exceeds its memory bound, largest sets first.
     pub(crate) fn free_memory(&mut self, bounds: &CountingBounds) -> Result<(), StageError> {
-        if self.usage.process_bytes() <= bounds.max_memory {
+        let bytes = self.usage.process_bytes();
+        if bytes <= bounds.max_memory {
+            self.spill_above = bounds.max_memory;
+        }
+        if bytes <= self.spill_above {
             return Ok(());
         }
         let least = MIN_PRESSURE_USERS.min(bounds.min_spill_users);
@@ -262,6 +272,8 @@ impl PartitionState {
             self.hours[index].users.spill(&mut self.scratch)?;
             self.report(index);
         }
+        let growth = bounds.max_memory / PRESSURE_GROWTH;
+        self.spill_above = bounds.max_memory.max(self.usage.process_bytes() + growth);
         Ok(())
     }
 

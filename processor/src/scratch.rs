@@ -1,15 +1,17 @@
 //! The scratch file of a partition: a temporary file without a name, with an extent allocator. It saves memory and
 //! disappears with the process; a restore from the log rebuilds its content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use millrace_log::StageError;
 
-/// The alignment and granularity of extents, in bytes.
+/// Bytes of one read of a run.
 pub(crate) const PAGE: usize = 4096;
+/// The alignment and granularity of extents, in bytes: hours may be many and small.
+const GRANULE: usize = 256;
 
 /// An allocated range of the file. Not `Clone`: it is released once.
 #[derive(Debug)]
@@ -26,13 +28,15 @@ pub(crate) struct Scratch {
     file: Option<File>,
     /// Free ranges, offset to length. No two are adjacent.
     free: BTreeMap<u64, u64>,
+    /// The same ranges as (length, offset).
+    free_by_len: BTreeSet<(u64, u64)>,
     end: u64,
     written: u64,
 }
 
 impl Scratch {
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, file: None, free: BTreeMap::new(), end: 0, written: 0 }
+        Self { directory, file: None, free: BTreeMap::new(), free_by_len: BTreeSet::new(), end: 0, written: 0 }
     }
 
     /// Bytes written in total.
@@ -40,21 +44,20 @@ impl Scratch {
         self.written
     }
 
-    /// Allocates at least `len` bytes: the first free range that is large enough, else the end of the file.
+    /// Allocates at least `len` bytes: the smallest free range that is large enough, else the end of the file.
     pub(crate) fn allocate(&mut self, len: usize) -> Result<Extent, StageError> {
         if self.file.is_none() {
             self.file = Some(self.create().map_err(|error| self.unavailable(error))?);
         }
-        let len = len.next_multiple_of(PAGE) as u64;
-        let found = self.free.iter().find(|&(_, &free)| free >= len).map(|(&offset, &free)| (offset, free));
-        let Some((offset, free)) = found else {
+        let len = len.next_multiple_of(GRANULE) as u64;
+        let Some(&(free, offset)) = self.free_by_len.range((len, 0)..).next() else {
             let offset = self.end;
             self.end += len;
             return Ok(Extent { offset, len });
         };
-        self.free.remove(&offset);
+        self.take_free(offset);
         if free > len {
-            self.free.insert(offset + len, free - len);
+            self.add_free(offset + len, free - len);
         }
         Ok(Extent { offset, len })
     }
@@ -64,17 +67,27 @@ impl Scratch {
         if let Some((&before, &free)) = self.free.range(..offset).next_back()
             && before + free == offset
         {
-            self.free.remove(&before);
+            self.take_free(before);
             (offset, len) = (before, free + len);
         }
-        if let Some(free) = self.free.remove(&(offset + len)) {
-            len += free;
-        }
+        len += self.take_free(offset + len);
         if offset + len == self.end {
             self.end = offset;
         } else {
-            self.free.insert(offset, len);
+            self.add_free(offset, len);
         }
+    }
+
+    fn add_free(&mut self, offset: u64, len: u64) {
+        self.free.insert(offset, len);
+        self.free_by_len.insert((len, offset));
+    }
+
+    /// Removes the free range at an offset. Returns its length; 0 if there is none.
+    fn take_free(&mut self, offset: u64) -> u64 {
+        let len = self.free.remove(&offset).unwrap_or(0);
+        self.free_by_len.remove(&(len, offset));
+        len
     }
 
     /// Writes into an extent, `at` bytes from its beginning.
@@ -131,7 +144,9 @@ mod tests {
         assert_eq!((fifth.offset, scratch.end), (0, 6 * PAGE as u64));
         scratch.release(fourth);
         scratch.release(fifth);
-        assert_eq!((scratch.end, scratch.free.len()), (0, 0));
+        assert_eq!((scratch.end, scratch.free.len(), scratch.free_by_len.len()), (0, 0, 0));
+        let small = [100, 300].map(|bytes| scratch.allocate(bytes).unwrap().offset);
+        assert_eq!((small, scratch.end), ([0, 256], 768), "small extents share a page");
     }
 
     #[test]

@@ -41,8 +41,14 @@ pub(crate) fn encoded(event: &AnalyticsEvent) -> Vec<u8> {
 }
 
 pub(crate) fn batch_of(log: &[Input], from: u64, max: usize) -> Batch {
+    let rest = log.get(usize::try_from(from).unwrap()..).unwrap_or_default();
+    batch_from(&rest[..max.min(rest.len())], from)
+}
+
+/// All of these records, the first at this offset.
+pub(crate) fn batch_from(records: &[Input], first: u64) -> Batch {
     let mut batch = Batch::new(PARTITION);
-    for (offset, input) in (0..).zip(log).skip(usize::try_from(from).unwrap()).take(max) {
+    for (offset, input) in (first..).zip(records) {
         batch.push(Record { offset, timestamp_ms: input.timestamp_ms, key: b"key", value: input.value.as_deref() });
     }
     batch
@@ -57,8 +63,8 @@ impl Engine {
                 let parsed = StateKey::parse(key).unwrap();
                 self.snapshots += u64::from(matches!(parsed, StateKey::Snapshot { .. }) && value.is_some());
                 self.tombstones += u64::from(value.is_none());
-                let exists = self.changes.iter().any(|(other, value)| other == key && value.is_some());
-                assert!(value.is_some() || exists, "a tombstone without a record: {parsed}");
+                let exists = || self.changes.iter().rev().any(|(other, value)| other == key && value.is_some());
+                assert!(value.is_some() || exists(), "a tombstone without a record: {parsed}");
                 self.changes.push((key.to_vec(), value.map(<[u8]>::to_vec)));
             } else if topic == Topic::HOURLY {
                 let count = HourlyCount::decode(value.unwrap()).unwrap();

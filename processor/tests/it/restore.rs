@@ -6,7 +6,7 @@ use millrace_contracts::{EventWindow, Exactness, Hour, Kind, StateKey, UserHash,
 use millrace_log::{Batch, Stage};
 use millrace_processor::{Counting, CountingBounds, PartitionState};
 
-use crate::engine::{Engine, Input, PARTITION, PARTITIONS, batch_of, encoded, event};
+use crate::engine::{Engine, Input, PARTITION, PARTITIONS, batch_from, batch_of, encoded, event};
 
 const HOUR: i64 = 3_600_000;
 
@@ -132,6 +132,34 @@ fn memory_is_bounded_and_released() {
     let probe = counting.new_state(0);
     drop(state);
     assert_eq!(probe.memory(), 0);
+}
+
+#[test]
+fn memory_is_bounded_for_many_small_hours() {
+    const HOURS: i64 = 20_000;
+    const BOUND: u64 = 16 << 20;
+    let bounds = CountingBounds { max_memory: BOUND, ..CountingBounds::default() };
+    let counting_live = counting(bounds.clone());
+    let (mut engine, mut state) = (Engine::default(), counting_live.new_state(PARTITION));
+    let names: Vec<String> = users().take(100).collect();
+    let late = HOURS * HOUR;
+    // A step's users stay in memory until the next one.
+    let most = BOUND + BOUND / 16 + 2 * 200 * 100 * 16;
+    for hours in (0..HOURS).step_by(200) {
+        let log: Vec<Input> =
+            (hours..hours + 200).flat_map(|hour| names.iter().map(move |user| click(user, hour, late))).collect();
+        let batch = batch_from(&log, engine.next_offset);
+        engine.step(&counting_live, &mut state, &batch);
+        assert!(state.memory() < most, "{} bytes after {hours} hours", state.memory());
+    }
+    let one = |state: &PartitionState, hour| state.totals(Hour::from_index(hour)).unwrap();
+    assert_eq!(one(&state, 7), (100, 0, 100, Exactness::Exact));
+    let counting_restored = counting(bounds);
+    let restored = engine.restore(&counting_restored, &[], true);
+    assert!(restored.memory() < most, "{} bytes restored", restored.memory());
+    for hour in (0..HOURS).step_by(911) {
+        assert_eq!(one(&restored, hour), (100, 0, 100, Exactness::Exact), "{hour}");
+    }
 }
 
 #[test]
