@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::options::Options;
 use crate::order;
 use crate::report::Part;
-use crate::scenarios::rewind_group;
+use crate::scenarios::{lost_replies, rewind_group};
 use crate::synced;
 use crate::system::{Engine, Setup};
 
@@ -39,6 +39,7 @@ const KAFKA: &[Control] = &[
     Control { sabotage: "produce-after-offsets", also: order::STALL, play: late_records },
     Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
     Control { sabotage: "skip-position-check", also: "", play: rewound_offsets },
+    Control { sabotage: "skip-producer-numbers", also: "", play: lost_replies },
 ];
 
 /// Runs the controls of an engine; a part is green if the comparison detects its sabotage.

@@ -1,8 +1,8 @@
 //! Reads the log from outside the product: on Kafka as a consumer, decoded by apache-avro with the registry's schemas; on
 //! the embedded engine through `millrace tail`.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use apache_avro::Schema;
@@ -11,6 +11,7 @@ use apache_avro::types::Value;
 use millrace_testkit::http_get;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Headers;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use crate::fold::{Counts, Hours, LogRecord};
@@ -106,7 +107,7 @@ fn tail<T>(
         .collect()
 }
 
-/// The committed records of a topic of Millrace, decoded, each partition in order.
+/// The committed records of a topic of Millrace without repeats, decoded, each partition in order.
 fn read<T>(
     system: &System,
     topic: &str,
@@ -115,8 +116,13 @@ fn read<T>(
     let full = format!("{}{topic}", system.prefix());
     let mut schemas = HashMap::new();
     let mut records = Vec::new();
+    let mut numbers = HashSet::new();
     for raw in raw(system, &full)? {
         let (at, Some(value)) = (format!("{}@{}", raw.partition, raw.offset), raw.value) else { continue };
+        // What a producer wrote twice is one record.
+        if raw.number.is_some_and(|number| !numbers.insert((raw.partition, number))) {
+            continue;
+        }
         let value = decode(system, &mut schemas, &value).map_err(|why| format!("{full} {at}: {why}"))?;
         records.push(take(at, raw.partition, value)?);
     }
@@ -131,6 +137,8 @@ pub(crate) struct RawRecord {
     pub(crate) made_ms: i64,
     pub(crate) key: Vec<u8>,
     pub(crate) value: Option<Vec<u8>>,
+    /// The header with the producer's number.
+    pub(crate) number: Option<Vec<u8>>,
 }
 
 /// All committed records of a topic, each partition in order.
@@ -168,10 +176,15 @@ pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<RawRecord>, String>
                 made_ms: message.timestamp().to_millis().unwrap_or_default(),
                 key: message.key().unwrap_or_default().to_vec(),
                 value: message.payload().map(<[u8]>::to_vec),
+                number: message.headers().and_then(number_of),
             }),
         }
     }
     Ok(records)
+}
+
+fn number_of(headers: &impl Headers) -> Option<Vec<u8>> {
+    headers.iter().find(|header| header.key == "n")?.value.map(<[u8]>::to_vec)
 }
 
 fn decode(system: &System, schemas: &mut HashMap<u32, Schema>, value: &[u8]) -> Result<Value, String> {

@@ -106,6 +106,7 @@ mod tests {
             made_ms,
             key: key.into(),
             value: Some(vec![0, 0, 0, 0, 4, 20]),
+            number: None,
         };
         let state = [raw(0, 5, "x/d/1"), raw(1, 4, "pos/0"), raw(3, 9, "marker/0"), raw(5, 7, "pos/0")];
         assert_eq!(transactions(&state), [(10, 0, 5), (10, 0, 7)]);

@@ -205,29 +205,6 @@ impl LogTime {
     }
 }
 
-/// The input position that the state of a partition reflects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The first input offset that the state does not include.
-    pub next_offset: u64,
-}
-
-impl Position {
-    /// Appends the framed record value.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        begin(out, schema::POSITION);
-        put_long(out, self.next_offset.cast_signed());
-    }
-
-    /// Reads a framed record value.
-    pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = Fields::open(value, schema::POSITION)?;
-        let position = Self { next_offset: fields.count("next_offset")? };
-        fields.finish()?;
-        Ok(position)
-    }
-}
-
 /// The record that a new owner writes before it restores the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marker {
@@ -331,13 +308,7 @@ mod tests {
         }
 
         #[test]
-        fn position_and_marker_equal_apache_avro_byte_for_byte(next in 0..i64::MAX, nonce in ".{0,40}") {
-            let position = Position { next_offset: next.cast_unsigned() };
-            let bytes = encoded(|out| position.encode(out));
-            let avro = Value::Record(vec![("next_offset".into(), Value::Long(next))]);
-            prop_assert_eq!(&bytes, &avro_bytes(schema::POSITION, avro));
-            prop_assert_eq!(Position::decode(&bytes), Ok(position));
-
+        fn a_marker_equals_apache_avro_byte_for_byte(nonce in ".{0,40}") {
             let marker = Marker { nonce: nonce.clone() };
             let bytes = encoded(|out| marker.encode(out));
             let avro = Value::Record(vec![("nonce".into(), Value::String(nonce))]);

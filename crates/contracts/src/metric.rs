@@ -115,6 +115,9 @@ metrics! {
         "Steps of a stage that did not commit and are repeated, by the part that failed: records, offsets (most often \
          because of a rebalance), commit or write; reason lost: the producer cannot continue, and the log decides \
          whether the step counts";
+    REPEATS = Counter "millrace_stage_repeats_total", "records", ["role"],
+        "Records of the input that their producer wrote twice (it lost the first acknowledgment, and the log took the \
+         second for a new record): they count once";
     STEP_SECONDS = Histogram "millrace_stage_step_seconds", "seconds", ["role"],
         "Duration of a committed step, from its first record until it is durable";
     COMMIT_SECONDS = Histogram "millrace_stage_commit_seconds", "seconds", ["role"],

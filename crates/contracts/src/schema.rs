@@ -15,6 +15,7 @@ pub(crate) const HOUR_TOTALS: u32 = 7;
 pub(crate) const USER_SKETCH: u32 = 8;
 pub(crate) const LOG_TIME: u32 = 9;
 pub(crate) const QUARANTINE_RECORD: u32 = 10;
+pub(crate) const INPUT_POSITION: u32 = 11;
 pub(crate) const REFILL_REQUEST: u32 = 20;
 pub(crate) const MESSAGE: u32 = 30;
 pub(crate) const TOPIC_COMMAND: u32 = 31;
@@ -50,7 +51,7 @@ impl Schema {
     }
 }
 
-const SCHEMAS: [Schema; 21] = [
+const SCHEMAS: [Schema; 22] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: Topic::EVENTS.name,
@@ -79,6 +80,11 @@ const SCHEMAS: [Schema; 21] = [
         text: include_str!("../schemas/quarantine_record.avsc"),
         alone: true,
     },
+    state_schema(
+        INPUT_POSITION,
+        "millrace.analytics.state.InputPosition",
+        include_str!("../schemas/input_position.avsc"),
+    ),
     Schema {
         id: REFILL_REQUEST,
         topic: Topic::REFILL.name,
@@ -206,7 +212,7 @@ pub(crate) mod tests {
         assert_eq!(fingerprints, RELEASED);
     }
 
-    const RELEASED: [&str; 21] = [
+    const RELEASED: [&str; 22] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "6d29ca9da9fda6a7",
@@ -217,6 +223,7 @@ pub(crate) mod tests {
         "c60783eb417b91ef",
         "406bc963569cbcd8",
         "131a43d249940661",
+        "45467e94cb6119c5",
         "1f1cb68a4d488cb8",
         "1091217f56215f50",
         "603a4af454fa4303",

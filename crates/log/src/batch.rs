@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use xxhash_rust::xxh3::Xxh3;
+
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -13,6 +15,18 @@ pub struct Record<'a> {
     pub key: &'a [u8],
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
+}
+
+impl Record<'_> {
+    /// A hash of the record, which tells it from another one at its offset.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&self.timestamp_ms.to_be_bytes());
+        hash.update(&(self.key.len() as u64).to_be_bytes());
+        hash.update(self.key);
+        hash.update(self.value.unwrap_or_default());
+        hash.digest()
+    }
 }
 
 /// The bounds of one read or step. The first bound reached ends it.
@@ -82,16 +96,28 @@ impl Batch {
         self.entries.last().map(|entry| entry.offset + 1)
     }
 
+    /// The last record; `None` if empty.
+    pub(crate) fn last(&self) -> Option<Record<'_>> {
+        let (entry, before) = self.entries.split_last()?;
+        let start = before.last().map_or(0, |before| before.value_end as usize);
+        Some(self.record(entry, start))
+    }
+
     /// The records, by ascending offset.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         let mut start = 0;
         self.entries.iter().map(move |entry| {
-            let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
-            let key = &self.bytes[start..key_end];
-            let value = (!entry.tombstone).then(|| &self.bytes[key_end..value_end]);
-            start = value_end;
-            Record { offset: entry.offset, timestamp_ms: entry.timestamp_ms, key, value }
+            let record = self.record(entry, start);
+            start = entry.value_end as usize;
+            record
         })
+    }
+
+    fn record(&self, entry: &Entry, start: usize) -> Record<'_> {
+        let (key_end, value_end) = (entry.key_end as usize, entry.value_end as usize);
+        let key = &self.bytes[start..key_end];
+        let value = (!entry.tombstone).then(|| &self.bytes[key_end..value_end]);
+        Record { offset: entry.offset, timestamp_ms: entry.timestamp_ms, key, value }
     }
 
     /// Appends a copy of a record.
@@ -139,11 +165,12 @@ mod tests {
             Record { offset: 8, timestamp_ms: 10, key: b"gone", value: None },
             Record { offset: 9, timestamp_ms: 11, key: b"a", value: Some(b"b") },
         ];
-        assert_eq!(batch.next_offset(), None);
+        assert_eq!((batch.next_offset(), batch.last()), (None, None));
         for record in records {
             batch.push(record);
         }
         assert_eq!(batch.iter().collect::<Vec<_>>(), records);
+        assert_eq!(batch.last(), Some(records[3]));
         assert_eq!((batch.partition(), batch.len(), batch.bytes(), batch.next_offset()), (4, 4, 12, Some(10)));
         batch.truncate_at(9);
         assert_eq!(batch.iter().collect::<Vec<_>>(), records[..3]);

@@ -19,6 +19,7 @@ mod key;
 mod log;
 mod metric;
 mod outcome;
+mod producers;
 mod progress;
 mod restore;
 mod runner;

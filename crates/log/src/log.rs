@@ -172,7 +172,7 @@ impl Log {
     }
 
     /// Creates the declared topics that are missing. Refuses one with another number of partitions than declared (users
-    /// would be counted in two places), and one that takes timestamps from producers where the log must set them.
+    /// would be counted in two places), and what [`Log::check_topics`] refuses.
     pub async fn create_topics(&self) -> Result<(), LogError> {
         match self {
             Self::Kafka(log) => log.create_topics().await,
@@ -180,11 +180,12 @@ impl Log {
         }
     }
 
-    /// Refuses existing topics with settings that break the guarantees; part of [`Log::create_topics`].
-    pub async fn check_topics(&self) -> Result<(), LogError> {
+    /// Refuses existing topics with settings that break the guarantees; part of [`Log::create_topics`]. Returns the settings
+    /// that only need attention, each with its consequence and the command that changes it.
+    pub async fn check_topics(&self) -> Result<Vec<String>, LogError> {
         match self {
             Self::Kafka(log) => log.check_topics().await,
-            Self::Embedded(log) => log.create_topics(),
+            Self::Embedded(log) => log.create_topics().map(|()| Vec::new()),
         }
     }
 

@@ -93,6 +93,7 @@ pub(crate) struct StepMetrics {
     committed: Counter,
     /// In the order of [`Abort::ALL`].
     aborted: [Counter; Abort::ALL.len()],
+    repeats: Counter,
     whole: Histogram,
     commit: Histogram,
 }
@@ -103,6 +104,7 @@ impl StepMetrics {
         Self {
             committed: counter!(metric::STEPS.name, "role" => role()),
             aborted: Abort::ALL.map(|why| counter!(metric::ABORTS.name, "role" => role(), "reason" => why.as_str())),
+            repeats: counter!(metric::REPEATS.name, "role" => role()),
             whole: histogram!(metric::STEP_SECONDS.name, "role" => role()),
             commit: histogram!(metric::COMMIT_SECONDS.name, "role" => role()),
         }
@@ -112,6 +114,13 @@ impl StepMetrics {
         self.committed.increment(1);
         self.whole.record(began.elapsed());
         self.commit.record(applied.elapsed());
+    }
+
+    /// Counts records of the input that were dropped as repeats.
+    pub(crate) fn repeats(&self, records: u64) {
+        if records > 0 {
+            self.repeats.increment(records);
+        }
     }
 
     pub(crate) fn aborted(&self, why: Abort) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use millrace_contracts::Topic;
+use millrace_contracts::{Position, Topic};
 
 use crate::progress::RestoreProgress;
 use crate::{Batch, Limits, LogError, PollOutcome, Reader, Stage};
@@ -68,37 +68,70 @@ pub(crate) fn read_ranges(
 pub(crate) struct RestoredPartition<S: Stage> {
     pub(crate) partition: u32,
     pub(crate) state: S::State,
-    /// The input offset at which processing resumes.
-    pub(crate) next_offset: u64,
+    /// The input position at which processing resumes.
+    pub(crate) position: Position,
 }
 
-/// Replays the input that the restored states need. `start_of` returns the first offset of a partition of the input.
+/// The position that a state contains, as the guard of the restore settled it.
+pub(crate) fn resumed(contained: Option<Position>, next_offset: u64) -> Position {
+    let contained = contained.filter(|position| position.next_offset == next_offset);
+    contained.unwrap_or(Position { next_offset, ..Position::default() })
+}
+
+/// What to read of one partition's input before its processing resumes.
+struct Replay<'a, S: Stage> {
+    state: &'a mut S::State,
+    /// Where the stage's replay begins; `None` if it needs none.
+    from: Option<u64>,
+    /// The record before the position, as the state has it; `None` once it was read.
+    last_record: Option<u64>,
+    next_offset: u64,
+}
+
+/// Replays the input that the restored states need, and refuses an input whose record before the position is another one
+/// than the state contains: the log lost its end and was filled again, so what was appended since is below the position.
+/// `bounds_of` returns the first offset and the end of a partition of the input.
 pub(crate) fn replay<S: Stage>(
     stage: &S,
     open: impl FnOnce(Topic, &[(u32, u64)]) -> Result<Reader, LogError>,
-    start_of: impl Fn(u32) -> Result<u64, LogError>,
+    bounds_of: impl Fn(u32) -> Result<(u64, u64), LogError>,
     restored: &mut [RestoredPartition<S>],
     patience: Duration,
     progress: &mut RestoreProgress<'_>,
 ) -> Result<(), LogError> {
-    let mut ranges = Vec::new();
-    for one in &*restored {
-        if let Some(from) = stage.replay_from(&one.state) {
-            let from = from.max(start_of(one.partition)?);
-            ranges.push(Range { partition: one.partition, from, until: one.next_offset });
+    let (mut ranges, mut replays) = (Vec::new(), BTreeMap::new());
+    for one in restored {
+        let (next_offset, last_record) = (one.position.next_offset, one.position.last_record);
+        let from = stage.replay_from(&one.state).filter(|&from| from < next_offset);
+        if from.is_none() && last_record.is_none() {
+            continue;
+        }
+        let (start, end) = bounds_of(one.partition)?;
+        // Retention dropped what is below the start. A position past the end is refused when reading begins.
+        if start < next_offset && next_offset <= end {
+            let first = from.unwrap_or(next_offset - 1).max(start);
+            ranges.push(Range { partition: one.partition, from: first, until: next_offset });
+            replays.insert(one.partition, Replay::<S> { state: &mut one.state, from, last_record, next_offset });
         }
     }
-    let mut states: BTreeMap<u32, &mut S::State> =
-        restored.iter_mut().map(|one| (one.partition, &mut one.state)).collect();
-    read_ranges(
-        |from| open(stage.input(), from),
-        &ranges,
-        patience,
-        progress,
-        |batch| {
-            let state = states.get_mut(&batch.partition()).expect("the reader reads only assigned partitions");
-            stage.replay(state, batch);
-            Ok(())
-        },
-    )
+    let open = |from: &[_]| open(stage.input(), from);
+    read_ranges(open, &ranges, patience, progress, |batch| {
+        let replay = replays.get_mut(&batch.partition()).expect("the reader reads only assigned partitions");
+        let last = batch.last().filter(|record| record.offset + 1 == replay.next_offset);
+        if last.is_some_and(|record| Some(record.fingerprint()) == replay.last_record) {
+            replay.last_record = None;
+        }
+        if replay.from.is_some() {
+            stage.replay(replay.state, batch);
+        }
+        Ok(())
+    })?;
+    match replays.iter().find(|(_, replay)| replay.last_record.is_some()) {
+        None => Ok(()),
+        Some((partition, Replay { next_offset, .. })) => Err(LogError::refused(format!(
+            "{}/{partition}: the record before offset {next_offset} is not the one that the state contains: the log lost \
+             its end and was filled again, or the topic was recreated. Records below that offset would never count",
+            stage.input().name
+        ))),
+    }
 }

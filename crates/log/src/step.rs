@@ -12,6 +12,8 @@ use crate::{RunnerKey, StageError};
 pub struct Step {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// The number of entries up to the last position.
+    completed: usize,
 }
 
 #[derive(Debug)]
@@ -69,8 +71,12 @@ impl Step {
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = StepRecord<'_>> {
-        let mut start = 0;
-        self.entries.iter().map(move |entry| {
+        self.records_from(0)
+    }
+
+    fn records_from(&self, first: usize) -> impl Iterator<Item = StepRecord<'_>> {
+        let mut start = first.checked_sub(1).map_or(0, |before| self.entries[before].value_end);
+        self.entries[first..].iter().map(move |entry| {
             let key = &self.bytes[start..entry.key_end];
             let value = (!entry.tombstone).then(|| &self.bytes[entry.key_end..entry.value_end]);
             start = entry.value_end;
@@ -78,24 +84,26 @@ impl Step {
         })
     }
 
-    /// Completes what the stage wrote about one partition with its new position. Refuses a change under a reserved key.
-    pub(crate) fn complete(&mut self, changes: Topic, partition: u32, next_offset: u64) -> Result<(), StageError> {
-        let reserved = self.records().find(|record| {
-            record.topic.name == changes.name && record.partition == partition && RunnerKey::is_reserved(record.key)
-        });
+    /// Completes what the stage wrote about one partition with its new position. Refuses a change under a reserved key,
+    /// of whatever partition, since the last position.
+    pub(crate) fn complete(&mut self, changes: Topic, partition: u32, position: &Position) -> Result<(), StageError> {
+        let reserved = self
+            .records_from(self.completed)
+            .find(|record| record.topic.name == changes.name && RunnerKey::is_reserved(record.key));
         if let Some(record) = reserved {
             let key = String::from_utf8_lossy(&record.key[..record.key.len().min(64)]).into_owned();
             debug_assert!(false, "the stage wrote the reserved key {key}");
             return Err(StageError::ReservedKey { key });
         }
-        let position = Position { next_offset };
         self.put(changes, partition, RunnerKey::Position(partition), |out| position.encode(out));
+        self.completed = self.entries.len();
         Ok(())
     }
 
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.completed = 0;
     }
 }
 
@@ -109,12 +117,13 @@ mod tests {
         step.put(Topic::STATE, 3, "time/3", |out| out.push(1));
         // Of an output topic, in which no key is reserved.
         step.put(Topic::HOURLY, 3, "pos/3", |_| {});
-        step.complete(Topic::STATE, 3, 7).unwrap();
+        let at = |next_offset| Position { next_offset, ..Position::default() };
+        step.complete(Topic::STATE, 3, &at(7)).unwrap();
         let (_, _, key, value) = step.iter().last().unwrap();
         assert_eq!(key, b"pos/3");
-        assert_eq!(Position::decode(value.unwrap()), Ok(Position { next_offset: 7 }));
+        assert_eq!(Position::decode(value.unwrap()), Ok(at(7)));
         // The position of another partition of the same step.
-        step.complete(Topic::STATE, 4, 9).unwrap();
+        step.complete(Topic::STATE, 4, &at(9)).unwrap();
         assert_eq!(step.len(), 4);
     }
 
@@ -122,7 +131,13 @@ mod tests {
     #[cfg_attr(debug_assertions, should_panic(expected = "reserved key marker/3"))]
     fn a_reserved_key_is_refused() {
         let mut step = Step::default();
-        step.put(Topic::STATE, 3, "marker/3", |_| {});
-        assert_eq!(step.complete(Topic::STATE, 3, 7), Err(StageError::ReservedKey { key: "marker/3".into() }));
+        step.complete(Topic::STATE, 2, &Position::default()).unwrap();
+        // Of another partition than the one that is completed, and not the newest record.
+        step.put(Topic::STATE, 4, "marker/3", |_| {});
+        step.put(Topic::STATE, 3, "time/3", |_| {});
+        assert_eq!(
+            step.complete(Topic::STATE, 3, &Position::default()),
+            Err(StageError::ReservedKey { key: "marker/3".into() })
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Rows 28 and 29: every link of every role, partitioned and degraded.
+//! Rows 28 to 30: every link of every role, partitioned and degraded; the brokers' replies to producers lost.
 
 use std::thread;
 use std::time::Duration;
@@ -24,6 +24,13 @@ pub(super) const ROWS: &[Scenario] = &[
         fail_points: false,
         own: None,
         play: degraded,
+    },
+    Scenario {
+        row: "30",
+        what: "the brokers' replies to producers lost for longer than kafka.message_timeout: what is written twice counts once.",
+        fail_points: false,
+        own: None,
+        play: lost_replies,
     },
 ];
 
@@ -76,5 +83,21 @@ fn degraded(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     cluster.finish_load();
     let (sent, events) = (answers(cluster) - sent, (cluster.run.oracle.send_counts().len() - events) as u64);
     part.must(sent <= 2 * events, format!("{sent} sends for {events} events"));
+    Ok(())
+}
+
+/// The first records expire, and those of the last seconds are sent again although the brokers have them.
+pub(crate) fn lost_replies(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    cluster.send(300);
+    cluster.pass(seconds(2));
+    for round in 0..2 {
+        cluster.system.set_link("kafka-command-1", Link::CutDown);
+        cluster.pass(seconds(17));
+        cluster.system.set_link("kafka-command-1", Link::Whole);
+        cluster.continues(part, &format!("cut {}", round + 1), seconds(25));
+    }
+    cluster.finish_load();
+    cluster.meter.scrape();
+    part.sometimes("a record was written twice", cluster.meter.total("millrace_stage_repeats_total", ""));
     Ok(())
 }

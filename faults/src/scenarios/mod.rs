@@ -12,6 +12,7 @@ mod scenario;
 mod services;
 mod stores;
 
+pub(crate) use links::lost_replies;
 pub(crate) use position::rewind_group;
 
 use scenario::Scenario;

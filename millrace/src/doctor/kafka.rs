@@ -55,7 +55,12 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
         Err(why) => report(Finding::fail("topics", why, "see the brokers' logs")),
     }
     match within(log.check_topics()).await {
-        Ok(()) => report(Finding::ok("topic settings", "the log sets the timestamps, not the producers")),
+        Ok(warnings) if warnings.is_empty() => report(Finding::ok("topic settings", "as the guarantees need them")),
+        Ok(warnings) => {
+            for warning in warnings {
+                report(Finding::warn("topic settings", warning, "follow the message, unless it is meant to be so"));
+            }
+        }
         Err(why) => report(Finding::fail("topic settings", why, "follow the message")),
     }
     log.close(settings.shutdown_grace.0).await;

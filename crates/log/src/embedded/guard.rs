@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::journal::{self, JournalScan};
+use super::layout::VIEW;
 use crate::LogError;
 
 /// How far a power loss may set the sync mark back; the records themselves are synced.
@@ -188,7 +189,7 @@ fn journals(directory: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
     Ok(journals)
 }
 
-/// Checks that every keyspace is present and its manifest intact. fjall deletes a keyspace without its `current` file, and
+/// Checks that every keyspace of the log is present, and its manifest intact. fjall deletes a keyspace without its `current` file, and
 /// all of them without their list; it does not verify a manifest, and some damage there aborts the process.
 fn check_keyspaces(directory: &Path, highest: u64) -> Result<(), LogError> {
     let path = directory.join(KEYSPACES);
@@ -203,8 +204,14 @@ fn check_keyspaces(directory: &Path, highest: u64) -> Result<(), LogError> {
     if crc != format!("{:08x}", crc32fast::hash(list.as_bytes())) {
         return Err(LogError::damaged(format!("{} is not what was written", path.display())));
     }
-    for id in std::iter::once("0").chain(list.lines().filter_map(|line| line.split(' ').next())) {
-        check_manifest(&directory.join("keyspaces").join(id))?;
+    for (id, name) in std::iter::once(("0", "")).chain(list.lines().filter_map(|line| line.split_once(' '))) {
+        let keyspace = directory.join("keyspaces").join(id);
+        // The log has everything that a read model had, which notices the loss itself.
+        if name.starts_with(VIEW) && !keyspace.join("current").exists() {
+            tracing::warn!(name, folder = %keyspace.display(), "a read model is lost: it is built again from the log");
+            continue;
+        }
+        check_manifest(&keyspace)?;
     }
     Ok(())
 }
@@ -228,8 +235,8 @@ fn check_manifest(keyspace: &Path) -> Result<(), LogError> {
 }
 
 /// Records the keyspaces that must be present from now on, as (folder, name).
-pub(super) fn record_keyspaces(directory: &Path, keyspaces: impl Iterator<Item = (u64, String)>) -> io::Result<()> {
-    let lines: Vec<String> = keyspaces.map(|(id, name)| format!("{id} {name}")).collect();
+pub(super) fn record_keyspaces(directory: &Path, keyspaces: Vec<(u64, String)>) -> io::Result<()> {
+    let lines: Vec<String> = keyspaces.into_iter().map(|(id, name)| format!("{id} {name}")).collect();
     let list = lines.join("\n");
     let path = directory.join(KEYSPACES);
     let new = directory.join(format!("{KEYSPACES}.new"));

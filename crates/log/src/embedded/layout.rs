@@ -14,6 +14,8 @@ use super::{EmbeddedConfig, codec, damaged};
 use crate::LogError;
 use crate::topics::{DeclaredTopic, Topics};
 
+/// The prefix of the keyspaces of read models.
+pub(super) const VIEW: &str = "view.";
 const VERSION: u64 = 1;
 /// The configured number of partitions.
 const PARTITIONS: &str = "partitions";
@@ -136,10 +138,15 @@ impl Layout {
         self.partitions.iter().filter(move |partition| partition.topic.name == topic.name)
     }
 
-    /// Every keyspace of the log, as (folder, name).
-    pub(super) fn keyspaces(&self) -> impl Iterator<Item = (u64, String)> {
+    /// Every keyspace of the log, and those of read models that exist, as (folder, name).
+    pub(super) fn keyspaces(&self, database: &Database) -> Result<Vec<(u64, String)>, LogError> {
         let partitions = self.partitions.iter().flat_map(|one| std::iter::once(&one.log).chain(&one.latest));
-        std::iter::once(&self.meta).chain(partitions).map(|keyspace| (keyspace.id(), keyspace.name().to_string()))
+        let mut keyspaces: Vec<Keyspace> = std::iter::once(&self.meta).chain(partitions).cloned().collect();
+        for name in database.list_keyspace_names().iter().filter(|name| name.starts_with(VIEW)) {
+            let view = database.keyspace(name, KeyspaceCreateOptions::default);
+            keyspaces.push(view.map_err(|error| damaged(self.meta.path(), name, error))?);
+        }
+        Ok(keyspaces.iter().map(|keyspace| (keyspace.id(), keyspace.name().to_string())).collect())
     }
 
     /// The index of a partition in [`Layout::all`]; `None` if it does not exist.

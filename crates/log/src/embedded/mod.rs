@@ -7,6 +7,8 @@
 
 mod codec;
 mod config;
+mod consumers;
+mod disk;
 mod group;
 mod guard;
 mod journal;
@@ -25,7 +27,6 @@ mod wait;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::topics::{DeclaredTopic, Topics};
 use crate::{LogError, NewRecord, PartitionInfo, Receipts, RunOptions, Sink, Stage, TopicInfo};
+use consumers::Consumers;
+use disk::DiskSpace;
 use layout::Layout;
 use partition::Partition;
 use queue::Queue;
@@ -44,9 +47,6 @@ use wait::{EndSignal, Shutdown};
 
 pub use config::EmbeddedConfig;
 pub(crate) use reader::Reader;
-
-/// The reason of refused appends below `min_free_disk`.
-const DISK_FULL: &str = "the disk is at its reserve";
 
 /// The log in one directory of this machine. Cheap to clone; the directory is unlocked when the last clone, runner and
 /// reader is dropped.
@@ -70,7 +70,8 @@ struct Shared {
     shutdown: Shutdown,
     /// Set once the writer has failed: nothing is written any more.
     failure: OnceLock<LogError>,
-    disk_full: AtomicBool,
+    disk: DiskSpace,
+    consumers: Consumers,
     // Last, so that the directory is unlocked after everything else is closed.
     _lock: lock::DirectoryLock,
 }
@@ -110,9 +111,11 @@ impl EmbeddedLog {
         };
         let (database, layout) = opened.unwrap_or_else(panicked)?;
         inspection.confirm(layout.commits)?;
-        guard::record_keyspaces(directory, layout.keyspaces()).map_err(failed)?;
+        guard::record_keyspaces(directory, layout.keyspaces(&database)?).map_err(failed)?;
         let shared = Arc::new(Shared {
             queue: Queue::new(config.max_queue_records as usize, config.max_queue_bytes.as_usize()),
+            disk: DiskSpace::new(&config),
+            consumers: Consumers::default(),
             config,
             topics,
             layout,
@@ -121,7 +124,6 @@ impl EmbeddedLog {
             ends: EndSignal::default(),
             shutdown: Shutdown::default(),
             failure: OnceLock::new(),
-            disk_full: AtomicBool::new(false),
             _lock: lock,
         });
         let writer = writer::Writer::new(shared.clone(), inspection.sync_mark);
@@ -198,7 +200,7 @@ impl EmbeddedLog {
         match shared.failure() {
             Some(error) => Err(error.to_string()),
             None if shared.shutdown.has_begun() => Err("the log is shutting down".into()),
-            None if shared.disk_full.load(Ordering::Relaxed) => Err(DISK_FULL.into()),
+            None if shared.disk.is_full() => Err(shared.disk.reason()),
             None => Ok(()),
         }
     }
@@ -252,16 +254,6 @@ impl Shared {
 
     fn fail(&self, error: LogError) {
         let _ = self.failure.set(error);
-    }
-
-    fn set_disk_full(&self, full: bool) {
-        if self.disk_full.swap(full, Ordering::Relaxed) != full {
-            if full {
-                tracing::warn!("{DISK_FULL}: refusing appends");
-            } else {
-                tracing::info!("the disk has enough free space again: accepting appends");
-            }
-        }
     }
 }
 

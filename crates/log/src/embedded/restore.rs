@@ -11,7 +11,7 @@ use super::partition::Partition;
 use super::reader::Reader;
 use super::{Shared, codec, damaged};
 use crate::progress::RestoreProgress;
-use crate::restore::{RestoredPartition, replay};
+use crate::restore::{RestoredPartition, replay, resumed};
 use crate::{LogError, RunOptions, RunnerKey, Stage, StageError, fault};
 
 /// No timeout: no other member could take over.
@@ -39,8 +39,11 @@ pub(super) fn restore<S: Stage>(
         restored.push(load(shared, stage, options, partition, &mut progress)?);
     }
     let open = |topic, from: &[_]| Reader::open(shared, topic, from).map(crate::Reader::Embedded);
-    let start_of = |partition| Ok(shared.layout.get(stage.input(), partition)?.start());
-    replay(stage, open, start_of, &mut restored, PATIENCE, &mut progress)?;
+    let bounds_of = |partition| {
+        let input = shared.layout.get(stage.input(), partition)?;
+        Ok((input.start(), input.end()))
+    };
+    replay(stage, open, bounds_of, &mut restored, PATIENCE, &mut progress)?;
     progress.complete();
     Ok(restored)
 }
@@ -73,7 +76,7 @@ fn load<S: Stage>(
             Some(RunnerKey::Position(of)) if of == partition => {
                 let decoded = Position::decode(value)
                     .map_err(|error| LogError::damaged(format!("{shown}: pos/{partition}: {error}")).because(error))?;
-                position = Some(decoded.next_offset);
+                position = Some(decoded);
             }
             Some(RunnerKey::Position(_) | RunnerKey::Marker(_)) => {}
             None => {
@@ -91,11 +94,12 @@ fn load<S: Stage>(
     progress.advance_by(records, bytes, records)?;
     let input = shared.layout.get(stage.input(), partition)?;
     let read = read_number(&shared.layout.meta, input_key(&options.role, stage.input(), partition).as_bytes())?;
-    let next_offset = match fault::unchecked_position(read, position) {
+    let contained = position.as_ref().map(|position| position.next_offset);
+    let next_offset = match fault::unchecked_position(read, contained) {
         Some(unchecked) => unchecked,
-        None => check_position(input, changes, position, read, has_changes)?,
+        None => check_position(input, changes, contained, read, has_changes)?,
     };
-    Ok(RestoredPartition { partition, state, next_offset })
+    Ok(RestoredPartition { partition, state, position: resumed(position, next_offset) })
 }
 
 /// The position that the state contains must be the input position that was written with it.

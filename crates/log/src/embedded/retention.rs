@@ -1,4 +1,5 @@
-//! Retention: raises the start of a partition, then drops whole tables below it.
+//! Retention: raises the start of a partition, then drops whole tables below it. Never past what a consumer needs: a
+//! stage that is held up would lose records, and refuse its position for good.
 //!
 //! Never deletes by key: a million deletes make the next seek take half a second. `drop_range` is not part of fjall's
 //! stable interface, one reason why its version is pinned.
@@ -23,8 +24,16 @@ pub(super) fn run(shared: &Arc<Shared>) {
 }
 
 pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
+    let mut held_by = None;
     for partition in shared.layout.all() {
-        let start = new_start(shared, partition, now_ms)?;
+        let mut start = new_start(shared, partition, now_ms)?;
+        if partition.latest.is_none()
+            && let Some((needed, role)) = shared.consumers.lowest(partition.topic, partition.number)
+            && needed < start
+        {
+            held_by = Some(format!("retention waits for {role} at {}@{needed}", partition.shown()));
+            start = needed;
+        }
         if start <= partition.start() {
             continue;
         }
@@ -39,6 +48,10 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
             .map_err(|error| damaged(partition.log.path(), &partition.shown(), error.into()))?;
         tracing::info!(partition = partition.shown(), start, "dropped the records below the new start");
     }
+    if let Some(held_by) = &held_by {
+        tracing::warn!("{held_by}: records past their retention remain until it has read them");
+    }
+    shared.disk.set_held_by(held_by);
     Ok(())
 }
 

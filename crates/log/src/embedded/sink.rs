@@ -67,6 +67,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         stop: &CancellationToken,
     ) -> Result<Option<Self>, LogError> {
         let partitions = shared.topics.get(sink.topic()).partitions;
+        shared.consumers.register(&options.role, sink.topic(), partitions);
         let mut positions = Vec::new();
         for partition in 0..partitions {
             let position = retry(options, stop, || Handle::current().block_on(sink.position(partition)))?;
@@ -95,6 +96,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         let partition = self.shared.layout.get(self.sink.topic(), number)?;
         let begin = if partition.latest.is_some() { 0 } else { partition.start() };
         let from = position.unwrap_or(begin);
+        self.shared.consumers.needs(&self.options.role, self.sink.topic(), number, from);
         self.cursors[number as usize] = SinkCursor { position, from, caught_up: false };
         self.reader.assign(self.sink.topic(), number, from)
     }
@@ -171,6 +173,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         match outcomes.first() {
             Some(WriteOutcome::Applied) => {
                 self.cursors[partition as usize] = SinkCursor { position: Some(next), from: next, caught_up };
+                self.shared.consumers.needs(&self.options.role, self.sink.topic(), partition, next);
             }
             Some(WriteOutcome::PositionMismatch(position)) => {
                 let role = &self.options.role;

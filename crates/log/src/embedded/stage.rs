@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millrace_contracts::Position;
 use tokio_util::sync::CancellationToken;
 
 use super::layout::input_key;
@@ -23,6 +24,7 @@ pub(super) async fn run<S: Stage>(
     stop: CancellationToken,
 ) -> Result<(), LogError> {
     shared.topics.check_stage(stage.input(), stage.changes())?;
+    shared.consumers.register(&options.role, stage.input(), shared.topics.get(stage.input()).partitions);
     worker::run(options, 1, stop, move |options, _, stop| {
         let ended = Worker::start(&shared, &*stage, options, stop).and_then(|worker| worker.run(stop));
         ended.map_err(|error| shared.or_failure(error))
@@ -50,9 +52,11 @@ impl<'a, S: Stage> Worker<'a, S> {
         stop: &CancellationToken,
     ) -> Result<Self, LogError> {
         let restored = restore(shared, stage, options, stop)?;
-        let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
+        let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.position.next_offset)).collect();
         let mut states: Vec<S::State> = restored.into_iter().map(|one| one.state).collect();
-        for state in &mut states {
+        for (state, &(partition, next_offset)) in states.iter_mut().zip(&from) {
+            let needed = stage.replay_from(state).map_or(next_offset, |replay| replay.min(next_offset));
+            shared.consumers.needs(&options.role, stage.input(), partition, needed);
             stage.restored(state);
         }
         let reader = Reader::open(shared, stage.input(), &from)?;
@@ -108,14 +112,20 @@ impl<'a, S: Stage> Worker<'a, S> {
             let state = &mut self.states[partition as usize];
             let undo = self.stage.apply(state, batch, &mut self.step)?;
             let next_offset = batch.next_offset().expect("the batch is not empty");
-            self.step.complete(self.stage.changes(), partition, next_offset)?;
+            let last_record = batch.last().map(|record| record.fingerprint());
+            // The queue to the writer repeats nothing, so records have no numbers here.
+            let position = Position { next_offset, last_record, producers: Vec::new() };
+            self.step.complete(self.stage.changes(), partition, &position)?;
             fault::point("embedded::stage::applied");
             let applied = Instant::now();
             let written = self.write(partition, next_offset);
             fault::point("embedded::stage::written");
             match written {
                 Ok(()) => {
-                    self.stage.committed(&mut self.states[partition as usize], undo);
+                    let state = &mut self.states[partition as usize];
+                    self.stage.committed(state, undo);
+                    let needed = self.stage.replay_from(state).map_or(next_offset, |replay| replay.min(next_offset));
+                    self.shared.consumers.needs(&self.options.role, self.stage.input(), partition, needed);
                     self.step_metrics.committed(began, applied);
                     if retrying {
                         self.report_running();

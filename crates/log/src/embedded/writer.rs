@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
 
 use fjall::OwnedWriteBatch;
 
+use super::disk::DISK_FULL;
 use super::guard::SyncMark;
 use super::layout::COMMITS;
 use super::partition::{Partition, latest_key};
-use super::{DISK_FULL, Shared, codec};
+use super::{Shared, codec};
 use crate::outcome::Ticket;
 use crate::{Failure, LogError, NewRecord, Outcome, Receipts, RefusalCause, fault};
 
 /// Maximum bytes of one group: a batch is in memory twice until it is written.
 const GROUP_BYTES: usize = 16 << 20;
-/// Between two checks of the free disk space.
-const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// fjall has 16 bits for the length of a key; a `latest` key has one more byte.
 const MAX_KEY_BYTES: usize = 65_534;
 
@@ -116,8 +114,12 @@ impl Completion {
         }
     }
 
-    fn needs_space(&self) -> bool {
-        !matches!(self, Self::Step { needs_space: false, .. })
+    /// Whether it has to wait for free space; `steps` is whether there is enough for steps.
+    fn needs_space(&self, steps: bool) -> bool {
+        match self {
+            Self::Append(_) => true,
+            Self::Step { needs_space, .. } => *needs_space && !steps,
+        }
     }
 }
 
@@ -127,15 +129,13 @@ pub(super) struct Writer {
     commits: u64,
     /// The end of each partition, before it is visible.
     ends: Vec<u64>,
-    /// The last check of the free disk space, and whether there is enough.
-    disk_checked: Option<(Instant, bool)>,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, sync_mark: SyncMark) -> Self {
         let ends = shared.layout.all().iter().map(Partition::end).collect();
         let commits = shared.layout.commits;
-        Self { shared, sync_mark, commits, ends, disk_checked: None }
+        Self { shared, sync_mark, commits, ends }
     }
 
     /// Runs until the queue is closed and empty.
@@ -154,8 +154,9 @@ impl Writer {
         if self.shared.failure().is_some() {
             return group.drain(..).for_each(|write| write.completion.refuse(RefusalCause::Unavailable));
         }
-        if !self.has_space() {
-            for refused in group.extract_if(.., |write| write.completion.needs_space()) {
+        if !self.shared.disk.is_enough() {
+            let steps = self.shared.disk.is_enough_for_steps();
+            for refused in group.extract_if(.., |write| write.completion.needs_space(steps)) {
                 refused.completion.refuse(RefusalCause::DiskFull);
             }
         }
@@ -252,24 +253,5 @@ impl Writer {
                 }
             }
         }
-    }
-
-    fn has_space(&mut self) -> bool {
-        if let Some((at, enough)) = self.disk_checked
-            && at.elapsed() < DISK_CHECK_INTERVAL
-        {
-            return enough;
-        }
-        let reserve = self.shared.config.min_free_disk.0;
-        let enough = match rustix::fs::statvfs(&self.shared.config.directory) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) >= reserve,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the free disk space");
-                true
-            }
-        };
-        self.disk_checked = Some((Instant::now(), enough));
-        self.shared.set_disk_full(!enough);
-        enough
     }
 }

@@ -1,10 +1,10 @@
-//! Creates, checks and describes topics.
+//! Creates and describes topics, and checks their partitions.
 
 use std::time::{Duration, Instant};
 
 use millrace_base::Backoff;
 use millrace_contracts::{Cleanup, Topic};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,8 +18,8 @@ use crate::{LogError, PartitionInfo, TopicInfo};
 
 /// Timeout of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-const TIMESTAMP_TYPE: &str = "message.timestamp.type";
-const LOG_APPEND_TIME: &str = "LogAppendTime";
+pub(super) const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+pub(super) const LOG_APPEND_TIME: &str = "LogAppendTime";
 /// The pauses between two looks for topics that were just created.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
@@ -51,38 +51,13 @@ impl KafkaLog {
         }
         let log = self.clone();
         blocking(move || log.check_partitions()).await?;
-        self.check_topics().await
-    }
-
-    /// Refuses a topic that takes timestamps from producers where the log must set them.
-    pub(crate) async fn check_topics(&self) -> Result<(), LogError> {
-        let checked = self.0.topics.iter().filter(|declared| declared.topic.log_time);
-        let names: Vec<&str> = checked.map(|declared| declared.full_name.as_str()).collect();
-        let topics: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let described = self.admin()?.describe_configs(&topics, &options()).await;
-        let described = described.map_err(unavailable("topic settings"))?;
-        for (name, described) in names.into_iter().zip(described) {
-            let timestamp_type = match &described {
-                Ok(settings) => settings.entry_map().get(TIMESTAMP_TYPE).and_then(|entry| entry.value.as_deref()),
-                Err(RDKafkaErrorCode::UnknownTopicOrPartition) => continue,
-                Err(code) => {
-                    tracing::warn!(topic = name, %code, "cannot check whether {TIMESTAMP_TYPE} of the topic is {LOG_APPEND_TIME}");
-                    continue;
-                }
-            };
-            if timestamp_type != Some(LOG_APPEND_TIME) {
-                return Err(LogError::refused(format!(
-                    "topic {name} has {TIMESTAMP_TYPE}={}: one producer with a wrong clock would move the log time. \
-                     Set it with Kafka's tool: kafka-configs --alter --entity-type topics --entity-name {name} \
-                     --add-config {TIMESTAMP_TYPE}={LOG_APPEND_TIME}",
-                    timestamp_type.unwrap_or("?")
-                )));
-            }
+        for warning in self.check_topics().await? {
+            tracing::warn!("{warning}");
         }
         Ok(())
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
+    pub(super) fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
         AdminClient::from_config(&self.0.config.reader("admin")).map_err(invalid_settings)
     }
 
@@ -169,7 +144,7 @@ impl KafkaLog {
     }
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT))
 }
 

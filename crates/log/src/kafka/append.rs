@@ -17,10 +17,12 @@ use rdkafka::{Message, util::Timeout};
 
 use super::config::{KafkaConfig, MAX_RECORD_BYTES};
 use super::consumer::invalid_settings;
+use super::numbers::Numbers;
 use super::unavailable;
 use crate::fault;
 use crate::metric::APPENDS;
 use crate::outcome::Ticket;
+use crate::topics::Topics;
 use crate::{LogError, NewRecord, Outcome, Receipts, RefusalCause};
 
 /// Timeout of opening: the first response of a broker.
@@ -36,9 +38,16 @@ pub(super) struct Appender(Arc<Shared>);
 
 struct Shared {
     /// Replaced after a fatal error.
-    producer: ArcSwap<ThreadedProducer<AppendContext>>,
+    producer: ArcSwap<NumberedProducer>,
     config: ClientConfig,
+    topics: Topics,
     closing: AtomicBool,
+}
+
+/// One life of a producer, with the numbers of its records.
+struct NumberedProducer {
+    client: ThreadedProducer<AppendContext>,
+    numbers: Numbers,
 }
 
 /// Receives delivery reports and broker states, on librdkafka's thread.
@@ -91,13 +100,13 @@ impl ProducerContext for AppendContext {
 }
 
 impl Appender {
-    pub(super) fn open(config: &KafkaConfig) -> Result<Self, LogError> {
+    pub(super) fn open(config: &KafkaConfig, topics: &Topics) -> Result<Self, LogError> {
         let client = config.appender();
-        let producer = producer(&client, AppendContext::default())?;
+        let producer = producer(&client, topics, AppendContext::default())?;
         let operation = format!("no response from Kafka at {}", config.brokers);
-        producer.client().fetch_metadata(None, CONNECT_TIMEOUT).map_err(unavailable(&operation))?;
+        producer.client.client().fetch_metadata(None, CONNECT_TIMEOUT).map_err(unavailable(&operation))?;
         let (producer, closing) = (ArcSwap::from_pointee(producer), AtomicBool::new(false));
-        let shared = Arc::new(Shared { producer, config: client, closing });
+        let shared = Arc::new(Shared { producer, config: client, topics: topics.clone(), closing });
         let maintained = Arc::downgrade(&shared);
         let thread = std::thread::Builder::new().name("kafka-maintain".into()).spawn(move || maintain(&maintained));
         thread.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;
@@ -118,7 +127,7 @@ impl Appender {
 
     fn enqueue(
         &self,
-        producer: &ThreadedProducer<AppendContext>,
+        producer: &NumberedProducer,
         record: &NewRecord<'_>,
         topic: &str,
         ticket: Ticket,
@@ -126,23 +135,26 @@ impl Appender {
         if self.0.closing.load(Ordering::Relaxed) {
             return Err((RefusalCause::ShuttingDown, ticket));
         }
-        if producer.context().down.load(Ordering::Relaxed) {
+        if producer.client.context().down.load(Ordering::Relaxed) {
             return Err((RefusalCause::Unavailable, ticket));
         }
         if record.key.len() + record.value.len() > MAX_RECORD_BYTES - 512 {
             return Err((RefusalCause::TooLarge, ticket));
         }
-        let message = BaseRecord::with_opaque_to(topic, Box::new(ticket))
-            .partition(record.partition.cast_signed())
-            .key(record.key)
-            .payload(record.value);
-        producer.send(message).map_err(|(error, message)| {
-            let cause = match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => RefusalCause::Full,
-                Some(RDKafkaErrorCode::MessageSizeTooLarge) => RefusalCause::TooLarge,
-                _ => RefusalCause::Unavailable,
-            };
-            (cause, *message.delivery_opaque)
+        producer.numbers.enqueue(record.topic, record.partition, |headers| {
+            let mut message = BaseRecord::with_opaque_to(topic, Box::new(ticket))
+                .partition(record.partition.cast_signed())
+                .key(record.key)
+                .payload(record.value);
+            message.headers = headers;
+            producer.client.send(message).map_err(|(error, message)| {
+                let cause = match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::QueueFull) => RefusalCause::Full,
+                    Some(RDKafkaErrorCode::MessageSizeTooLarge) => RefusalCause::TooLarge,
+                    _ => RefusalCause::Unavailable,
+                };
+                (cause, *message.delivery_opaque)
+            })
         })
     }
 
@@ -151,10 +163,10 @@ impl Appender {
             return Err("shutting down".into());
         }
         let producer = self.0.producer.load();
-        if producer.context().down.load(Ordering::Relaxed) {
+        if producer.client.context().down.load(Ordering::Relaxed) {
             return Err("no Kafka broker is reachable".into());
         }
-        if let Some((_, reason)) = producer.client().fatal_error() {
+        if let Some((_, reason)) = producer.client.client().fatal_error() {
             return Err(format!("the producer failed and is being replaced: {reason}"));
         }
         Ok(())
@@ -165,14 +177,15 @@ impl Appender {
         self.0.closing.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + within;
         let producer = self.0.producer.load_full();
-        while producer.in_flight_count() > 0 && Instant::now() < deadline {
-            let _ = producer.flush(Timeout::After(Duration::from_millis(100)));
+        while producer.client.in_flight_count() > 0 && Instant::now() < deadline {
+            let _ = producer.client.flush(Timeout::After(Duration::from_millis(100)));
         }
     }
 }
 
-fn producer(config: &ClientConfig, context: AppendContext) -> Result<ThreadedProducer<AppendContext>, LogError> {
-    ThreadedProducer::from_config_and_context(config, context).map_err(invalid_settings)
+fn producer(config: &ClientConfig, topics: &Topics, context: AppendContext) -> Result<NumberedProducer, LogError> {
+    let client = ThreadedProducer::from_config_and_context(config, context).map_err(invalid_settings)?;
+    Ok(NumberedProducer { client, numbers: Numbers::new(topics) })
 }
 
 /// Detects that a broker is reachable again, and replaces a failed producer. Appends are refused meanwhile, and
@@ -181,8 +194,9 @@ fn maintain(shared: &Weak<Shared>) {
     let mut down_since = None;
     while let Some(shared) = shared.upgrade() {
         let producer = shared.producer.load_full();
-        let context = producer.context();
-        if context.down.load(Ordering::Relaxed) && producer.client().fetch_metadata(None, PROBE_INTERVAL).is_ok() {
+        let context = producer.client.context();
+        if context.down.load(Ordering::Relaxed) && producer.client.client().fetch_metadata(None, PROBE_INTERVAL).is_ok()
+        {
             context.broker_up();
         }
         if !context.down.load(Ordering::Relaxed) {
@@ -191,7 +205,7 @@ fn maintain(shared: &Weak<Shared>) {
             down_since = None;
             replace(&shared, &producer);
         }
-        if let Some((code, reason)) = producer.client().fatal_error() {
+        if let Some((code, reason)) = producer.client.client().fatal_error() {
             tracing::error!(?code, reason, "the producer failed: refusing appends until it is replaced");
             replace(&shared, &producer);
         }
@@ -202,10 +216,10 @@ fn maintain(shared: &Weak<Shared>) {
 }
 
 /// Replaces the producer. The records that the old one has in flight end as unknown.
-fn replace(shared: &Shared, old: &Arc<ThreadedProducer<AppendContext>>) {
+fn replace(shared: &Shared, old: &Arc<NumberedProducer>) {
     // If no broker is reachable, the new producer has none either, until one responds.
-    let context = AppendContext { down: AtomicBool::new(old.context().down.load(Ordering::Relaxed)) };
-    match producer(&shared.config, context) {
+    let context = AppendContext { down: AtomicBool::new(old.client.context().down.load(Ordering::Relaxed)) };
+    match producer(&shared.config, &shared.topics, context) {
         Ok(new) => {
             let swapped = shared.producer.swap(Arc::new(new));
             drop(swapped);

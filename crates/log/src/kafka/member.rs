@@ -18,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounded::bounded;
 use super::consumer::{classify, committed, invalid_settings, list, log_error};
+use super::numbers::number_of;
 use super::unassigned::AssignmentCheck;
 use super::unavailable;
+use crate::producers::RecordNumber;
 use crate::{Batch, LogError, Record};
 
 /// Timeout of a seek or a request for offsets.
@@ -41,8 +43,8 @@ pub(super) enum Rebalance {
 
 /// An event of a poll.
 pub(super) enum PollEvent<'a> {
-    /// A record of a partition.
-    Record(u32, Record<'a>),
+    /// A record of a partition, and its number if its producer numbers.
+    Record(u32, Record<'a>, Option<RecordNumber>),
     /// The last stable offset of a partition was reached.
     End(u32),
 }
@@ -166,7 +168,8 @@ impl Member {
                     key: message.key().unwrap_or_default(),
                     value: message.payload(),
                 };
-                take(PollEvent::Record(message.partition().cast_unsigned(), record));
+                let number = message.headers().and_then(number_of);
+                take(PollEvent::Record(message.partition().cast_unsigned(), record, number));
                 Ok(true)
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {

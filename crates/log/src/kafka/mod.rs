@@ -12,11 +12,13 @@ mod group;
 mod member;
 #[cfg(test)]
 mod mocked;
+mod numbers;
 mod offsets;
 mod reader;
 mod restore;
 mod sink;
 mod stage;
+mod topic_check;
 mod transaction;
 mod unassigned;
 
@@ -62,10 +64,10 @@ impl KafkaLog {
 
     /// Opens a log with another table of topics than [`TOPICS`].
     pub fn open_with_topics(config: KafkaConfig, names: Names, topics: &[Topic]) -> Result<Self, LogError> {
-        let appender = Appender::open(&config)?;
-        let all = KafkaConfig { append_acks: AppendAcks::All, ..config.clone() };
-        let replicated = (config.append_acks != AppendAcks::All).then(|| Appender::open(&all)).transpose()?;
         let topics = Topics::new(topics, &names, config.partitions);
+        let appender = Appender::open(&config, &topics)?;
+        let all = KafkaConfig { append_acks: AppendAcks::All, ..config.clone() };
+        let replicated = (config.append_acks != AppendAcks::All).then(|| Appender::open(&all, &topics)).transpose()?;
         Ok(Self(Arc::new(Inner { config, names, topics, appender, replicated, lookup: Lookup::default() })))
     }
 

@@ -29,7 +29,7 @@ use super::transaction::{Purpose, Transaction, TransactionError, TransactionalPr
 use super::unavailable;
 use crate::metric::Abort;
 use crate::progress::RestoreProgress;
-use crate::restore::{Range, RestoredPartition, read_ranges, replay};
+use crate::restore::{Range, RestoredPartition, read_ranges, replay, resumed};
 use crate::{Batch, Limits, LogError, PollOutcome, Reader, RunOptions, RunnerKey, Stage, StageError, fault};
 
 /// A restore fails if nothing arrives for this long beyond the transaction timeout.
@@ -56,7 +56,7 @@ struct PartitionScan {
     /// The first offset.
     start: u64,
     /// The value of the newest `pos/{p}`.
-    position: Option<u64>,
+    position: Option<Position>,
     /// Whether everything that was stable at the begin has been read.
     caught_up: bool,
     /// The offset of our marker.
@@ -85,13 +85,13 @@ impl KafkaLog {
         let committed = if let Ok(committed) = committed {
             committed
         } else {
-            let positions: Vec<_> = partitions.iter().map(|one| (*one, scan.found[one].position)).collect();
+            let positions: Vec<_> = partitions.iter().map(|one| (*one, scan.found[one].next_offset())).collect();
             self.settle(options, member, producer, self.full_name(stage.input()), &positions, patience)?
         };
         // Outputs that were left open end with the next step: if their transaction was aborted, its records follow
         // again; if it committed, they must not be lost.
         let both = partitions.iter().copied().zip(&committed);
-        let settled = both.filter(|(partition, committed)| scan.found[partition].position == **committed);
+        let settled = both.filter(|(partition, committed)| scan.found[partition].next_offset() == **committed);
         let settled: Vec<u32> = settled.map(|(partition, _)| partition).collect();
         self.marked(stage, producer, &settled, None)?.abort().map_err(unavailable("abort"))?;
         let mut marker = Vec::new();
@@ -99,21 +99,21 @@ impl KafkaLog {
         self.marked(stage, producer, partitions, Some(&marker))?.commit().map_err(lost)?;
         fault::point("kafka::restore::marked");
         scan.read(&mut progress, |found| found.marker.is_some())?;
-        let found = scan.found;
+        let mut found = scan.found;
         let mut restored = Vec::with_capacity(partitions.len());
         for (&partition, committed) in partitions.iter().zip(committed) {
-            let position = found[&partition].position;
-            let next_offset = match fault::unchecked_position(committed, position) {
+            let one = found.get_mut(&partition).expect(READ_ONLY_ASSIGNED);
+            let next_offset = match fault::unchecked_position(committed, one.next_offset()) {
                 Some(unchecked) => unchecked,
-                None => self.check_position(stage, member, partition, committed, position)?,
+                None => self.check_position(stage, member, partition, committed, one.next_offset())?,
             };
-            restored.push(RestoredPartition { partition, state: stage.new_state(partition), next_offset });
+            let position = resumed(one.position.take(), next_offset);
+            restored.push(RestoredPartition { partition, state: stage.new_state(partition), position });
         }
         self.load(stage, &found, &mut restored, patience, &mut progress)?;
         fault::point("kafka::restore::loaded");
         let open = |topic, from: &[_]| self.reader(topic, from).map(Reader::Kafka);
-        let start_of = |partition| member.bounds(partition).map(|(start, _)| start);
-        replay(stage, open, start_of, &mut restored, patience, &mut progress)?;
+        replay(stage, open, |partition| member.bounds(partition), &mut restored, patience, &mut progress)?;
         progress.complete();
         Ok(restored)
     }
@@ -294,6 +294,10 @@ impl<'a> ChangesScan<'a> {
 }
 
 impl PartitionScan {
+    fn next_offset(&self) -> Option<u64> {
+        self.position.as_ref().map(|position| position.next_offset)
+    }
+
     fn take(&mut self, batch: &Batch, nonce: &str) -> Result<(), LogError> {
         // Records after the marker are not of an earlier owner: none can still write.
         if self.marker.is_some() {
@@ -314,7 +318,7 @@ impl PartitionScan {
                 }
                 Some(RunnerKey::Position(_)) => {
                     let position = Position::decode(value).map_err(|error| malformed(batch, record.offset, error))?;
-                    self.position = Some(position.next_offset);
+                    self.position = Some(position);
                 }
                 None => {}
             }

@@ -168,7 +168,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         while records < limits.records && bytes < limits.bytes && !self.member.changed() {
             let partitions = &mut self.partitions;
             let polled = self.member.poll(wait, |event| match event {
-                PollEvent::Record(number, record) => {
+                PollEvent::Record(number, record, _) => {
                     // Skips records that are read again, for whatever reason: they are in the batch or in the sink.
                     let partition = partitions.get_mut(&number);
                     let Some(partition) = partition.filter(|partition| record.offset >= partition.next()) else {

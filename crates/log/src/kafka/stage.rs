@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_base::Backoff;
+use millrace_contracts::Position;
 use rdkafka::error::KafkaError;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use super::KafkaLog;
 use super::member::{Member, PollEvent, Rebalance};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use crate::metric::{Abort, LagGauges, StepMetrics};
+use crate::producers::Producers;
 use crate::restore::RestoredPartition;
 use crate::step::StepRecord;
 use crate::{Batch, LogError, RunOptions, Stage, Status, Step, fault, worker};
@@ -68,6 +70,8 @@ struct StagePartition<S: Stage> {
     counted: u64,
     /// Records read but not counted.
     batch: Batch,
+    /// The numbers of the records below `next`.
+    producers: Producers,
 }
 
 impl<'a, S: Stage> Worker<'a, S> {
@@ -115,6 +119,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let interval = STEP_INTERVAL.min(limits.wait);
         let mut records: usize = self.partitions.values().map(|partition| partition.batch.len()).sum();
         let mut bytes: usize = self.partitions.values().map(|partition| partition.batch.bytes()).sum();
+        let mut repeats = 0;
         let mut wait = if records == 0 { IDLE } else { Duration::ZERO };
         let mut began = Instant::now();
         while !self.member.changed() && records < limits.records && bytes < limits.bytes {
@@ -122,11 +127,15 @@ impl<'a, S: Stage> Worker<'a, S> {
             let before = records;
             let polled = self.member.poll(wait, |event| {
                 // Skips records fetched before their partition was revoked: its new owner reads them.
-                if let PollEvent::Record(number, record) = event
+                if let PollEvent::Record(number, record, of) = event
                     && let Some(partition) = partitions.get_mut(&number)
                     && record.offset >= partition.next
                 {
                     partition.next = record.offset + 1;
+                    if of.is_some_and(|of| partition.producers.is_repeat(of, record.timestamp_ms)) {
+                        repeats += 1;
+                        return;
+                    }
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
                     partition.batch.push(record);
@@ -150,6 +159,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             }
             wait = if polled { Duration::ZERO } else { left };
         }
+        self.step_metrics.repeats(repeats);
         Ok(())
     }
 
@@ -175,12 +185,13 @@ impl<'a, S: Stage> Worker<'a, S> {
             let (member, producer) = (&self.member, &mut self.producer);
             restored = self.log.restore(self.stage, self.options, stop, member, producer, partitions)?;
         }
-        let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.next_offset)).collect();
+        let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.position.next_offset)).collect();
         self.member.assign(&positions)?;
-        for RestoredPartition { partition, mut state, next_offset } in restored {
+        for RestoredPartition { partition, mut state, position } in restored {
             self.stage.restored(&mut state);
-            let batch = Batch::new(partition);
-            self.partitions.insert(partition, StagePartition { state, next: next_offset, counted: next_offset, batch });
+            let (batch, next) = (Batch::new(partition), position.next_offset);
+            let producers = Producers::new(position.producers);
+            self.partitions.insert(partition, StagePartition { state, next, counted: next, batch, producers });
         }
         Ok(())
     }
@@ -199,7 +210,11 @@ impl<'a, S: Stage> Worker<'a, S> {
             undo.push((number, self.stage.apply(&mut partition.state, &partition.batch, &mut self.step)?));
             let next_offset = partition.batch.next_offset().expect("the batch is not empty");
             next.push((number, next_offset));
-            self.step.complete(self.stage.changes(), number, next_offset)?;
+            let last_record = partition.batch.last().map(|record| record.fingerprint());
+            // Whatever was read behind the batch are repeats, which add no number.
+            let producers = partition.producers.records().to_vec();
+            let position = Position { next_offset, last_record, producers };
+            self.step.complete(self.stage.changes(), number, &position)?;
         }
         fault::point("kafka::stage::applied");
         let applied = Instant::now();

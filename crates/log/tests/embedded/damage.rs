@@ -204,3 +204,28 @@ async fn a_damaged_journal_is_refused_by_name_and_not_changed() {
     std::fs::write(&journal, &bytes).unwrap();
     verify(&config).unwrap();
 }
+
+/// The keyspaces of read models are listed from the opening after their creation.
+#[tokio::test]
+async fn a_damaged_read_model_is_refused_by_name_and_a_lost_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = make(directory.path()).await;
+    let open = || millrace_log::EmbeddedLog::open(config.clone(), millrace_contracts::Names::default());
+    let view = |log: &millrace_log::EmbeddedLog| {
+        let view = log.database().keyspace("view.test", Default::default).unwrap();
+        view.insert("key", "value").unwrap();
+        view.path().to_owned()
+    };
+    let folder = view(&open().unwrap());
+    drop(open().unwrap());
+    let manifest = files(&folder).into_iter().find(|path| path.file_name().unwrap() == "v0").unwrap();
+    let whole = std::fs::read(&manifest).unwrap();
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 2] ^= 4;
+    std::fs::write(&manifest, bytes).unwrap();
+    let LogError::Damaged(why) = open().unwrap_err() else { panic!("not damaged") };
+    assert!(why.detail.contains(manifest.to_str().unwrap()), "{why}");
+    std::fs::write(&manifest, whole).unwrap();
+    std::fs::remove_file(folder.join("current")).unwrap();
+    verify(&config).unwrap();
+}

@@ -1,11 +1,14 @@
 //! Retention drops whole tables; a compacted topic remains complete.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use millrace_base::{Size, Span};
 use millrace_contracts::Topic;
-use millrace_log::{EmbeddedConfig, Log, LogError};
+use millrace_log::{Batch, EmbeddedConfig, Limits, Log, LogError, RunOptions, Stage, StageError, Status, Step};
+use tokio_util::sync::CancellationToken;
 
 use crate::support;
 
@@ -15,13 +18,17 @@ async fn start_of(log: &Log, topic: Topic) -> u64 {
 }
 
 async fn wait_for_start(log: &Log, topic: Topic) -> u64 {
+    wait_for_start_at(log, topic, 1).await
+}
+
+async fn wait_for_start_at(log: &Log, topic: Topic, least: u64) -> u64 {
     let began = Instant::now();
     loop {
         let start = start_of(log, topic).await;
-        if start > 0 {
+        if start >= least {
             return start;
         }
-        assert!(began.elapsed() < Duration::from_mins(1), "no record is dropped");
+        assert!(began.elapsed() < Duration::from_mins(1), "the start remains {start}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -74,4 +81,85 @@ async fn a_compacted_topic_retains_the_newest_of_every_key() {
         let last = (500..20_000).rfind(|number| number % 700 == 3).unwrap();
         assert_eq!(newest["1003"], support::value(last));
     }
+}
+
+/// A stage that is held up until it is released, and that needs a replay of its last records.
+#[derive(Clone, Default)]
+struct Held {
+    released: Arc<AtomicBool>,
+    counted: Arc<AtomicU64>,
+}
+
+const REPLAYED: u64 = 30_000;
+
+impl Stage for Held {
+    /// The offset after the last record.
+    type State = u64;
+    type Undo = u64;
+
+    fn input(&self) -> Topic {
+        Topic::EVENTS
+    }
+
+    fn changes(&self) -> Topic {
+        Topic::STATE
+    }
+
+    fn new_state(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn load(&self, _: &mut u64, _: &[u8], _: &[u8]) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    fn replay_from(&self, next: &u64) -> Option<u64> {
+        Some(next.saturating_sub(REPLAYED))
+    }
+
+    fn apply(&self, next: &mut u64, batch: &Batch, _: &mut Step) -> Result<u64, StageError> {
+        if !self.released.load(Ordering::Relaxed) {
+            return Err(StageError::unavailable("held up"));
+        }
+        Ok(std::mem::replace(next, batch.next_offset().unwrap()))
+    }
+
+    fn undo(&self, next: &mut u64, before: u64) {
+        *next = before;
+    }
+
+    fn committed(&self, next: &mut u64, before: u64) {
+        self.counted.fetch_add(*next - before, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_consumer_needs_is_retained() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig {
+        retention_bytes: Size::from_mib(1),
+        retention_check_interval: Span::from_millis(50),
+        ..support::config(directory.path())
+    };
+    let log = support::open(&config);
+    let stage = Held::default();
+    let (status, mut seen) = tokio::sync::watch::channel(Status::Starting);
+    let (role, instance) = ("held".into(), "a".into());
+    let options = RunOptions { role, instance, workers: 1, step: Limits::default(), status };
+    let stop = CancellationToken::new();
+    let running = {
+        let (log, stage, stop) = (log.clone(), stage.clone(), stop.clone());
+        tokio::spawn(async move { log.run_stage(stage, options, stop).await })
+    };
+    seen.wait_for(|status| matches!(status, Status::Running { .. })).await.unwrap();
+    support::append(&log, Topic::EVENTS, 0..60_000).await;
+    // Nobody consumes this topic, and each run of retention comes to it after the events.
+    support::append(&log, Topic::LATE, 0..60_000).await;
+    wait_for_start(&log, Topic::LATE).await;
+    assert_eq!(start_of(&log, Topic::EVENTS).await, 0, "records that were not counted are gone");
+    stage.released.store(true, Ordering::Relaxed);
+    assert_eq!(wait_for_start_at(&log, Topic::EVENTS, REPLAYED).await, REPLAYED, "the replay is gone");
+    assert_eq!(stage.counted.load(Ordering::Relaxed), 60_000);
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }

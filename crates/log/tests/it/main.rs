@@ -13,6 +13,7 @@ mod numbering;
 mod open_offsets;
 mod positions;
 mod read;
+mod repeats;
 mod restore;
 mod sink;
 mod topics;

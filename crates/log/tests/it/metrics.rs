@@ -21,7 +21,7 @@ pub(crate) static RECORDER: LazyLock<PrometheusHandle> =
     LazyLock::new(|| PrometheusBuilder::new().install_recorder().unwrap());
 
 /// The value of a metric with these labels.
-fn value(name: &str, labels: &[&str]) -> Option<f64> {
+pub(crate) fn value(name: &str, labels: &[&str]) -> Option<f64> {
     let rendered = RECORDER.render();
     let matches = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
     rendered.lines().find(matches)?.rsplit_once(' ')?.1.parse().ok()

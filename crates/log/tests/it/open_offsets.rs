@@ -76,7 +76,7 @@ async fn commit_step(engine: &Engine, brokers: String, id: String) {
         producer.init_transactions(wait).unwrap();
         producer.begin_transaction().unwrap();
         let mut position = Vec::new();
-        Position { next_offset: 3 }.encode(&mut position);
+        Position { next_offset: 3, ..Position::default() }.encode(&mut position);
         let key = RunnerKey::Position(0).to_string();
         for (topic, key, value) in
             [(&hourly, "3 2", &b"3 2"[..]), (&state, "number", b"3 3"), (&state, &key, &position)]

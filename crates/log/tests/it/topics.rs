@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use millrace_contracts::Topic;
 use millrace_log::{LogError, NewRecord, Outcome};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::harness::{Engine, PARTITIONS, Running, append, read_all, run_stage, until};
 use crate::kafka::drop_below;
@@ -25,8 +26,9 @@ fn client(engine: &Engine) -> ClientConfig {
 async fn create(engine: &Engine, partitions: i32) {
     let admin: Admin = client(engine).create().unwrap();
     let name = engine.names().topic(&Topic::EVENTS);
-    let new =
-        NewTopic::new(&name, partitions, TopicReplication::Fixed(1)).set("message.timestamp.type", "LogAppendTime");
+    let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1))
+        .set("message.timestamp.type", "LogAppendTime")
+        .set("max.message.bytes", "1310720");
     // The name remains in use for a moment after its topic was deleted.
     until("the topic is there", || async {
         let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
@@ -77,6 +79,28 @@ async fn a_topic_recreated_between_runs_is_refused() {
     append(&log, 0, (0..200).map(|n| n.to_string())).await;
     let again = run_stage(&log, Numbering, "numbering", "a");
     refused(&again.refusal().await, &["analytics.events/0", "committed offset None", "100"]);
+    assert_eq!(check_numbers(&log).await, 100);
+}
+
+/// As after a power cut of a single broker: the log lost its end, and offsets fill up again past the position.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_record_before_the_position_is_refused() {
+    let Some(engine) = Engine::kafka("a log filled again") else { return };
+    let log = engine.open().await;
+    numbering(&log, 100).await.end().await.unwrap();
+    delete(&engine).await;
+    create(&engine, PARTITIONS.cast_signed()).await;
+    // The group's offset is that of before.
+    let group = engine.names().group("numbering");
+    let consumer: BaseConsumer = client(&engine).set("group.id", &group).create().unwrap();
+    let mut offsets = TopicPartitionList::new();
+    let name = engine.names().topic(&Topic::EVENTS);
+    offsets.add_partition_offset(&name, 0, Offset::Offset(100)).unwrap();
+    until("the group has no member", || async { consumer.commit(&offsets, CommitMode::Sync).is_ok() }).await;
+    let log = engine.open().await;
+    append(&log, 0, (200..400).map(|n| n.to_string())).await;
+    let again = run_stage(&log, Numbering, "numbering", "a");
+    refused(&again.refusal().await, &["analytics.events/0", "before offset 100"]);
     assert_eq!(check_numbers(&log).await, 100);
 }
 
@@ -137,6 +161,35 @@ async fn the_log_sets_event_timestamps_and_refuses_another_setting() {
     let config = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("message.timestamp.type", "CreateTime");
     assert!(admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].is_ok());
     refused(&log.create_topics().await.unwrap_err(), &[&topic, "message.timestamp.type=CreateTime", "kafka-configs"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_break_a_guarantee_are_refused_and_others_reported() {
+    let Some(engine) = Engine::kafka("topic settings") else { return };
+    let log = engine.open().await;
+    assert_eq!(log.check_topics().await, Ok(Vec::new()), "topics that Millrace created are as it needs them");
+    let admin: Admin = client(&engine).create().unwrap();
+    let alter = async |topic: Topic, setting: &str, value: &str| {
+        let name = engine.names().topic(&topic);
+        let config = AlterConfig::new(ResourceSpecifier::Topic(&name))
+            .set("message.timestamp.type", "LogAppendTime")
+            .set("max.message.bytes", "1310720")
+            .set(setting, value);
+        assert!(admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].is_ok());
+        name
+    };
+    let events = alter(Topic::EVENTS, "retention.ms", "3600000").await;
+    let warnings = log.check_topics().await.unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains(&format!("{events} has retention.ms=3600000")), "{warnings:?}");
+    let state = alter(Topic::STATE, "cleanup.policy", "compact,delete").await;
+    let hourly = alter(Topic::HOURLY, "cleanup.policy", "delete").await;
+    let command = "kafka-configs --alter --entity-type topics --entity-name";
+    let parts = [
+        &format!("{state} has cleanup.policy=compact,delete"),
+        &format!("{command} {state} --add-config cleanup.policy=compact"),
+        &format!("{hourly} has cleanup.policy=delete"),
+    ];
+    refused(&log.create_topics().await.unwrap_err(), &parts.map(String::as_str));
 }
 
 /// The acknowledgement of the leader suffices, and the stage counts the records.

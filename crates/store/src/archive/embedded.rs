@@ -4,6 +4,9 @@
 //! the same journal as the log, so a power failure loses a suffix of both, and a view is never ahead of its log. Therefore
 //! it needs no sync of its own.
 //!
+//! Both have the id of their build, at [`BUILD`]. The database drops a keyspace whose files are incomplete, and it comes back
+//! empty: zeros instead of counts. Without the other's id it is a lost one, and both are built again.
+//!
 //! A read takes a few point reads of a database with a block cache, microseconds each, so it runs on the caller's thread.
 //! A write may wait for the journal: the runner gives each sink its own thread.
 
@@ -20,6 +23,8 @@ use crate::{HourRead, PartitionSnapshot, Totals};
 
 /// Memtable size of each keyspace. fjall's default suits one large keyspace; a view is small.
 const MEMTABLE_BYTES: u64 = 8 << 20;
+/// The key of the build's id in both keyspaces; no partition's rows or position have it as a prefix.
+const BUILD: &str = "build";
 
 #[derive(Clone)]
 pub(super) struct EmbeddedArchive {
@@ -34,13 +39,42 @@ pub(super) struct EmbeddedArchive {
 impl EmbeddedArchive {
     pub(super) fn open(database: &Database, partitions: u32) -> Result<Self, StoreError> {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        Ok(Self {
+        let archive = Self {
             hourly: database.keyspace("view.hourly", options).map_err(failed)?,
             positions: database.keyspace("view.position", options).map_err(failed)?,
             database: database.clone(),
             partitions,
             writing: Arc::default(),
-        })
+        };
+        archive.check_build()?;
+        Ok(archive)
+    }
+
+    /// Makes the materializer rebuild everything if rows and positions are not of one build.
+    fn check_build(&self) -> Result<(), StoreError> {
+        let (rows, positions) = (self.hourly.get(BUILD).map_err(failed)?, self.positions.get(BUILD).map_err(failed)?);
+        if rows.is_some() && rows == positions {
+            return Ok(());
+        }
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        // Without any id, rows are of a version from before ids.
+        let earlier = rows.is_none() && positions.is_none() && !self.hourly.is_empty().map_err(failed)?;
+        if !earlier && !self.positions.is_empty().map_err(failed)? {
+            tracing::warn!("the embedded archive lost its rows: building it again from the log");
+        }
+        if !earlier {
+            self.drop_positions(&mut batch);
+        }
+        let build = uuid::Uuid::new_v4().into_bytes();
+        batch.insert(&self.hourly, BUILD, build);
+        batch.insert(&self.positions, BUILD, build);
+        batch.commit().map_err(failed)
+    }
+
+    fn drop_positions(&self, batch: &mut OwnedWriteBatch) {
+        for partition in 0..self.partitions {
+            batch.remove(&self.positions, partition.to_be_bytes());
+        }
     }
 
     pub(super) fn hour(&self, hour: Hour) -> Result<HourRead, StoreError> {
@@ -89,9 +123,7 @@ impl EmbeddedArchive {
     pub(super) fn reset(&self) -> Result<(), StoreError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
-        for partition in 0..self.partitions {
-            batch.remove(&self.positions, partition.to_be_bytes());
-        }
+        self.drop_positions(&mut batch);
         batch.commit().map_err(failed)
     }
 

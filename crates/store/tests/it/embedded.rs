@@ -1,7 +1,7 @@
 //! The embedded archive: conformance, and restarts.
 
 use millrace_contracts::WriteOutcome;
-use millrace_store::{Archive, HourlyStore};
+use millrace_store::{Archive, HourRead, HourlyStore};
 
 use crate::conformance::{conforms, folds_to_the_newest};
 use crate::reference::equals_the_reference;
@@ -61,4 +61,36 @@ async fn counts_and_positions_survive_a_restart() {
         Ok(WriteOutcome::Applied)
     );
     assert_eq!(archive.hour(now()).await, Ok(hour_read([6, 8, 10])));
+}
+
+/// The database drops a keyspace whose files are incomplete. It comes back empty, and must not answer zeros.
+#[tokio::test]
+async fn a_lost_keyspace_is_rebuilt() {
+    for lost in ["view.hourly", "view.position"] {
+        let folder = tempfile::tempdir().unwrap();
+        complete(&mut open(folder.path()).writer(), [1, 2, 3]).await;
+        let database = fjall::Database::builder(folder.path()).open().unwrap();
+        let keyspace = database.keyspace(lost, Default::default).unwrap();
+        std::fs::remove_file(keyspace.path().join("current")).unwrap();
+        drop((keyspace, database));
+        for _ in 0..2 {
+            let archive = open(folder.path());
+            assert_eq!(archive.hour(now()).await, Ok(HourRead::Rebuilding), "{lost}");
+            assert_eq!(archive.writer().position(0).await, Ok(None), "{lost}");
+        }
+        complete(&mut open(folder.path()).writer(), [4, 5, 6]).await;
+        assert_eq!(open(folder.path()).hour(now()).await, Ok(hour_read([12, 15, 18])), "{lost}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_from_before_builds_had_ids_remains() {
+    let folder = tempfile::tempdir().unwrap();
+    complete(&mut open(folder.path()).writer(), [1, 2, 3]).await;
+    let database = fjall::Database::builder(folder.path()).open().unwrap();
+    for name in ["view.hourly", "view.position"] {
+        database.keyspace(name, Default::default).unwrap().remove("build").unwrap();
+    }
+    drop(database);
+    assert_eq!(open(folder.path()).hour(now()).await, Ok(hour_read([3, 6, 9])));
 }

@@ -1,0 +1,54 @@
+//! The numbers of appended records, in a header.
+
+use std::sync::{Mutex, PoisonError};
+
+use millrace_contracts::Topic;
+use rdkafka::message::{Header, Headers, OwnedHeaders};
+
+use crate::producers::RecordNumber;
+use crate::topics::Topics;
+
+/// The header's name. Short: every record has it.
+const HEADER: &str = "n";
+
+/// Numbers the records of one producer, in each partition from 0.
+pub(super) struct Numbers {
+    producer: u64,
+    /// Each topic's name, and the next number of each of its partitions.
+    next: Vec<(&'static str, Vec<Mutex<u64>>)>,
+}
+
+impl Numbers {
+    pub(super) fn new(topics: &Topics) -> Self {
+        let next = |partitions: u32| (0..partitions).map(|_| Mutex::default()).collect();
+        let next = topics.iter().map(|declared| (declared.topic.name, next(declared.partitions))).collect();
+        let (_, producer) = uuid::Uuid::new_v4().as_u64_pair();
+        Self { producer, next }
+    }
+
+    /// Enqueues a record with the next number of its partition. The lock makes the order of numbers that of the queue; a
+    /// record that is not enqueued uses no number. A partition that no topic has gets none.
+    pub(super) fn enqueue<E>(
+        &self,
+        topic: Topic,
+        partition: u32,
+        enqueue: impl FnOnce(Option<OwnedHeaders>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let numbers = self.next.iter().find(|(name, _)| *name == topic.name);
+        let Some(next) = numbers.and_then(|(_, partitions)| partitions.get(partition as usize)) else {
+            return enqueue(None);
+        };
+        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = RecordNumber { producer: self.producer, number: *next }.to_bytes();
+        let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: HEADER, value: Some(&number) });
+        enqueue(Some(headers))?;
+        *next += 1;
+        Ok(())
+    }
+}
+
+/// The number of a record that was read; `None` if its producer does not number.
+pub(super) fn number_of(headers: &impl Headers) -> Option<RecordNumber> {
+    let header = headers.iter().find(|header| header.key == HEADER)?;
+    RecordNumber::from_bytes(header.value?)
+}
