@@ -101,7 +101,9 @@ impl Position {
 fn put_array<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
     if !items.is_empty() {
         put_long(out, i64::try_from(items.len()).unwrap_or(i64::MAX));
-        items.iter().for_each(|item| put(out, item));
+        for item in items {
+            put(out, item);
+        }
     }
     put_long(out, 0);
 }
