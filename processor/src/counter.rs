@@ -29,7 +29,8 @@ impl<'a> Counter<'a> {
     #[inline(never)]
     pub(crate) fn is_new(&mut self, event: EventRef<'_>, user: UserHash, offset: u64) -> bool {
         let Some(id) = event.event_id else { return true };
-        let found = self.state.ids.observe(user, id, event, offset, self.state.log_time);
+        let key = self.state.hasher().event_id(user, id);
+        let found = self.state.ids.observe(key, event, offset, self.state.log_time);
         self.stats.duplicates += u64::from(found != IdMatch::New);
         self.stats.conflicts += u64::from(found == IdMatch::Conflict);
         found == IdMatch::New || sabotaged("sabotage::skip-dedup")

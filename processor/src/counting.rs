@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_contracts::{
-    DecodeError, EventWindow, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserDelta, UserSketch,
-    metric,
+    DecodeError, EventWindow, HashKey, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserDelta,
+    UserSketch, metric,
 };
 use millrace_log::{Batch, Stage, StageError, Step};
 use tokio::sync::watch;
@@ -32,6 +32,8 @@ pub struct Counting {
     scratch: PathBuf,
     usage: Arc<ProcessUsage>,
     disagreement: Disagreement,
+    /// The key of new partitions, instead of a random one.
+    hash_key: Option<HashKey>,
 }
 
 /// What it takes to undo one step.
@@ -41,6 +43,8 @@ pub struct Undo {
     window: Option<IdWindow>,
     hours: Vec<HourStep>,
     stats: StepStats,
+    /// Whether the step recorded the partition's hash key.
+    recorded_key: bool,
 }
 
 impl Undo {
@@ -63,7 +67,14 @@ impl Counting {
             scratch,
             usage: Arc::default(),
             disagreement: Disagreement::new(window),
+            hash_key: None,
         }
+    }
+
+    /// Hashes with this key in partitions that have no state yet. For tests, whose sketches must not differ from run to run.
+    #[must_use]
+    pub fn with_hash_key(self, key: HashKey) -> Self {
+        Self { hash_key: Some(key), ..self }
     }
 
     /// Becomes true once a step has quarantined events that contradict the settings of this process.
@@ -94,6 +105,7 @@ impl Stage for Counting {
             key: String::from_utf8_lossy(&key[..key.len().min(MAX_KEY_ECHO)]).into(),
             why,
         };
+        state.restored = true;
         let undecodable = |error: DecodeError| foreign(error.to_string());
         let hour = match StateKey::parse(key) {
             Some(StateKey::Users { hour, seq, .. }) => {
@@ -121,6 +133,10 @@ impl Stage for Counting {
                 state.restore_time(LogTime::decode(value).map_err(undecodable)?);
                 return Ok(());
             }
+            Some(StateKey::HashKey(_)) => {
+                state.restore_key(&HashKey::decode(value).map_err(undecodable)?);
+                return Ok(());
+            }
             None => return Err(foreign("not a key of the counting state".into())),
         };
         let index = state.index_of(hour);
@@ -137,10 +153,12 @@ impl Stage for Counting {
         state.replay_time = state.replay_time.max(window.log_time_ms);
         for record in batch.iter().filter(|record| record.offset >= window.offset) {
             state.replay_time = state.replay_time.max(record.timestamp_ms);
-            if let Ok((event, user)) = self.filter.event(state.partition, record, state.replay_time)
+            if let Ok(event) = self.filter.event(state.partition, record, state.replay_time)
                 && let Some(id) = event.event_id
             {
-                state.ids.observe(user, id, event, record.offset, state.replay_time);
+                let hasher = state.hasher();
+                let key = hasher.event_id(hasher.user(event.user), id);
+                state.ids.observe(key, event, record.offset, state.replay_time);
             }
         }
         state.usage.report_ids(state.ids.len());
@@ -149,8 +167,10 @@ impl Stage for Counting {
     fn apply(&self, state: &mut PartitionState, batch: &Batch, step: &mut Step) -> Result<Undo, StageError> {
         let (Some(first), Some(next_offset)) = (batch.iter().next(), batch.next_offset()) else {
             let (log_time, window) = (state.log_time, state.window);
-            return Ok(Undo { log_time, window, hours: Vec::new(), stats: StepStats::default() });
+            let (hours, stats) = (Vec::new(), StepStats::default());
+            return Ok(Undo { log_time, window, hours, stats, recorded_key: false });
         };
+        let recorded_key = state.record_key(self.hash_key.as_ref(), step)?;
         state.begin_step(first.offset, first.timestamp_ms, &self.bounds)?;
         let time = state.time();
         let mut counter = Counter::new(&self.bounds, state);
@@ -158,10 +178,12 @@ impl Stage for Counting {
             let log_time = counter.state.log_time.max(record.timestamp_ms);
             counter.state.log_time = log_time;
             match self.filter.event(counter.state.partition, record, log_time) {
-                Ok((event, user)) if event.event_id.is_none() || counter.is_new(event, user, record.offset) => {
-                    counter.count(event, user, record.offset)?;
+                Ok(event) => {
+                    let user = counter.state.hasher().user(event.user);
+                    if event.event_id.is_none() || counter.is_new(event, user, record.offset) {
+                        counter.count(event, user, record.offset)?;
+                    }
                 }
-                Ok(_) => {}
                 Err(reason) => {
                     counter.stats.quarantined[reason as usize] += 1;
                     if reason == QuarantineReason::OutsideWindow && self.filter.contradicts_command(record) {
@@ -179,7 +201,7 @@ impl Stage for Counting {
             let partition = state.partition;
             step.put(Topic::STATE, partition, StateKey::Time(partition), |out| state.time().encode(out));
         }
-        Ok(Undo { log_time: time.log_time_ms, window: time.window, hours, stats })
+        Ok(Undo { log_time: time.log_time_ms, window: time.window, hours, stats, recorded_key })
     }
 
     fn undo(&self, state: &mut PartitionState, undo: Undo) {
@@ -190,6 +212,9 @@ impl Stage for Counting {
             state.enqueue(index);
         }
         state.ids.undo();
+        if undo.recorded_key {
+            state.forget_key_record();
+        }
         (state.log_time, state.window) = (undo.log_time, undo.window);
     }
 

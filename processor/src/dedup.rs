@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasherDefault;
 
 use hashbrown::HashMap;
-use millrace_contracts::{EventRef, IdWindow, UserHash};
+use millrace_contracts::{EventRef, IdWindow};
 use rapidhash::v3::rapidhash_v3;
 
 use crate::user_set::RotatedHasher;
@@ -74,13 +74,6 @@ impl Packed {
     }
 }
 
-fn key_of(user: UserHash, id: &str) -> u64 {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&user.get().to_le_bytes());
-    bytes[8..].copy_from_slice(&rapidhash_v3(id.as_bytes()).to_le_bytes());
-    rapidhash_v3(&bytes)
-}
-
 fn content_of(event: EventRef<'_>) -> u64 {
     let mut bytes = [event.kind as u8; 9];
     bytes[..8].copy_from_slice(&event.timestamp_ms.to_le_bytes());
@@ -125,17 +118,10 @@ impl DedupWindow {
         {}
     }
 
-    /// Adds an event with an id. `offset` and `log_time` increase from call to call.
-    pub(crate) fn observe(
-        &mut self,
-        user: UserHash,
-        id: &str,
-        event: EventRef<'_>,
-        offset: u64,
-        log_time: i64,
-    ) -> IdMatch {
+    /// Adds an event with an id, whose hash is `key`. `offset` and `log_time` increase from call to call.
+    pub(crate) fn observe(&mut self, key: u64, event: EventRef<'_>, offset: u64, log_time: i64) -> IdMatch {
         let start = self.start_of(offset, log_time);
-        let (key, content) = (key_of(user, id), content_of(event));
+        let content = content_of(event);
         let before = self.newest.insert(key, Packed::new(offset, content));
         self.entries.push_back(Entry { key, offset });
         self.step.push(before);
@@ -221,13 +207,12 @@ mod tests {
     ) -> (Vec<Option<IdMatch>>, DedupWindow) {
         let mut ids = DedupWindow::new(max_records, window_ms);
         let (mut log_time, mut matches) = (0, Vec::new());
-        let user = UserHash::of("kek");
         for (offset, &(id, content, later)) in (5..).zip(records) {
             if steps[usize::try_from(offset).unwrap() % steps.len()] {
                 ids.begin(offset, log_time);
             }
             log_time += later;
-            matches.push((id > 2).then(|| ids.observe(user, &id.to_string(), event(content), offset, log_time)));
+            matches.push((id > 2).then(|| ids.observe(id.into(), event(content), offset, log_time)));
         }
         (matches, ids)
     }
@@ -274,7 +259,7 @@ mod tests {
             let before = format!("{:?} {:?}", ids.entries, ids.seconds);
             let newest = ids.newest.clone();
             for (offset, &(id, content, later)) in (next..).zip(undone) {
-                ids.observe(UserHash::of("kek"), &id.to_string(), event(content), offset, log_time + later);
+                ids.observe(id.into(), event(content), offset, log_time + later);
             }
             ids.undo();
             prop_assert_eq!(before, format!("{:?} {:?}", ids.entries, ids.seconds));
@@ -286,8 +271,7 @@ mod tests {
     fn offsets_that_differ_above_40_bits_do_not_match() {
         let mut ids = DedupWindow::new(10, 1_000);
         let far = (1 << 40) - 1;
-        let user = UserHash::of("kek");
-        let mut observe = |offset| ids.observe(user, "id", event(0), offset, 0);
+        let mut observe = |offset| ids.observe(1, event(0), offset, 0);
         assert_eq!(
             [observe(far), observe(far + 10), observe(far + 21), observe((1 << 62) + 5)],
             [IdMatch::New, IdMatch::Duplicate, IdMatch::New, IdMatch::New]

@@ -20,6 +20,7 @@ mod disagreement;
 mod hour;
 pub mod intake;
 mod partition;
+mod partition_hasher;
 mod quarantine;
 mod registers;
 mod run;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use millrace_contracts::{Exactness, Hour, HourTotals, IdWindow, LogTime, UserHash};
-use millrace_log::StageError;
+use millrace_contracts::{Exactness, HashKey, Hour, HourTotals, IdWindow, LogTime, StateKey, Topic, UserHash};
+use millrace_log::{StageError, Step};
 
 use crate::bounds::CountingBounds;
 use crate::dedup::DedupWindow;
 use crate::hour::HourState;
+use crate::partition_hasher::{PartitionHasher, random_key};
 use crate::scratch::Scratch;
 use crate::usage::PartitionUsage;
 use crate::users::Users;
@@ -57,6 +58,13 @@ pub struct PartitionState {
     pub(crate) reported_spilled: u64,
     /// Whether no step has run since the restore.
     fresh: bool,
+    /// Whether a restore has loaded anything.
+    pub(crate) restored: bool,
+    hasher: PartitionHasher,
+    /// The partition's hash key; `None` before the first step, and in state of an earlier version.
+    key: Option<HashKey>,
+    /// Whether the log has the key.
+    key_recorded: bool,
 }
 
 impl PartitionState {
@@ -78,7 +86,54 @@ impl PartitionState {
             spill_above: bounds.max_memory,
             reported_spilled: 0,
             fresh: true,
+            restored: false,
+            hasher: PartitionHasher::Unkeyed,
+            key: None,
+            key_recorded: false,
         }
+    }
+
+    /// The hashes of users and event ids.
+    #[inline]
+    pub(crate) fn hasher(&self) -> &PartitionHasher {
+        &self.hasher
+    }
+
+    /// Adopts the restored hash key.
+    pub(crate) fn restore_key(&mut self, key: &HashKey) {
+        self.hasher = PartitionHasher::keyed(key);
+        (self.key, self.key_recorded) = (Some(key.clone()), true);
+    }
+
+    /// Writes the hash key with the first step of a partition without state: `key`, or a random one. Returns whether it did.
+    pub(crate) fn record_key(&mut self, key: Option<&HashKey>, step: &mut Step) -> Result<bool, StageError> {
+        if self.key_recorded {
+            return Ok(false);
+        }
+        let key = match (&self.key, key) {
+            (Some(key), _) => key.clone(),
+            // Other hashes would count the users of its hours again.
+            (None, _) if self.restored => {
+                tracing::warn!(
+                    partition = self.partition,
+                    "the partition's state is of a version without hash keys: whoever can compute collisions of its public \
+                     hash can falsify its unique users; docs/security.md has the way to new state"
+                );
+                self.key_recorded = true;
+                return Ok(false);
+            }
+            (None, Some(key)) => key.clone(),
+            (None, None) => random_key()?,
+        };
+        self.hasher = PartitionHasher::keyed(&key);
+        step.put(Topic::STATE, self.partition, StateKey::HashKey(self.partition), |out| key.encode(out));
+        (self.key, self.key_recorded) = (Some(key), true);
+        Ok(true)
+    }
+
+    /// The step that recorded the key was undone: the next one records it again.
+    pub(crate) fn forget_key_record(&mut self) {
+        self.key_recorded = false;
     }
 
     /// Clicks, impressions and unique users of an hour, and whether the last are exact.

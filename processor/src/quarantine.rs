@@ -26,21 +26,20 @@ impl EventFilter {
         Self { partitions, window, oldest_ms, max_ahead_ms }
     }
 
-    /// The event and the hash of its user, or the reason for the quarantine.
+    /// The event, or the reason for the quarantine.
     #[inline]
     pub(crate) fn event<'a>(
         &self,
         partition: u32,
         record: Record<'a>,
         log_time: i64,
-    ) -> Result<(EventRef<'a>, UserHash), QuarantineReason> {
+    ) -> Result<EventRef<'a>, QuarantineReason> {
         let value = record.value.ok_or(QuarantineReason::Tombstone)?;
         let event = EventRef::decode(value).map_err(|_| QuarantineReason::Undecodable)?;
         if !is_valid_user(event.user) {
             return Err(QuarantineReason::InvalidUser);
         }
-        let user = UserHash::of(event.user);
-        if partition_of(user, self.partitions) != partition {
+        if partition_of(UserHash::of(event.user), self.partitions) != partition {
             return Err(QuarantineReason::WrongPartition);
         }
         let newest = log_time.saturating_add(self.max_ahead_ms);
@@ -50,7 +49,7 @@ impl EventFilter {
         {
             return Err(QuarantineReason::OutsideWindow);
         }
-        Ok((event, user))
+        Ok(event)
     }
 
     /// Whether a command service with the settings of this process would have refused the event. If so, another producer

@@ -16,6 +16,7 @@ pub(crate) const USER_SKETCH: u32 = 8;
 pub(crate) const LOG_TIME: u32 = 9;
 pub(crate) const QUARANTINE_RECORD: u32 = 10;
 pub(crate) const INPUT_POSITION: u32 = 11;
+pub(crate) const HASH_KEY: u32 = 12;
 pub(crate) const REFILL_REQUEST: u32 = 20;
 pub(crate) const MESSAGE: u32 = 30;
 pub(crate) const TOPIC_COMMAND: u32 = 31;
@@ -51,7 +52,7 @@ impl Schema {
     }
 }
 
-const SCHEMAS: [Schema; 22] = [
+const SCHEMAS: [Schema; 23] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: Topic::EVENTS.name,
@@ -85,6 +86,7 @@ const SCHEMAS: [Schema; 22] = [
         "millrace.analytics.state.InputPosition",
         include_str!("../schemas/input_position.avsc"),
     ),
+    state_schema(HASH_KEY, "millrace.analytics.state.HashKey", include_str!("../schemas/hash_key.avsc")),
     Schema {
         id: REFILL_REQUEST,
         topic: Topic::REFILL.name,
@@ -212,7 +214,7 @@ pub(crate) mod tests {
         assert_eq!(fingerprints, RELEASED);
     }
 
-    const RELEASED: [&str; 22] = [
+    const RELEASED: [&str; 23] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "6d29ca9da9fda6a7",
@@ -224,6 +226,7 @@ pub(crate) mod tests {
         "406bc963569cbcd8",
         "131a43d249940661",
         "45467e94cb6119c5",
+        "d89561a3be63e8c5",
         "1f1cb68a4d488cb8",
         "1091217f56215f50",
         "603a4af454fa4303",

@@ -38,6 +38,8 @@ pub enum StateKey {
     },
     /// `time/{p}`: the log time of the input, and the window of event ids.
     Time(u32),
+    /// `key/{p}`: the key of the partition's hashes. Secret.
+    HashKey(u32),
 }
 
 impl fmt::Display for StateKey {
@@ -47,6 +49,7 @@ impl fmt::Display for StateKey {
             Self::Counters { hour, partition } => write!(f, "{hour}/{partition}/c"),
             Self::Snapshot { hour, partition, snapshot, chunk } => write!(f, "{hour}/{partition}/s/{snapshot}/{chunk}"),
             Self::Time(partition) => write!(f, "time/{partition}"),
+            Self::HashKey(partition) => write!(f, "key/{partition}"),
         }
     }
 }
@@ -57,6 +60,7 @@ impl StateKey {
         let mut parts = std::str::from_utf8(key).ok()?.split('/');
         let parsed = match (parts.next()?, parts.next()?.parse().ok()?) {
             ("time", partition) => Self::Time(partition),
+            ("key", partition) => Self::HashKey(partition),
             (hour, partition) => {
                 let hour = hour.parse().ok()?;
                 match parts.next()? {
@@ -86,6 +90,7 @@ mod tests {
             (StateKey::Snapshot { hour, partition: 3, snapshot: 12, chunk: 1 }, "2026-11-21T08Z/3/s/12/1"),
             (StateKey::Counters { hour, partition: 3 }, "2026-11-21T08Z/3/c"),
             (StateKey::Time(3), "time/3"),
+            (StateKey::HashKey(3), "key/3"),
         ] {
             assert_eq!(key.to_string(), text);
             assert_eq!(StateKey::parse(text.as_bytes()), Some(key));

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use millrace_contracts::{
-    ClientRanges, DecodeError, EventRef, HourTotals, HourlyCount, IntakeKey, IntakeMessage, IntakeProgress,
+    ClientRanges, DecodeError, EventRef, HashKey, HourTotals, HourlyCount, IntakeKey, IntakeMessage, IntakeProgress,
     JournalRecord, LogTime, Marker, Position, QuarantineRecord, RefillRequest, Series, StateKey, Topic, UserDelta,
     UserSketch,
 };
@@ -186,6 +186,10 @@ fn state(key: StateKey, value: &[u8]) -> Result<Value, DecodeError> {
             Ok(users) => json!({ "users": users.count() }),
             Err(_) => json!({ "registers": UserSketch::decode(value)?.filter(|&(_, value)| value > 0).count() }),
         },
+        StateKey::HashKey(_) => {
+            HashKey::decode(value)?;
+            json!({ "key": "secret" })
+        }
         StateKey::Time(_) => {
             let LogTime { log_time_ms, window } = LogTime::decode(value)?;
             let window = window.map(|start| json!({ "offset": start.offset, "log_time": time(start.log_time_ms) }));

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use millrace_contracts::{EventWindow, Exactness, Kind, UserHash, partition_of};
+use millrace_contracts::{EventWindow, Exactness, HashKey, Kind, UserHash, partition_of};
 use millrace_log::{Stage, Step};
 use millrace_processor::{Counting, CountingBounds};
 use proptest::prelude::*;
@@ -31,7 +31,8 @@ fn tight() -> CountingBounds {
 }
 
 fn counting(bounds: CountingBounds) -> Counting {
-    Counting::new(PARTITIONS, EventWindow::default(), bounds, PathBuf::new())
+    // One key, since sketches of one log are compared.
+    Counting::new(PARTITIONS, EventWindow::default(), bounds, PathBuf::new()).with_hash_key(HashKey([7; 16]))
 }
 
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod engine;
+mod hashing;
 mod interleaving;
 mod measure;
 mod quarantine;

@@ -23,20 +23,25 @@ fn counting() -> Counting {
     )
 }
 
-/// Batches of `events` events by `users` users, `late` percent of them in one of the 168 hours before.
-fn batches(events: u64, users: u64, late: u64) -> Vec<Batch> {
+/// Batches of `events` events by `users` users, `late` percent of them in one of the 168 hours before; with event ids.
+fn batches_with_ids(events: u64, users: u64, late: u64, ids: bool) -> Vec<Batch> {
     let mut batches = Vec::new();
     for first in (0..events / STEP).map(|step| step * STEP) {
         let mut batch = Batch::new(0);
         for offset in first..first + STEP {
             let ago = if offset % 100 < late { 2 + UserHash::of(&offset.to_string()).get() % 168 } else { 0 };
             let user = format!("user-{}", UserHash::of(&format!("{offset}")).get() % users);
-            let value = encoded(&event(&user, NOW - ago.cast_signed() * 3_600_000, Kind::Click, None));
+            let id = ids.then(|| format!("{offset:032x}"));
+            let value = encoded(&event(&user, NOW - ago.cast_signed() * 3_600_000, Kind::Click, id.as_deref()));
             batch.push(Record { offset, timestamp_ms: NOW, key: user.as_bytes(), value: Some(&value) });
         }
         batches.push(batch);
     }
     batches
+}
+
+fn batches(events: u64, users: u64, late: u64) -> Vec<Batch> {
+    batches_with_ids(events, users, late, false)
 }
 
 fn run(counting: &Counting, state: &mut PartitionState, batches: &[Batch]) -> f64 {
@@ -52,13 +57,13 @@ fn run(counting: &Counting, state: &mut PartitionState, batches: &[Batch]) -> f6
 #[test]
 #[ignore = "a benchmark"]
 fn events_per_second() {
-    for (users, late) in [(10_000, 0), (1_000_000, 0), (1_000_000, 5)] {
+    for (users, late, ids) in [(10_000, 0, false), (1_000_000, 0, false), (1_000_000, 5, false), (1_000_000, 0, true)] {
         let (events, counting) = (4_000_000, counting());
-        let batches = batches(events, users, late);
+        let batches = batches_with_ids(events, users, late, ids);
         let mut state = counting.new_state(0);
         let cold = run(&counting, &mut state, &batches);
         println!(
-            "{users} users, {late} % late: {:.2} M events/s, {} MB spilled",
+            "{users} users, {late} % late, event ids {ids}: {:.2} M events/s, {} MB spilled",
             events as f64 / cold / 1e6,
             state.spilled() >> 20
         );
