@@ -111,7 +111,6 @@ impl PartitionState {
             return Ok(false);
         }
         let key = match (&self.key, key) {
-            (Some(key), _) => key.clone(),
             // Other hashes would count the users of its hours again.
             (None, _) if self.restored => {
                 tracing::warn!(
@@ -122,7 +121,7 @@ impl PartitionState {
                 self.key_recorded = true;
                 return Ok(false);
             }
-            (None, Some(key)) => key.clone(),
+            (Some(key), _) | (None, Some(key)) => key.clone(),
             (None, None) => random_key()?,
         };
         self.hasher = PartitionHasher::keyed(&key);
