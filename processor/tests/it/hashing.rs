@@ -35,7 +35,7 @@ fn colliding_users() -> impl Iterator<Item = String> {
         low ^ (product >> 64) as u64
     };
     let word = |text: &str| u64::from_le_bytes(text.as_bytes().try_into().unwrap());
-    let blocks = (0..).find_map(|number| {
+    let blocks = (0..1_000_000_u32).find_map(|number| {
         let block = format!("{number:016}");
         let state = mix(word(&block[..8]) ^ SECRETS[1], word(&block[8..]) ^ mix(SECRETS[1], SECRETS[0]));
         let text = String::from_utf8(state.to_le_bytes().to_vec()).ok()?;
@@ -44,7 +44,7 @@ fn colliding_users() -> impl Iterator<Item = String> {
     let (block, state) = blocks.unwrap();
     let user = move |number: u32, tail: u32| format!("{block}{number:08}{state}{tail:016}");
     let own = |tail: &u32| partition_of(UserHash::of(&user(0, *tail)), PARTITIONS) == PARTITION;
-    let tail = (0..).find(own).unwrap();
+    let tail = (0..1_000).find(own).unwrap();
     (0..).map(move |number| user(number, tail))
 }
 
