@@ -31,11 +31,14 @@ millrace_settings() {
   echo "MILLRACE_MATERIALIZER__ADMIN=127.0.0.1:$MATERIALIZER_ADMIN_PORT"
   echo "MILLRACE_DELIVERY__LISTEN=127.0.0.1:$DELIVERY_PORT"
   echo "MILLRACE_DELIVERY__ADMIN=127.0.0.1:$DELIVERY_ADMIN_PORT"
+  # A local stack pushes to local endpoints.
+  echo 'MILLRACE_DELIVERY__ALLOW_TARGETS=["127.0.0.0/8"]'
   if [ "$1" = embedded ]; then
     echo "MILLRACE_ENGINE=embedded"
     echo "MILLRACE_EMBEDDED__DIRECTORY=$DATA/data"
   else
     echo "MILLRACE_ENGINE=kafka"
+    echo "MILLRACE_DELIVERY__SECRETS_FILE=$DATA/push.keys"
     # The other processes that the dashboard shows.
     echo "MILLRACE_QUERY__WATCH=[\"127.0.0.1:$COMMAND_ADMIN_PORT\", \"127.0.0.1:$PROCESSOR_ADMIN_PORT\", \"127.0.0.1:$MATERIALIZER_ADMIN_PORT\", \"127.0.0.1:$DELIVERY_ADMIN_PORT\"]"
     echo "MILLRACE_KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"

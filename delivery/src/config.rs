@@ -1,12 +1,15 @@
 //! Settings of the coordinators.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use millrace_base::{Bounds, Size, Violation};
 use millrace_service::http::HttpLimits;
 use serde::Deserialize;
 
-use crate::CoordinatorConfig;
+use crate::{CoordinatorConfig, Keyring, KeyringError, Targets};
 
 /// Settings of the coordinators.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -24,6 +27,12 @@ pub struct Config {
     pub max_leases: usize,
     /// Most requests that wait for messages.
     pub max_polls: usize,
+    /// Most requests to endpoints in flight; a quarter of them to those that fail or are slow.
+    pub max_in_flight: usize,
+    /// Networks of this machine or private ones that push may connect to.
+    pub allow_targets: Vec<IpNet>,
+    /// The file of keys that seal the secrets of endpoints; empty: none, or, embedded, one in the data directory.
+    pub secrets_file: PathBuf,
     /// Bounds of the internal listener.
     pub limits: HttpLimits,
 }
@@ -37,6 +46,9 @@ impl Default for Config {
             ring_size: Size::from_mib(64),
             max_leases: 100_000,
             max_polls: 2_000,
+            max_in_flight: 2_000,
+            allow_targets: Vec::new(),
+            secrets_file: PathBuf::new(),
             limits: HttpLimits {
                 max_body_bytes: Size::from_mib(2),
                 max_inflated_bytes: Size::from_mib(2),
@@ -45,6 +57,15 @@ impl Default for Config {
             },
         }
     }
+}
+
+/// The keys that seal the secrets of endpoints cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("delivery.secrets_file {file}: {error}", file = file.display())]
+pub struct SecretsError {
+    file: PathBuf,
+    #[source]
+    error: KeyringError,
 }
 
 /// Largest page of a pull in bytes.
@@ -58,23 +79,38 @@ impl Config {
             .range("ring_size", &self.ring_size, &(Size::from_mib(1)..=Size::from_gib(64)))
             .range("max_leases", &self.max_leases, &(1..=10_000_000))
             .range("max_polls", &self.max_polls, &(1..=1_000_000))
+            .range("max_in_flight", &self.max_in_flight, &(4..=100_000))
             .section("limits", self.limits.validate());
         bounds.into_violations()
     }
 
-    /// What the coordinators need of it; `reachable`: whether other processes bring calls.
-    pub fn coordinators(&self, reachable: bool) -> CoordinatorConfig {
+    /// What the coordinators need of it; `reachable`: whether other processes bring calls; `own_secrets`: a file of keys of
+    /// this process alone, created if it is missing.
+    ///
+    /// # Errors
+    /// A file of keys that cannot be read.
+    pub fn coordinators(&self, reachable: bool, own_secrets: Option<&Path>) -> Result<CoordinatorConfig, SecretsError> {
+        let named = Some(&*self.secrets_file).filter(|path| !path.as_os_str().is_empty());
+        let read = match (named, own_secrets) {
+            (Some(path), _) => (path, Keyring::read(path)),
+            (None, Some(path)) => (path, Keyring::read_or_create(path)),
+            (None, None) => (Path::new(""), Ok(Keyring::default())),
+        };
+        let keyring = read.1.map_err(|error| SecretsError { file: read.0.to_owned(), error })?;
         let url = match (reachable, &*self.url) {
             (false, _) => String::new(),
             (true, "") => format!("http://{}", self.listen),
             (true, url) => url.trim_end_matches('/').to_owned(),
         };
-        CoordinatorConfig {
+        Ok(CoordinatorConfig {
             url,
             ring_bytes: usize::try_from(self.ring_size.0).unwrap_or(usize::MAX),
             max_page_bytes: MAX_PAGE_BYTES,
             max_leases: self.max_leases,
             max_polls: self.max_polls,
-        }
+            max_in_flight: self.max_in_flight,
+            targets: Targets { allowed: self.allow_targets.clone() },
+            keyring: Arc::new(keyring),
+        })
     }
 }

@@ -10,12 +10,15 @@
 mod config;
 mod coordinator;
 mod lease;
+mod letters;
 mod listener;
+mod push;
 mod ring;
 mod run;
 mod walk;
 
-pub use config::Config;
-pub use coordinator::{CoordinatorConfig, Coordinators};
+pub use config::{Config, SecretsError};
+pub use coordinator::{CoordinatorConfig, Coordinators, StartError};
 pub use listener::internal_router;
+pub use push::{Keyring, KeyringError, Targets};
 pub use run::run;

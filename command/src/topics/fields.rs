@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, IF_MATCH};
 use jiff::Timestamp;
 use millrace_base::Span;
+pub(super) use millrace_contracts::topics::time_text;
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::read_body;
 use millrace_service::shown;
@@ -133,11 +134,6 @@ pub(super) fn duration_text(ms: u64) -> String {
     } else {
         Span(Duration::from_millis(ms)).to_string()
     }
-}
-
-/// A time as the API writes it: RFC 3339, UTC, milliseconds.
-pub(super) fn time_text(ms: i64) -> Option<String> {
-    Timestamp::from_millisecond(ms).ok().map(|time| format!("{time:.3}"))
 }
 
 /// A whole number, which JSON may write as `5.0`.

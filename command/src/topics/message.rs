@@ -157,23 +157,10 @@ fn decode_ce(value: &str) -> Result<String, Refusal> {
     decoded.map(std::borrow::Cow::into_owned).map_err(|error| invalid("ce-*", error.to_string()))
 }
 
-/// Encodes a value for a header of the CloudEvents HTTP binding.
-pub(super) fn encode_ce(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            b'!' | b'#'..=b'$' | b'&'..=b'~' => encoded.push(byte.into()),
-            _ => {
-                use std::fmt::Write as _;
-                let _ = write!(encoded, "%{byte:02X}");
-            }
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
+    use millrace_contracts::topics::encode_ce;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -13,6 +13,7 @@ mod openapi;
 mod path;
 mod publish;
 mod pull;
+mod push;
 mod render;
 mod routes;
 mod settle;

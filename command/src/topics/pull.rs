@@ -6,16 +6,14 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use millrace_contracts::topics::{Delivery, Pull, Reply, Request as Call};
+use millrace_contracts::topics::{Delivery, Pull, Reply, Request as Call, encode_ce};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 
 use super::directory::unexpected;
 use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::{duration, invalid, time_text};
-use super::message::encode_ce;
 use super::path::Path;
-use super::render;
 use super::subscription::LEASE_MS;
 use crate::app::App;
 
@@ -101,7 +99,7 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 fn many(messages: &[Delivery]) -> Response {
     let mut lines = Vec::with_capacity(messages.iter().map(|message| message.body.len() + 512).sum());
     for message in messages {
-        render::line(message, Some(&message.token), &mut lines);
+        message.write_line(Some(&message.token), &mut lines);
         lines.push(b'\n');
     }
     let mut response = Response::new(Body::from(lines));

@@ -2,16 +2,13 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};
 use millrace_contracts::topics::{
-    Delivery, Grant, Order, SubscriptionState, SubscriptionView, TopicSettings, TopicView,
+    AttemptError, Grant, Order, SubscriptionState, SubscriptionView, TopicSettings, TopicView,
 };
 use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 use super::fields::{duration_text, time_text};
@@ -121,7 +118,7 @@ pub(crate) struct SubscriptionBody {
     oldest_unacked_at: Option<String>,
     in_retry: u64,
     leased: u64,
-    last_error: Option<String>,
+    last_error: Option<&'static str>,
     next_attempt_at: Option<String>,
     /// For how long the oldest unacknowledged message is still retained.
     retention_left: Option<String>,
@@ -133,6 +130,9 @@ pub(crate) struct SubscriptionBody {
     max_attempts: Option<u32>,
     #[schema(value_type = Option<Object>)]
     push: Option<Value>,
+    /// The signing key of a push subscription: shown once, when it is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<String>,
     etag: String,
 }
 
@@ -156,7 +156,7 @@ pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody 
         name: subscription.name.to_string(),
         topic: subscription.topic.to_string(),
         owner: subscription.owner.clone(),
-        mode: "pull",
+        mode: if settings.push.is_some() { "push" } else { "pull" },
         state,
         reason,
         epoch: subscription.epoch,
@@ -165,7 +165,7 @@ pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody 
         oldest_unacked_at: subscription.oldest_unacked_ms.and_then(time_text),
         in_retry: subscription.in_retry,
         leased: subscription.leased,
-        last_error: None,
+        last_error: subscription.last_error.map(AttemptError::as_str),
         next_attempt_at: subscription.next_attempt_ms.and_then(time_text),
         retention_left: subscription.retention_left_ms.map(duration_text),
         filter: settings.filter.as_ref().and_then(|filter| serde_json::to_value(filter).ok()),
@@ -175,51 +175,8 @@ pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody 
             Order::Key => "key",
         },
         max_attempts: settings.max_attempts,
-        push: None,
+        push: settings.push.as_ref().map(super::push::settings),
+        secret: None,
         etag: subscription.etag.clone(),
     }
-}
-
-/// A message as one line of NDJSON.
-pub(super) fn line(message: &Delivery, token: Option<&str>, out: &mut Vec<u8>) {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        id: &'a str,
-        offset: u64,
-        published_at: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        token: Option<&'a str>,
-        attempt: u32,
-        key: Option<&'a str>,
-        attributes: Map<String, Value>,
-        content_type: &'a str,
-        body: Option<Box<RawValue>>,
-        body_base64: Option<String>,
-    }
-    let body = json_body(message);
-    let line = Line {
-        id: &message.id,
-        offset: message.offset,
-        published_at: time_text(message.published_ms),
-        token,
-        attempt: message.attempt,
-        key: message.key.as_deref(),
-        attributes: message.attributes.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect(),
-        content_type: &message.content_type,
-        body_base64: body.is_none().then(|| STANDARD.encode(&message.body)),
-        body,
-    };
-    let _ = serde_json::to_writer(out, &line);
-}
-
-/// The body of a message whose content type is JSON and that parses: on one line, numbers as they were written.
-fn json_body(message: &Delivery) -> Option<Box<RawValue>> {
-    let essence = message.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence != "application/json" && !essence.ends_with("+json") {
-        return None;
-    }
-    let text = std::str::from_utf8(&message.body).ok()?;
-    // Line ends stand between tokens only: within a string JSON escapes them.
-    let text = text.replace(['\n', '\r'], " ");
-    RawValue::from_string(text.trim().to_owned()).ok()
 }

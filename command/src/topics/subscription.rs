@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use millrace_contracts::topics::{Filter, Name, Order, Reply, Request as Call, Start, SubscriptionSettings};
+use millrace_contracts::topics::{Filter, Name, Order, PushPatch, Reply, Request as Call, Start, SubscriptionSettings};
 use millrace_contracts::{Code, Refusal};
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use super::directory::unexpected;
 use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::{self, Fields, if_match, invalid};
 use super::path::{Path, creatable};
+use super::push;
 use super::render;
 use super::topic::{absent_fails, no_parameters, page};
 use crate::app::App;
@@ -30,48 +31,35 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
         no_parameters(&request)?;
         let if_match = if_match(request.headers());
         let mut fields = Fields::of_body(app, request).await?;
-        mode(&mut fields)?.ok_or_else(|| Refusal::new(Code::MissingField, "mode must be given").field("mode"))?;
+        let push = push::required(push::patch(&mut fields)?)?;
         let start = start(fields.take("start"), "start")?.unwrap_or(Start::Latest);
         let settings = SubscriptionSettings {
             filter: filter(&mut fields)?.flatten(),
             ack_deadline_ms: ack_deadline(&mut fields)?.flatten(),
             order: order(&mut fields)?,
             max_attempts: max_attempts(&mut fields)?.flatten(),
+            push: None,
         };
-        no_push(&mut fields)?;
         fields.finish()?;
         if if_match.is_some() {
             let (subscription, filter, ack_deadline_ms, max_attempts) = (subscription.clone(), None, None, None);
-            let unchanged = Call::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, if_match };
+            let push = PushPatch::default();
+            let unchanged =
+                Call::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, push, if_match };
             app.directory.call(&topic, principal(), unchanged).await.map_err(absent_fails)?;
         }
-        let call = Call::CreateSubscription { subscription, settings, start };
+        let call = Call::CreateSubscription { subscription, settings, push, start };
         subscription_response(app.directory.call(&topic, principal(), call).await?)
     };
     respond(result.await)
 }
 
 fn subscription_response(reply: Reply) -> Result<Response, Refusal> {
-    let Reply::Subscription { subscription, created } = reply else { return Err(unexpected()) };
+    let Reply::Subscription { subscription, created, secret } = reply else { return Err(unexpected()) };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(render::with_etag(status, &render::subscription(&subscription), &subscription.etag))
-}
-
-/// Push is not there yet, so `pull` is the one mode.
-fn mode(fields: &mut Fields) -> Result<Option<()>, Refusal> {
-    match fields.text("mode")?.as_deref() {
-        None => Ok(None),
-        Some("pull") => Ok(Some(())),
-        Some("push") => Err(invalid("mode", "push subscriptions are not supported yet; mode must be \"pull\"".into())),
-        Some(_) => Err(invalid("mode", "must be \"pull\"".into())),
-    }
-}
-
-fn no_push(fields: &mut Fields) -> Result<(), Refusal> {
-    match fields.take("push") {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(invalid("push", "is for push subscriptions only".into())),
-    }
+    let mut body = render::subscription(&subscription);
+    body.secret = secret;
+    Ok(render::with_etag(status, &body, &subscription.etag))
 }
 
 #[expect(clippy::option_option, reason = "a member of a merge patch is absent, null or a value")]
@@ -161,15 +149,14 @@ pub(super) async fn alter(state: Application, request: Incoming) -> Response {
                 return Err(invalid(fixed, "cannot be changed; seek moves the position".into()));
             }
         }
-        mode(&mut fields)?;
         let call = Call::AlterSubscription {
             subscription,
             filter: filter(&mut fields)?,
             ack_deadline_ms: ack_deadline(&mut fields)?,
             max_attempts: max_attempts(&mut fields)?,
+            push: push::patch(&mut fields)?,
             if_match,
         };
-        no_push(&mut fields)?;
         fields.finish()?;
         subscription_response(app.directory.call(&topic, principal(), call).await?)
     };
@@ -194,6 +181,12 @@ pub(super) async fn suspend(state: Application, request: Incoming) -> Response {
 
 pub(super) async fn resume(state: Application, request: Incoming) -> Response {
     act(&state.0, request, |subscription, _| Ok(Call::Resume(subscription))).await
+}
+
+pub(super) async fn rotate_secret(state: Application, request: Incoming) -> Response {
+    let read =
+        |subscription, fields: &mut Fields| Ok(Call::RotateSecret { subscription, overlap_ms: push::overlap(fields)? });
+    act(&state.0, request, read).await
 }
 
 pub(super) async fn seek(state: Application, request: Incoming) -> Response {

@@ -192,6 +192,14 @@ metrics! {
     LIVE_EVENTS = Counter "millrace_query_live_events_total", "events", [],
         "Events of the live stream; one event for all subscribers counts once";
 
+    PUSH_ATTEMPTS = Counter "millrace_push_attempts_total", "requests", ["outcome"],
+        "Requests to endpoints of push subscriptions, by outcome: success, http-status, redirect, timeout, connect, dns, \
+         tls or blocked-target";
+    PUSH_SECONDS = Histogram "millrace_push_seconds", "seconds", [],
+        "Time from the begin of a request to an endpoint to the head of its response";
+    PUSH_IN_FLIGHT = Gauge "millrace_push_in_flight", "requests", [],
+        "Requests to endpoints under way";
+
     AGREED_SETTING = Gauge "millrace_agreed_setting", "ms", ["key"],
         "Value of a setting that all processes must agree on, by key: `analytics.future_tolerance`, and \
          `analytics.accept_from` since the epoch";

@@ -68,6 +68,10 @@ codes! {
     InvalidToken = "invalid-token",
     /// The subscription is suspended.
     Suspended = "suspended",
+    /// The subscription's mode does not have this call.
+    WrongMode = "wrong-mode",
+    /// The address of a push endpoint is not allowed.
+    BlockedTarget = "blocked-target",
     /// The batch has no items.
     EmptyBatch = "empty-batch",
     /// No such route, topic or subscription.

@@ -232,7 +232,7 @@ pub(crate) mod tests {
         "603a4af454fa4303",
         "19138c13be5fc52e",
         "b7ccc7d30d1a954c",
-        "3f0d38d98c6cd1b4",
+        "243448e6e29a617f",
         "2092f8f63ca972b4",
         "5eebc8195e109f69",
         "478e8228087b3aaa",

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use millrace_contracts::topics::{AckAnswer, AckSelection, AckToken, Change, Name, Reply, Retry};
+use millrace_contracts::topics::{AckAnswer, AckSelection, AckToken, AttemptFailure, Change, Name, Reply, Retry};
 use millrace_contracts::{Code, Refusal};
 
 use super::fold::Outcome;
@@ -70,7 +70,14 @@ impl On<'_> {
         answer(AckAnswer { acknowledged: now, already, stale })
     }
 
-    pub(super) async fn nack(&self, name: &Name, texts: &[String], delay_ms: Option<u64>) -> Result<Reply, Refusal> {
+    /// Puts messages into retry. `last`: how a push of them failed.
+    pub(super) async fn retry(
+        &self,
+        name: &Name,
+        texts: &[String],
+        delay_ms: Option<u64>,
+        last: Option<AttemptFailure>,
+    ) -> Result<Reply, Refusal> {
         let tokens = parse(texts, "tokens")?;
         let now_ms = self.shared.clock.now_ms();
         let (epoch, retries, mut stale) = {
@@ -94,6 +101,7 @@ impl On<'_> {
                     next_ms: now_ms.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX)),
                     first_ms: known.map_or(now_ms, |retry| retry.first_ms),
                     key_hash: reading.leases.get(offset).and_then(|lease| lease.key_hash),
+                    last,
                 }
             };
             (epoch, valid.iter().map(retry).collect::<Vec<_>>(), stale + ended.len() as u64)

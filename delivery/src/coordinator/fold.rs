@@ -3,6 +3,7 @@
 //! Whether a command counts depends on the log's prefix only, so every coordinator that reads the same prefix decides the
 //! same.
 
+mod difference;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -130,6 +131,20 @@ impl Fold {
         due.take(max).collect()
     }
 
+    /// Push subscriptions of a topic, or of all.
+    pub(crate) fn push_subscriptions<'a>(
+        &'a self,
+        topic: Option<&'a Name>,
+    ) -> impl Iterator<Item = (&'a Name, &'a Name)> {
+        let from = topic.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Included);
+        let to = topic.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Included);
+        let topics = self.topics.range::<Name, _>((from, to)).filter(|(_, topic)| topic.meta.deleted_ms.is_none());
+        topics.flat_map(|(name, topic)| {
+            let pushed = topic.subscriptions.iter().filter(|(_, one)| one.meta.settings.push.is_some());
+            pushed.map(move |(subscription, _)| (name, subscription))
+        })
+    }
+
     /// Subscriptions with messages in retry.
     pub(crate) fn in_retry(&self) -> impl Iterator<Item = (Name, Name)> {
         self.in_retry.iter().cloned()
@@ -235,6 +250,9 @@ impl Fold {
                 owner: String::new(),
                 settings: SubscriptionSettings::default(),
                 suspended: None,
+                active_since: 0,
+                signing_keys: Vec::new(),
+                redriven: Vec::new(),
             },
             cursor: Cursor::new(0, -1, 0),
             retries: BTreeMap::new(),

@@ -79,9 +79,17 @@ fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
         let Some(held) = own.subscriptions.get(&subscription) else { continue };
         let retention_ms = i64::try_from(own.meta.settings.retention_ms).unwrap_or(i64::MAX);
         let max = held.meta.settings.max_attempts.unwrap_or(u32::MAX);
+        let push = held.meta.settings.push.as_ref();
+        let max_age_ms = push.map_or(i64::MAX, |push| i64::try_from(push.max_age_ms).unwrap_or(i64::MAX));
         for retry in held.retries.values() {
-            let reason = if retry.attempts >= max {
+            let status = retry.last.and_then(|last| last.status);
+            let permanent = status.zip(push).is_some_and(|(status, push)| push.permanent_statuses.contains(&status));
+            let reason = if permanent {
+                "permanent-status"
+            } else if retry.attempts >= max {
                 "max-attempts"
+            } else if retry.attempts > 0 && retry.first_ms.saturating_add(max_age_ms) <= now_ms {
+                "max-age"
             } else if retry.first_ms.saturating_add(retention_ms) <= now_ms {
                 "expired"
             } else {
@@ -116,6 +124,7 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
         };
         if let Some(stored) = stored {
             let now_ms = shared.clock.now_ms();
+            let last = retry.and_then(|retry| retry.last);
             let letter = DeadLetter {
                 topic_id,
                 offset: range.offset.cast_unsigned(),
@@ -123,7 +132,9 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
                 reason,
                 attempts,
                 first_attempt_ms: retry.map(|retry| retry.first_ms),
-                last_attempt_ms: None,
+                last_attempt_ms: last.map(|last| last.at_ms),
+                last_status: last.and_then(|last| last.status),
+                last_error: last.map(|last| last.error.as_str()),
                 message: &stored.value,
             };
             let mut value = Vec::with_capacity(stored.value.len() + 128);

@@ -1,12 +1,16 @@
 //! Coordinators: each partition of `topics.commands` that this process holds, and the requests about its topics.
 
 mod acknowledge;
+mod courier;
 pub(crate) mod fold;
 mod housekeeping;
 mod keyed;
+mod letters;
 mod messages;
 mod publish;
 mod pull;
+mod push;
+mod pushing;
 mod rights;
 mod seek;
 mod serve;
@@ -33,6 +37,8 @@ use messages::IdleReaders;
 use shard::Shard;
 use stage::Coordination;
 
+use crate::push::{Keyring, PushMetrics, Sender, Targets};
+
 /// Scans of older messages at the same time.
 const MAX_SCANS: usize = 8;
 
@@ -49,7 +55,18 @@ pub struct CoordinatorConfig {
     pub max_leases: usize,
     /// Most long polls of a process.
     pub max_polls: usize,
+    /// Most requests to endpoints in flight; a quarter of them to those that fail or are slow.
+    pub max_in_flight: usize,
+    /// Where push may connect to.
+    pub targets: Targets,
+    /// What seals the secrets of endpoints.
+    pub keyring: Arc<Keyring>,
 }
+
+/// The coordinators cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client of push: {0}")]
+pub struct StartError(#[from] reqwest::Error);
 
 /// The coordinators of this process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -64,6 +81,10 @@ pub(crate) struct Shared {
     rings: AtomicU64,
     scans: Arc<Semaphore>,
     polls: Arc<Semaphore>,
+    sender: Sender,
+    push_metrics: PushMetrics,
+    in_flight: Arc<Semaphore>,
+    troubled: Arc<Semaphore>,
     idle: IdleReaders,
 }
 
@@ -75,9 +96,15 @@ impl std::fmt::Debug for Shared {
 
 impl Coordinators {
     /// Coordinators over a log. They hold no partition until [`Coordinators::run`].
-    pub fn new(log: Log, config: CoordinatorConfig, clock: Clock) -> Self {
+    ///
+    /// # Errors
+    /// The system's certificates cannot be loaded.
+    pub fn new(log: Log, config: CoordinatorConfig, clock: Clock) -> Result<Self, StartError> {
         let polls = Arc::new(Semaphore::new(config.max_polls));
-        Self(Arc::new(Shared {
+        let in_flight = Arc::new(Semaphore::new(config.max_in_flight));
+        let troubled = Arc::new(Semaphore::new(config.max_in_flight.div_ceil(4)));
+        let sender = Sender::new(config.targets.clone())?;
+        Ok(Self(Arc::new(Shared {
             log,
             config,
             clock,
@@ -86,8 +113,12 @@ impl Coordinators {
             rings: AtomicU64::new(0),
             scans: Arc::new(Semaphore::new(MAX_SCANS)),
             polls,
+            sender,
+            push_metrics: PushMetrics::register(),
+            in_flight,
+            troubled,
             idle: Mutex::default(),
-        }))
+        })))
     }
 
     /// Joins the group, and coordinates the partitions it is assigned until `stop`.
@@ -162,6 +193,7 @@ impl Shared {
     fn assigned(self: &Arc<Self>, shard: &Arc<Shard>) {
         self.shards.write().expect("nothing panics while it is held").insert(shard.partition, shard.clone());
         self.runtime.spawn(takeover::coordinate(self.clone(), shard.clone()));
+        self.runtime.spawn(courier::run(self.clone(), shard.clone()));
     }
 
     /// The partition goes to another process.

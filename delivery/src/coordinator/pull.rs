@@ -21,8 +21,11 @@ use crate::walk::{Candidate, Point, Rules, Walk};
 /// How long an empty answer may take to make sure that it is one.
 const END_WAIT: Duration = Duration::from_secs(5);
 
+/// Messages of a subscription in retry; past it nothing further is handed out until some are settled.
+const MAX_IN_RETRY: usize = 10_000;
+
 /// What one look at a subscription comes to.
-enum Look {
+pub(super) enum Look {
     Found(Vec<Delivery>),
     /// Messages from behind the ring are needed first.
     NeedChunk(ChunkFrom),
@@ -55,6 +58,9 @@ pub(super) async fn pull(
             }
             let (found, subscription) = rights::subscription(&inner, topic, &pull.subscription, principal)?;
             topic_id = found.meta.created;
+            if subscription.meta.settings.push.is_some() {
+                return Err(Refusal::new(Code::WrongMode, "the subscription is pushed to its endpoint"));
+            }
             if let Some(reason) = &subscription.meta.suspended {
                 return Err(Refusal::new(Code::Suspended, format!("the subscription is suspended: {reason}")));
             }
@@ -125,7 +131,7 @@ pub(super) async fn reach_end(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Resul
 }
 
 /// One look, under the lock.
-fn look(
+pub(super) fn look(
     shared: &Shared,
     inner: &mut Inner,
     partition: u32,
@@ -165,7 +171,8 @@ fn look(
         Err(offset) => return Ok(Look::NeedRetry(offset)),
     };
     let mut frontier = reading.frontier;
-    if candidates.len() < pull.max && !subscription.cursor.is_full() && subscription.cursor.floor < head.offset {
+    let full = subscription.cursor.is_full() || subscription.retries.len() >= MAX_IN_RETRY;
+    if candidates.len() < pull.max && !full && subscription.cursor.floor < head.offset {
         let floor = Point::of(&subscription.cursor);
         let from = frontier.filter(|frontier| frontier.at > floor.at).unwrap_or(floor);
         let left = pull.max - candidates.len();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use millrace_contracts::topics::{
-    Call, Change, Grant, Listing, Name, Principal, Reply, Request, Start, SubscriptionSettings, TopicSettings,
+    Call, Change, Grant, Listing, Name, Principal, PushPatch, Reply, Request, Start, SubscriptionSettings,
+    TopicSettings,
 };
 use millrace_contracts::{Code, Refusal};
 
@@ -52,12 +53,12 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
         Request::Publish(published) => {
             publish::publish(shared, shard, &topic, &principal, published).await.map(Reply::Published)
         }
-        Request::CreateSubscription { subscription, settings, start } => {
-            on.create_subscription(&subscription, settings, start).await
+        Request::CreateSubscription { subscription, settings, push, start } => {
+            on.create_subscription(&subscription, settings, &push, start).await
         }
-        Request::DescribeSubscription(name) => on.describe_subscription(&name, false),
+        Request::DescribeSubscription(name) => on.describe_subscription(&name, false, None),
         Request::ListSubscriptions(listing) => on.list_subscriptions(&listing),
-        Request::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, if_match } => {
+        Request::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, push, if_match } => {
             let alter = |settings: &mut SubscriptionSettings| {
                 if let Some(filter) = &filter {
                     settings.filter.clone_from(filter);
@@ -68,16 +69,23 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
                 if let Some(attempts) = max_attempts {
                     settings.max_attempts = attempts;
                 }
+                on.patch_push(&subscription, settings, &push)
             };
             on.alter_subscription(&subscription, if_match, alter).await
         }
         Request::DeleteSubscription { subscription, if_match } => on.delete_subscription(&subscription, if_match).await,
-        Request::Suspend(name) => on.set_state(&name, Change::Suspend { reason: "api".into() }).await,
+        Request::RotateSecret { subscription, overlap_ms } => on.rotate_secret(&subscription, overlap_ms).await,
+        Request::Attempts { subscription, limit } => on.attempts(&subscription, limit),
+        Request::DeadLetters { subscription, after, limit } => on.dead_letters(&subscription, after, limit).await,
+        Request::Redrive { subscription, filter } => on.redrive(&subscription, filter).await,
+        Request::Suspend(name) => {
+            on.set_state(&name, Change::Suspend { reason: "api".into(), active_since: None }).await
+        }
         Request::Resume(name) => on.set_state(&name, Change::Resume).await,
         Request::Seek { subscription, to } => on.seek(&subscription, to).await,
         Request::Pull(wanted) => pull::pull(shared, shard, &topic, &principal, &wanted).await.map(Reply::Messages),
         Request::Ack { subscription, selection } => on.ack(&subscription, selection).await,
-        Request::Nack { subscription, tokens, delay_ms } => on.nack(&subscription, &tokens, delay_ms).await,
+        Request::Nack { subscription, tokens, delay_ms } => on.retry(&subscription, &tokens, delay_ms, None).await,
         Request::Extend { subscription, tokens, lease_ms } => on.extend(&subscription, &tokens, lease_ms),
         Request::ListTopics(_) => Err(Refusal::new(Code::Internal, "a list names no topic")),
     }
@@ -207,12 +215,17 @@ impl On<'_> {
         Ok(Reply::Done)
     }
 
-    fn describe_subscription(&self, name: &Name, created: bool) -> Result<Reply, Refusal> {
+    pub(super) fn describe_subscription(
+        &self,
+        name: &Name,
+        created: bool,
+        secret: Option<String>,
+    ) -> Result<Reply, Refusal> {
         let inner = self.inner()?;
         let (topic, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
         let now_ms = self.shared.clock.now_ms();
         let subscription = Box::new(view::subscription(&inner, self.topic, topic, name, found, now_ms));
-        Ok(Reply::Subscription { subscription, created })
+        Ok(Reply::Subscription { subscription, created, secret })
     }
 
     fn list_subscriptions(&self, listing: &Listing) -> Result<Reply, Refusal> {
@@ -235,7 +248,8 @@ impl On<'_> {
     async fn create_subscription(
         &self,
         name: &Name,
-        settings: SubscriptionSettings,
+        mut settings: SubscriptionSettings,
+        push: &PushPatch,
         start: Start,
     ) -> Result<Reply, Refusal> {
         let topic_id = {
@@ -243,29 +257,38 @@ impl On<'_> {
             let topic = rights::topic(&inner, self.topic, self.principal, Right::Subscribe)?;
             topic.meta.created
         };
+        self.patch_push(name, &mut settings, push)?;
+        self.check_target(&settings).await?;
+        let made = self.make_key(name, &settings)?;
         let (floor, floor_ordinal) = seek::resolve(self.shared, self.shard, self.topic, topic_id, start).await?;
         let owner = self.principal.name.clone();
-        let change = Change::CreateSubscription { owner, settings, floor, floor_ordinal };
+        let signing_key = made.as_ref().map(|made| made.sealed.clone());
+        let change = Change::CreateSubscription { owner, settings, floor, floor_ordinal, signing_key };
         let outcome = self.shard.submit(Some(self.topic), Some(name), change).await?;
-        self.describe_subscription(name, outcome == Outcome::Created)
+        self.describe_subscription(name, outcome == Outcome::Created, self.shown(name, made))
     }
 
     async fn alter_subscription(
         &self,
         name: &Name,
         if_match: Option<String>,
-        alter: impl Fn(&mut SubscriptionSettings),
+        alter: impl Fn(&mut SubscriptionSettings) -> Result<(), Refusal>,
     ) -> Result<Reply, Refusal> {
+        let mut made = None;
         for tries in 1.. {
-            let (change, required) = {
+            let (settings, version, required, has_key) = {
                 let inner = self.inner()?;
                 let (_, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
                 let (created, version) = (found.meta.created, found.meta.version);
                 let required = view::required(if_match.as_deref(), created, version)?;
                 let mut settings = found.meta.settings.clone();
-                alter(&mut settings);
-                (Change::AlterSubscription { settings, version }, required)
+                alter(&mut settings)?;
+                (settings, version, required, !found.meta.signing_keys.is_empty())
             };
+            self.check_target(&settings).await?;
+            made = if has_key { None } else { self.make_key(name, &settings)? };
+            let signing_key = made.as_ref().map(|made| made.sealed.clone());
+            let change = Change::AlterSubscription { settings, signing_key, version };
             match self.shard.submit(Some(self.topic), Some(name), change).await {
                 Err(refusal) if refusal.code == Code::PreconditionFailed && required.is_none() && tries < MAX_TRIES => {
                 }
@@ -274,7 +297,8 @@ impl On<'_> {
             }
         }
         self.look_again(name);
-        self.describe_subscription(name, false)
+        let secret = self.shown(name, made);
+        self.describe_subscription(name, false, secret)
     }
 
     /// What was passed over may match now.
@@ -283,6 +307,7 @@ impl On<'_> {
         if let Some(reading) = inner.reading(self.topic, name) {
             reading.frontier = None;
         }
+        inner.push.forget(self.topic, name, self.shared.clock.now_ms());
         inner.wake(self.topic);
     }
 
@@ -302,7 +327,8 @@ impl On<'_> {
     async fn set_state(&self, name: &Name, change: Change) -> Result<Reply, Refusal> {
         rights::subscription(&*self.inner()?, self.topic, name, self.principal)?;
         self.shard.submit(Some(self.topic), Some(name), change).await?;
-        self.describe_subscription(name, false)
+        self.look_again(name);
+        self.describe_subscription(name, false, None)
     }
 
     async fn seek(&self, name: &Name, to: Start) -> Result<Reply, Refusal> {
@@ -313,6 +339,6 @@ impl On<'_> {
         let (floor, floor_ordinal) = seek::resolve(self.shared, self.shard, self.topic, topic_id, to).await?;
         self.shard.submit(Some(self.topic), Some(name), Change::Seek { floor, floor_ordinal }).await?;
         self.look_again(name);
-        self.describe_subscription(name, false)
+        self.describe_subscription(name, false, None)
     }
 }

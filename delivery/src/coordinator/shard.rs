@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::fold::{Fold, Outcome};
 use super::keyed::Keyed;
+use super::pushing::Pushing;
 use crate::lease::Leases;
 use crate::ring::{Ring, Stored};
 use crate::walk::Point;
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) folded: (u64, u64),
     /// Messages with an idempotency key, and publishes that wait until the ring has read them.
     pub(crate) keyed: Keyed,
+    /// The endpoints of push subscriptions.
+    pub(crate) push: Pushing,
     /// The coordinator that the ring read last in `messages`.
     pub(crate) ring_nonce: Option<u64>,
     closed: bool,
@@ -108,6 +111,7 @@ impl Shard {
             leases: 0,
             folded: (0, 0),
             keyed: Keyed::default(),
+            push: Pushing::default(),
             ring_nonce: None,
             closed: false,
         };
@@ -132,6 +136,7 @@ impl Shard {
             let mut inner = self.lock();
             inner.closed = true;
             inner.polls.values().for_each(|poll| poll.notify_waiters());
+            inner.push.wake();
             std::mem::take(&mut inner.waiting)
         };
         for (_, reply) in waiting {
@@ -198,8 +203,9 @@ impl Inner {
         }
     }
 
-    /// Wakes the long polls of a topic.
-    pub(crate) fn wake(&self, topic: &Name) {
+    /// Wakes the long polls of a topic, and its push subscriptions.
+    pub(crate) fn wake(&mut self, topic: &Name) {
+        self.push.touch(topic);
         if let Some(poll) = self.polls.get(topic) {
             poll.notify_waiters();
         }

@@ -5,6 +5,7 @@ use millrace_contracts::{Code, Refusal};
 
 use super::fold::{Subscription, Topic};
 use super::shard::Inner;
+use crate::push::Endpoint;
 
 pub(super) fn etag(created: u64, version: u64) -> String {
     format!("\"{created}-{version}\"")
@@ -61,6 +62,13 @@ pub(super) fn subscription(
     let oldest_unacked_ms = oldest.filter(|_| backlog > 0);
     let retention_ms = i64::try_from(topic.meta.settings.retention_ms).unwrap_or(i64::MAX);
     let left = |oldest: i64| u64::try_from(oldest.saturating_add(retention_ms) - now_ms).unwrap_or_default();
+    let endpoint = inner.push.endpoint(topic_name, name);
+    let due = found.retries.values().map(|retry| retry.next_ms).min();
+    // While the endpoint is held back, nothing is sent to it.
+    let next_attempt_ms = match endpoint.and_then(|endpoint| endpoint.held_until(now_ms)) {
+        Some(held) if backlog > 0 => Some(due.unwrap_or(held).max(held)),
+        _ => due,
+    };
     SubscriptionView {
         name: name.clone(),
         topic: topic_name.clone(),
@@ -74,7 +82,10 @@ pub(super) fn subscription(
         oldest_unacked_ms,
         in_retry,
         leased: reading.map_or(0, |reading| reading.leases.len() as u64),
-        next_attempt_ms: found.retries.values().map(|retry| retry.next_ms).min(),
+        last_error: endpoint
+            .and_then(Endpoint::last_error)
+            .or_else(|| found.retries.values().filter_map(|retry| retry.last).map(|last| last.error).next()),
+        next_attempt_ms,
         retention_left_ms: oldest_unacked_ms.map(left),
         etag: etag(found.meta.created, found.meta.version),
     }

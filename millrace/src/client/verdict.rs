@@ -111,6 +111,8 @@ fn of_code(code: Code) -> Verdict {
         | Code::StaleToken
         | Code::InvalidToken
         | Code::Suspended
+        | Code::WrongMode
+        | Code::BlockedTarget
         | Code::EmptyBatch => Verdict::Rejected,
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn serve(
     internal: Reserved,
 ) -> anyhow::Result<Coordinators> {
     let config = start.settings.delivery.clone();
-    let coordinators = Coordinators::new(log.clone(), config.coordinators(true), Clock::system());
+    let coordinators = Coordinators::new(log.clone(), config.coordinators(true, None)?, Clock::system())?;
     let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
     let listener = internal.listen()?;
     start.supervisor.spawn("internal", http::serve(listener, router, config.limits, start.stop.clone()));

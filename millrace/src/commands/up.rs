@@ -92,8 +92,9 @@ fn coordinate(
         let local = delivery::serve(start, log, instance.to_owned(), internal)?;
         return delivery::forwarder(start, log, Some(local));
     }
-    let config = start.settings.delivery.coordinators(false);
-    let coordinators = Coordinators::new(log.clone(), config, Clock::system());
+    let secrets = start.settings.embedded.directory.join("push.keys");
+    let config = start.settings.delivery.coordinators(false, Some(&secrets))?;
+    let coordinators = Coordinators::new(log.clone(), config, Clock::system())?;
     let run = millrace_delivery::run(coordinators.clone(), instance.to_owned(), &start.health, start.stop.clone());
     start.supervisor.spawn("delivery", run);
     Ok(Arc::new(coordinators))

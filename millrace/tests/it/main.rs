@@ -12,6 +12,7 @@ mod messaging;
 mod metrics;
 mod openapi;
 mod page;
+mod push;
 mod run;
 mod scale;
 mod settings;

@@ -10,37 +10,37 @@ use crate::run::{Up, WITHIN};
 
 /// A write side, wherever it runs.
 #[derive(Clone, Copy)]
-struct Api(SocketAddr);
+pub(crate) struct Api(pub(crate) SocketAddr);
 
 impl Api {
-    fn call(self, method: &str, path: &str, body: &Value) -> Response {
+    pub(crate) fn call(self, method: &str, path: &str, body: &Value) -> Response {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         http(self.0, method, path, &[("content-type", "application/json")], &body).unwrap()
     }
 
     /// A call that must have this status.
-    fn expect(self, method: &str, path: &str, body: &Value, status: u16) -> Value {
+    pub(crate) fn expect(self, method: &str, path: &str, body: &Value, status: u16) -> Value {
         let response = self.call(method, path, body);
         assert_eq!(response.status, status, "{method} {path} {body}: {}", response.text());
         serde_json::from_str(response.text()).unwrap_or(Value::Null)
     }
 
-    fn publish(self, topic: &str, body: &str, headers: &[(&str, &str)]) -> Value {
+    pub(crate) fn publish(self, topic: &str, body: &str, headers: &[(&str, &str)]) -> Value {
         let response = http(self.0, "POST", &format!("/v1/topics/{topic}/messages"), headers, body).unwrap();
         assert!([200, 201].contains(&response.status), "{}", response.text());
         serde_json::from_str(response.text()).unwrap()
     }
 
-    fn get(self, topic: &str, subscription: &str, query: &str) -> Response {
+    pub(crate) fn get(self, topic: &str, subscription: &str, query: &str) -> Response {
         self.call("GET", &format!("/v1/topics/{topic}/subscriptions/{subscription}/messages{query}"), &Value::Null)
     }
 
-    fn ack(self, topic: &str, subscription: &str, token: &str) -> Value {
+    pub(crate) fn ack(self, topic: &str, subscription: &str, token: &str) -> Value {
         let path = format!("/v1/topics/{topic}/subscriptions/{subscription}:ack");
         self.expect("POST", &path, &json!({ "tokens": [token] }), 200)
     }
 
-    fn subscription(self, topic: &str, subscription: &str) -> Value {
+    pub(crate) fn subscription(self, topic: &str, subscription: &str) -> Value {
         self.expect("GET", &format!("/v1/topics/{topic}/subscriptions/{subscription}"), &Value::Null, 200)
     }
 }

@@ -184,7 +184,7 @@ fn pull() -> OperationBuilder {
         .parameter(query("lease", Required::False, lease, duration_or_empty("30s")))
         .response("200", handed)
         .response("204", empty("There are none."));
-    refusals(pulled, &[Code::Suspended])
+    refusals(pulled, &[Code::Suspended, Code::WrongMode])
 }
 
 fn tokens() -> ObjectBuilder {

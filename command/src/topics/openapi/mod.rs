@@ -2,6 +2,7 @@
 
 mod messages;
 mod parts;
+mod push;
 mod schemas;
 mod subscriptions;
 mod topics;
@@ -22,7 +23,11 @@ type Operation = (&'static str, HttpMethod, OperationBuilder);
 pub(super) fn describe(mut routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
     let document = routes.get_openapi_mut();
     schemas::add(&mut document.components.get_or_insert_default().schemas);
-    let operations = topics::operations().into_iter().chain(messages::operations()).chain(subscriptions::operations());
+    let operations = topics::operations()
+        .into_iter()
+        .chain(messages::operations())
+        .chain(subscriptions::operations())
+        .chain(push::operations());
     for (path, method, operation) in operations {
         let item = document.paths.paths.entry(path.to_owned()).or_default();
         if method == HttpMethod::Get {

@@ -5,7 +5,7 @@ use millrace_service::openapi::{number, words};
 use serde_json::json;
 use utoipa::ToSchema as _;
 use utoipa::openapi::path::OperationBuilder;
-use utoipa::openapi::schema::ObjectBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder};
 use utoipa::openapi::{HttpMethod, Required};
 
 use super::Operation;
@@ -52,11 +52,11 @@ fn with_subscription(operation: OperationBuilder, status: &str, description: &st
 fn settings() -> ObjectBuilder {
     let attempts = number().minimum(Some(1)).maximum(isize::try_from(MAX_ATTEMPTS).ok());
     ObjectBuilder::new()
-        .property("mode", words(["pull"]))
+        .property("mode", words(["pull", "push"]))
         .property("filter", filter_or_null())
         .property("ack_deadline", or_null(duration("30s")))
         .property("max_attempts", or_null(attempts))
-        .property("push", null())
+        .property("push", OneOfBuilder::new().item(super::push::settings()).item(null()))
 }
 
 fn create() -> OperationBuilder {
@@ -65,7 +65,7 @@ fn create() -> OperationBuilder {
         json!({"mode": "pull", "start": "latest", "filter": {"prefix": {"kind": "order-"}}, "ack_deadline": "30s"});
     let created = on("createSubscription", "Creates a subscription.").parameter(if_match());
     let body = json_body(settings, example, Required::True);
-    let created = with_body(created, body, &[Code::Exists, Code::PreconditionFailed]);
+    let created = with_body(created, body, &[Code::Exists, Code::PreconditionFailed, Code::BlockedTarget]);
     let created = with_subscription(created, "201", "It was created.");
     with_subscription(created, "200", "It was there, of the same owner with the same settings.")
 }
@@ -73,7 +73,7 @@ fn create() -> OperationBuilder {
 fn alter() -> OperationBuilder {
     let altered = on("alterSubscription", "Changes settings (JSON merge patch); the position stays.");
     let body = merge_patch(settings(), json!({"ack_deadline": "1m"}));
-    let altered = with_body(altered.parameter(if_match()), body, &[Code::PreconditionFailed]);
+    let altered = with_body(altered.parameter(if_match()), body, &[Code::PreconditionFailed, Code::BlockedTarget]);
     with_subscription(altered, "200", "The subscription.")
 }
 

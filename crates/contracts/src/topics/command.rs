@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::{optional_text, put_optional_text};
-use super::{Grant, Head, Name, Retry, SettledRange, SubscriptionSettings, TopicSettings};
+use super::{Grant, Head, Name, Retry, Secret, SettledRange, SubscriptionSettings, TopicSettings};
 use crate::codec::{DecodeError, Fields, begin, put_bytes, put_long};
 use crate::schema;
 
@@ -74,11 +74,17 @@ pub enum Change {
         floor: i64,
         /// Messages of the topic up to `floor`.
         floor_ordinal: u64,
+        /// The signing key of a push subscription, sealed.
+        #[serde(default)]
+        signing_key: Option<Secret>,
     },
     /// Replaces the subscription's settings.
     AlterSubscription {
         /// The new settings.
         settings: SubscriptionSettings,
+        /// The signing key, sealed; it counts if there is none yet.
+        #[serde(default)]
+        signing_key: Option<Secret>,
         /// See [`Change`].
         version: u64,
     },
@@ -87,10 +93,27 @@ pub enum Change {
         /// The version that the client requires.
         version: Option<u64>,
     },
+    /// Replaces the signing key of a push subscription; those before sign too, for a while.
+    RotateSigningKey {
+        /// The new key, sealed.
+        signing_key: Secret,
+        /// Until when the current one signs too, ms since the epoch.
+        until_ms: i64,
+    },
+    /// Puts dead letters into retry again, and takes them off the list.
+    Redrive {
+        /// The messages, each with the offset of its letter in `dead-letters`.
+        letters: Vec<(u64, Retry)>,
+        /// Ranges of offsets in `dead-letters`, (first, last), with these letters of the subscription and no other.
+        ranges: Vec<(u64, u64)>,
+    },
     /// Suspends the subscription.
     Suspend {
         /// Why.
         reason: String,
+        /// It counts only if the subscription was not altered or resumed since; `None`: in any case.
+        #[serde(default)]
+        active_since: Option<u64>,
     },
     /// Resumes the subscription.
     Resume,

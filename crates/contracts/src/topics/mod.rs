@@ -7,28 +7,38 @@
 mod command;
 mod cursor;
 mod filter;
+mod line;
 mod message;
 mod name;
 mod owner;
+mod push;
+mod push_patch;
 mod request;
 mod settings;
 mod state;
 mod token;
+mod view;
 mod wire;
 
 pub use command::{Change, TopicCommand};
 pub use cursor::{Cursor, Settled, SettledRange};
 pub use filter::{Filter, FilterError};
+pub use line::{encode_ce, time_text};
 pub use message::{Delay, Message, MessageError};
 pub use name::{Name, NameError};
 pub use owner::{DeadLetter, TopicOwner};
+pub use push::{
+    AttemptError, AttemptFailure, AttemptView, BodyMode, PushSettings, Schedule, Secret, SignatureKind, SigningKey,
+};
+pub use push_patch::PushError;
 pub use request::{
     AckAnswer, AckSelection, Call, CallError, Coordinate, Delivery, Listing, Principal, PublishAnswer, Published, Pull,
-    Reply, Request, Start, SubscriptionState, SubscriptionView, TopicView,
+    PushPatch, RedriveFilter, Reply, Request, Start,
 };
 pub use settings::{Grant, Order, SubscriptionSettings, TopicId, TopicSettings};
 pub use state::{Head, Retry, StateEntry, SubscriptionMeta, TopicMeta, TopicStateKey};
 pub use token::{AckToken, TokenError};
+pub use view::{DeadLetterView, SubscriptionState, SubscriptionView, TopicView};
 pub use wire::{CALLS_PATH, WireError, decode_call, decode_reply, encode_call, encode_reply};
 
 /// Number of partitions of every topic of this family is the engine's; an API topic lives in this one of them.

@@ -1,6 +1,6 @@
 //! The records of `topics.owners` and `dead-letters`.
 
-use super::message::{optional_long, put_optional_long};
+use super::message::{optional_long, optional_text, put_optional_long, put_optional_text};
 use crate::codec::{DecodeError, Fields, begin, put_bytes, put_long};
 use crate::schema;
 
@@ -47,7 +47,7 @@ pub struct DeadLetter<'a> {
     pub offset: u64,
     /// When it was given up, ms since the epoch.
     pub dead_lettered_ms: i64,
-    /// Why: `max-attempts`, `expired`.
+    /// Why: `max-age`, `max-attempts`, `permanent-status`, `expired`.
     pub reason: &'a str,
     /// Failed attempts.
     pub attempts: u32,
@@ -55,6 +55,10 @@ pub struct DeadLetter<'a> {
     pub first_attempt_ms: Option<i64>,
     /// When it failed last, ms since the epoch.
     pub last_attempt_ms: Option<i64>,
+    /// The status of the last response, of a push subscription.
+    pub last_status: Option<u16>,
+    /// Why the last attempt failed, of a push subscription.
+    pub last_error: Option<&'a str>,
     /// The value of the message's record.
     pub message: &'a [u8],
 }
@@ -70,6 +74,8 @@ impl<'a> DeadLetter<'a> {
         put_long(out, self.attempts.into());
         put_optional_long(out, self.first_attempt_ms);
         put_optional_long(out, self.last_attempt_ms);
+        put_optional_long(out, self.last_status.map(i64::from));
+        put_optional_text(out, self.last_error);
         put_bytes(out, self.message);
     }
 
@@ -86,9 +92,23 @@ impl<'a> DeadLetter<'a> {
         let attempts = u32::try_from(fields.long("attempts")?).map_err(|_| DecodeError::Range("attempts"))?;
         let first_attempt_ms = optional_long(&mut fields, "first_attempt_at")?;
         let last_attempt_ms = optional_long(&mut fields, "last_attempt_at")?;
+        let last_status = optional_long(&mut fields, "last_status")?;
+        let last_status = last_status.map(u16::try_from).transpose().map_err(|_| DecodeError::Range("last_status"))?;
+        let last_error = optional_text(&mut fields, "last_error")?;
         let message = fields.bytes("message")?;
         fields.finish()?;
-        Ok(Self { topic_id, offset, dead_lettered_ms, reason, attempts, first_attempt_ms, last_attempt_ms, message })
+        Ok(Self {
+            topic_id,
+            offset,
+            dead_lettered_ms,
+            reason,
+            attempts,
+            first_attempt_ms,
+            last_attempt_ms,
+            last_status,
+            last_error,
+            message,
+        })
     }
 }
 
@@ -110,6 +130,8 @@ mod tests {
             attempts: 5,
             first_attempt_ms: Some(1),
             last_attempt_ms: None,
+            last_status: Some(503),
+            last_error: Some("http-status"),
             message: b"x",
         };
         let mut bytes = Vec::new();

@@ -1,14 +1,16 @@
 //! What front ends request of a topic's coordinator, and what it replies. In one process this is a call, between processes
 //! a forward over HTTP/2.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
 
-use super::{Filter, Grant, Name, Order, SubscriptionSettings, TopicId, TopicSettings};
+use super::{
+    AttemptView, DeadLetterView, Filter, Grant, Name, Order, SubscriptionSettings, SubscriptionView, TopicSettings,
+    TopicView,
+};
 
 /// Who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +81,10 @@ pub enum Request {
     CreateSubscription {
         /// Its name.
         subscription: Name,
-        /// Its settings.
+        /// Its settings, but for those of push.
         settings: SubscriptionSettings,
+        /// Its mode, and the settings of push.
+        push: PushPatch,
         /// Where it begins.
         start: Start,
     },
@@ -98,6 +102,8 @@ pub enum Request {
         ack_deadline_ms: Option<Option<u64>>,
         /// The new bound of attempts.
         max_attempts: Option<Option<u32>>,
+        /// The new mode, and settings of push.
+        push: PushPatch,
         /// The ETag that the client requires.
         if_match: Option<String>,
     },
@@ -107,6 +113,36 @@ pub enum Request {
         subscription: Name,
         /// The ETag that the client requires.
         if_match: Option<String>,
+    },
+    /// Replaces the signing key of a push subscription.
+    RotateSecret {
+        /// The subscription.
+        subscription: Name,
+        /// For how long the current key signs too, in ms.
+        overlap_ms: u64,
+    },
+    /// The last attempts of a push subscription, the newest first.
+    Attempts {
+        /// The subscription.
+        subscription: Name,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Dead letters of a subscription, by offset.
+    DeadLetters {
+        /// The subscription.
+        subscription: Name,
+        /// Only letters after this offset.
+        after: Option<u64>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Puts dead letters into retry again.
+    Redrive {
+        /// The subscription.
+        subscription: Name,
+        /// Which letters.
+        filter: RedriveFilter,
     },
     /// Suspends a subscription.
     Suspend(Name),
@@ -146,6 +182,28 @@ pub enum Request {
         /// How long from now on, in ms.
         lease_ms: u64,
     },
+}
+
+/// A change of a subscription's mode and its settings of push.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushPatch {
+    /// The new mode: whether it is push; `None`: as it is.
+    pub push: Option<bool>,
+    /// A merge patch of [`super::PushSettings`], as JSON.
+    pub settings: Option<String>,
+}
+
+/// Which dead letters to redrive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedriveFilter {
+    /// Given up at or after this time, ms since the epoch.
+    pub from_ms: Option<i64>,
+    /// Given up before this time, ms since the epoch.
+    pub to_ms: Option<i64>,
+    /// With this last status.
+    pub status: Option<u16>,
+    /// Messages a second; `None`: all at once.
+    pub rate: Option<u32>,
 }
 
 /// A request with whom and what it concerns.
@@ -248,7 +306,15 @@ pub enum Reply {
         subscription: Box<SubscriptionView>,
         /// Whether this request created it.
         created: bool,
+        /// The signing key that this request made, as its owner keeps it: shown once.
+        secret: Option<String>,
     },
+    /// Attempts, the newest first.
+    Attempts(Vec<AttemptView>),
+    /// Dead letters, by offset; after which offset there may be more.
+    DeadLetters(Vec<DeadLetterView>, Option<u64>),
+    /// So many dead letters are in retry again.
+    Redriven(u64),
     /// Subscriptions, by name; whether there are more.
     Subscriptions(Vec<SubscriptionView>, bool),
     /// A message was published.
@@ -259,75 +325,6 @@ pub enum Reply {
     Acknowledged(AckAnswer),
     /// Done; nothing more to report.
     Done,
-}
-
-/// A topic as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicView {
-    /// Its name.
-    pub name: Name,
-    /// Its id.
-    pub id: TopicId,
-    /// The creating principal.
-    pub owner: String,
-    /// When it was created, ms since the epoch.
-    pub created_ms: i64,
-    /// Its settings.
-    pub settings: TopicSettings,
-    /// Rights of others.
-    pub grants: BTreeMap<String, Grant>,
-    /// Messages ever published.
-    pub messages: u64,
-    /// When the newest one was published, ms since the epoch.
-    pub newest_ms: Option<i64>,
-    /// Number of subscriptions.
-    pub subscriptions: u64,
-    /// Changes with settings and grants.
-    pub etag: String,
-}
-
-/// Whether a subscription hands out messages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SubscriptionState {
-    /// It does.
-    Active,
-    /// It does not, for this reason; the position stays.
-    Suspended(String),
-}
-
-/// A subscription as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubscriptionView {
-    /// Its name.
-    pub name: Name,
-    /// Its topic.
-    pub topic: Name,
-    /// The creating principal.
-    pub owner: String,
-    /// Its settings.
-    pub settings: SubscriptionSettings,
-    /// Whether it hands out messages.
-    pub state: SubscriptionState,
-    /// The cursor's epoch.
-    pub epoch: u64,
-    /// Everything up to this offset is settled; -1: nothing is.
-    pub floor: i64,
-    /// Messages of the topic up to it.
-    pub floor_ordinal: u64,
-    /// Messages not acknowledged, retry included; an upper bound under a filter.
-    pub backlog: u64,
-    /// When the oldest of them was published, ms since the epoch, if that is at hand.
-    pub oldest_unacked_ms: Option<i64>,
-    /// Messages in retry.
-    pub in_retry: u64,
-    /// Messages under a lease.
-    pub leased: u64,
-    /// When the next message in retry is due, ms since the epoch.
-    pub next_attempt_ms: Option<i64>,
-    /// For how long the oldest unacknowledged message is still retained, in ms.
-    pub retention_left_ms: Option<u64>,
-    /// Changes with settings.
-    pub etag: String,
 }
 
 /// The result of publishing through the coordinator.

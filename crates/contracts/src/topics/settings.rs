@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Filter;
+use super::{Filter, PushSettings};
 
 /// What identifies a topic for good: its partition and the offset of the command that created it. A topic that was deleted
 /// and created again has another id.
@@ -78,4 +78,7 @@ pub struct SubscriptionSettings {
     pub order: Order,
     /// Attempts after which a message is dead-lettered; `None`: unlimited.
     pub max_attempts: Option<u32>,
+    /// Where and how messages are pushed; `None`: a pull subscription.
+    #[serde(default)]
+    pub push: Option<PushSettings>,
 }

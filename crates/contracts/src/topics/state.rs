@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cursor, Grant, Name, SettledRange, SubscriptionSettings, TopicSettings};
+use super::{AttemptFailure, Cursor, Grant, Name, SettledRange, SigningKey, SubscriptionSettings, TopicSettings};
 use crate::codec::{DecodeError, Fields, begin, put_bytes};
 use crate::schema;
 
@@ -145,6 +145,15 @@ pub struct SubscriptionMeta {
     pub settings: SubscriptionSettings,
     /// Why it is suspended; `None`: it is active.
     pub suspended: Option<String>,
+    /// Offset of the command that last created, altered or resumed it.
+    #[serde(default)]
+    pub active_since: u64,
+    /// What requests to a push subscription's endpoint are signed with: the current key first.
+    #[serde(default)]
+    pub signing_keys: Vec<SigningKey>,
+    /// Offsets in `dead-letters` of letters that were redriven: `(first, last)`, ascending.
+    #[serde(default)]
+    pub redriven: Vec<(u64, u64)>,
 }
 
 /// A message that is to be handed out again later. The cursor covers its range.
@@ -160,6 +169,9 @@ pub struct Retry {
     pub first_ms: i64,
     /// Hash of the message's key, if it has one.
     pub key_hash: Option<u64>,
+    /// The last failed attempt, of a push subscription.
+    #[serde(default)]
+    pub last: Option<AttemptFailure>,
 }
 
 impl StateEntry {

@@ -94,6 +94,7 @@ mod tests {
             topic: Some(Name::parse("orders").unwrap()),
             principal: Principal { name: "key:a".into(), admin: false },
             request: Request::CreateSubscription {
+                push: crate::topics::PushPatch { push: Some(true), settings: Some("{}".into()) },
                 subscription: Name::parse("w").unwrap(),
                 settings,
                 start: Start::At(-5),

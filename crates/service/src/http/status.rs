@@ -14,11 +14,11 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::InvalidEncoding
         | Code::MalformedBody
         | Code::BadRequest => StatusCode::BAD_REQUEST,
-        Code::OutsideWindow | Code::KeyReused | Code::InvalidToken | Code::EmptyBatch => {
+        Code::OutsideWindow | Code::KeyReused | Code::InvalidToken | Code::BlockedTarget | Code::EmptyBatch => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Code::Forbidden => StatusCode::FORBIDDEN,
-        Code::Exists | Code::NameResting | Code::StaleToken | Code::Suspended => StatusCode::CONFLICT,
+        Code::Exists | Code::NameResting | Code::StaleToken | Code::Suspended | Code::WrongMode => StatusCode::CONFLICT,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

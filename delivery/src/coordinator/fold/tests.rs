@@ -173,7 +173,13 @@ fn change(model: &Model, act: &Act, previous: Option<u64>) -> (Change, Option<u8
         Act::Delete(topic) => (Change::DeleteTopic { version: None }, Some(*topic), None),
         Act::Subscribe(topic, subscription) => {
             let settings = SubscriptionSettings::default();
-            let create = Change::CreateSubscription { owner: "o".into(), settings, floor: -1, floor_ordinal: 0 };
+            let create = Change::CreateSubscription {
+                owner: "o".into(),
+                settings,
+                floor: -1,
+                floor_ordinal: 0,
+                signing_key: None,
+            };
             (create, Some(*topic), Some(*subscription))
         }
         Act::Unsubscribe(topic, subscription) => {
@@ -195,7 +201,8 @@ fn change(model: &Model, act: &Act, previous: Option<u64>) -> (Change, Option<u8
         }
         Act::Retry(topic, subscription, message) => {
             let epoch = epoch(*topic, *subscription, false);
-            let retry = Retry { range: range(*message), attempts: 1, next_ms: 0, first_ms: 0, key_hash: None };
+            let retry =
+                Retry { range: range(*message), attempts: 1, next_ms: 0, first_ms: 0, key_hash: None, last: None };
             (Change::Retry { epoch, retries: vec![retry] }, Some(*topic), Some(*subscription))
         }
     }

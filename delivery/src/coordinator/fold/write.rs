@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_contracts::topics::{
-    Change, Cursor, Head, Name, Retry, Settled, SettledRange, StateEntry, SubscriptionMeta, SubscriptionSettings,
+    Change, Cursor, Head, Name, Retry, Secret, Settled, SettledRange, SigningKey, StateEntry, SubscriptionMeta,
     TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
+use super::difference::{first_difference, subscription_difference};
 use super::{Fold, KeyChange, Outcome, Subscription, Topic, Undo, refused};
 
 /// For how long the name of a deleted topic cannot be used again, in ms.
 const NAME_REST_MS: i64 = 30_000;
+/// Most keys of a push subscription that sign at the same time.
+const MAX_SIGNING_KEYS: usize = 10;
 
 /// One command's writes.
 pub(super) struct Write<'a> {
@@ -181,7 +184,7 @@ impl Write<'_> {
         let existing = found.subscriptions.get(name);
         let key = TopicStateKey::Subscription(topic.clone(), name.clone());
         let cursor_key = TopicStateKey::Cursor(topic.clone(), name.clone());
-        if let Change::CreateSubscription { owner, settings, floor, floor_ordinal } = &command.change {
+        if let Change::CreateSubscription { owner, settings, floor, floor_ordinal, signing_key } = &command.change {
             if let Some(subscription) = existing {
                 return if subscription.meta.owner != *owner {
                     refused(Code::Exists, "the subscription exists and belongs to another principal")
@@ -194,8 +197,17 @@ impl Write<'_> {
                     )
                 };
             }
-            let (owner, settings) = (owner.clone(), settings.clone());
-            let meta = SubscriptionMeta { created: offset, version: offset, owner, settings, suspended: None };
+            let current = |secret: &_| SigningKey { secret: Clone::clone(secret), until_ms: None };
+            let meta = SubscriptionMeta {
+                created: offset,
+                version: offset,
+                owner: owner.clone(),
+                settings: settings.clone(),
+                suspended: None,
+                active_since: offset,
+                signing_keys: signing_key.iter().map(current).collect(),
+                redriven: Vec::new(),
+            };
             self.put(key, Some(StateEntry::Subscription(meta)));
             self.put(cursor_key, Some(StateEntry::Cursor(Cursor::new(offset, *floor, *floor_ordinal))));
             return Outcome::Created;
@@ -208,9 +220,13 @@ impl Write<'_> {
             {
                 changed_meanwhile()
             }
-            Change::AlterSubscription { settings, .. } => {
+            Change::AlterSubscription { settings, signing_key, .. } => {
                 if meta.settings != *settings {
                     meta.settings = settings.clone();
+                    meta.active_since = offset;
+                    if let (true, Some(secret)) = (meta.signing_keys.is_empty(), signing_key) {
+                        meta.signing_keys.push(SigningKey { secret: secret.clone(), until_ms: None });
+                    }
                     meta.version = offset;
                     self.put(key, Some(StateEntry::Subscription(meta)));
                 }
@@ -220,17 +236,27 @@ impl Write<'_> {
                 self.remove_subscription(topic, name);
                 Outcome::Changed
             }
-            Change::Suspend { reason } => {
+            Change::RotateSigningKey { signing_key, until_ms } => {
+                if !rotate(&mut meta.signing_keys, signing_key, *until_ms, command.at_ms) {
+                    let detail = "too many keys that were replaced still sign; give a shorter overlap";
+                    return refused(Code::InvalidField, detail);
+                }
+                self.put(key, Some(StateEntry::Subscription(meta)));
+                Outcome::Changed
+            }
+            Change::Redrive { letters, ranges } => self.redrive(topic, name, meta, letters, ranges),
+            Change::Suspend { active_since: Some(since), .. } if *since != meta.active_since => changed_meanwhile(),
+            Change::Suspend { reason, .. } => {
                 if meta.suspended.is_none() {
                     meta.suspended = Some(reason.clone());
                     self.put(key, Some(StateEntry::Subscription(meta)));
                 }
                 Outcome::Changed
             }
+            Change::Resume if meta.suspended.is_none() => Outcome::Changed,
             Change::Resume => {
-                if meta.suspended.take().is_some() {
-                    self.put(key, Some(StateEntry::Subscription(meta)));
-                }
+                (meta.suspended, meta.active_since) = (None, offset);
+                self.put(key, Some(StateEntry::Subscription(meta)));
                 Outcome::Changed
             }
             Change::Seek { floor, floor_ordinal } => {
@@ -256,20 +282,19 @@ impl Write<'_> {
         }
     }
 
-    fn subscription(&self, topic: &Name, name: &Name) -> Subscription {
-        self.fold.topics[topic].subscriptions[name].clone()
+    fn subscription(&self, topic: &Name, name: &Name) -> &Subscription {
+        &self.fold.topics[topic].subscriptions[name]
     }
 
     fn settle(&mut self, topic: &Name, name: &Name, ranges: &[SettledRange]) -> Outcome {
-        let Subscription { mut cursor, retries, .. } = self.subscription(topic, name);
+        let mut cursor = self.subscription(topic, name).cursor.clone();
         let (mut now, mut already) = (0, 0);
         for range in ranges {
-            let settled = cursor.settle(*range);
             // A message in retry is covered, but not acknowledged.
-            if retries.contains_key(&range.offset) && self.fold.entry(&retry_key(topic, name, range.offset)).is_some() {
+            if self.subscription(topic, name).retries.contains_key(&range.offset) {
                 self.put(retry_key(topic, name, range.offset), None);
                 now += 1;
-            } else if settled == Settled::Now {
+            } else if cursor.settle(*range) == Settled::Now {
                 now += 1;
             } else {
                 already += 1;
@@ -280,7 +305,8 @@ impl Write<'_> {
     }
 
     fn settle_up_to(&mut self, topic: &Name, name: &Name, offset: i64, ordinal: u64) -> Outcome {
-        let Subscription { mut cursor, retries, .. } = self.subscription(topic, name);
+        let Subscription { cursor, retries, .. } = self.subscription(topic, name);
+        let mut cursor = cursor.clone();
         let before = cursor.settled_ordinals().saturating_sub(retries.len() as u64);
         let settled = cursor.settle_up_to(offset, ordinal);
         let below: Vec<i64> = retries.range(..=offset).map(|(offset, _)| *offset).collect();
@@ -293,13 +319,41 @@ impl Write<'_> {
         Outcome::Settled { now, already: u64::from(now == 0 && settled == Settled::Already) }
     }
 
+    /// Puts messages of dead letters into retry, each letter once.
+    fn redrive(
+        &mut self,
+        topic: &Name,
+        name: &Name,
+        mut meta: SubscriptionMeta,
+        letters: &[(u64, Retry)],
+        ranges: &[(u64, u64)],
+    ) -> Outcome {
+        let mut now = 0;
+        for (letter, retry) in letters {
+            if crate::letters::contains(&meta.redriven, *letter) {
+                continue;
+            }
+            // After a seek back it is handed out again anyway.
+            if self.subscription(topic, name).cursor.covers(retry.range.offset) {
+                self.put(retry_key(topic, name, retry.range.offset), Some(StateEntry::Retry(*retry)));
+            }
+            now += 1;
+        }
+        for range in ranges {
+            crate::letters::insert(&mut meta.redriven, *range);
+        }
+        self.put(TopicStateKey::Subscription(topic.clone(), name.clone()), Some(StateEntry::Subscription(meta)));
+        Outcome::Settled { now, already: letters.len() as u64 - now }
+    }
+
     fn retry(&mut self, topic: &Name, name: &Name, retries: &[Retry]) -> Outcome {
-        let Subscription { mut cursor, retries: known, .. } = self.subscription(topic, name);
+        let mut cursor = self.subscription(topic, name).cursor.clone();
         let (mut now, mut already) = (0, 0);
         for retry in retries {
             let offset = retry.range.offset;
             // A message that is settled for good does not come back.
-            if cursor.settle(retry.range) == Settled::Already && !known.contains_key(&offset) {
+            let known = self.subscription(topic, name).retries.contains_key(&offset);
+            if !known && cursor.settle(retry.range) == Settled::Already {
                 already += 1;
                 continue;
             }
@@ -309,6 +363,18 @@ impl Write<'_> {
         self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
         Outcome::Settled { now, already }
     }
+}
+
+/// Puts a key in front of those that sign until then; false if they are too many.
+fn rotate(keys: &mut Vec<SigningKey>, secret: &Secret, until_ms: i64, now_ms: i64) -> bool {
+    let ends = |key: SigningKey| {
+        let until = key.until_ms.map_or(until_ms, |known| known.min(until_ms));
+        (until > now_ms).then_some(SigningKey { until_ms: Some(until), ..key })
+    };
+    let old: Vec<SigningKey> = keys.drain(..).filter_map(ends).collect();
+    keys.push(SigningKey { secret: secret.clone(), until_ms: None });
+    keys.extend(old);
+    keys.len() <= MAX_SIGNING_KEYS
 }
 
 fn retry_key(topic: &Name, name: &Name, offset: i64) -> TopicStateKey {
@@ -325,28 +391,4 @@ fn no_subscription() -> Outcome {
 
 fn changed_meanwhile() -> Outcome {
     refused(Code::PreconditionFailed, "it has changed since; read it again")
-}
-
-/// The first setting in which two topics differ, in the order of the API.
-fn first_difference(a: &TopicSettings, b: &TopicSettings) -> Option<&'static str> {
-    [
-        (a.retention_ms != b.retention_ms, "retention"),
-        (a.delay_ms != b.delay_ms, "delay"),
-        (a.max_message_bytes != b.max_message_bytes, "max_message_bytes"),
-        (a.description != b.description, "description"),
-    ]
-    .into_iter()
-    .find_map(|(differs, field)| differs.then_some(field))
-}
-
-fn subscription_difference(a: &SubscriptionSettings, b: &SubscriptionSettings) -> &'static str {
-    if a.filter != b.filter {
-        "filter"
-    } else if a.ack_deadline_ms != b.ack_deadline_ms {
-        "ack_deadline"
-    } else if a.order != b.order {
-        "order"
-    } else {
-        "max_attempts"
-    }
 }

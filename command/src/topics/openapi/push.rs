@@ -1,0 +1,134 @@
+//! Push and dead letters.
+
+use millrace_contracts::Code;
+use millrace_service::openapi::{number, object, query, some, text, words};
+use serde_json::json;
+use utoipa::ToSchema as _;
+use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{HttpMethod, Required};
+
+use super::Operation;
+use super::parts::{fresh, json_body, on_subscription, reference, refusals, tagged, with_body};
+use super::schemas::{anything, closed, duration, or_null, time};
+use crate::topics::push::{MAX_ATTEMPTS, MAX_LETTERS};
+use crate::topics::render::SubscriptionBody;
+
+const PUSH: &str = "Push";
+const ROTATE: &str = "/v1/topics/{topic}/subscriptions/{subscription}:rotate-secret";
+const ATTEMPTS: &str = "/v1/topics/{topic}/subscriptions/{subscription}/attempts";
+const LETTERS: &str = "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters";
+const REDRIVE: &str = "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters:redrive";
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        (ROTATE, HttpMethod::Post, rotate()),
+        (ATTEMPTS, HttpMethod::Get, attempts()),
+        (LETTERS, HttpMethod::Get, letters()),
+        (REDRIVE, HttpMethod::Post, redrive()),
+    ]
+}
+
+/// Settings of push, as a body has them.
+pub(super) fn settings() -> ObjectBuilder {
+    let schedule = OneOfBuilder::new()
+        .item(words(["exponential", "webhook"]))
+        .item(ArrayBuilder::new().items(duration("5s")).min_items(Some(1)).max_items(Some(64)));
+    let status = number().minimum(Some(300)).maximum(Some(599));
+    let values = AdditionalProperties::RefOr(or_null(text()).into());
+    let headers = ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(values));
+    let members = [
+        ("url", text().examples(["https://example.com/hook"]).into()),
+        ("timeout", or_null(duration("15s")).into()),
+        ("schedule", schedule.into()),
+        ("max_age", or_null(duration("72h")).into()),
+        ("permanent_statuses", ArrayBuilder::new().items(status).max_items(Some(64)).into()),
+        ("rate", or_null(number().minimum(Some(1)).maximum(Some(100_000))).into()),
+        ("body", words(["raw", "cloudevents-binary", "cloudevents-structured", "envelope"]).into()),
+        ("headers", headers.into()),
+        ("signature", words(["v1", "v1a"]).into()),
+        ("consent", words(["false"]).schema_type(Type::Boolean).enum_values(Some([false])).into()),
+    ];
+    members
+        .into_iter()
+        .fold(
+            ObjectBuilder::new().schema_type(Type::Object),
+            |schema, (name, member): (&str, utoipa::openapi::RefOr<utoipa::openapi::Schema>)| {
+                schema.property(name, member)
+            },
+        )
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+fn on(id: &str, summary: &str) -> OperationBuilder {
+    on_subscription(id, PUSH, summary)
+}
+
+fn limit(most: usize) -> utoipa::openapi::path::Parameter {
+    let number = number().minimum(Some(1)).maximum(isize::try_from(most).ok()).examples([100]);
+    query("limit", Required::False, "Most items.", number)
+}
+
+fn rotate() -> OperationBuilder {
+    let body = ObjectBuilder::new().property("overlap", duration("24h"));
+    let rotated = on("rotateSecret", "Replaces the signing key; the current one signs too, for the overlap.");
+    let rotated = with_body(rotated, json_body(body, json!({"overlap": "24h"}), Required::False), &[Code::WrongMode]);
+    let content = reference(&SubscriptionBody::name());
+    rotated.response("200", tagged("The subscription, with the new secret.").content("application/json", content))
+}
+
+fn attempts() -> OperationBuilder {
+    let attempt = object(
+        &[
+            ("offset", number().into()),
+            ("at", or_null(text()).into()),
+            ("attempt", number().into()),
+            ("status", or_null(number()).into()),
+            ("latency_ms", number().into()),
+            ("error", or_null(text()).into()),
+            ("answer", or_null(text()).into()),
+        ],
+        &[],
+    );
+    let list = object(&[("attempts", ArrayBuilder::new().items(attempt).into())], &[]);
+    let listed = on("listAttempts", "The last attempts of a push subscription, the newest first.")
+        .parameter(limit(MAX_ATTEMPTS))
+        .response("200", fresh("The attempts.").content("application/json", some(list)));
+    refusals(listed, &[Code::WrongMode])
+}
+
+fn letters() -> OperationBuilder {
+    let letter = object(
+        &[
+            ("offset", number().into()),
+            ("dead_lettered_at", or_null(text()).into()),
+            ("reason", words(["max-age", "max-attempts", "permanent-status", "expired"]).into()),
+            ("attempts", number().into()),
+            ("first_attempt_at", or_null(text()).into()),
+            ("last_attempt_at", or_null(text()).into()),
+            ("last_status", or_null(number()).into()),
+            ("last_error", or_null(text()).into()),
+            ("message", anything().into()),
+        ],
+        &[],
+    );
+    let list =
+        object(&[("dead_letters", ArrayBuilder::new().items(letter).into()), ("next", or_null(number()).into())], &[]);
+    let listed = on("listDeadLetters", "Messages that the subscription gave up, by offset.")
+        .parameter(query("after", Required::False, "Only letters after this offset.", number()))
+        .parameter(limit(MAX_LETTERS))
+        .response("200", fresh("A page.").content("application/json", some(list)));
+    refusals(listed, &[Code::Overloaded])
+}
+
+fn redrive() -> OperationBuilder {
+    let body = ObjectBuilder::new()
+        .property("from", time())
+        .property("to", time())
+        .property("status", number().minimum(Some(100)).maximum(Some(599)))
+        .property("rate", number().minimum(Some(1)).maximum(Some(100_000)));
+    let answer = closed(&[("redrive", or_null(text()).into()), ("selected", number().into())]);
+    let redriven = on("redriveDeadLetters", "Puts dead letters into retry again, under the same ids.");
+    let redriven = with_body(redriven, json_body(body, json!({"status": 503}), Required::False), &[Code::Overloaded]);
+    redriven.response("202", fresh("They left the list.").content("application/json", some(answer)))
+}

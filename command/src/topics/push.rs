@@ -1,0 +1,204 @@
+//! Push and dead letters: settings of push in a body, the last attempts, dead letters and another try of them.
+
+use axum::response::Response;
+use http::StatusCode;
+use millrace_contracts::topics::{
+    AttemptError, AttemptView, BodyMode, DeadLetterView, PushPatch, PushSettings, RedriveFilter, Reply,
+    Request as Call, Schedule, SignatureKind,
+};
+use millrace_contracts::{Code, Refusal};
+use millrace_service::http::query_string::{Unknown, parameters};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::directory::unexpected;
+use super::exchange::{Application, Incoming, principal, respond};
+use super::fields::{Fields, duration_text, invalid, time, time_text};
+use super::path::Path;
+use super::render;
+
+/// Most attempts, and most dead letters of a page.
+pub(super) const MAX_ATTEMPTS: usize = 100;
+pub(super) const MAX_LETTERS: usize = 1_000;
+/// The overlap of two signing keys, in ms: at most a week.
+const OVERLAP_MS: std::ops::RangeInclusive<u64> = 0..=7 * 24 * 3_600_000;
+const DEFAULT_OVERLAP_MS: u64 = 24 * 3_600_000;
+
+/// The members `mode` and `push` of a body. The settings are checked where the subscription is coordinated.
+pub(super) fn patch(fields: &mut Fields) -> Result<PushPatch, Refusal> {
+    let push = match fields.text("mode")?.as_deref() {
+        None => None,
+        Some("pull") => Some(false),
+        Some("push") => Some(true),
+        Some(_) => return Err(invalid("mode", "must be \"pull\" or \"push\"".into())),
+    };
+    let settings = match fields.take("push") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(members)) => Some(Value::Object(members).to_string()),
+        Some(_) => return Err(invalid("push", "must be an object".into())),
+    };
+    if settings.is_some() && push == Some(false) {
+        return Err(invalid("push", "is for push subscriptions only".into()));
+    }
+    Ok(PushPatch { push, settings })
+}
+
+pub(super) fn overlap(fields: &mut Fields) -> Result<u64, Refusal> {
+    Ok(fields.duration("overlap", OVERLAP_MS)?.unwrap_or(DEFAULT_OVERLAP_MS))
+}
+
+/// Settings of push, without secrets.
+pub(super) fn settings(settings: &PushSettings) -> Value {
+    let headers: serde_json::Map<String, Value> =
+        settings.headers.keys().map(|name| (name.clone(), Value::Null)).collect();
+    json!({
+        "url": settings.url,
+        "timeout": duration_text(settings.timeout_ms),
+        "schedule": match &settings.schedule {
+            Schedule::Exponential => json!("exponential"),
+            Schedule::Webhook => json!("webhook"),
+            Schedule::List(list) => list.iter().map(|ms| duration_text(*ms)).collect(),
+        },
+        "max_age": duration_text(settings.max_age_ms),
+        "permanent_statuses": settings.permanent_statuses,
+        "rate": settings.rate,
+        "body": match settings.body {
+            BodyMode::Raw => "raw",
+            BodyMode::CloudeventsBinary => "cloudevents-binary",
+            BodyMode::CloudeventsStructured => "cloudevents-structured",
+            BodyMode::Envelope => "envelope",
+        },
+        "headers": headers,
+        "signature": match settings.signature {
+            SignatureKind::V1 => "v1",
+            SignatureKind::V1a => "v1a",
+        },
+        "consent": false,
+    })
+}
+
+fn number<T: std::str::FromStr>(
+    text: Option<&str>,
+    name: &'static str,
+    fits: impl Fn(&T) -> bool,
+) -> Result<Option<T>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let read = text.parse().ok().filter(fits);
+    read.map(Some).ok_or_else(|| invalid(name, "must be a whole number within its bounds".into()))
+}
+
+/// `GET …/{subscription}/attempts?limit=`
+pub(super) async fn attempts(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription()?);
+        let [limit] = parameters(request.uri().query().unwrap_or_default(), ["limit"], Unknown::Refuse)?;
+        let limit =
+            number(limit.as_deref(), "limit", |limit| (1..=MAX_ATTEMPTS).contains(limit))?.unwrap_or(MAX_ATTEMPTS);
+        let reply = state.0.directory.call(&topic, principal(), Call::Attempts { subscription, limit }).await?;
+        let Reply::Attempts(attempts) = reply else { return Err(unexpected()) };
+        let attempts: Vec<_> = attempts.iter().map(attempt).collect();
+        Ok(render::json(StatusCode::OK, &json!({ "attempts": attempts })))
+    };
+    respond(result.await)
+}
+
+fn attempt(attempt: &AttemptView) -> Value {
+    json!({
+        "offset": attempt.offset,
+        "at": time_text(attempt.at_ms),
+        "attempt": attempt.attempt,
+        "status": attempt.status,
+        "latency_ms": attempt.latency_ms,
+        "error": attempt.error.map(AttemptError::as_str),
+        "answer": attempt.answer,
+    })
+}
+
+/// `GET …/{subscription}/dead-letters?after=&limit=`
+pub(super) async fn dead_letters(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription()?);
+        let query = request.uri().query().unwrap_or_default();
+        let [after, limit] = parameters(query, ["after", "limit"], Unknown::Refuse)?;
+        let after = number(after.as_deref(), "after", |_: &u64| true)?;
+        let limit = number(limit.as_deref(), "limit", |limit| (1..=MAX_LETTERS).contains(limit))?.unwrap_or(100);
+        let call = Call::DeadLetters { subscription, after, limit };
+        let Reply::DeadLetters(letters, next) = state.0.directory.call(&topic, principal(), call).await? else {
+            return Err(unexpected());
+        };
+        let letters: Vec<_> = letters.iter().map(letter).collect();
+        Ok(render::json(StatusCode::OK, &Letters { dead_letters: letters, next }))
+    };
+    respond(result.await)
+}
+
+#[derive(Serialize)]
+struct Letters<'a> {
+    dead_letters: Vec<Letter<'a>>,
+    next: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Letter<'a> {
+    offset: u64,
+    dead_lettered_at: Option<String>,
+    reason: &'a str,
+    attempts: u32,
+    first_attempt_at: Option<String>,
+    last_attempt_at: Option<String>,
+    last_status: Option<u16>,
+    last_error: Option<&'a str>,
+    message: Option<Box<RawValue>>,
+}
+
+fn letter(letter: &DeadLetterView) -> Letter<'_> {
+    let mut line = Vec::with_capacity(letter.message.body.len() + 512);
+    letter.message.write_line(None, &mut line);
+    Letter {
+        offset: letter.offset,
+        dead_lettered_at: time_text(letter.dead_lettered_ms),
+        reason: &letter.reason,
+        attempts: letter.attempts,
+        first_attempt_at: letter.first_attempt_ms.and_then(time_text),
+        last_attempt_at: letter.last_attempt_ms.and_then(time_text),
+        last_status: letter.last_status,
+        last_error: letter.last_error.as_deref(),
+        message: String::from_utf8(line).ok().and_then(|line| RawValue::from_string(line).ok()),
+    }
+}
+
+/// `POST …/{subscription}/dead-letters:redrive`
+pub(super) async fn redrive(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let app = &state.0;
+        let mut path = Path::of(request.uri());
+        let (topic, subscription) = (path.topic()?, path.subscription()?);
+        let mut fields = Fields::of_body(app, request).await?;
+        let moment = |fields: &mut Fields, name: &'static str| match fields.take(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => time(&value).map(Some).ok_or_else(|| invalid(name, "must be a time".into())),
+        };
+        let filter = RedriveFilter {
+            from_ms: moment(&mut fields, "from")?,
+            to_ms: moment(&mut fields, "to")?,
+            status: fields.number("status", 100..=599)?.and_then(|status| u16::try_from(status).ok()),
+            rate: fields.number("rate", 1..=100_000)?.and_then(|rate| u32::try_from(rate).ok()),
+        };
+        fields.finish()?;
+        let reply = app.directory.call(&topic, principal(), Call::Redrive { subscription, filter }).await?;
+        let Reply::Redriven(selected) = reply else { return Err(unexpected()) };
+        Ok(render::json(StatusCode::ACCEPTED, &json!({ "redrive": null, "selected": selected })))
+    };
+    respond(result.await)
+}
+
+/// A push subscription without `mode` cannot be created.
+pub(super) fn required(patch: PushPatch) -> Result<PushPatch, Refusal> {
+    if patch.push.is_none() {
+        return Err(Refusal::new(Code::MissingField, "mode must be given").field("mode"));
+    }
+    Ok(patch)
+}

@@ -1,0 +1,76 @@
+//! A message as it leaves: one line of JSON, and its attributes as headers. The same for readers that pull and endpoints.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::Delivery;
+
+/// A time as the API writes it: RFC 3339, UTC, milliseconds.
+pub fn time_text(ms: i64) -> Option<String> {
+    Timestamp::from_millisecond(ms).ok().map(|time| format!("{time:.3}"))
+}
+
+/// Encodes a value for a header of the `CloudEvents` HTTP binding: all but printable ASCII without space, quote and percent
+/// sign is percent-encoded.
+pub fn encode_ce(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'!' | b'#'..=b'$' | b'&'..=b'~' => encoded.push(byte.into()),
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+impl Delivery {
+    /// Appends the message as one line of NDJSON, without the end of the line.
+    pub fn write_line(&self, token: Option<&str>, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            id: &'a str,
+            offset: u64,
+            published_at: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            token: Option<&'a str>,
+            attempt: u32,
+            key: Option<&'a str>,
+            attributes: Map<String, Value>,
+            content_type: &'a str,
+            body: Option<Box<RawValue>>,
+            body_base64: Option<String>,
+        }
+        let body = self.json_body();
+        let line = Line {
+            id: &self.id,
+            offset: self.offset,
+            published_at: time_text(self.published_ms),
+            token,
+            attempt: self.attempt,
+            key: self.key.as_deref(),
+            attributes: self.attributes.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect(),
+            content_type: &self.content_type,
+            body_base64: body.is_none().then(|| STANDARD.encode(&self.body)),
+            body,
+        };
+        let _ = serde_json::to_writer(out, &line);
+    }
+
+    /// The body if its content type is JSON and it parses: on one line, numbers as they were written.
+    pub fn json_body(&self) -> Option<Box<RawValue>> {
+        let essence = self.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if essence != "application/json" && !essence.ends_with("+json") {
+            return None;
+        }
+        let text = std::str::from_utf8(&self.body).ok()?;
+        // Line ends stand between tokens only: within a string JSON escapes them.
+        let text = text.replace(['\n', '\r'], " ");
+        RawValue::from_string(text.trim().to_owned()).ok()
+    }
+}

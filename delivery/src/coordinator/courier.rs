@@ -1,0 +1,369 @@
+//! The reader of push subscriptions: leases their messages, sends each to the endpoint, and settles it or puts it into retry.
+//!
+//! A subscription is looked at when something of its topic moves or its timer is due; that look is a turn, one at a time
+//! for each subscription. An idle subscription costs nothing.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_contracts::topics::{
+    AckSelection, AttemptFailure, AttemptView, Change, Delivery, Name, Principal, Pull, PushSettings, SigningKey,
+};
+use millrace_contracts::{Code, Refusal};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shared;
+use super::messages::{read_chunk, read_one};
+use super::pull::{Look, look};
+use super::pushing::SubscriptionKey;
+use super::serve::On;
+use super::shard::{Inner, Shard};
+use crate::push::{Attempted, Ended, Endpoint, Envelope, Key, Owner, SLOW_MS, build};
+use crate::ring::Stored;
+
+/// How soon a subscription is looked at again after something failed here, not at the endpoint.
+const AGAIN_MS: i64 = 1_000;
+/// The longest sleep; also how soon a coordinator that came into force begins.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// A lease lasts longer than an attempt and its settlement, or the message would be sent twice at a time.
+const LEASE_MARGIN_MS: u64 = 30_000;
+/// The pause of a message that is about to be dead-lettered.
+const BURIAL_MS: u64 = 600_000;
+/// The reasons of suspensions.
+const GONE: &str = "endpoint-gone";
+const FAILING: &str = "endpoint-failing";
+
+/// Pushes the messages of a partition until it is revoked.
+pub(super) async fn run(shared: Arc<Shared>, shard: Arc<Shard>) {
+    let ready = shard.lock().push.ready.clone();
+    while !shard.is_closed() {
+        let now_ms = shared.clock.now_ms();
+        let (turns, next_ms) = due(&mut shard.lock(), now_ms);
+        for key in turns {
+            tokio::spawn(turn(shared.clone(), shard.clone(), key));
+        }
+        let sleep =
+            next_ms.map_or(MAX_SLEEP, |at| Duration::from_millis(u64::try_from(at - now_ms).unwrap_or_default()));
+        let _ = tokio::time::timeout(sleep.min(MAX_SLEEP), ready.notified()).await;
+    }
+}
+
+/// The subscriptions whose turn begins now, and when the next timer is due.
+fn due(inner: &mut Inner, now_ms: i64) -> (Vec<SubscriptionKey>, Option<i64>) {
+    if !inner.serves() {
+        return (Vec::new(), None);
+    }
+    let mut keys: HashSet<SubscriptionKey> = HashSet::new();
+    let own = |(topic, subscription): (&Name, &Name)| (topic.clone(), subscription.clone());
+    if inner.push.begun != inner.nonce {
+        inner.push.begun = inner.nonce;
+        keys.extend(inner.fold.push_subscriptions(None).map(own));
+    }
+    for topic in std::mem::take(&mut inner.push.touched) {
+        keys.extend(inner.fold.push_subscriptions(Some(&topic)).map(own));
+    }
+    while let Some(Reverse((at_ms, _))) = inner.push.timers.peek()
+        && *at_ms <= now_ms
+        && let Some(Reverse((_, key))) = inner.push.timers.pop()
+    {
+        if let Some(endpoint) = inner.push.endpoints.get_mut(&key) {
+            endpoint.timer_ms = None;
+            keys.insert(key);
+        }
+    }
+    keys.retain(|key| begins(inner, key));
+    (keys.into_iter().collect(), inner.push.timers.peek().map(|Reverse((at_ms, _))| *at_ms))
+}
+
+/// Whether a subscription's turn begins: it has something to send, and no turn is at work.
+fn begins(inner: &mut Inner, key: &SubscriptionKey) -> bool {
+    let (topic, name) = key;
+    let head = inner.head(topic);
+    let found = inner.fold.topic(topic).and_then(|topic| topic.subscriptions.get(name));
+    let Some(found) = found.filter(|found| found.meta.settings.push.is_some()) else {
+        inner.push.endpoints.remove(key);
+        return false;
+    };
+    if found.meta.suspended.is_some() || (found.cursor.floor >= head.offset && found.retries.is_empty()) {
+        return false;
+    }
+    let failing_since = found.retries.values().map(|retry| retry.first_ms).min();
+    let endpoint = inner.push.endpoints.entry(key.clone()).or_insert_with(|| Endpoint::new(failing_since));
+    if endpoint.busy {
+        endpoint.again = true;
+        return false;
+    }
+    endpoint.busy = true;
+    true
+}
+
+/// What a step of a turn comes to.
+enum Next {
+    Again,
+    /// Nothing more now; worth another turn at this time, ms since the epoch.
+    Rest(Option<i64>),
+}
+
+async fn turn(shared: Arc<Shared>, shard: Arc<Shard>, key: SubscriptionKey) {
+    let mut retried = None;
+    loop {
+        let next = match step(&shared, &shard, &key, &mut retried).await {
+            Ok(next) => next,
+            Err(refusal) => {
+                tracing::debug!(topic = %key.0, subscription = %key.1, %refusal, "pushing is tried again");
+                Next::Rest(Some(shared.clock.now_ms() + AGAIN_MS))
+            }
+        };
+        let Next::Rest(at_ms) = next else { continue };
+        let mut inner = shard.lock();
+        let Some(endpoint) = inner.push.endpoints.get_mut(&key) else { return };
+        if std::mem::take(&mut endpoint.again) && !matches!(at_ms, Some(at) if at <= shared.clock.now_ms() + AGAIN_MS) {
+            continue;
+        }
+        endpoint.busy = false;
+        inner.push.rest(&key, at_ms);
+        return;
+    }
+}
+
+/// Leases what the endpoint can take, and begins to send it.
+async fn step(
+    shared: &Arc<Shared>,
+    shard: &Arc<Shard>,
+    key: &SubscriptionKey,
+    retried: &mut Option<Arc<Stored>>,
+) -> Result<Next, Refusal> {
+    let (topic, name) = key;
+    let Some(Job { settings, capacity, troubled, given_up, max_attempts, active_since, .. }) =
+        job(shared, &shard.lock(), key)?
+    else {
+        return Ok(Next::Rest(None));
+    };
+    if given_up {
+        let change = Change::Suspend { reason: FAILING.to_owned(), active_since: Some(active_since) };
+        shard.submit(Some(topic), Some(name), change).await?;
+        return Ok(Next::Rest(None));
+    }
+    let capacity = match capacity {
+        Ok(capacity) => capacity,
+        Err(at_ms) => return Ok(Next::Rest(at_ms)),
+    };
+    let slots = slots(shared, troubled, capacity).await?;
+    let pull = Pull {
+        subscription: name.clone(),
+        max: slots.len(),
+        wait_ms: 0,
+        lease_ms: Some(settings.timeout_ms + LEASE_MARGIN_MS),
+    };
+    let (looked, topic_id, keys) = {
+        let mut inner = shard.lock();
+        let Some(Job { topic_id, signing_keys, .. }) = job(shared, &inner, key)? else {
+            return Ok(Next::Rest(None));
+        };
+        let now_ms = shared.clock.now_ms();
+        let looked = look(shared, &mut inner, shard.partition, topic, &pull, now_ms, retried.take().as_ref())?;
+        if let (Look::Found(deliveries), Some(endpoint)) = (&looked, inner.push.endpoints.get_mut(key)) {
+            for _ in deliveries {
+                endpoint.begin(now_ms, settings.rate);
+            }
+        }
+        (looked, topic_id, signing_keys)
+    };
+    match looked {
+        Look::Found(deliveries) => {
+            let push = Arc::new(Push {
+                shared: shared.clone(),
+                shard: shard.clone(),
+                key: key.clone(),
+                settings,
+                keys,
+                max_attempts,
+                active_since,
+            });
+            for (delivery, slot) in deliveries.into_iter().zip(slots) {
+                tokio::spawn(push.clone().send(delivery, slot));
+            }
+            Ok(Next::Again)
+        }
+        Look::NeedChunk(from) => {
+            drop(slots);
+            let chunk = read_chunk(shared, shard.partition, topic.clone(), topic_id, from).await?;
+            shard.lock().keep_chunk(topic, name, chunk);
+            Ok(Next::Again)
+        }
+        Look::NeedRetry(offset) => {
+            drop(slots);
+            *retried = read_one(shared, shard.partition, topic, topic_id, offset).await?;
+            // The log dropped it: housekeeping settles what is past the retention.
+            Ok(if retried.is_some() { Next::Again } else { Next::Rest(Some(shared.clock.now_ms() + 60 * AGAIN_MS)) })
+        }
+        Look::Nothing(at_ms) => Ok(Next::Rest(at_ms)),
+    }
+}
+
+/// What a step needs to know of a subscription; `None` if nothing is pushed to it.
+struct Job {
+    settings: PushSettings,
+    max_attempts: u32,
+    active_since: u64,
+    signing_keys: Vec<SigningKey>,
+    topic_id: u64,
+    capacity: Result<u32, Option<i64>>,
+    troubled: bool,
+    given_up: bool,
+}
+
+fn job(shared: &Shared, inner: &Inner, key: &SubscriptionKey) -> Result<Option<Job>, Refusal> {
+    if !inner.serves() {
+        return Err(super::takeover::not_in_force());
+    }
+    let now_ms = shared.clock.now_ms();
+    let found = inner.fold.topic(&key.0).and_then(|topic| Some((topic, topic.subscriptions.get(&key.1)?)));
+    let found = found.filter(|(_, subscription)| subscription.meta.suspended.is_none());
+    let push =
+        found.and_then(|(topic, subscription)| Some((topic, subscription, subscription.meta.settings.push.as_ref()?)));
+    let (Some((topic, subscription, settings)), Some(endpoint)) = (push, inner.push.endpoints.get(key)) else {
+        return Ok(None);
+    };
+    // Of one key one message at a time: the next look sees the lease of the one before.
+    let most = if subscription.meta.settings.by_key() { 1 } else { u32::MAX };
+    Ok(Some(Job {
+        settings: settings.clone(),
+        max_attempts: subscription.meta.settings.max_attempts.unwrap_or(u32::MAX),
+        active_since: subscription.meta.active_since,
+        signing_keys: subscription.meta.signing_keys.clone(),
+        topic_id: topic.meta.created,
+        capacity: endpoint.capacity(now_ms, settings.rate).map(|capacity| capacity.min(most)),
+        troubled: endpoint.is_troubled(),
+        given_up: endpoint.is_given_up(now_ms),
+    }))
+}
+
+/// A place among the requests in flight of this process, and one of the bulkhead.
+struct Slot {
+    _place: OwnedSemaphorePermit,
+    _troubled: Option<OwnedSemaphorePermit>,
+}
+
+/// Waits for a place, and takes up to `most` if there are.
+async fn slots(shared: &Shared, troubled: bool, most: u32) -> Result<Vec<Slot>, Refusal> {
+    let closed = |_| Refusal::new(Code::ShuttingDown, "the process is ending");
+    let bulkhead = || shared.troubled.clone();
+    let mut slots = Vec::new();
+    let first = if troubled { Some(bulkhead().acquire_owned().await.map_err(closed)?) } else { None };
+    slots.push(Slot { _place: shared.in_flight.clone().acquire_owned().await.map_err(closed)?, _troubled: first });
+    while slots.len() < most as usize {
+        let more = if troubled { bulkhead().try_acquire_owned().map(Some) } else { Ok(None) };
+        let (Ok(more), Ok(place)) = (more, shared.in_flight.clone().try_acquire_owned()) else { break };
+        slots.push(Slot { _place: place, _troubled: more });
+    }
+    Ok(slots)
+}
+
+/// The messages of one turn on their way.
+struct Push {
+    shared: Arc<Shared>,
+    shard: Arc<Shard>,
+    key: SubscriptionKey,
+    settings: PushSettings,
+    keys: Vec<SigningKey>,
+    /// After so many attempts a message is dead-lettered.
+    max_attempts: u32,
+    /// What was resumed meanwhile is not suspended by an answer from before.
+    active_since: u64,
+}
+
+impl Push {
+    async fn send(self: Arc<Self>, delivery: Delivery, slot: Slot) {
+        let Self { shared, settings, .. } = &*self;
+        let (topic, name) = &self.key;
+        let owner = Owner { topic, subscription: name };
+        let at_ms = shared.clock.now_ms();
+        let signs = |key: &&SigningKey| key.until_ms.is_none_or(|until| until > at_ms);
+        let opened = |key: &SigningKey| shared.config.keyring.open(owner, &key.secret).as_deref().and_then(Key::parse);
+        let keys: Vec<Key> = self.keys.iter().filter(signs).filter_map(opened).collect();
+        let header = |(header, value): (&String, _)| Some((header.clone(), shared.config.keyring.open(owner, value)?));
+        let own: Vec<(String, String)> = settings.headers.iter().filter_map(header).collect();
+        if keys.is_empty() || own.len() < settings.headers.len() {
+            tracing::error!(%topic, subscription = %name, "a secret cannot be opened: its key is not in delivery.secrets_file");
+            self.finish(&delivery, None).await;
+            return;
+        }
+        let envelope =
+            Envelope { topic, subscription: name, mode: settings.body, kind: settings.signature, now_ms: at_ms };
+        let (headers, body) = build(envelope, &delivery, &own, &keys);
+        shared.push_metrics.in_flight.increment(1);
+        let attempted =
+            shared.sender.send(&settings.url, Duration::from_millis(settings.timeout_ms), headers, body).await;
+        shared.push_metrics.in_flight.decrement(1);
+        drop(slot);
+        self.finish(&delivery, Some((at_ms, attempted))).await;
+    }
+
+    /// Settles the message, or puts it into retry. What fails here ends with the lease: the message is sent again.
+    async fn finish(&self, delivery: &Delivery, attempted: Option<(i64, Attempted)>) {
+        let (topic, name) = &self.key;
+        let now_ms = self.shared.clock.now_ms();
+        let Some((at_ms, attempted)) = attempted else {
+            let mut inner = self.shard.lock();
+            if let Some(endpoint) = inner.push.endpoints.get_mut(&self.key) {
+                endpoint.abandon();
+            }
+            return;
+        };
+        let failure = attempted.error.map(|error| AttemptFailure { at_ms, error, status: attempted.status });
+        let permanent = attempted.status.is_some_and(|status| self.settings.permanent_statuses.contains(&status));
+        let latency_ms = u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX);
+        self.shared.push_metrics.attempted(attempted.error);
+        self.shared.push_metrics.seconds.record(attempted.latency);
+        let pause_ms = jittered(self.settings.schedule.pause_ms(delivery.attempt));
+        let rest_ms = attempted.rest.map(|rest| u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
+        let pause_ms = pause_ms.max(rest_ms.unwrap_or(0));
+        {
+            let mut inner = self.shard.lock();
+            if let Some(endpoint) = inner.push.endpoints.get_mut(&self.key) {
+                let view = AttemptView {
+                    offset: delivery.offset,
+                    at_ms,
+                    attempt: delivery.attempt,
+                    status: attempted.status,
+                    latency_ms,
+                    error: attempted.error,
+                    answer: attempted.answer,
+                };
+                endpoint.end(Ended { now_ms, slow: latency_ms > SLOW_MS, failure, permanent }, view);
+                if rest_ms.is_some() {
+                    endpoint.pause(now_ms.saturating_add(pause_ms.cast_signed()));
+                }
+            }
+        }
+        let principal = Principal { name: String::new(), admin: true };
+        let on = On { shared: &self.shared, shard: &self.shard, topic, principal: &principal };
+        let tokens = vec![delivery.token.clone()];
+        let settled = match failure {
+            None => on.ack(name, AckSelection::Tokens(tokens)).await,
+            Some(failure) => {
+                let is_last = permanent || delivery.attempt >= self.max_attempts;
+                let pause_ms = if is_last { BURIAL_MS } else { pause_ms };
+                on.retry(name, &tokens, Some(pause_ms), Some(failure)).await
+            }
+        };
+        if let Err(refusal) = settled {
+            tracing::debug!(%topic, subscription = %name, offset = delivery.offset, %refusal, "an attempt is not recorded");
+        }
+        // Gone (RFC 9110): the endpoint wants no more of this.
+        if attempted.status == Some(410) && !permanent {
+            let change = Change::Suspend { reason: GONE.to_owned(), active_since: Some(self.active_since) };
+            let _ = self.shard.submit(Some(topic), Some(name), change).await;
+        }
+        self.shard.lock().push.touch(topic);
+    }
+}
+
+/// A pause with 20 % of jitter either way, so that what failed together does not come back together.
+fn jittered(pause_ms: u64) -> u64 {
+    let fifth = pause_ms / 5;
+    pause_ms - fifth + fastrand::u64(..=2 * fifth)
+}
