@@ -10,9 +10,9 @@
 mod config;
 mod coordinator;
 mod lease;
-mod letters;
 mod listener;
 mod push;
+mod redriven;
 mod ring;
 mod run;
 mod walk;

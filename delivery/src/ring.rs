@@ -26,7 +26,7 @@ impl Stored {
             offset: offset.cast_signed(),
             ordinal,
             published_ms: message.published_ms,
-            key_hash: message.key.map(|key| rapidhash_v3(key.as_bytes())),
+            key_hash: message.key.map(key_hash),
             value: value.into(),
         }
     }
@@ -40,6 +40,11 @@ impl Stored {
         // The entry itself, its two places in queues and the allocator's share.
         self.value.len() + 128
     }
+}
+
+/// Tells messages of one ordering key from those of others.
+pub(crate) fn key_hash(key: &str) -> u64 {
+    rapidhash_v3(key.as_bytes())
 }
 
 /// Whether a message is handed out as it is, or only once it is due.

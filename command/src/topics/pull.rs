@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use millrace_contracts::topics::{Delivery, Pull, Reply, Request as Call, encode_ce};
+use millrace_contracts::topics::{Delivery, Pull, Reply, Request as Call};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 
@@ -79,12 +79,8 @@ fn one(message: &Delivery) -> Response {
     if let Some(key) = &message.key {
         put(headers, "x-key", key);
     }
-    for (name, value) in &message.attributes {
-        if name.starts_with("ce-") {
-            put(headers, name, &encode_ce(value));
-        } else {
-            put(headers, &format!("x-attr-{name}"), value);
-        }
+    for (name, value) in message.header_attributes() {
+        put(headers, &name, &value);
     }
     response
 }

@@ -195,7 +195,7 @@ pub(super) async fn redrive(state: Application, request: Incoming) -> Response {
     respond(result.await)
 }
 
-/// A push subscription without `mode` cannot be created.
+/// A subscription is created with a mode.
 pub(super) fn required(patch: PushPatch) -> Result<PushPatch, Refusal> {
     if patch.push.is_none() {
         return Err(Refusal::new(Code::MissingField, "mode must be given").field("mode"));

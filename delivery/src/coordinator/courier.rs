@@ -10,16 +10,19 @@ use std::time::Duration;
 
 use millrace_contracts::topics::{
     AckSelection, AttemptFailure, AttemptView, Change, Delivery, Name, Principal, Pull, PushSettings, SigningKey,
+    SubscriptionMeta,
 };
 use millrace_contracts::{Code, Refusal};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
+use super::fold::{Subscription, Topic};
 use super::messages::{read_chunk, read_one};
 use super::pull::{Look, look};
 use super::pushing::SubscriptionKey;
 use super::serve::On;
 use super::shard::{Inner, Shard};
+use super::takeover::not_in_force;
 use crate::push::{Attempted, Ended, Endpoint, Envelope, Key, Owner, SLOW_MS, build};
 use crate::ring::Stored;
 
@@ -31,6 +34,8 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 const LEASE_MARGIN_MS: u64 = 30_000;
 /// The pause of a message that is about to be dead-lettered.
 const BURIAL_MS: u64 = 600_000;
+/// How soon a subscription is looked at again whose secrets cannot be opened.
+const SEALED_MS: i64 = 60_000;
 /// The reasons of suspensions.
 const GONE: &str = "endpoint-gone";
 const FAILING: &str = "endpoint-failing";
@@ -136,52 +141,40 @@ async fn step(
     retried: &mut Option<Arc<Stored>>,
 ) -> Result<Next, Refusal> {
     let (topic, name) = key;
-    let Some(Job { settings, capacity, troubled, given_up, max_attempts, active_since, .. }) =
-        job(shared, &shard.lock(), key)?
-    else {
-        return Ok(Next::Rest(None));
-    };
-    if given_up {
-        let change = Change::Suspend { reason: FAILING.to_owned(), active_since: Some(active_since) };
+    let now_ms = shared.clock.now_ms();
+    let Some(room) = room(&shard.lock(), key, now_ms)? else { return Ok(Next::Rest(None)) };
+    if room.given_up {
+        let change = Change::Suspend { reason: FAILING.to_owned(), active_since: Some(room.active_since) };
         shard.submit(Some(topic), Some(name), change).await?;
         return Ok(Next::Rest(None));
     }
-    let capacity = match capacity {
+    let capacity = match room.capacity {
         Ok(capacity) => capacity,
         Err(at_ms) => return Ok(Next::Rest(at_ms)),
     };
-    let slots = slots(shared, troubled, capacity).await?;
-    let pull = Pull {
-        subscription: name.clone(),
-        max: slots.len(),
-        wait_ms: 0,
-        lease_ms: Some(settings.timeout_ms + LEASE_MARGIN_MS),
-    };
-    let (looked, topic_id, keys) = {
+    let slots = slots(shared, room.troubled, capacity).await?;
+    let (looked, topic_id, push) = {
         let mut inner = shard.lock();
-        let Some(Job { topic_id, signing_keys, .. }) = job(shared, &inner, key)? else {
-            return Ok(Next::Rest(None));
-        };
+        let Some((topic_meta, subscription, settings)) = pushed(&inner, key)? else { return Ok(Next::Rest(None)) };
         let now_ms = shared.clock.now_ms();
+        let Some(push) = Push::new(shared, shard, key, &subscription.meta, settings, now_ms) else {
+            tracing::error!(%topic, subscription = %name, "a secret cannot be opened: its key is not in delivery.secrets_file");
+            return Ok(Next::Rest(Some(now_ms + SEALED_MS)));
+        };
+        let (topic_id, rate) = (topic_meta.meta.created, settings.rate);
+        let lease_ms = Some(settings.timeout_ms + LEASE_MARGIN_MS);
+        let pull = Pull { subscription: name.clone(), max: slots.len(), wait_ms: 0, lease_ms };
         let looked = look(shared, &mut inner, shard.partition, topic, &pull, now_ms, retried.take().as_ref())?;
         if let (Look::Found(deliveries), Some(endpoint)) = (&looked, inner.push.endpoints.get_mut(key)) {
             for _ in deliveries {
-                endpoint.begin(now_ms, settings.rate);
+                endpoint.begin(now_ms, rate);
             }
         }
-        (looked, topic_id, signing_keys)
+        (looked, topic_id, push)
     };
     match looked {
         Look::Found(deliveries) => {
-            let push = Arc::new(Push {
-                shared: shared.clone(),
-                shard: shard.clone(),
-                key: key.clone(),
-                settings,
-                keys,
-                max_attempts,
-                active_since,
-            });
+            let push = Arc::new(push);
             for (delivery, slot) in deliveries.into_iter().zip(slots) {
                 tokio::spawn(push.clone().send(delivery, slot));
             }
@@ -197,47 +190,45 @@ async fn step(
             drop(slots);
             *retried = read_one(shared, shard.partition, topic, topic_id, offset).await?;
             // The log dropped it: housekeeping settles what is past the retention.
-            Ok(if retried.is_some() { Next::Again } else { Next::Rest(Some(shared.clock.now_ms() + 60 * AGAIN_MS)) })
+            Ok(if retried.is_some() { Next::Again } else { Next::Rest(Some(now_ms + 60 * AGAIN_MS)) })
         }
         Look::Nothing(at_ms) => Ok(Next::Rest(at_ms)),
     }
 }
 
-/// What a step needs to know of a subscription; `None` if nothing is pushed to it.
-struct Job {
-    settings: PushSettings,
-    max_attempts: u32,
-    active_since: u64,
-    signing_keys: Vec<SigningKey>,
-    topic_id: u64,
+/// A subscription that is pushed now, with its topic and its settings of push; `None` if nothing is pushed to it.
+fn pushed<'a>(
+    inner: &'a Inner,
+    (topic, name): &SubscriptionKey,
+) -> Result<Option<(&'a Topic, &'a Subscription, &'a PushSettings)>, Refusal> {
+    if !inner.serves() {
+        return Err(not_in_force());
+    }
+    let Some(topic) = inner.fold.topic(topic) else { return Ok(None) };
+    let active = topic.subscriptions.get(name).filter(|found| found.meta.suspended.is_none());
+    Ok(active.and_then(|found| Some((topic, found, found.meta.settings.push.as_ref()?))))
+}
+
+/// How many requests an endpoint can take.
+struct Room {
     capacity: Result<u32, Option<i64>>,
     troubled: bool,
     given_up: bool,
+    active_since: u64,
 }
 
-fn job(shared: &Shared, inner: &Inner, key: &SubscriptionKey) -> Result<Option<Job>, Refusal> {
-    if !inner.serves() {
-        return Err(super::takeover::not_in_force());
-    }
-    let now_ms = shared.clock.now_ms();
-    let found = inner.fold.topic(&key.0).and_then(|topic| Some((topic, topic.subscriptions.get(&key.1)?)));
-    let found = found.filter(|(_, subscription)| subscription.meta.suspended.is_none());
-    let push =
-        found.and_then(|(topic, subscription)| Some((topic, subscription, subscription.meta.settings.push.as_ref()?)));
-    let (Some((topic, subscription, settings)), Some(endpoint)) = (push, inner.push.endpoints.get(key)) else {
+fn room(inner: &Inner, key: &SubscriptionKey, now_ms: i64) -> Result<Option<Room>, Refusal> {
+    let pushed = pushed(inner, key)?;
+    let Some(((_, subscription, settings), endpoint)) = pushed.zip(inner.push.endpoints.get(key)) else {
         return Ok(None);
     };
     // Of one key one message at a time: the next look sees the lease of the one before.
     let most = if subscription.meta.settings.by_key() { 1 } else { u32::MAX };
-    Ok(Some(Job {
-        settings: settings.clone(),
-        max_attempts: subscription.meta.settings.max_attempts.unwrap_or(u32::MAX),
-        active_since: subscription.meta.active_since,
-        signing_keys: subscription.meta.signing_keys.clone(),
-        topic_id: topic.meta.created,
+    Ok(Some(Room {
         capacity: endpoint.capacity(now_ms, settings.rate).map(|capacity| capacity.min(most)),
         troubled: endpoint.is_troubled(),
         given_up: endpoint.is_given_up(now_ms),
+        active_since: subscription.meta.active_since,
     }))
 }
 
@@ -268,7 +259,10 @@ struct Push {
     shard: Arc<Shard>,
     key: SubscriptionKey,
     settings: PushSettings,
-    keys: Vec<SigningKey>,
+    /// The keys that sign, opened.
+    keys: Vec<Key>,
+    /// The subscription's own headers, opened.
+    headers: Vec<(String, String)>,
     /// After so many attempts a message is dead-lettered.
     max_attempts: u32,
     /// What was resumed meanwhile is not suspended by an answer from before.
@@ -276,43 +270,50 @@ struct Push {
 }
 
 impl Push {
+    /// `None` if a secret cannot be opened.
+    fn new(
+        shared: &Arc<Shared>,
+        shard: &Arc<Shard>,
+        key: &SubscriptionKey,
+        meta: &SubscriptionMeta,
+        settings: &PushSettings,
+        now_ms: i64,
+    ) -> Option<Self> {
+        let owner = Owner { topic: &key.0, subscription: &key.1 };
+        let open = |secret| shared.config.keyring.open(owner, secret);
+        let signs = |key: &&SigningKey| key.until_ms.is_none_or(|until| until > now_ms);
+        let keys = meta.signing_keys.iter().filter(signs).map(|key| Key::parse(&open(&key.secret)?));
+        let headers = settings.headers.iter().map(|(name, value)| Some((name.clone(), open(value)?)));
+        Some(Self {
+            shared: shared.clone(),
+            shard: shard.clone(),
+            key: key.clone(),
+            settings: settings.clone(),
+            keys: keys.collect::<Option<_>>()?,
+            headers: headers.collect::<Option<_>>()?,
+            max_attempts: meta.settings.max_attempts.unwrap_or(u32::MAX),
+            active_since: meta.active_since,
+        })
+    }
+
     async fn send(self: Arc<Self>, delivery: Delivery, slot: Slot) {
         let Self { shared, settings, .. } = &*self;
-        let (topic, name) = &self.key;
-        let owner = Owner { topic, subscription: name };
+        let (topic, subscription) = &self.key;
         let at_ms = shared.clock.now_ms();
-        let signs = |key: &&SigningKey| key.until_ms.is_none_or(|until| until > at_ms);
-        let opened = |key: &SigningKey| shared.config.keyring.open(owner, &key.secret).as_deref().and_then(Key::parse);
-        let keys: Vec<Key> = self.keys.iter().filter(signs).filter_map(opened).collect();
-        let header = |(header, value): (&String, _)| Some((header.clone(), shared.config.keyring.open(owner, value)?));
-        let own: Vec<(String, String)> = settings.headers.iter().filter_map(header).collect();
-        if keys.is_empty() || own.len() < settings.headers.len() {
-            tracing::error!(%topic, subscription = %name, "a secret cannot be opened: its key is not in delivery.secrets_file");
-            self.finish(&delivery, None).await;
-            return;
-        }
-        let envelope =
-            Envelope { topic, subscription: name, mode: settings.body, kind: settings.signature, now_ms: at_ms };
-        let (headers, body) = build(envelope, &delivery, &own, &keys);
+        let envelope = Envelope { topic, subscription, mode: settings.body, kind: settings.signature, now_ms: at_ms };
+        let (headers, body) = build(envelope, &delivery, &self.headers, &self.keys);
         shared.push_metrics.in_flight.increment(1);
         let attempted =
             shared.sender.send(&settings.url, Duration::from_millis(settings.timeout_ms), headers, body).await;
         shared.push_metrics.in_flight.decrement(1);
         drop(slot);
-        self.finish(&delivery, Some((at_ms, attempted))).await;
+        self.finish(&delivery, at_ms, attempted).await;
     }
 
     /// Settles the message, or puts it into retry. What fails here ends with the lease: the message is sent again.
-    async fn finish(&self, delivery: &Delivery, attempted: Option<(i64, Attempted)>) {
+    async fn finish(&self, delivery: &Delivery, at_ms: i64, attempted: Attempted) {
         let (topic, name) = &self.key;
         let now_ms = self.shared.clock.now_ms();
-        let Some((at_ms, attempted)) = attempted else {
-            let mut inner = self.shard.lock();
-            if let Some(endpoint) = inner.push.endpoints.get_mut(&self.key) {
-                endpoint.abandon();
-            }
-            return;
-        };
         let failure = attempted.error.map(|error| AttemptFailure { at_ms, error, status: attempted.status });
         let permanent = attempted.status.is_some_and(|status| self.settings.permanent_statuses.contains(&status));
         let latency_ms = u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX);

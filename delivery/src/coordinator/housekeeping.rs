@@ -63,10 +63,8 @@ struct Lost {
     subscription: Name,
     topic_id: u64,
     epoch: u64,
-    range: SettledRange,
     reason: &'static str,
-    attempts: u32,
-    retry: Option<Retry>,
+    retry: Retry,
 }
 
 /// Messages whose attempts are used up, or that are in retry past the retention.
@@ -100,10 +98,8 @@ fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
                 subscription: subscription.clone(),
                 topic_id: own.meta.created,
                 epoch: held.cursor.epoch,
-                range: retry.range,
                 reason,
-                attempts: retry.attempts,
-                retry: Some(*retry),
+                retry: *retry,
             });
             if found.len() >= MAX_LETTERS {
                 return found;
@@ -116,7 +112,8 @@ fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
 /// Writes dead letters, and settles their messages once the letters are durable.
 async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
     for lost in lost(shared, shard) {
-        let Lost { topic, subscription, topic_id, epoch, range, reason, attempts, retry } = lost;
+        let Lost { topic, subscription, topic_id, epoch, reason, retry } = lost;
+        let Retry { range, attempts, first_ms, last, .. } = retry;
         let at_hand = shard.lock().ring.as_ref().and_then(|ring| ring.get(&topic, range.offset).cloned());
         let stored = match at_hand {
             Some(stored) => Some(stored),
@@ -124,14 +121,13 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
         };
         if let Some(stored) = stored {
             let now_ms = shared.clock.now_ms();
-            let last = retry.and_then(|retry| retry.last);
             let letter = DeadLetter {
                 topic_id,
                 offset: range.offset.cast_unsigned(),
                 dead_lettered_ms: now_ms,
                 reason,
                 attempts,
-                first_attempt_ms: retry.map(|retry| retry.first_ms),
+                first_attempt_ms: Some(first_ms),
                 last_attempt_ms: last.map(|last| last.at_ms),
                 last_status: last.and_then(|last| last.status),
                 last_error: last.map(|last| last.error.as_str()),

@@ -9,12 +9,12 @@ use millrace_contracts::topics::{
 };
 use millrace_contracts::{Code, Refusal};
 use millrace_log::{Batch, Limits, LogError, PollOutcome};
-use rapidhash::v3::rapidhash_v3;
 
 use super::Shared;
 use super::rights;
 use super::serve::On;
-use crate::letters;
+use crate::redriven;
+use crate::ring::key_hash;
 
 /// How long one scan may take, and most bytes of a page.
 const SCAN_TIME: Duration = Duration::from_secs(2);
@@ -86,7 +86,6 @@ fn scan(shared: &Shared, partition: u32, start: u64, wanted: &Wanted) -> Result<
 
 fn view(offset: u64, letter: &DeadLetter<'_>) -> Option<DeadLetterView> {
     let message = Message::decode(letter.message).ok()?;
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Some(DeadLetterView {
         offset,
         dead_lettered_ms: letter.dead_lettered_ms,
@@ -96,22 +95,12 @@ fn view(offset: u64, letter: &DeadLetter<'_>) -> Option<DeadLetterView> {
         last_attempt_ms: letter.last_attempt_ms,
         last_status: letter.last_status,
         last_error: letter.last_error.map(str::to_owned),
-        message: Delivery {
-            id: message.id.to_owned(),
-            offset: letter.offset,
-            published_ms: message.published_ms,
-            token: String::new(),
-            attempt: letter.attempts,
-            key: message.key.map(str::to_owned),
-            content_type: message.content_type.to_owned(),
-            attributes: message.attributes.iter().map(owned).collect(),
-            body: message.body.to_vec(),
-        },
+        message: Delivery::new(&message, letter.offset, String::new(), letter.attempts),
     })
 }
 
 impl On<'_> {
-    /// The topic's id, the subscription's epoch and the letters that were redriven.
+    /// The topic's id, and the letters of the subscription that were redriven.
     fn redriven(&self, name: &Name) -> Result<(u64, Vec<(u64, u64)>), Refusal> {
         let inner = self.inner()?;
         let (topic, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
@@ -123,14 +112,14 @@ impl On<'_> {
     }
 
     pub(super) async fn dead_letters(&self, name: &Name, after: Option<u64>, limit: usize) -> Result<Reply, Refusal> {
-        let (topic_id, redriven) = self.redriven(name)?;
+        let (topic_id, known) = self.redriven(name)?;
         let mut from = after.map_or(0, |after| after.saturating_add(1));
         let mut letters = Vec::new();
         let began = Instant::now();
         loop {
             let wanted = self.wanted(name, topic_id, from, limit - letters.len());
             let page = read(self.shared, self.shard.partition, wanted).await?;
-            letters.extend(page.letters.into_iter().filter(|letter| !letters::contains(&redriven, letter.offset)));
+            letters.extend(page.letters.into_iter().filter(|letter| !redriven::contains(&known, letter.offset)));
             from = page.next;
             if page.ended {
                 return Ok(Reply::DeadLetters(letters, None));
@@ -142,12 +131,12 @@ impl On<'_> {
     }
 
     pub(super) async fn redrive(&self, name: &Name, filter: RedriveFilter) -> Result<Reply, Refusal> {
-        let (topic_id, redriven) = self.redriven(name)?;
+        let (topic_id, known) = self.redriven(name)?;
         // A message that the log dropped cannot be sent again; its letter stays.
         let start = self.shared.log.start(Topic::MESSAGES, self.shard.partition).await;
         let start = start.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
         let chosen = |letter: &DeadLetterView| {
-            !letters::contains(&redriven, letter.offset)
+            !redriven::contains(&known, letter.offset)
                 && letter.message.offset >= start
                 && filter.from_ms.is_none_or(|from| letter.dead_lettered_ms >= from)
                 && filter.to_ms.is_none_or(|to| letter.dead_lettered_ms < to)
@@ -196,7 +185,7 @@ fn retry(letter: &DeadLetterView, now_ms: i64, next_ms: i64) -> Retry {
         attempts: 0,
         next_ms,
         first_ms: now_ms,
-        key_hash: letter.message.key.as_ref().map(|key| rapidhash_v3(key.as_bytes())),
+        key_hash: letter.message.key.as_deref().map(key_hash),
         last: None,
     }
 }

@@ -234,7 +234,8 @@ pub(super) fn look(
             number
         });
         let token = AckToken { topic: topic_id, subscription: of.0, epoch: of.1, range, lease };
-        deliveries.extend(delivery(&stored, &token, attempt));
+        let offset = stored.offset.cast_unsigned();
+        deliveries.extend(stored.message().map(|message| Delivery::new(&message, offset, token.encode(), attempt)));
     }
     inner.leases = number;
     Ok(if deliveries.is_empty() { Look::Nothing(again_ms) } else { Look::Found(deliveries) })
@@ -273,21 +274,6 @@ fn expire(inner: &mut Inner, topic: &Name, subscription: &Name, now_ms: i64) {
     {
         reading.frontier = None;
     }
-}
-
-fn delivery(stored: &Stored, token: &AckToken, attempt: u32) -> Option<Delivery> {
-    let message = stored.message()?;
-    Some(Delivery {
-        id: message.id.to_owned(),
-        offset: stored.offset.cast_unsigned(),
-        published_ms: message.published_ms,
-        token: token.encode(),
-        attempt,
-        key: message.key.map(str::to_owned),
-        content_type: message.content_type.to_owned(),
-        attributes: message.attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        body: message.body.to_vec(),
-    })
 }
 
 /// The range that everything passed over from the floor on makes, if there is such.

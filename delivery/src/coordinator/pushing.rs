@@ -49,6 +49,11 @@ impl Pushing {
         }
     }
 
+    /// The subscription was deleted, or, without one, the topic: another of its name begins anew.
+    pub(crate) fn remove(&mut self, topic: &Name, subscription: Option<&Name>) {
+        self.endpoints.retain(|(of, name), _| of != topic || subscription.is_some_and(|removed| name != removed));
+    }
+
     /// The subscription is looked at again at this time, ms since the epoch.
     pub(super) fn rest(&mut self, key: &SubscriptionKey, at_ms: Option<i64>) {
         let Some(endpoint) = self.endpoints.get_mut(key) else { return };

@@ -212,6 +212,7 @@ impl On<'_> {
         inner.readings.retain(|(topic, _), _| topic != self.topic);
         inner.wake(self.topic);
         inner.polls.remove(self.topic);
+        inner.push.remove(self.topic, None);
         Ok(Reply::Done)
     }
 
@@ -320,6 +321,7 @@ impl On<'_> {
         self.shard.submit(Some(self.topic), Some(name), Change::DeleteSubscription { version }).await?;
         let mut inner = self.shard.lock();
         inner.readings.remove(&(self.topic.clone(), name.clone()));
+        inner.push.remove(self.topic, Some(name));
         inner.wake(self.topic);
         Ok(Reply::Done)
     }

@@ -11,7 +11,7 @@ use jiff::fmt::rfc2822;
 use millrace_contracts::topics::AttemptError;
 use url::Url;
 
-use super::target::{BlockedTarget, GuardedResolver, ResolveError, Targets};
+use super::target::{GuardedResolver, ResolveError, Targets};
 
 /// Timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -133,9 +133,6 @@ fn classify(error: &reqwest::Error) -> AttemptError {
                 ResolveError::Blocked(_) => AttemptError::BlockedTarget,
                 ResolveError::Dns(_) | ResolveError::Timeout => AttemptError::Dns,
             };
-        }
-        if cause.is::<BlockedTarget>() {
-            return AttemptError::BlockedTarget;
         }
         let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         if cause.is::<rustls::Error>() || inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>) {

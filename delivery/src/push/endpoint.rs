@@ -144,13 +144,11 @@ impl Endpoint {
         if free == 0 {
             return Err(None);
         }
-        let Some(rate) = rate else { return Ok(free) };
-        // Bursts of up to a second's worth are smoothed to one request at a time.
-        if self.rate_next_us > now_ms * 1_000 {
-            Err(Some(self.rate_next_us / 1_000 + 1))
-        } else {
-            Ok(free.min(rate).min(1))
+        if rate.is_none() {
+            return Ok(free);
         }
+        // One at a time: a rate has no bursts.
+        if self.rate_next_us > now_ms * 1_000 { Err(Some(self.rate_next_us / 1_000 + 1)) } else { Ok(1) }
     }
 
     /// A request begins.
@@ -164,7 +162,7 @@ impl Endpoint {
     /// A request ended.
     pub(crate) fn end(&mut self, ended: Ended, attempt: AttemptView) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if !self.counts(attempt.at_ms) {
+        if attempt.at_ms < self.since_ms {
             return;
         }
         let failed = ended.failure.is_some() && !ended.permanent;
@@ -175,11 +173,6 @@ impl Endpoint {
         self.last_failure = ended.failure;
         self.attempts.truncate(MAX_ATTEMPTS - 1);
         self.attempts.push_front(attempt);
-    }
-
-    /// A request that began was given up before it had a result.
-    pub(crate) fn abandon(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// The endpoint requests a rest.
@@ -202,11 +195,6 @@ impl Endpoint {
         let (in_flight, busy, again) = (self.in_flight, self.busy, self.again);
         let attempts = std::mem::take(&mut self.attempts);
         *self = Self { in_flight, busy, again, attempts, since_ms: now_ms, ..Self::new(None) };
-    }
-
-    /// Whether an attempt that began then counts.
-    pub(crate) fn counts(&self, began_ms: i64) -> bool {
-        began_ms >= self.since_ms
     }
 
     /// When it can be tried next, if not now, ms since the epoch.
@@ -233,8 +221,12 @@ mod tests {
     }
 
     fn end(endpoint: &mut Endpoint, now_ms: i64, failed: bool) {
-        let failure = AttemptFailure { at_ms: now_ms, error: AttemptError::HttpStatus, status: Some(500) };
         endpoint.begin(now_ms, None);
+        finish(endpoint, now_ms, failed);
+    }
+
+    fn finish(endpoint: &mut Endpoint, now_ms: i64, failed: bool) {
+        let failure = AttemptFailure { at_ms: now_ms, error: AttemptError::HttpStatus, status: Some(500) };
         let ended = Ended { now_ms, slow: false, failure: failed.then_some(failure), permanent: false };
         endpoint.end(ended, attempt(now_ms));
     }
@@ -270,8 +262,7 @@ mod tests {
             endpoint.begin(now, None);
             // One probe at a time.
             assert_eq!(endpoint.capacity(now, None), Err(None));
-            endpoint.abandon();
-            end(&mut endpoint, now, true);
+            finish(&mut endpoint, now, true);
         }
         now += 600_000;
         end(&mut endpoint, now, false);
@@ -298,7 +289,6 @@ mod tests {
         endpoint.forget(5);
         end(&mut endpoint, 4, true);
         assert!(endpoint.last_error().is_none() && !endpoint.is_given_up(2 * GIVE_UP_MS));
-        assert!(!endpoint.counts(4) && endpoint.counts(5));
     }
 
     #[test]
@@ -309,7 +299,7 @@ mod tests {
         for now in [1_000, 1_500, 2_000] {
             assert_eq!(endpoint.capacity(now, Some(2)), Ok(1));
             endpoint.begin(now, Some(2));
-            endpoint.abandon();
+            finish(&mut endpoint, now, false);
             assert_eq!(endpoint.capacity(now, Some(2)), Err(Some(now + 501)));
         }
     }

@@ -35,11 +35,8 @@ pub(crate) fn build(
     let body = match envelope.mode {
         BodyMode::Raw => {
             set(&mut headers, "content-type", &message.content_type);
-            for (name, value) in &message.attributes {
-                match name.strip_prefix("ce-") {
-                    Some(_) => set(&mut headers, name, &encode_ce(value)),
-                    None => set(&mut headers, &format!("x-attr-{name}"), value),
-                }
+            for (name, value) in message.header_attributes() {
+                set(&mut headers, &name, &value);
             }
             message.body.clone()
         }

@@ -7,7 +7,7 @@ use clap::Args;
 use millrace_base::Span;
 use millrace_contracts::topics::Name;
 
-use super::topics::{EXIT_CODES, Server, SubscriptionPath};
+use super::topics::{EXIT_CODES, Manage, Server, SubscriptionPath};
 use super::values::{duration, name, span};
 use crate::bulk::export;
 
@@ -42,13 +42,7 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "TIME", value_parser = export::time)]
     pub(crate) at: Option<i64>,
     #[command(flatten)]
-    pub(crate) server: Server,
-    /// How long to retry while the service is unavailable
-    #[arg(long, default_value = "30s", value_parser = span)]
-    pub(crate) patience: Duration,
-    /// JSON instead of text
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) manage: Manage,
 }
 
 /// Options of `consume`.

@@ -32,7 +32,7 @@ impl Server {
     }
 }
 
-/// What `topic` and `subscription` share.
+/// What `topic`, `subscription` and `publish` share.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Manage {
     #[command(flatten)]

@@ -7,10 +7,11 @@ use std::path::Path as FilePath;
 use anyhow::Context as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method};
+use millrace_contracts::topics::encode_ce;
 use serde_json::Value;
 
 use crate::cli;
-use crate::messaging::{Call, Path, Service, encoded};
+use crate::messaging::{Call, Path, service};
 use crate::settings::Settings;
 use crate::text::print_line;
 
@@ -28,7 +29,7 @@ pub(crate) async fn run(options: cli::Publish, settings: &Settings) -> anyhow::R
     };
     for (name, value) in &options.attributes {
         if name.starts_with("ce-") {
-            add(name, &encoded(value))?;
+            add(name, &encode_ce(value))?;
         } else {
             add(&format!("x-attr-{name}"), value)?;
         }
@@ -58,9 +59,8 @@ pub(crate) async fn run(options: cli::Publish, settings: &Settings) -> anyhow::R
         repeatable: options.idempotency_key.is_some(),
         ..Call::new(Method::POST, Path::topic(&options.topic).with("/messages"))
     };
-    let target = options.server.target(settings.command.listen);
-    let answer: Value = Service::new(target, options.server.timeout, options.patience).call(&call).await?.json()?;
-    print_line(&if options.json { answer.to_string() } else { text_of(&answer) });
+    let answer: Value = service(&options.manage, settings).call(&call).await?.json()?;
+    print_line(&if options.manage.json { answer.to_string() } else { text_of(&answer) });
     Ok(())
 }
 

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::confirmed;
-use super::topic::{create, delete, describe, list, post};
 use crate::cli::{self, SubscriptionPath};
-use crate::messaging::Path;
+use crate::messaging::{Path, create, delete, describe, list, post};
 use crate::settings::Settings;
 
 /// Columns of the list.

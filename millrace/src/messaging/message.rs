@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Answer;
+use super::service::Answer;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]

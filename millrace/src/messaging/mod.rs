@@ -4,10 +4,11 @@
 mod consume;
 mod message;
 mod path;
+mod resource;
 mod service;
 mod table;
 
 pub(crate) use consume::Consumer;
-pub(crate) use path::{Path, encoded};
-pub(crate) use service::{Answer, Call, Failure, Service};
-pub(crate) use table::{members, table};
+pub(crate) use path::Path;
+pub(crate) use resource::{create, delete, describe, list, post, service};
+pub(crate) use service::{Call, Failure, Service};

@@ -1,5 +1,6 @@
 //! A message as it leaves: one line of JSON, and its attributes as headers. The same for readers that pull and endpoints.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::Delivery;
+use super::{Delivery, Message};
 
 /// A time as the API writes it: RFC 3339, UTC, milliseconds.
 pub fn time_text(ms: i64) -> Option<String> {
@@ -30,6 +31,33 @@ pub fn encode_ce(value: &str) -> String {
 }
 
 impl Delivery {
+    /// A message as it is handed out.
+    pub fn new(message: &Message<'_>, offset: u64, token: String, attempt: u32) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            id: message.id.to_owned(),
+            offset,
+            published_ms: message.published_ms,
+            token,
+            attempt,
+            key: message.key.map(str::to_owned),
+            content_type: message.content_type.to_owned(),
+            attributes: message.attributes.iter().map(owned).collect(),
+            body: message.body.to_vec(),
+        }
+    }
+
+    /// The attributes as headers: `ce-*` by the `CloudEvents` HTTP binding, others as `x-attr-*`.
+    pub fn header_attributes(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        self.attributes.iter().map(|(name, value)| {
+            if name.starts_with("ce-") {
+                (Cow::Borrowed(&**name), Cow::Owned(encode_ce(value)))
+            } else {
+                (Cow::Owned(format!("x-attr-{name}")), Cow::Borrowed(&**value))
+            }
+        })
+    }
+
     /// Appends the message as one line of NDJSON, without the end of the line.
     pub fn write_line(&self, token: Option<&str>, out: &mut Vec<u8>) {
         #[derive(Serialize)]

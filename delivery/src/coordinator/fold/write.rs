@@ -330,7 +330,7 @@ impl Write<'_> {
     ) -> Outcome {
         let mut now = 0;
         for (letter, retry) in letters {
-            if crate::letters::contains(&meta.redriven, *letter) {
+            if crate::redriven::contains(&meta.redriven, *letter) {
                 continue;
             }
             // After a seek back it is handed out again anyway.
@@ -340,7 +340,7 @@ impl Write<'_> {
             now += 1;
         }
         for range in ranges {
-            crate::letters::insert(&mut meta.redriven, *range);
+            crate::redriven::insert(&mut meta.redriven, *range);
         }
         self.put(TopicStateKey::Subscription(topic.clone(), name.clone()), Some(StateEntry::Subscription(meta)));
         Outcome::Settled { now, already: letters.len() as u64 - now }
