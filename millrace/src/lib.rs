@@ -32,7 +32,7 @@ use start::Start;
 /// Exit code of a `send` that cannot begin: its arguments, files or server are not what they should be.
 const EXIT_USAGE: u8 = 2;
 
-/// Exit code of a call that the service did not answer (`EX_TEMPFAIL` of sysexits).
+/// Exit code after no answer for as long as it was tried: the same again may succeed (`EX_TEMPFAIL` of sysexits).
 const EXIT_UNAVAILABLE: u8 = 75;
 
 /// Exit code of invalid settings (`EX_CONFIG` of sysexits).

@@ -2,10 +2,20 @@
 
 use std::io::Write as _;
 
+use comfy_table::{ContentArrangement, Table, presets};
+
 /// Prints a line of a result; `false` if the reader is gone (`| head`), which ends the output, not the process.
 pub(crate) fn print_line(line: &str) -> bool {
     let mut out = std::io::stdout().lock();
     out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).is_ok()
+}
+
+/// A table without rows that fits the terminal.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    table
 }
 
 /// A number with its noun: `1 line`, `2 lines`.

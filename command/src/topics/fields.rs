@@ -1,5 +1,8 @@
 //! JSON bodies, read strictly: known members with their types, each refused by name.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -115,6 +118,16 @@ impl Fields {
 
 pub(super) fn invalid(field: &'static str, detail: String) -> Refusal {
     Refusal::new(Code::InvalidField, detail).field(field)
+}
+
+/// Reads a whole number of a query string.
+pub(super) fn query_number<T: FromStr + PartialOrd + Display>(
+    text: &str,
+    field: &'static str,
+    range: &RangeInclusive<T>,
+) -> Result<T, Refusal> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| invalid(field, format!("must be a whole number in {}..={}", range.start(), range.end())))
 }
 
 /// Reads a duration, in ms.

@@ -1,9 +1,11 @@
 //! The path of a request: names, percent-decoded and checked, and the verb behind a colon.
 
 use http::Uri;
+use millrace_contracts::Refusal;
 use millrace_contracts::topics::Name;
-use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::decode_segment;
+
+use super::fields::invalid;
 
 /// Most characters of a principal's name.
 pub(super) const MAX_PRINCIPAL: usize = 256;
@@ -34,11 +36,12 @@ impl<'a> Path<'a> {
         name(&self.segment("subscription")?, "subscription")
     }
 
-    /// The name behind `subscriptions/` and in front of a verb.
+    /// The name behind `subscriptions/`, without the verb if the path ends with it.
     pub(super) fn subscription_of_verb(&mut self) -> Result<Name, Refusal> {
         self.segments.next();
         let text = self.segment("subscription")?;
-        name(text.rsplit_once(':').map_or(&*text, |(text, _)| text), "subscription")
+        let is_last = self.segments.clone().next().is_none();
+        name(text.rsplit_once(':').filter(|_| is_last).map_or(&*text, |(text, _)| text), "subscription")
     }
 
     /// The principal behind `grants/`.
@@ -68,10 +71,6 @@ fn name(text: &str, field: &'static str) -> Result<Name, Refusal> {
 /// A name that a client may create.
 pub(super) fn creatable(name: &Name, field: &'static str) -> Result<(), Refusal> {
     Name::parse(name.as_str()).map(drop).map_err(|error| invalid(field, error.to_string()))
-}
-
-fn invalid(field: &'static str, detail: String) -> Refusal {
-    Refusal::new(Code::InvalidField, detail).field(field)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use millrace_service::http::query_string::{Unknown, parameters};
 
 use super::directory::unexpected;
 use super::exchange::{Application, Incoming, principal, respond};
-use super::fields::{duration, invalid, time_text};
+use super::fields::{duration, query_number, time_text};
 use super::path::Path;
 use super::subscription::LEASE_MS;
 use crate::app::App;
@@ -37,13 +37,7 @@ async fn pull(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
     let (topic, subscription) = (path.topic()?, path.subscription()?);
     let names = ["max", "wait", "lease"];
     let [max, wait, lease] = parameters(request.uri().query().unwrap_or_default(), names, Unknown::Refuse)?;
-    let max = match max {
-        None => 1,
-        Some(text) => {
-            let max = text.parse().ok().filter(|max| (1..=MAX_MESSAGES).contains(max));
-            max.ok_or_else(|| invalid("max", format!("must be a whole number in 1..={MAX_MESSAGES}")))?
-        }
-    };
+    let max = max.map(|text| query_number(&text, "max", &(1..=MAX_MESSAGES))).transpose()?.unwrap_or(1);
     let wait_ms = wait.map(|text| duration(&text, "wait", &(0..=MAX_WAIT_MS))).transpose()?.unwrap_or(0);
     let lease_ms = lease.filter(|text| !text.is_empty()).map(|text| duration(&text, "lease", &LEASE_MS)).transpose()?;
     let call = Call::Pull(Pull { subscription, max, wait_ms, lease_ms });

@@ -2,11 +2,10 @@
 
 use axum::response::Response;
 use http::StatusCode;
+use millrace_contracts::Refusal;
 use millrace_contracts::topics::{
-    AttemptError, AttemptView, BodyMode, DeadLetterView, PushPatch, PushSettings, RedriveFilter, Reply,
-    Request as Call, Schedule, SignatureKind,
+    AttemptError, AttemptView, DeadLetterView, PushPatch, PushSettings, RedriveFilter, Reply, Request as Call, Schedule,
 };
-use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,13 +13,16 @@ use serde_json::{Value, json};
 
 use super::directory::unexpected;
 use super::exchange::{Application, Incoming, principal, respond};
-use super::fields::{Fields, duration_text, invalid, time, time_text};
+use super::fields::{Fields, duration_text, invalid, query_number, time, time_text};
 use super::path::Path;
 use super::render;
+use super::subscription::act;
 
 /// Most attempts, and most dead letters of a page.
-pub(super) const MAX_ATTEMPTS: usize = 100;
+pub(super) const MAX_LISTED_ATTEMPTS: usize = 100;
 pub(super) const MAX_LETTERS: usize = 1_000;
+/// Most messages a second of a redrive.
+pub(super) const MAX_RATE: u64 = 100_000;
 /// The overlap of two signing keys, in ms: at most a week.
 const OVERLAP_MS: std::ops::RangeInclusive<u64> = 0..=7 * 24 * 3_600_000;
 const DEFAULT_OVERLAP_MS: u64 = 24 * 3_600_000;
@@ -63,29 +65,11 @@ pub(super) fn settings(settings: &PushSettings) -> Value {
         "max_age": duration_text(settings.max_age_ms),
         "permanent_statuses": settings.permanent_statuses,
         "rate": settings.rate,
-        "body": match settings.body {
-            BodyMode::Raw => "raw",
-            BodyMode::CloudeventsBinary => "cloudevents-binary",
-            BodyMode::CloudeventsStructured => "cloudevents-structured",
-            BodyMode::Envelope => "envelope",
-        },
+        "body": settings.body,
         "headers": headers,
-        "signature": match settings.signature {
-            SignatureKind::V1 => "v1",
-            SignatureKind::V1a => "v1a",
-        },
+        "signature": settings.signature,
         "consent": false,
     })
-}
-
-fn number<T: std::str::FromStr>(
-    text: Option<&str>,
-    name: &'static str,
-    fits: impl Fn(&T) -> bool,
-) -> Result<Option<T>, Refusal> {
-    let Some(text) = text else { return Ok(None) };
-    let read = text.parse().ok().filter(fits);
-    read.map(Some).ok_or_else(|| invalid(name, "must be a whole number within its bounds".into()))
 }
 
 /// `GET …/{subscription}/attempts?limit=`
@@ -94,8 +78,10 @@ pub(super) async fn attempts(state: Application, request: Incoming) -> Response 
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         let [limit] = parameters(request.uri().query().unwrap_or_default(), ["limit"], Unknown::Refuse)?;
-        let limit =
-            number(limit.as_deref(), "limit", |limit| (1..=MAX_ATTEMPTS).contains(limit))?.unwrap_or(MAX_ATTEMPTS);
+        let limit = limit
+            .map(|text| query_number(&text, "limit", &(1..=MAX_LISTED_ATTEMPTS)))
+            .transpose()?
+            .unwrap_or(MAX_LISTED_ATTEMPTS);
         let reply = state.0.directory.call(&topic, principal(), Call::Attempts { subscription, limit }).await?;
         let Reply::Attempts(attempts) = reply else { return Err(unexpected()) };
         let attempts: Vec<_> = attempts.iter().map(attempt).collect();
@@ -123,8 +109,8 @@ pub(super) async fn dead_letters(state: Application, request: Incoming) -> Respo
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         let query = request.uri().query().unwrap_or_default();
         let [after, limit] = parameters(query, ["after", "limit"], Unknown::Refuse)?;
-        let after = number(after.as_deref(), "after", |_: &u64| true)?;
-        let limit = number(limit.as_deref(), "limit", |limit| (1..=MAX_LETTERS).contains(limit))?.unwrap_or(100);
+        let after = after.map(|text| query_number(&text, "after", &(0..=u64::MAX))).transpose()?;
+        let limit = limit.map(|text| query_number(&text, "limit", &(1..=MAX_LETTERS))).transpose()?.unwrap_or(100);
         let call = Call::DeadLetters { subscription, after, limit };
         let Reply::DeadLetters(letters, next) = state.0.directory.call(&topic, principal(), call).await? else {
             return Err(unexpected());
@@ -172,33 +158,18 @@ fn letter(letter: &DeadLetterView) -> Letter<'_> {
 
 /// `POST …/{subscription}/dead-letters:redrive`
 pub(super) async fn redrive(state: Application, request: Incoming) -> Response {
-    let result = async move {
-        let app = &state.0;
-        let mut path = Path::of(request.uri());
-        let (topic, subscription) = (path.topic()?, path.subscription()?);
-        let mut fields = Fields::of_body(app, request).await?;
-        let moment = |fields: &mut Fields, name: &'static str| match fields.take(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => time(&value).map(Some).ok_or_else(|| invalid(name, "must be a time".into())),
-        };
-        let filter = RedriveFilter {
-            from_ms: moment(&mut fields, "from")?,
-            to_ms: moment(&mut fields, "to")?,
-            status: fields.number("status", 100..=599)?.and_then(|status| u16::try_from(status).ok()),
-            rate: fields.number("rate", 1..=100_000)?.and_then(|rate| u32::try_from(rate).ok()),
-        };
-        fields.finish()?;
-        let reply = app.directory.call(&topic, principal(), Call::Redrive { subscription, filter }).await?;
-        let Reply::Redriven(selected) = reply else { return Err(unexpected()) };
-        Ok(render::json(StatusCode::ACCEPTED, &json!({ "redrive": null, "selected": selected })))
+    let moment = |fields: &mut Fields, name: &'static str| match fields.take(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => time(&value).map(Some).ok_or_else(|| invalid(name, "must be a time".into())),
     };
-    respond(result.await)
-}
-
-/// A subscription is created with a mode.
-pub(super) fn required(patch: PushPatch) -> Result<PushPatch, Refusal> {
-    if patch.push.is_none() {
-        return Err(Refusal::new(Code::MissingField, "mode must be given").field("mode"));
-    }
-    Ok(patch)
+    let read = |subscription, fields: &mut Fields| {
+        let filter = RedriveFilter {
+            from_ms: moment(fields, "from")?,
+            to_ms: moment(fields, "to")?,
+            status: fields.number("status", 100..=599)?.and_then(|status| u16::try_from(status).ok()),
+            rate: fields.number("rate", 1..=MAX_RATE)?.and_then(|rate| u32::try_from(rate).ok()),
+        };
+        Ok(Call::Redrive { subscription, filter })
+    };
+    act(&state.0, request, read).await
 }

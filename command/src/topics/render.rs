@@ -105,7 +105,7 @@ pub(crate) struct SubscriptionBody {
     name: String,
     topic: String,
     owner: String,
-    /// `pull`.
+    /// `pull` or `push`.
     mode: &'static str,
     /// `active` or `suspended`.
     state: &'static str,

@@ -31,7 +31,10 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
         no_parameters(&request)?;
         let if_match = if_match(request.headers());
         let mut fields = Fields::of_body(app, request).await?;
-        let push = push::required(push::patch(&mut fields)?)?;
+        let push = push::patch(&mut fields)?;
+        if push.push.is_none() {
+            return Err(Refusal::new(Code::MissingField, "mode must be given").field("mode"));
+        }
         let start = start(fields.take("start"), "start")?.unwrap_or(Start::Latest);
         let settings = SubscriptionSettings {
             filter: filter(&mut fields)?.flatten(),
@@ -198,7 +201,7 @@ pub(super) async fn seek(state: Application, request: Incoming) -> Response {
     act(&state.0, request, read).await
 }
 
-/// `POST …/{subscription}:{verb}`: reads the call from the body, and brings it to the coordinator.
+/// A POST about a subscription: reads its name from the path and the call from the body, and brings it to the coordinator.
 pub(super) async fn act(
     app: &Arc<App>,
     request: Incoming,
@@ -212,6 +215,9 @@ pub(super) async fn act(
         let call = read(subscription, &mut fields)?;
         fields.finish()?;
         match app.directory.call(&topic, principal(), call).await? {
+            Reply::Redriven(selected) => {
+                Ok(render::json(StatusCode::ACCEPTED, &serde_json::json!({ "redrive": null, "selected": selected })))
+            }
             Reply::Acknowledged(answer) => Ok(render::json(StatusCode::OK, &answer)),
             reply => subscription_response(reply),
         }

@@ -10,7 +10,7 @@ use millrace_service::http::query_string::{Unknown, parameters};
 
 use super::directory::unexpected;
 use super::exchange::{Application, Incoming, principal, respond};
-use super::fields::{Fields, if_match, invalid};
+use super::fields::{Fields, if_match, invalid, query_number};
 use super::path::{Path, creatable};
 use super::render;
 use crate::app::App;
@@ -92,13 +92,7 @@ pub(super) fn no_parameters(request: &Incoming) -> Result<(), Refusal> {
 pub(super) fn page(request: &Incoming) -> Result<Listing, Refusal> {
     let names = ["prefix", "limit", "after"];
     let [prefix, limit, after] = parameters(request.uri().query().unwrap_or_default(), names, Unknown::Refuse)?;
-    let limit = match limit {
-        None => 100,
-        Some(text) => {
-            let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-            limit.ok_or_else(|| invalid("limit", format!("must be a whole number in 1..={MAX_PAGE}")))?
-        }
-    };
+    let limit = limit.map(|text| query_number(&text, "limit", &(1..=MAX_PAGE))).transpose()?.unwrap_or(100);
     let after = after.filter(|text| !text.is_empty());
     let after =
         after.map(|text| Name::of_system(&text).map_err(|error| invalid("after", error.to_string()))).transpose()?;

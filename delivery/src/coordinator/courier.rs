@@ -335,8 +335,8 @@ impl Push {
                     answer: attempted.answer,
                 };
                 endpoint.end(Ended { now_ms, slow: latency_ms > SLOW_MS, failure, permanent }, view);
-                if rest_ms.is_some() {
-                    endpoint.pause(now_ms.saturating_add(pause_ms.cast_signed()));
+                if let Some(rest_ms) = rest_ms {
+                    endpoint.pause(now_ms.saturating_add(rest_ms.cast_signed()));
                 }
             }
         }

@@ -20,7 +20,7 @@ pub(crate) const GIVE_UP_MS: i64 = 5 * 24 * 3_600_000;
 /// An endpoint that takes longer than this shares the bulkhead of those that fail.
 pub(crate) const SLOW_MS: u64 = 1_000;
 /// Attempts that are remembered.
-const MAX_ATTEMPTS: usize = 20;
+const MAX_RETAINED_ATTEMPTS: usize = 20;
 
 /// The endpoint of a subscription, as its attempts went.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl Endpoint {
         self.troubled = failed || ended.slow;
         self.failing_since_ms = failed.then_some(self.failing_since_ms.unwrap_or(ended.now_ms));
         self.last_failure = ended.failure;
-        self.attempts.truncate(MAX_ATTEMPTS - 1);
+        self.attempts.truncate(MAX_RETAINED_ATTEMPTS - 1);
         self.attempts.push_front(attempt);
     }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::response::Parts;
 use http::{HeaderValue, Request as HttpRequest};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
@@ -74,22 +73,13 @@ impl Connection {
 
     /// Sends a request and waits for the whole response.
     pub(crate) async fn exchange(&mut self, request: Request, within: Duration) -> Result<Response, ExchangeError> {
-        self.exchange_whole(request, within).await.map(|(head, body)| Response::new(&head, body))
-    }
-
-    /// Sends a request and waits for the whole response, with its headers.
-    pub(crate) async fn exchange_whole(
-        &mut self,
-        request: Request,
-        within: Duration,
-    ) -> Result<(Parts, Bytes), ExchangeError> {
         let whole = async {
             let response = self.send_now(request).await?;
             let (head, mut body) = response.into_parts();
             let body = self.collect(&mut body).await?;
             // A connection that the server keeps alive is ready for the next request now.
             let _ = self.driver.run(self.sender.ready()).await;
-            Ok((head, body))
+            Ok(Response::new(head, body))
         };
         timeout(within, whole).await.unwrap_or(Err(ExchangeError::TimedOut(within)))
     }

@@ -1,11 +1,9 @@
 //! `millrace topics`: the topics of the log, on either engine.
 
-use comfy_table::{ContentArrangement, Table, presets};
-
 use crate::cli;
 use crate::inspect::{Source, TopicLine};
 use crate::settings::Settings;
-use crate::text::print_line;
+use crate::text::{self, print_line};
 
 /// Lists the topics.
 pub(crate) async fn run(options: cli::Topics, settings: Settings) -> anyhow::Result<()> {
@@ -20,9 +18,7 @@ pub(crate) async fn run(options: cli::Topics, settings: Settings) -> anyhow::Res
 }
 
 fn table(topics: &[TopicLine]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["name", "partition", "start", "end", "cleanup", "key", "content"]);
+    let mut table = text::table(&["name", "partition", "start", "end", "cleanup", "key", "content"]);
     for topic in topics {
         for (number, partition) in topic.partitions.iter().enumerate() {
             let once = |text: &str| if number == 0 { text.to_owned() } else { String::new() };

@@ -98,7 +98,7 @@ impl Remote {
                 return Err(self.failed(format_args!("a line exceeds {MAX_LINE} bytes")));
             }
         }
-        self.successful(Response::new(&head, pending.into())).map(drop)
+        self.successful(Response::new(head, pending.into())).map(drop)
     }
 
     /// Emits the complete lines; `false` once `emit` returns it.

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use millrace_contracts::Hour;
 use serde_json::{Value, json};
 
 use super::oracle::{Expected, Numbers};
-use crate::text::plural;
+use crate::text::{self, plural};
 
 /// One of the three numbers.
 type Pick = fn(&Numbers) -> u64;
@@ -90,9 +89,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(["hour", "number", "expected", "actual", "right"]);
+        let mut table = text::table(&["hour", "number", "expected", "actual", "right"]);
         for row in &self.hours {
             let (hour, expected, got) = row;
             let of = |pick: Pick| {

@@ -4,9 +4,10 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use http::Method;
+use millrace_contracts::topics::Delivery;
 use serde_json::json;
 
-use super::message::{Message, of_answer};
+use super::message::of_answer;
 use super::{Call, Failure, Path, Service};
 
 /// The longest long poll that the service allows.
@@ -40,7 +41,7 @@ impl Consumer {
             if messages.is_empty() && self.drain {
                 return Ok(());
             }
-            let printed = self.print(&messages)?;
+            let printed = self.print(&messages);
             self.acknowledge(&messages[..printed]).await?;
             if printed < messages.len() {
                 return Ok(());
@@ -58,19 +59,25 @@ impl Consumer {
     }
 
     /// Returns how many were printed: fewer if the reader of the output is gone (`| head`).
-    fn print(&self, messages: &[Message]) -> anyhow::Result<usize> {
+    fn print(&self, messages: &[Delivery]) -> usize {
         let mut out = std::io::stdout().lock();
+        let mut line = Vec::new();
         for (printed, message) in messages.iter().enumerate() {
-            let line = if self.json { message.json()?.into_bytes() } else { message.body.clone() };
+            line.clear();
+            if self.json {
+                message.write_line(None, &mut line);
+            } else {
+                line.extend_from_slice(&message.body);
+            }
             let written = out.write_all(&line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
             if written.is_err() {
-                return Ok(printed);
+                return printed;
             }
         }
-        Ok(messages.len())
+        messages.len()
     }
 
-    async fn acknowledge(&mut self, messages: &[Message]) -> anyhow::Result<()> {
+    async fn acknowledge(&mut self, messages: &[Delivery]) -> anyhow::Result<()> {
         if messages.is_empty() {
             return Ok(());
         }

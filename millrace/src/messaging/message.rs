@@ -7,25 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use jiff::Timestamp;
+use millrace_contracts::topics::Delivery;
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::service::Answer;
-
-/// A message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
-    id: String,
-    offset: u64,
-    published_at: String,
-    pub(super) token: String,
-    attempt: u32,
-    key: Option<String>,
-    content_type: String,
-    attributes: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
-}
+use crate::client::Response;
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -42,87 +30,56 @@ struct Line<'a> {
     body_base64: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Printed<'a> {
-    id: &'a str,
-    offset: u64,
-    published_at: &'a str,
-    attempt: u32,
-    key: Option<&'a str>,
-    attributes: &'a BTreeMap<String, String>,
-    content_type: &'a str,
-    body: Option<&'a RawValue>,
-    body_base64: Option<String>,
-}
-
 /// The messages of an answer to a pull of at most `max`.
-pub(super) fn of_answer(answer: &Answer, max: u64) -> anyhow::Result<Vec<Message>> {
+pub(super) fn of_answer(answer: &Response, max: u64) -> anyhow::Result<Vec<Delivery>> {
     if answer.status != 200 {
         return Ok(Vec::new());
     }
     if max == 1 {
-        return Ok(vec![Message::alone(&answer.headers, answer.body.to_vec())?]);
+        return Ok(vec![alone(&answer.headers, answer.body.to_vec())?]);
     }
     let text = std::str::from_utf8(&answer.body).context("a page of messages is not UTF-8")?;
-    text.lines().map(Message::line).collect()
+    text.lines().map(line).collect()
 }
 
-impl Message {
-    fn line(text: &str) -> anyhow::Result<Self> {
-        let line: Line<'_> = serde_json::from_str(text).context("a line of a page is no message")?;
-        let body = match (line.body, line.body_base64) {
-            (_, Some(text)) => STANDARD.decode(text).context("body_base64 is not base64")?,
-            (raw, None) => raw.map_or("null", RawValue::get).as_bytes().to_vec(),
-        };
-        let Line { id, offset, published_at, token, attempt, key, content_type, attributes, .. } = line;
-        Ok(Self { id, offset, published_at, token, attempt, key, content_type, attributes, body })
-    }
+fn line(text: &str) -> anyhow::Result<Delivery> {
+    let line: Line<'_> = serde_json::from_str(text).context("a line of a page is no message")?;
+    let body = match (line.body, line.body_base64) {
+        (_, Some(text)) => STANDARD.decode(text).context("body_base64 is not base64")?,
+        (raw, None) => raw.map_or("null", RawValue::get).as_bytes().to_vec(),
+    };
+    let Line { id, offset, published_at, token, attempt, key, content_type, attributes, .. } = line;
+    let (published_ms, attributes) = (milliseconds(&published_at)?, attributes.into_iter().collect());
+    Ok(Delivery { id, offset, published_ms, token, attempt, key, content_type, attributes, body })
+}
 
-    fn alone(headers: &HeaderMap, body: Vec<u8>) -> anyhow::Result<Self> {
-        let maybe = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let must = |name: &str| maybe(name).with_context(|| format!("the answer has no header {name}"));
-        let mut attributes = BTreeMap::new();
-        for name in headers.keys().map(http::HeaderName::as_str) {
-            let value = maybe(name).unwrap_or_default();
-            if let Some(attribute) = name.strip_prefix("x-attr-") {
-                attributes.insert(attribute.to_owned(), value);
-            } else if name.starts_with("ce-") {
-                attributes.insert(name.to_owned(), percent_decode_str(&value).decode_utf8_lossy().into_owned());
-            }
+fn alone(headers: &HeaderMap, body: Vec<u8>) -> anyhow::Result<Delivery> {
+    let maybe = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let must = |name: &str| maybe(name).with_context(|| format!("the answer has no header {name}"));
+    let mut attributes = BTreeMap::new();
+    for name in headers.keys().map(http::HeaderName::as_str) {
+        let value = maybe(name).unwrap_or_default();
+        if let Some(attribute) = name.strip_prefix("x-attr-") {
+            attributes.insert(attribute.to_owned(), value);
+        } else if name.starts_with("ce-") {
+            attributes.insert(name.to_owned(), percent_decode_str(&value).decode_utf8_lossy().into_owned());
         }
-        Ok(Self {
-            id: must("millrace-id")?,
-            offset: must("millrace-offset")?.parse().context("millrace-offset")?,
-            published_at: must("millrace-published-at")?,
-            token: must("millrace-token")?,
-            attempt: must("millrace-attempt")?.parse().context("millrace-attempt")?,
-            key: maybe("x-key"),
-            content_type: must(CONTENT_TYPE.as_str())?,
-            attributes,
-            body,
-        })
     }
+    Ok(Delivery {
+        id: must("millrace-id")?,
+        offset: must("millrace-offset")?.parse().context("millrace-offset")?,
+        published_ms: milliseconds(&must("millrace-published-at")?)?,
+        token: must("millrace-token")?,
+        attempt: must("millrace-attempt")?.parse().context("millrace-attempt")?,
+        key: maybe("x-key"),
+        content_type: must(CONTENT_TYPE.as_str())?,
+        attributes: attributes.into_iter().collect(),
+        body,
+    })
+}
 
-    /// The message as a line of JSON, without its token.
-    pub(super) fn json(&self) -> anyhow::Result<String> {
-        let essence = self.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let is_json = essence == "application/json" || essence.ends_with("+json");
-        // Line ends stand between tokens only: within a string JSON escapes them.
-        let text = std::str::from_utf8(&self.body).ok().filter(|_| is_json).map(|text| text.replace(['\n', '\r'], " "));
-        let body: Option<&RawValue> = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let printed = Printed {
-            id: &self.id,
-            offset: self.offset,
-            published_at: &self.published_at,
-            attempt: self.attempt,
-            key: self.key.as_deref(),
-            attributes: &self.attributes,
-            content_type: &self.content_type,
-            body_base64: body.is_none().then(|| STANDARD.encode(&self.body)),
-            body,
-        };
-        Ok(serde_json::to_string(&printed)?)
-    }
+fn milliseconds(time: &str) -> anyhow::Result<i64> {
+    Ok(time.parse::<Timestamp>().context("the time of a message")?.as_millisecond())
 }
 
 #[cfg(test)]
@@ -132,12 +89,12 @@ mod tests {
 
     use super::*;
 
-    fn answer(headers: &[(&'static str, &'static str)], body: &'static str) -> Answer {
+    fn answer(headers: &[(&'static str, &'static str)], body: &'static str) -> Response {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        Answer { status: 200, headers: map, body: Bytes::from_static(body.as_bytes()) }
+        Response { status: 200, retry_after: None, headers: map, body: Bytes::from_static(body.as_bytes()) }
     }
 
     #[test]
@@ -159,9 +116,16 @@ mod tests {
         let line = r#"{"id":"i","offset":7,"published_at":"2026-11-30T00:00:00.000Z","token":"t","attempt":2,"key":"k","attributes":{"kind":"created","ce-subject":"café"},"content_type":"application/json","body":{"n": 1.50},"body_base64":null}"#;
         let one = of_answer(&alone, 1).unwrap();
         assert_eq!(of_answer(&answer(&[], line), 2).unwrap(), one);
-        let printed = one[0].json().unwrap();
+        let printed = |message: &Delivery| {
+            let mut out = Vec::new();
+            message.write_line(None, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let (binary, printed) = (
+            printed(&Delivery { content_type: "image/png".into(), body: vec![0xff], ..one[0].clone() }),
+            printed(&one[0]),
+        );
         assert!(printed.contains(r#""body":{"n": 1.50}"#) && !printed.contains("token"), "{printed}");
-        let binary = Message { content_type: "image/png".into(), body: vec![0xff], ..one[0].clone() };
-        assert!(binary.json().unwrap().ends_with(r#""body":null,"body_base64":"/w=="}"#));
+        assert!(binary.ends_with(r#""body":null,"body_base64":"/w=="}"#));
     }
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use http_body_util::Full;
 use millrace_base::Backoff;
-use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Connection, ExchangeError, Response, Target, Verdict, verdict};
@@ -44,22 +43,6 @@ impl Call {
         let mut call = Self { body: body.to_string().into(), ..self };
         call.headers.push((http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         call
-    }
-}
-
-/// A good answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Answer {
-    /// The body as JSON.
-    pub(crate) fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| anyhow::anyhow!("the answer is not the expected JSON: {error}"))
     }
 }
 
@@ -118,7 +101,7 @@ impl Service {
     }
 
     /// Makes a call until it has a final answer, for as long as the patience lasts.
-    pub(crate) async fn call(&mut self, call: &Call) -> Result<Answer, Failure> {
+    pub(crate) async fn call(&mut self, call: &Call) -> Result<Response, Failure> {
         let mut backoff = Backoff::new(MIN_PAUSE, MAX_PAUSE);
         let mut since: Option<Instant> = None;
         loop {
@@ -143,7 +126,7 @@ impl Service {
         }
     }
 
-    async fn attempt(&mut self, call: &Call) -> Result<Answer, Trouble> {
+    async fn attempt(&mut self, call: &Call) -> Result<Response, Trouble> {
         let passing = |why: String| Trouble::Passing(why, Duration::ZERO);
         let lost = |why: String| {
             if call.repeatable { passing(why) } else { Trouble::Final(Failure::Unknown(self.authority.clone(), why)) }
@@ -162,19 +145,18 @@ impl Service {
         let request = request.body(Full::new(call.body.clone()));
         let request =
             request.map_err(|error| Trouble::Final(Failure::Refused { code: None, why: error.to_string() }))?;
-        let (head, body) = match connection.exchange_whole(request, self.timeout + call.wait).await {
-            Ok(whole) => whole,
+        let response = match connection.exchange(request, self.timeout + call.wait).await {
+            Ok(response) => response,
             Err(error @ ExchangeError::Unsent) => return Err(passing(error.to_string())),
             Err(error) => return Err(lost(error.to_string())),
         };
         if connection.is_reusable() {
             self.connection = Some(connection);
         }
-        let response = Response::new(&head, body);
-        let why = response.summary();
         if (200..300).contains(&response.status) {
-            return Ok(Answer { status: response.status, headers: head.headers, body: response.body });
+            return Ok(response);
         }
+        let why = response.summary();
         let code = response.code();
         if call.temporary.is_some() && call.temporary == code.as_deref() {
             return Err(Trouble::Passing(why, MIN_PAUSE));

@@ -1,7 +1,8 @@
 //! Topics and subscriptions as text.
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
+
+use crate::text;
 
 /// The members of an object, a line each; those of objects in it follow their name and a full stop.
 pub(crate) fn members(object: &Value) -> String {
@@ -25,9 +26,7 @@ fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
 
 /// A table of objects: a row each, with these of their members.
 pub(crate) fn table(objects: &[Value], columns: &[&str]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(columns);
+    let mut table = text::table(columns);
     for object in objects {
         table.add_row(columns.iter().map(|column| shown(&object[*column])));
     }

@@ -3,9 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Exit code of a sender that gave up: the same again, with the same epoch, goes on (`EX_TEMPFAIL` of sysexits).
-pub(super) const GAVE_UP: u8 = 75;
-
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Report {
     pub(super) client: String,
@@ -27,7 +24,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn exit_code(&self) -> u8 {
         match (&self.gave_up, self.refused.is_empty()) {
-            (Some(_), _) => GAVE_UP,
+            (Some(_), _) => crate::EXIT_UNAVAILABLE,
             (None, false) => 1,
             (None, true) => 0,
         }

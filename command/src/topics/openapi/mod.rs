@@ -1,4 +1,4 @@
-//! The OpenAPI document of topics, messages and subscriptions, a file each.
+//! The OpenAPI document of topics, messages, subscriptions and push, a file each; `parts` and `schemas` are what they share.
 
 mod messages;
 mod parts;

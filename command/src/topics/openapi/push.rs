@@ -11,7 +11,7 @@ use utoipa::openapi::{HttpMethod, Required};
 use super::Operation;
 use super::parts::{fresh, json_body, on_subscription, reference, refusals, tagged, with_body};
 use super::schemas::{anything, closed, duration, or_null, time};
-use crate::topics::push::{MAX_ATTEMPTS, MAX_LETTERS};
+use crate::topics::push::{MAX_LETTERS, MAX_LISTED_ATTEMPTS, MAX_RATE};
 use crate::topics::render::SubscriptionBody;
 
 const PUSH: &str = "Push";
@@ -49,15 +49,7 @@ pub(super) fn settings() -> ObjectBuilder {
         ("signature", words(["v1", "v1a"]).into()),
         ("consent", words(["false"]).schema_type(Type::Boolean).enum_values(Some([false])).into()),
     ];
-    members
-        .into_iter()
-        .fold(
-            ObjectBuilder::new().schema_type(Type::Object),
-            |schema, (name, member): (&str, utoipa::openapi::RefOr<utoipa::openapi::Schema>)| {
-                schema.property(name, member)
-            },
-        )
-        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+    object(&[], &members).additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 
 fn on(id: &str, summary: &str) -> OperationBuilder {
@@ -92,7 +84,7 @@ fn attempts() -> OperationBuilder {
     );
     let list = object(&[("attempts", ArrayBuilder::new().items(attempt).into())], &[]);
     let listed = on("listAttempts", "The last attempts of a push subscription, the newest first.")
-        .parameter(limit(MAX_ATTEMPTS))
+        .parameter(limit(MAX_LISTED_ATTEMPTS))
         .response("200", fresh("The attempts.").content("application/json", some(list)));
     refusals(listed, &[Code::WrongMode])
 }
@@ -126,7 +118,7 @@ fn redrive() -> OperationBuilder {
         .property("from", time())
         .property("to", time())
         .property("status", number().minimum(Some(100)).maximum(Some(599)))
-        .property("rate", number().minimum(Some(1)).maximum(Some(100_000)));
+        .property("rate", number().minimum(Some(1)).maximum(isize::try_from(MAX_RATE).ok()));
     let answer = closed(&[("redrive", or_null(text()).into()), ("selected", number().into())]);
     let redriven = on("redriveDeadLetters", "Puts dead letters into retry again, under the same ids.");
     let redriven = with_body(redriven, json_body(body, json!({"status": 503}), Required::False), &[Code::Overloaded]);

@@ -196,6 +196,20 @@ fn an_endpoint_can_rest_and_leave(api: Api) {
     arrived(api, "gone", &receiver, 2);
     let received = receiver.received();
     assert!(received[1].at - received[0].at >= Duration::from_millis(900), "the pause that was requested");
+    // The rest is the endpoint's, the schedule the message's: others do not wait for it.
+    let path = "/v1/topics/gone/subscriptions/hook";
+    api.expect("PATCH", path, &json!({"push": {"schedule": ["1d"]}}), 200);
+    for body in ["late", "soon"] {
+        receiver.answers(move |request| match request.text() {
+            "late" => Some((429, "retry-after: 1\r\n")),
+            _ => Some((204, "")),
+        });
+        api.publish("gone", body, &[]);
+    }
+    let soon = || receiver.received().iter().any(|request| request.text() == "soon");
+    assert!(wait_until(WITHIN, soon), "{}", api.subscription("gone", "hook"));
+    api.expect("POST", "/v1/topics/gone/subscriptions/hook:seek", &json!({"to": "latest"}), 200);
+    api.expect("PATCH", path, &json!({"push": {"schedule": ["100ms"]}}), 200);
     receiver.answers(|_| Some((410, "")));
     for n in 0..3 {
         api.publish("gone", &n.to_string(), &[]);
@@ -208,7 +222,7 @@ fn an_endpoint_can_rest_and_leave(api: Api) {
     api.expect("POST", "/v1/topics/gone/subscriptions/hook:resume", &Value::Null, 200);
     settled(api, "gone", "hook");
     let bodies: BTreeSet<String> = receiver.received().iter().map(|request| request.text().to_owned()).collect();
-    assert_eq!(bodies, ["rest", "0", "1", "2"].map(str::to_owned).into());
+    assert_eq!(bodies, ["rest", "late", "soon", "0", "1", "2"].map(str::to_owned).into());
 }
 
 fn messages_of_a_key_keep_their_order(api: Api) {
