@@ -23,7 +23,6 @@ MATERIALIZER_ADMIN_PORT DELIVERY_PORT DELIVERY_ADMIN_PORT KAFKA_PORT KAFKA_CONTR
 millrace_settings() {
   echo "MILLRACE_COMMAND__LISTEN=127.0.0.1:$COMMAND_PORT"
   echo "MILLRACE_COMMAND__TCP__LISTEN=127.0.0.1:$TCP_PORT"
-  echo "MILLRACE_JOURNAL__DIRECTORY=$DATA/journal"
   echo "MILLRACE_COMMAND__ADMIN=127.0.0.1:$COMMAND_ADMIN_PORT"
   echo "MILLRACE_QUERY__LISTEN=127.0.0.1:$QUERY_PORT"
   echo "MILLRACE_QUERY__ADMIN=127.0.0.1:$QUERY_ADMIN_PORT"
@@ -36,8 +35,11 @@ millrace_settings() {
   if [ "$1" = embedded ]; then
     echo "MILLRACE_ENGINE=embedded"
     echo "MILLRACE_EMBEDDED__DIRECTORY=$DATA/data"
+    echo "MILLRACE_JOURNAL__DIRECTORY=$DATA/journal"
   else
     echo "MILLRACE_ENGINE=kafka"
+    # A journal belongs to one log: that of the embedded engine would be refused.
+    echo "MILLRACE_JOURNAL__DIRECTORY=$DATA/journal-native"
     echo "MILLRACE_DELIVERY__SECRETS_FILE=$DATA/push.keys"
     # The other processes that the dashboard shows.
     echo "MILLRACE_QUERY__WATCH=[\"127.0.0.1:$COMMAND_ADMIN_PORT\", \"127.0.0.1:$PROCESSOR_ADMIN_PORT\", \"127.0.0.1:$MATERIALIZER_ADMIN_PORT\", \"127.0.0.1:$DELIVERY_ADMIN_PORT\"]"

@@ -47,6 +47,10 @@ async fn read(shared: &Arc<Shared>, partition: u32, wanted: Wanted) -> Result<Pa
     };
     let permit = shared.scans.clone().acquire_owned().await.map_err(|error| unreadable(&error))?;
     let start = shared.log.start(Topic::DEAD_LETTERS, partition).await.map_err(|error| unreadable(&error))?;
+    let end = shared.log.end(Topic::DEAD_LETTERS, partition).await.map_err(|error| unreadable(&error))?;
+    if wanted.from >= end {
+        return Ok(Page { letters: Vec::new(), next: wanted.from, ended: true });
+    }
     let shared = shared.clone();
     let scanned = tokio::task::spawn_blocking(move || {
         let _permit = permit;

@@ -168,6 +168,8 @@ fn a_failed_message_is_sent_again_and_given_up(api: Api) {
         ("refused".to_owned(), (json!("permanent-status"), json!(400))),
     ];
     assert_eq!(reasons, expected.into_iter().collect());
+    let beyond = api.expect("GET", &format!("{path}?after=999999"), &Value::Null, 200);
+    assert_eq!(beyond, json!({"dead_letters": [], "next": null}));
     // Another try: the same id, attempts from 1; they leave the list.
     receiver.answers(|_| Some((204, "")));
     let before = receiver.received().len();
