@@ -79,3 +79,21 @@ impl PartitionHasher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_hashes_under_a_key_that_no_other_has() {
+        let keys = [random_key().unwrap(), random_key().unwrap()];
+        let hashes = keys.each_ref().map(|key| {
+            let hasher = PartitionHasher::keyed(key);
+            let user = hasher.user("ann");
+            (user, hasher.event_id(user, "order-17"), hasher.event_id(UserHash::of("ann"), "order-17"))
+        });
+        assert!(hashes[0].0 != hashes[1].0 && hashes[0].2 != hashes[1].2, "{hashes:?}");
+        let again = PartitionHasher::keyed(&keys[0]);
+        assert_eq!((again.user("ann"), again.event_id(hashes[0].0, "order-17")), (hashes[0].0, hashes[0].1));
+    }
+}
