@@ -32,6 +32,13 @@ millrace_settings() {
   echo "MILLRACE_DELIVERY__ADMIN=127.0.0.1:$DELIVERY_ADMIN_PORT"
   # A local stack pushes to local endpoints.
   echo 'MILLRACE_DELIVERY__ALLOW_TARGETS=["127.0.0.0/8"]'
+  if [ "${AUTH:-}" = 1 ]; then
+    echo "MILLRACE_AUTH__MODE=keys"
+    echo "MILLRACE_AUTH__KEYS_FILE=$DATA/keys.toml"
+    echo "MILLRACE_AUTH__PROCESS_KEY_FILE=$DATA/key"
+    # For the tools.
+    echo "MILLRACE_KEY_FILE=$DATA/key"
+  fi
   if [ "$1" = embedded ]; then
     echo "MILLRACE_ENGINE=embedded"
     echo "MILLRACE_EMBEDDED__DIRECTORY=$DATA/data"

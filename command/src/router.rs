@@ -8,18 +8,19 @@ use millrace_base::Clock;
 use millrace_contracts::Names;
 use millrace_contracts::topics::Coordinate;
 use millrace_log::Log;
+use millrace_service::auth::Authenticator;
 use millrace_service::health::Health;
 use millrace_service::{ServiceContext, export_agreed_settings, openapi};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::topics::NoCoordinator;
 use crate::{Config, analytics, topics};
 
-/// Every route of the public listener, without coordinators: those of topics end as unavailable.
+/// Every route of the public listener with authentication off, without coordinators: those of topics end as unavailable.
 pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router {
-    routes(App::new(config, log, names, clock, Arc::new(NoCoordinator)), &Health::new())
+    let app = App::new(config, log, names, clock, Arc::new(NoCoordinator));
+    Authenticator::off().protect(routes(app, &Health::new()))
 }
 
 fn routes(app: Arc<App>, health: &Health) -> Router {
@@ -27,7 +28,7 @@ fn routes(app: Arc<App>, health: &Health) -> Router {
     openapi::serve(routes.with_state(app), health.router())
 }
 
-/// Serves the write side on `listener` until `stop` is canceled, the requests under way are answered, and the log has
+/// Serves the write side on `listener` until `context` stops, the requests under way are answered, and the log has
 /// reported on what was answered before its report.
 pub fn run(
     config: Config,
@@ -35,15 +36,14 @@ pub fn run(
     log: Log,
     names: Names,
     coordinate: Arc<dyn Coordinate>,
-    health: Health,
-    stop: CancellationToken,
+    context: ServiceContext,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Registered at once, not at the first poll: the process must not look ready before its services have begun.
-    let component = health.component("command");
+    let component = context.health.component("command");
     export_agreed_settings(config.event_window.by_key());
     async move {
         let app = App::new(&config, log.clone(), &names, Clock::system(), coordinate);
-        let routes = routes(app.clone(), &health);
+        let routes = routes(app.clone(), &context.health);
         let drain = config.limits.drain_timeout.0;
         let probe = move || {
             match log.health() {
@@ -52,7 +52,7 @@ pub fn run(
             }
             ready(())
         };
-        ServiceContext { health, stop }.serve_http(listener, routes, config.limits, probe).await;
+        context.serve_http(listener, routes, config.limits, probe).await;
         app.appender.drain(drain).await;
     }
 }

@@ -21,7 +21,8 @@ struct App {
     bodies: MemoryBudget,
 }
 
-/// The routes of the internal listener. There is no authentication: it is for loopback, or a network of its own.
+/// The routes of the internal listener. Calls carry the principal that the caller has authenticated, so whoever may call can
+/// act for anybody: with authentication on, put it behind the scope `admin`.
 pub fn internal_router(coordinators: Coordinators, limits: HttpLimits, bodies: MemoryBudget) -> Router {
     let app = Arc::new(App { coordinators, limits, bodies });
     Router::new().route(millrace_contracts::topics::CALLS_PATH, post(call)).with_state(app)

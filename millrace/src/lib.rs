@@ -25,6 +25,7 @@ use clap::Parser as _;
 
 use cli::{Cli, Command};
 use messaging::Failure;
+use millrace_service::auth::KeyFileError;
 use millrace_service::config;
 use settings::Settings;
 use start::Start;
@@ -95,11 +96,9 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
         Command::Materializer => Box::pin(service(settings, commands::materializer::run)).await,
         Command::Query => Box::pin(service(settings, commands::query::run)).await,
         Command::Delivery => Box::pin(service(settings, commands::delivery::run)).await,
-        Command::CheckConfig(_) => {
-            commands::check_config::run(&settings);
-            ExitCode::SUCCESS
-        }
-        Command::Doctor => commands::doctor::run(&settings).await,
+        Command::CheckConfig(_) => commands::check_config::run(&settings),
+        Command::Keys { command } => ended(commands::keys::run(command, &settings)),
+        Command::Doctor(options) => commands::doctor::run(&options, &settings).await,
         Command::Topics(options) => ended(commands::topics::run(options, settings).await),
         Command::Tail(options) => ended(commands::tail::run(options, settings).await),
         Command::Verify(options) => match commands::verify::run(options, &settings).await {
@@ -136,7 +135,11 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
 async fn service<F: Future<Output = anyhow::Result<()>>>(settings: Settings, run: impl FnOnce(Start) -> F) -> ExitCode {
     match Start::new(settings) {
         Ok(start) => ended(run(start).await),
-        Err(e) => ended(Err(e)),
+        Err(e) => {
+            let of_settings = e.downcast_ref::<KeyFileError>().is_some();
+            let code = ended(Err(e));
+            if of_settings { ExitCode::from(EXIT_CONFIG) } else { code }
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use millrace_base::Span;
 use millrace_contracts::{EventWindow, Names};
 use millrace_log::{EmbeddedConfig, KafkaConfig};
 use millrace_materializer::journal::JournalConfig;
+use millrace_service::auth::AuthConfig;
 use millrace_service::config::{self, ConfigProblem, Schema};
+use millrace_service::net::TlsConfig;
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
 use serde::Deserialize;
@@ -40,10 +42,10 @@ pub(crate) struct Settings {
     /// Stable name of this process among the instances of its role, with which it resumes its partitions after a restart; empty:
     /// host name and admin port, and it gives its partitions up.
     pub(crate) instance: String,
-    /// Allows listeners on other addresses than loopback, although anyone who reaches them may read and write.
-    pub(crate) insecure_listen: bool,
     /// Longest shutdown.
     pub(crate) shutdown_grace: Span,
+    pub(crate) auth: AuthConfig,
+    pub(crate) tls: TlsConfig,
     pub(crate) kafka: KafkaConfig,
     pub(crate) embedded: EmbeddedConfig,
     pub(crate) redis: RedisConfig,

@@ -10,10 +10,11 @@ use millrace_base::{Backoff, Clock};
 use millrace_contracts::{Names, Next, StoreError, Topic};
 use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_materializer::journal;
+use millrace_service::auth::Authenticator;
 use millrace_service::health::{Component, Health};
 use millrace_service::net::{BindError, Reserved, reserve};
 use millrace_service::supervisor::Supervisor;
-use millrace_service::{admin, http, shutdown, telemetry};
+use millrace_service::{ServiceContext, admin, http, shutdown, telemetry};
 use millrace_store::{Archive, LiveHours, LiveWindow};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -33,12 +34,13 @@ pub(crate) struct Start {
     pub(crate) health: Health,
     pub(crate) stop: CancellationToken,
     pub(crate) supervisor: Supervisor,
+    pub(crate) auth: Authenticator,
     // Keeps the process unready until its services have registered their components.
     starting: Component,
 }
 
 impl Start {
-    /// Sets up logs, metrics and signals.
+    /// Sets up logs, metrics, signals and authentication.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
         telemetry::init(&settings.telemetry).context("logs cannot be set up")?;
         telemetry::metrics();
@@ -46,13 +48,20 @@ impl Start {
         let supervisor = Supervisor::new(stop.clone(), settings.shutdown_grace.0);
         let (names, health) = (settings.names(), Health::new());
         let starting = health.component("start");
-        Ok(Self { settings, names, health, stop, supervisor, starting })
+        let auth = Authenticator::start(&settings.auth, &health, stop.clone())?;
+        Ok(Self { settings, names, health, stop, supervisor, auth, starting })
+    }
+
+    /// What a service shares with this process.
+    pub(crate) fn context(&self) -> ServiceContext {
+        ServiceContext { health: self.health.clone(), stop: self.stop.clone(), auth: self.auth.clone() }
     }
 
     /// Serves health and metrics, and `more`, from now on, also while the process still waits for its log.
     pub(crate) fn serve_admin(&mut self, reserved: Reserved, more: axum::Router) -> anyhow::Result<()> {
         let listener = reserved.listen()?;
         let router = admin::router(&self.health).merge(more);
+        let router = self.auth.protect_admin(router, listener.local_addr()?.ip());
         let limits = self.settings.admin_limits();
         let stop = self.stop.clone();
         self.supervisor.spawn("admin", http::serve(listener, router, limits, stop));

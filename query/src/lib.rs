@@ -28,9 +28,7 @@ use std::sync::Arc;
 use millrace_base::Clock;
 use millrace_contracts::Names;
 use millrace_service::ServiceContext;
-use millrace_service::health::Health;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use router::router;
@@ -38,9 +36,9 @@ pub use stores::port::{HourCounts, HourReader, ReadError, Tier};
 pub use stores::refill::{RefillSender, refill_sender};
 pub use stores::tiers::{ReadModels, Tiers};
 
-/// Serves reads on `listener` until `stop` is canceled, which also ends live streams.
+/// Serves reads on `listener` until `context` stops, which also ends live streams.
 ///
-/// The component `query` of `health` reports whether a store was available at the last read. A probe every second and
+/// The component `query` of its health reports whether a store was available at the last read. A probe every second and
 /// every request for `/readyz` update it.
 #[expect(clippy::needless_pass_by_value, reason = "every service owns what it runs with")]
 pub fn run(
@@ -48,20 +46,19 @@ pub fn run(
     listener: TcpListener,
     models: ReadModels,
     names: Names,
-    health: Health,
-    stop: CancellationToken,
+    context: ServiceContext,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Registers the health component now, not at the first poll: the process must not be ready before its services are.
     let hours = Arc::new(Tiers::new(models, &config, Clock::system()));
-    let app = app::App::new(&config, hours, &health, Clock::system());
-    let feed = analytics::live::LiveFeed::new(&config, Arc::clone(&app), stop.clone());
-    let reporter = dashboard::status::StatusReporter::new(config.watch.clone(), health.clone(), Clock::system());
-    let router = router::routes(&app, feed, &names, &health, dashboard::router(reporter));
+    let app = app::App::new(&config, hours, &context.health, Clock::system());
+    let feed = analytics::live::LiveFeed::new(&config, Arc::clone(&app), context.stop.clone());
+    let reporter = dashboard::status::StatusReporter::new(config.watch.clone(), &context, Clock::system());
+    let router = router::routes(&app, feed, &names, &context.health, dashboard::router(reporter));
     async move {
         let probe = move || {
             let app = Arc::clone(&app);
             async move { app.probe().await }
         };
-        ServiceContext { health, stop }.serve_http(listener, router, config.limits, probe).await;
+        context.serve_http(listener, router, config.limits, probe).await;
     }
 }

@@ -16,6 +16,7 @@ use millrace_service::net::{Connection, Order, OrderCell};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::admission::Revocation;
 use super::intake::TcpIntake;
 use super::metrics;
 use super::reply::{Closing, Nack};
@@ -136,7 +137,7 @@ impl<'a> Driver<'a> {
             stream,
             intake,
             connection,
-            session: Session::new(intake.config.session_limits()),
+            session: Session::new(intake.config.session_limits(), intake.auth.clone()),
             input: BytesMut::new(),
             end_of_input: false,
             output: Vec::new(),
@@ -158,6 +159,7 @@ impl<'a> Driver<'a> {
         let mut tick = pin!(tokio::time::sleep(pace));
         let (stream, connection) = (self.stream, self.connection);
         let mut order = Order::Run;
+        let mut revocation = Revocation::default();
         loop {
             self.take_in();
             self.send()?;
@@ -167,6 +169,7 @@ impl<'a> Driver<'a> {
             let reads = self.reads();
             self.follow_clock(reads);
             self.shrink();
+            revocation.follow(self.session.admission());
             tokio::select! {
                 biased;
                 new = next_order(&connection.order, order) => match new {
@@ -177,6 +180,7 @@ impl<'a> Driver<'a> {
                     }
                     Order::Cut => return Err(Cut("evicted")),
                 },
+                () = revocation.next() => self.session.close(Closing::Unauthenticated),
                 outcomes = next_outcomes(&mut self.rounds), if !self.rounds.is_empty() => self.settle(outcomes),
                 writable = stream.writable(), if !self.output.is_empty() => writable.map_err(|_| Cut("reset"))?,
                 readable = stream.readable(), if reads => {
@@ -243,7 +247,8 @@ impl<'a> Driver<'a> {
     /// Appends frames whose payloads stand in `bytes`; returns how many of them the log's queue took.
     fn append(&mut self, frames: &[Frame], bytes: &[u8]) -> usize {
         let Some(client) = self.session.client() else { return 0 };
-        let sender = Sender { principal: "", client: &client.id, epoch: client.epoch };
+        let sender =
+            Sender { principal: self.session.admission().principal(), client: &client.id, epoch: client.epoch };
         let (nonce, first) = self.series.number(frames.len(), self.session.failures(), !self.rounds.is_empty());
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let received_at_us = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);

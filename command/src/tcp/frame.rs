@@ -15,6 +15,7 @@ pub(crate) enum Line<'a> {
     Hello {
         client: &'a str,
         epoch: Option<u64>,
+        token: Option<&'a str>,
     },
     Ping,
     Bye,
@@ -78,13 +79,15 @@ fn parse_hello<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Line<'a>
         }
         None => None,
     };
-    // Nothing checks a token yet: authentication is always off, and then a token has no meaning.
-    if let Some(word) = next {
-        let token = word.strip_prefix(b"token=")?;
-        let legal = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
-        (legal && words.next().is_none()).then_some(())?;
-    }
-    Some(Line::Hello { client, epoch })
+    let token = match next {
+        Some(word) => {
+            let token = word.strip_prefix(b"token=").and_then(|token| str::from_utf8(token).ok())?;
+            let legal = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+            Some((legal && words.next().is_none()).then_some(token)?)
+        }
+        None => None,
+    };
+    Some(Line::Hello { client, epoch, token })
 }
 
 fn client_id(word: &[u8]) -> Option<&str> {
@@ -128,12 +131,14 @@ mod tests {
         assert_eq!(line("PING\n"), Some(Line::Ping));
         assert_eq!(line("BYE\n"), Some(Line::Bye));
         assert_eq!(line("PINGS 1 1\n"), header(Some("PINGS"), 1, 1));
-        assert_eq!(line("HELLO a\n"), Some(Line::Hello { client: "a", epoch: None }));
-        assert_eq!(line("HELLO a epoch=0\n"), Some(Line::Hello { client: "a", epoch: Some(0) }));
-        assert_eq!(line("HELLO a token=x=y\n"), Some(Line::Hello { client: "a", epoch: None }));
+        let hello = |epoch, token| Some(Line::Hello { client: "a", epoch, token });
+        assert_eq!(line("HELLO a\n"), hello(None, None));
+        assert_eq!(line("HELLO a epoch=0\n"), hello(Some(0), None));
+        assert_eq!(line("HELLO a token=x=y\n"), hello(None, Some("x=y")));
         let most = (1 << 63) - 1;
-        let all = format!("HELLO a epoch={most} token={}\n", "t".repeat(4_000));
-        assert_eq!(line(&all), Some(Line::Hello { client: "a", epoch: Some(most) }));
+        let token = "t".repeat(4_000);
+        let all = format!("HELLO a epoch={most} token={token}\n");
+        assert_eq!(line(&all), hello(Some(most), Some(&token)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_contracts::Topic;
 use millrace_log::Log;
+use millrace_service::auth::Authenticator;
 
 use super::config::TcpConfig;
 use super::metrics::TcpMetrics;
@@ -14,13 +15,14 @@ pub(crate) struct TcpIntake {
     pub(crate) log: Log,
     pub(crate) partitions: u32,
     pub(crate) metrics: TcpMetrics,
+    pub(crate) auth: Authenticator,
     lagging: AtomicBool,
 }
 
 impl TcpIntake {
-    pub(crate) fn new(config: TcpConfig, log: Log) -> Self {
+    pub(crate) fn new(config: TcpConfig, log: Log, auth: Authenticator) -> Self {
         let partitions = log.partitions(Topic::INTAKE);
-        Self { config, log, partitions, metrics: TcpMetrics::new(), lagging: AtomicBool::new(false) }
+        Self { config, log, partitions, metrics: TcpMetrics::new(), auth, lagging: AtomicBool::new(false) }
     }
 
     /// Whether a journal is so far behind that nothing more is taken.

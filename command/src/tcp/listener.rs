@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millrace_contracts::metric;
 use millrace_log::Log;
+use millrace_service::auth::Authenticator;
 use millrace_service::net::{ConnectionLimits, ListenerMetrics, Protocol, Rejection, serve};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -15,13 +16,13 @@ use super::intake::TcpIntake;
 use super::lag;
 
 /// Takes messages over TCP on `listener` until `stop` is canceled and every frame that was read is answered.
-pub async fn run(config: TcpConfig, listener: TcpListener, log: Log, stop: CancellationToken) {
+pub async fn run(config: TcpConfig, listener: TcpListener, log: Log, auth: Authenticator, stop: CancellationToken) {
     let limits = ConnectionLimits {
         max_connections: config.limits.max_connections,
         max_connections_per_ip: config.limits.max_connections_per_ip,
         drain_timeout: config.limits.drain_timeout.0,
     };
-    let intake = Arc::new(TcpIntake::new(config, log));
+    let intake = Arc::new(TcpIntake::new(config, log, auth));
     tokio::spawn(stop.child_token().run_until_cancelled_owned(lag::watch(intake.clone())));
     serve(listener, intake, limits, stop).await;
 }

@@ -7,7 +7,17 @@ use super::reply::Nack;
 use super::session::Counts;
 
 /// Why the server ends connections.
-const CLOSED: [&str; 7] = ["bad-frame", "idle", "partial", "shutting-down", "write-timeout", "evicted", "reset"];
+const CLOSED: [&str; 9] = [
+    "bad-frame",
+    "unauthenticated",
+    "forbidden",
+    "idle",
+    "partial",
+    "shutting-down",
+    "write-timeout",
+    "evicted",
+    "reset",
+];
 
 /// Counters of all connections.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! `session`, which has no I/O, and go out as records of `intake`. A frame is acknowledged once the log has it, always on
 //! all replicas in sync. Duplicates are dropped later, by the processor. `docs/tcp.md` describes the protocol.
 
+mod admission;
 mod config;
 mod connection;
 mod frame;

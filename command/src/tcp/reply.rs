@@ -25,6 +25,10 @@ pub(crate) enum Nack {
 pub(crate) enum Closing {
     /// The framing is lost.
     BadFrame,
+    /// The token is missing, or not valid any more.
+    Unauthenticated,
+    /// The token lacks the scope.
+    Forbidden,
     /// Nothing came for too long.
     Idle,
     /// A frame did not end in time.
@@ -87,6 +91,8 @@ impl Closing {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::BadFrame => "bad-frame",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
             Self::Idle => "idle",
             Self::Partial => "partial",
             Self::ShuttingDown => "shutting-down",
@@ -96,6 +102,8 @@ impl Closing {
     const fn status(self) -> &'static str {
         match self {
             Self::BadFrame => "400",
+            Self::Unauthenticated => "401",
+            Self::Forbidden => "403",
             Self::Idle | Self::Partial => "408",
             Self::ShuttingDown => "503",
         }

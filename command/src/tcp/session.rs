@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use millrace_service::auth::Authenticator;
+
+use super::admission::Admission;
 use super::frame::{Line, Scan, scan};
 use super::reply::{Announced, Closing, Nack, Reply};
 
@@ -71,6 +74,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Session {
     limits: SessionLimits,
+    admission: Admission,
     client: Option<Client>,
     /// A line was read: HELLO comes too late.
     begun: bool,
@@ -104,9 +108,10 @@ pub(crate) struct Counts {
 }
 
 impl Session {
-    pub(crate) fn new(limits: SessionLimits) -> Self {
+    pub(crate) fn new(limits: SessionLimits, auth: Authenticator) -> Self {
         Self {
             limits,
+            admission: Admission::new(auth),
             client: None,
             begun: false,
             skip: None,
@@ -128,6 +133,11 @@ impl Session {
     /// The client; known once a frame was handed out.
     pub(crate) fn client(&self) -> Option<&Client> {
         self.client.as_ref()
+    }
+
+    /// Who sends.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Refuses every frame from now on, or no more.
@@ -156,6 +166,9 @@ impl Session {
                     self.partial = at < input.len();
                     break;
                 }
+                Scan::Line(Line::Ping | Line::Bye | Line::Header { .. }, _) if self.admission.is_missing() => {
+                    self.close(Closing::Unauthenticated);
+                }
                 Scan::Line(Line::Header { client, seq, len }, line) => {
                     let Some(used) = self.frame(client, (seq, len), &input[at..], line, at, frames) else {
                         self.partial = true;
@@ -177,10 +190,13 @@ impl Session {
 
     fn command(&mut self, line: Line<'_>) {
         match line {
-            Line::Hello { client, epoch } if !self.begun => {
-                self.client = Some(Client { id: client.into(), epoch });
-                self.pending.push_back(Pending::Ready(Reply::Hello));
-            }
+            Line::Hello { client, epoch, token } if !self.begun => match self.admission.admit(token) {
+                Ok(()) => {
+                    self.client = Some(Client { id: client.into(), epoch });
+                    self.pending.push_back(Pending::Ready(Reply::Hello));
+                }
+                Err(why) => self.close(why),
+            },
             Line::Ping => self.pending.push_back(Pending::Ready(Reply::Pong)),
             Line::Bye => {
                 self.pending.push_back(Pending::Ready(Reply::Bye));

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use millrace_service::auth::Authenticator;
+
 use super::reply::{Announced, Closing, Nack};
 use super::session::{Frame, Session, SessionLimits, Settled};
 
@@ -24,7 +26,7 @@ struct Peer {
 
 impl Peer {
     fn new() -> Self {
-        let session = Session::new(LIMITS);
+        let session = Session::new(LIMITS, Authenticator::off());
         Self { session, unread: Vec::new(), replies: String::new(), frames: Vec::new(), waiting: 0, settles: true }
     }
 
@@ -228,7 +230,7 @@ fn the_window_stops_reading() {
 
     let mut peer = Peer::new();
     peer.settles = false;
-    peer.session = Session::new(SessionLimits { window_bytes: 1_000, ..LIMITS });
+    peer.session = Session::new(SessionLimits { window_bytes: 1_000, ..LIMITS }, Authenticator::off());
     peer.send(&(1..=9).flat_map(|seq| frame("a", seq, &[0; 256])).collect::<Vec<u8>>());
     assert_eq!(peer.frames.len(), 4);
 }

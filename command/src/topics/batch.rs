@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
-use millrace_contracts::topics::{Name, Published, TopicView};
+use millrace_contracts::topics::{Name, Principal, Published, TopicView};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::{BatchFormat, FinalBody, read_body};
 use millrace_service::status_of;
@@ -79,9 +79,10 @@ pub(super) async fn post(state: Application, request: Incoming) -> Response {
 }
 
 async fn publish_all(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<Response, Refusal> {
+    let by = principal(&request);
     let name = Path::of(request.uri()).topic()?;
     no_parameters(&request)?;
-    let topic = app.directory.publishable(&name, &principal()).await?;
+    let topic = app.directory.publishable(&name, &by).await?;
     let limits = TopicsConfig::batch_limits(&app.config.limits);
     let format = BatchFormat::of(request.headers())?;
     let body = read_body(request, &limits, &app.bodies).await?;
@@ -92,7 +93,7 @@ async fn publish_all(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<
     let now_ms = app.clock.now_ms();
     let read: Vec<Result<Published, Refusal>> =
         items.into_iter().map(|item| read_item(item?, topic.settings.max_message_bytes, now_ms)).collect();
-    let results = send_all(app, &name, &topic, read, terms).await;
+    let results = send_all(app, &name, &topic, &by, read, terms).await;
     Ok(answer(&results, terms))
 }
 
@@ -101,6 +102,7 @@ async fn send_all(
     app: &Arc<App>,
     name: &Name,
     topic: &TopicView,
+    by: &Principal,
     read: Vec<Result<Published, Refusal>>,
     terms: Terms,
 ) -> Vec<Result<Placement, Refusal>> {
@@ -111,7 +113,7 @@ async fn send_all(
     let mut results = Vec::with_capacity(read.len());
     for item in read {
         results.push(match item {
-            Ok(published) => send(app, name, topic, published, terms).await,
+            Ok(published) => send(app, name, topic, by, published, terms).await,
             Err(refusal) => Err(refusal),
         });
     }

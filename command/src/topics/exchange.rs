@@ -9,12 +9,17 @@ use http::header::CACHE_CONTROL;
 use millrace_contracts::Refusal;
 use millrace_contracts::topics::Principal;
 use millrace_service::Problem;
+use millrace_service::auth::{Identity, Scope};
 
 use crate::app::App;
 
-/// Who makes a request. There is no authentication yet: everybody is `anonymous`, who manages every topic.
-pub(super) fn principal() -> Principal {
-    Principal { name: "anonymous".into(), admin: true }
+/// Who makes a request: whom authentication has found, and nobody without it.
+pub(super) fn principal(request: &Incoming) -> Principal {
+    let identity = request.extensions().get::<Arc<Identity>>();
+    identity.map_or_else(
+        || Principal { name: String::new(), admin: false },
+        |identity| Principal { name: identity.principal.to_string(), admin: identity.scopes.allow(Scope::Admin) },
+    )
 }
 
 /// A response of these routes: never stored by a cache.

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -17,6 +18,7 @@ use millrace_contracts::topics::{
 };
 use millrace_contracts::{Code, Refusal, Topic};
 use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
+use millrace_service::auth::Authenticator;
 use tokio_util::sync::CancellationToken;
 
 /// Longest answer: a page of a pull with its envelopes.
@@ -30,6 +32,7 @@ pub struct Forwarder {
     local: Option<Arc<dyn Coordinate>>,
     owners: Arc<RwLock<HashMap<u32, TopicOwner>>>,
     client: Client<HttpConnector, Full<Bytes>>,
+    auth: Authenticator,
 }
 
 impl Forwarder {
@@ -37,7 +40,12 @@ impl Forwarder {
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(log: Log, local: Option<Arc<dyn Coordinate>>, stop: CancellationToken) -> std::io::Result<Self> {
+    pub fn start(
+        log: Log,
+        local: Option<Arc<dyn Coordinate>>,
+        auth: Authenticator,
+        stop: CancellationToken,
+    ) -> std::io::Result<Self> {
         let owners = Arc::new(RwLock::new(HashMap::new()));
         let followed = owners.clone();
         std::thread::Builder::new().name("owners".into()).spawn(move || follow(&log, &followed, &stop))?;
@@ -45,7 +53,7 @@ impl Forwarder {
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
-        Ok(Self { local, owners, client })
+        Ok(Self { local, owners, client, auth })
     }
 
     async fn bring(&self, call: Call) -> Result<Reply, CallError> {
@@ -66,7 +74,8 @@ impl Forwarder {
         };
         let body = encode_call(&call).map_err(|error| failed(&error))?;
         let request = Request::builder().method(Method::POST).uri(format!("{url}{CALLS_PATH}"));
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| failed(&error))?;
+        let mut request = request.body(Full::new(Bytes::from(body))).map_err(|error| failed(&error))?;
+        request.headers_mut().extend(self.auth.outgoing().map(|key| (AUTHORIZATION, key)));
         let exchange = async {
             // A connection that cannot be made changes nothing, so another coordinator may be looked up.
             let response = self.client.request(request).await.map_err(|error| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::CONTENT_LENGTH;
-use millrace_contracts::topics::{Name, PublishAnswer, Published, TopicView};
+use millrace_contracts::topics::{Name, Principal, PublishAnswer, Published, TopicView};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::read_body;
 use serde_json::json;
@@ -30,9 +30,10 @@ pub(super) async fn post(state: Application, request: Incoming) -> Response {
 }
 
 async fn publish(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<Response, Refusal> {
+    let by = principal(&request);
     let name = Path::of(request.uri()).topic()?;
     no_parameters(&request)?;
-    let topic = app.directory.publishable(&name, &principal()).await?;
+    let topic = app.directory.publishable(&name, &by).await?;
     let mut given = message::of_headers(request.headers(), app.clock.now_ms())?;
     let max = topic.settings.max_message_bytes;
     let coded = request.headers().contains_key(http::header::CONTENT_ENCODING);
@@ -45,7 +46,7 @@ async fn publish(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<Resp
         return Err(too_large(max));
     }
     given.body = body.to_vec();
-    let answer = send(app, &name, &topic, given, terms).await?;
+    let answer = send(app, &name, &topic, &by, given, terms).await?;
     Ok(published(&name, topic.id.partition, &answer, terms))
 }
 
@@ -58,6 +59,7 @@ pub(super) async fn send(
     app: &Arc<App>,
     name: &Name,
     topic: &TopicView,
+    by: &Principal,
     mut published: Published,
     terms: Terms,
 ) -> Result<Placement, Refusal> {
@@ -74,7 +76,7 @@ pub(super) async fn send(
         }
     }
     if published.idempotency_key.is_some() || published.deliver_at_ms.is_some() {
-        let answer = app.directory.publish(name, principal(), published).await?;
+        let answer = app.directory.publish(name, by.clone(), published).await?;
         let offset = Some(answer.offset);
         return Ok(Placement { answer, offset });
     }

@@ -33,6 +33,7 @@ pub(super) async fn get(state: Application, request: Incoming) -> Response {
 }
 
 async fn pull(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
+    let by = principal(&request);
     let mut path = Path::of(request.uri());
     let (topic, subscription) = (path.topic()?, path.subscription()?);
     let names = ["max", "wait", "lease"];
@@ -41,7 +42,7 @@ async fn pull(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
     let wait_ms = wait.map(|text| duration(&text, "wait", &(0..=MAX_WAIT_MS))).transpose()?.unwrap_or(0);
     let lease_ms = lease.filter(|text| !text.is_empty()).map(|text| duration(&text, "lease", &LEASE_MS)).transpose()?;
     let call = Call::Pull(Pull { subscription, max, wait_ms, lease_ms });
-    let reply = app.directory.call(&topic, principal(), call).await?;
+    let reply = app.directory.call(&topic, by, call).await?;
     let Reply::Messages(messages) = reply else { return Err(unexpected()) };
     Ok(match messages.as_slice() {
         [] => empty(),

@@ -75,6 +75,7 @@ pub(super) fn settings(settings: &PushSettings) -> Value {
 /// `GET …/{subscription}/attempts?limit=`
 pub(super) async fn attempts(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         let [limit] = parameters(request.uri().query().unwrap_or_default(), ["limit"], Unknown::Refuse)?;
@@ -82,7 +83,7 @@ pub(super) async fn attempts(state: Application, request: Incoming) -> Response 
             .map(|text| query_number(&text, "limit", &(1..=MAX_LISTED_ATTEMPTS)))
             .transpose()?
             .unwrap_or(MAX_LISTED_ATTEMPTS);
-        let reply = state.0.directory.call(&topic, principal(), Call::Attempts { subscription, limit }).await?;
+        let reply = state.0.directory.call(&topic, by, Call::Attempts { subscription, limit }).await?;
         let Reply::Attempts(attempts) = reply else { return Err(unexpected()) };
         let attempts: Vec<_> = attempts.iter().map(attempt).collect();
         Ok(render::json(StatusCode::OK, &json!({ "attempts": attempts })))
@@ -105,6 +106,7 @@ fn attempt(attempt: &AttemptView) -> Value {
 /// `GET …/{subscription}/dead-letters?after=&limit=`
 pub(super) async fn dead_letters(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         let query = request.uri().query().unwrap_or_default();
@@ -112,7 +114,7 @@ pub(super) async fn dead_letters(state: Application, request: Incoming) -> Respo
         let after = after.map(|text| query_number(&text, "after", &(0..=u64::MAX))).transpose()?;
         let limit = limit.map(|text| query_number(&text, "limit", &(1..=MAX_LETTERS))).transpose()?.unwrap_or(100);
         let call = Call::DeadLetters { subscription, after, limit };
-        let Reply::DeadLetters(letters, next) = state.0.directory.call(&topic, principal(), call).await? else {
+        let Reply::DeadLetters(letters, next) = state.0.directory.call(&topic, by, call).await? else {
             return Err(unexpected());
         };
         let letters: Vec<_> = letters.iter().map(letter).collect();

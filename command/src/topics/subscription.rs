@@ -25,6 +25,7 @@ pub(super) const LEASE_MS: std::ops::RangeInclusive<u64> = 1_000..=43_200_000;
 pub(super) async fn create(state: Application, request: Incoming) -> Response {
     let result = async move {
         let app = &state.0;
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         creatable(&subscription, "subscription")?;
@@ -49,10 +50,10 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
             let push = PushPatch::default();
             let unchanged =
                 Call::AlterSubscription { subscription, filter, ack_deadline_ms, max_attempts, push, if_match };
-            app.directory.call(&topic, principal(), unchanged).await.map_err(absent_fails)?;
+            app.directory.call(&topic, by.clone(), unchanged).await.map_err(absent_fails)?;
         }
         let call = Call::CreateSubscription { subscription, settings, push, start };
-        subscription_response(app.directory.call(&topic, principal(), call).await?)
+        subscription_response(app.directory.call(&topic, by, call).await?)
     };
     respond(result.await)
 }
@@ -116,21 +117,21 @@ fn start(value: Option<Value>, field: &'static str) -> Result<Option<Start>, Ref
 
 pub(super) async fn describe(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         no_parameters(&request)?;
-        subscription_response(
-            state.0.directory.call(&topic, principal(), Call::DescribeSubscription(subscription)).await?,
-        )
+        subscription_response(state.0.directory.call(&topic, by, Call::DescribeSubscription(subscription)).await?)
     };
     respond(result.await)
 }
 
 pub(super) async fn list(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let topic = Path::of(request.uri()).topic()?;
         let listing = page(&request)?;
-        let reply = state.0.directory.call(&topic, principal(), Call::ListSubscriptions(listing)).await?;
+        let reply = state.0.directory.call(&topic, by, Call::ListSubscriptions(listing)).await?;
         let Reply::Subscriptions(subscriptions, more) = reply else { return Err(unexpected()) };
         let next = subscriptions.last().filter(|_| more).map(|subscription| subscription.name.clone());
         let subscriptions: Vec<_> = subscriptions.iter().map(render::subscription).collect();
@@ -142,6 +143,7 @@ pub(super) async fn list(state: Application, request: Incoming) -> Response {
 pub(super) async fn alter(state: Application, request: Incoming) -> Response {
     let result = async move {
         let app = &state.0;
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         no_parameters(&request)?;
@@ -161,18 +163,19 @@ pub(super) async fn alter(state: Application, request: Incoming) -> Response {
             if_match,
         };
         fields.finish()?;
-        subscription_response(app.directory.call(&topic, principal(), call).await?)
+        subscription_response(app.directory.call(&topic, by, call).await?)
     };
     respond(result.await)
 }
 
 pub(super) async fn delete(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         no_parameters(&request)?;
         let if_match = if_match(request.headers());
-        state.0.directory.call(&topic, principal(), Call::DeleteSubscription { subscription, if_match }).await?;
+        state.0.directory.call(&topic, by, Call::DeleteSubscription { subscription, if_match }).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     respond(result.await)
@@ -208,13 +211,14 @@ pub(super) async fn act(
     read: impl FnOnce(Name, &mut Fields) -> Result<Call, Refusal>,
 ) -> Response {
     let result = async move {
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription_of_verb()?);
         no_parameters(&request)?;
         let mut fields = Fields::of_body(app, request).await?;
         let call = read(subscription, &mut fields)?;
         fields.finish()?;
-        match app.directory.call(&topic, principal(), call).await? {
+        match app.directory.call(&topic, by, call).await? {
             Reply::Redriven(selected) => {
                 Ok(render::json(StatusCode::ACCEPTED, &serde_json::json!({ "redrive": null, "selected": selected })))
             }

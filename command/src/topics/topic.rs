@@ -27,6 +27,7 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
 }
 
 async fn create_it(app: &Arc<App>, request: Incoming) -> Result<Response, Refusal> {
+    let by = principal(&request);
     let name = Path::of(request.uri()).topic()?;
     creatable(&name, "topic")?;
     no_parameters(&request)?;
@@ -47,9 +48,9 @@ async fn create_it(app: &Arc<App>, request: Incoming) -> Result<Response, Refusa
     if if_match.is_some() {
         let (retention_ms, delay_ms, max_message_bytes, description) = (None, None, None, None);
         let unchanged = Call::AlterTopic { retention_ms, delay_ms, max_message_bytes, description, if_match };
-        app.directory.call(&name, principal(), unchanged).await.map_err(absent_fails)?;
+        app.directory.call(&name, by.clone(), unchanged).await.map_err(absent_fails)?;
     }
-    let reply = app.directory.call(&name, principal(), Call::CreateTopic { settings }).await?;
+    let reply = app.directory.call(&name, by, Call::CreateTopic { settings }).await?;
     topic_response(reply)
 }
 
@@ -77,9 +78,10 @@ fn topic_response(reply: Reply) -> Result<Response, Refusal> {
 
 pub(super) async fn describe(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let name = Path::of(request.uri()).topic()?;
         no_parameters(&request)?;
-        topic_response(state.0.directory.call(&name, principal(), Call::DescribeTopic).await?)
+        topic_response(state.0.directory.call(&name, by, Call::DescribeTopic).await?)
     };
     respond(result.await)
 }
@@ -101,8 +103,9 @@ pub(super) fn page(request: &Incoming) -> Result<Listing, Refusal> {
 
 pub(super) async fn list(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let listing = page(&request)?;
-        let (topics, more) = state.0.directory.list_topics(principal(), listing).await?;
+        let (topics, more) = state.0.directory.list_topics(by, listing).await?;
         let next = topics.last().filter(|_| more).map(|topic| topic.name.clone());
         let topics: Vec<_> = topics.iter().map(render::topic).collect();
         Ok(render::json(StatusCode::OK, &serde_json::json!({ "topics": topics, "next": next })))
@@ -113,6 +116,7 @@ pub(super) async fn list(state: Application, request: Incoming) -> Response {
 pub(super) async fn alter(state: Application, request: Incoming) -> Response {
     let result = async move {
         let app = &state.0;
+        let by = principal(&request);
         let name = Path::of(request.uri()).topic()?;
         no_parameters(&request)?;
         let config = &app.directory.config;
@@ -133,17 +137,18 @@ pub(super) async fn alter(state: Application, request: Incoming) -> Response {
             description: text.map(Option::unwrap_or_default),
             if_match,
         };
-        topic_response(app.directory.call(&name, principal(), alter).await?)
+        topic_response(app.directory.call(&name, by, alter).await?)
     };
     respond(result.await)
 }
 
 pub(super) async fn delete(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let name = Path::of(request.uri()).topic()?;
         no_parameters(&request)?;
         let if_match = if_match(request.headers());
-        state.0.directory.call(&name, principal(), Call::DeleteTopic { if_match }).await?;
+        state.0.directory.call(&name, by, Call::DeleteTopic { if_match }).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     respond(result.await)
@@ -152,6 +157,7 @@ pub(super) async fn delete(state: Application, request: Incoming) -> Response {
 pub(super) async fn grant(state: Application, request: Incoming) -> Response {
     let result = async move {
         let app = &state.0;
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (name, grantee) = (path.topic()?, path.principal()?);
         no_parameters(&request)?;
@@ -164,7 +170,7 @@ pub(super) async fn grant(state: Application, request: Incoming) -> Response {
         };
         fields.finish()?;
         let call = Call::SetGrant { principal: grantee, grant: Some(grant), if_match };
-        app.directory.call(&name, principal(), call).await?;
+        app.directory.call(&name, by, call).await?;
         Ok(render::json(StatusCode::OK, &grant))
     };
     respond(result.await)
@@ -172,12 +178,13 @@ pub(super) async fn grant(state: Application, request: Incoming) -> Response {
 
 pub(super) async fn revoke(state: Application, request: Incoming) -> Response {
     let result = async move {
+        let by = principal(&request);
         let mut path = Path::of(request.uri());
         let (name, grantee) = (path.topic()?, path.principal()?);
         no_parameters(&request)?;
         let if_match = if_match(request.headers());
         let call = Call::SetGrant { principal: grantee, grant: None, if_match };
-        match state.0.directory.call(&name, principal(), call).await {
+        match state.0.directory.call(&name, by, call).await {
             Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
             Err(refusal) if refusal.code == Code::NotFound && refusal.field.as_deref() == Some("principal") => {
                 Ok(StatusCode::NO_CONTENT.into_response())

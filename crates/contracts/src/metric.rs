@@ -82,7 +82,7 @@ metrics! {
     TCP_REFUSED = Counter "millrace_tcp_refused_total", "connections", ["reason"],
         "Connections of TCP intake that were not served: total or per-ip (too many), or accept (an error of the system)";
     TCP_CLOSED = Counter "millrace_tcp_closed_total", "connections", ["reason"],
-        "Connections of TCP intake that the server ended: bad-frame, idle, partial, shutting-down, write-timeout (replies \
+        "Connections of TCP intake that the server ended: bad-frame, unauthenticated, forbidden, idle, partial, shutting-down, write-timeout (replies \
          were not taken), evicted (for new ones), or reset (by the client)";
 
     INTAKE_MESSAGES = Counter "millrace_intake_messages_total", "messages", ["outcome"],
@@ -203,6 +203,17 @@ metrics! {
     AGREED_SETTING = Gauge "millrace_agreed_setting", "ms", ["key"],
         "Value of a setting that all processes must agree on, by key: `analytics.future_tolerance`, and \
          `analytics.accept_from` since the epoch";
+
+    AUTH_DENIED = Counter "millrace_auth_denied_total", "requests", ["reason"],
+        "Requests and sessions refused by authentication, by reason: missing (no credential), invalid (unknown, revoked or \
+         expired), scope, cross-site (a browser sent it for a page of another site) or host (a loopback listener under \
+         another name)";
+    AUTH_KEYS = Gauge "millrace_auth_keys", "keys", [],
+        "API keys that are valid in this process";
+    AUTH_RELOADS = Counter "millrace_auth_reloads_total", "reloads", [],
+        "Changes of the keys file that this process has read";
+    AUTH_STALE = Gauge "millrace_auth_stale", "bool", [],
+        "1 while the keys file cannot be read and the last keys that could stay valid";
 
     HTTP_CONNECTIONS = Gauge "millrace_http_connections", "connections", [],
         "Open connections of all listeners";

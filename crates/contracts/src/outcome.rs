@@ -54,8 +54,12 @@ codes! {
     Exists = "exists",
     /// A topic of this name was deleted a moment ago.
     NameResting = "name-resting",
-    /// It belongs to another principal.
+    /// The credential is missing or not valid.
+    Unauthenticated = "unauthenticated",
+    /// The credential lacks a scope, or it belongs to another principal.
     Forbidden = "forbidden",
+    /// A browser sent the request for a page of another site.
+    CrossSite = "cross-site",
     /// It is not as the request requires it to be.
     PreconditionFailed = "precondition-failed",
     /// The idempotency key was used for another message.

@@ -141,6 +141,12 @@ impl Component {
         components[self.index].warning = Some(warning.into());
     }
 
+    /// Clears the warning.
+    pub fn clear_warning(&self) {
+        let mut components = self.health.0.components.lock().unwrap_or_else(PoisonError::into_inner);
+        components[self.index].warning = None;
+    }
+
     fn set(&self, failure: Option<String>) {
         let mut components = self.health.0.components.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut components[self.index];
@@ -176,6 +182,8 @@ mod tests {
         assert!(health.ready());
         assert_eq!(health.ready_text(Detail::Names), "ready\n");
         assert_eq!(health.ready_text(Detail::Reasons), "ready\nwarning: store: disk is nearly full\n");
+        store.clear_warning();
+        assert_eq!(health.ready_text(Detail::Reasons), "ready\n");
         health.drain();
         assert_eq!(health.refusal(Detail::Names).unwrap().code, Code::ShuttingDown);
     }

@@ -1,5 +1,5 @@
 //! What every service of Millrace shares: listeners and their bounds, the HTTP server, problem documents, OpenAPI, health,
-//! the admin listener, configuration, telemetry, shutdown and the supervisor.
+//! authentication, the admin listener, configuration, telemetry, shutdown and the supervisor.
 //!
 //! A connection comes in through [`net::serve`], a request through [`http::serve`], which passes it to the service's own
 //! router; refusals go out as [`Problem`]. This crate depends on no log and on no store.
@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod agreed;
+pub mod auth;
 pub mod breaker;
 pub mod config;
 pub mod health;

@@ -6,6 +6,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Authenticator;
 use crate::health::Health;
 use crate::http::{self, HttpLimits};
 
@@ -19,10 +20,12 @@ pub struct ServiceContext {
     pub health: Health,
     /// Canceled when the process stops.
     pub stop: CancellationToken,
+    /// Who may do what.
+    pub auth: Authenticator,
 }
 
 impl ServiceContext {
-    /// Serves HTTP until the stop, then drains. Meanwhile `probe` runs every second, to keep the readiness of the service's
+    /// Serves HTTP behind authentication until the stop, then drains. Meanwhile `probe` runs every second, to keep the readiness of the service's
     /// components current. After the stop readiness is false before the listener closes.
     pub async fn serve_http<F: Future<Output = ()> + Send + 'static>(
         self,
@@ -31,7 +34,8 @@ impl ServiceContext {
         limits: HttpLimits,
         probe: impl FnMut() -> F + Send + 'static,
     ) {
-        let Self { health, stop } = self;
+        let Self { health, stop, auth } = self;
+        let router = auth.protect(router);
         // However this ends, the probes end with it.
         let probing = stop.child_token();
         let _end = probing.clone().drop_guard();

@@ -8,7 +8,7 @@ use clap::Args;
 use super::values::span;
 use crate::bulk::export;
 use crate::bulk::import::Format;
-use crate::client::Target;
+use crate::client::{KeySource, Target};
 
 /// Options of `import`.
 #[derive(Debug, Clone, Args)]
@@ -26,6 +26,8 @@ Standard input has neither: its import cannot resume.
 
 Exits with 0 if every line is in the log, 1 if some lines were rejected, 2 if the import stopped early.")]
 pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// The file; - for standard input
     pub(crate) file: PathBuf,
     /// Format; default: by the extension (.csv, .ndjson, .jsonl), and NDJSON for standard input
@@ -72,6 +74,8 @@ not add up, so days and totals have none.
 Exits with 0 if every hour was written, 1 if the service cannot serve all counts now (it rebuilds an hour, is unavailable, or
 broke off its response: retry later), 2 for any other failure. After a failure, the --output file is unchanged.")]
 pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// Start of the range
     #[arg(long, value_name = "TIME", value_parser = export::time)]
     pub(crate) from: i64,

@@ -5,11 +5,13 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values::{percent, rate, span};
-use crate::client::Target;
+use crate::client::{KeySource, Target};
 
 /// Options of `load`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// Number of events
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) events: u64,

@@ -2,11 +2,21 @@
 
 use clap::Args;
 
+use crate::client::KeySource;
 use crate::inspect::From;
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
+}
 
 /// Options of `topics`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Topics {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -15,6 +25,8 @@ pub(crate) struct Topics {
 /// Options of `tail`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Tail {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// The topic, with or without the prefix
     pub(crate) topic: String,
     /// Start: beginning, end or an offset

@@ -16,12 +16,14 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use bulk::{Export, Import};
 pub(crate) use load::Load;
-pub(crate) use log::{Tail, Topics};
+pub(crate) use log::{Doctor, Tail, Topics};
 pub(crate) use messages::{Consume, Publish};
 pub(crate) use settings::CheckConfig;
 pub(crate) use tcp::{Journal, JournalRange, JournalVerify, Place, Send};
 pub(crate) use topics::{Manage, Subscription, SubscriptionPath, Topic};
 pub(crate) use views::{Rebuild, Store, Verify};
+
+use crate::commands::keys::Keys;
 
 /// Events in over HTTP, exact hourly counts out.
 #[derive(Debug, Parser)]
@@ -65,7 +67,7 @@ pub(crate) enum Command {
     /// Check all settings and report every problem; starts nothing
     CheckConfig(CheckConfig),
     /// Check every dependency and suggest what to do
-    Doctor,
+    Doctor(Doctor),
     /// List the topics of the log
     Topics(Topics),
     /// Print the records of a topic, decoded
@@ -94,6 +96,12 @@ pub(crate) enum Command {
     Consume(Consume),
     /// Send the lines of files as messages over TCP, each until it is acknowledged
     Send(Send),
+    /// Create, list and revoke API keys; services notice within two seconds
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        command: Keys,
+    },
     /// Read or check the files of a journal
     Journal {
         /// What to do

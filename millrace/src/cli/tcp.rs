@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::values::{rate, span};
 use crate::bulk::export;
+use crate::client::KeySource;
 
 /// Options of `send`.
 #[derive(Debug, Clone, Args)]
@@ -17,6 +18,8 @@ same messages: what was acknowledged before is not stored again.
 Ends with 0 if all are acknowledged, 1 if some were refused, 75 if the server could not be reached or did not answer for as
 long as --patience; then the same command goes on with the printed --epoch.")]
 pub(crate) struct Send {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// Files; - for the standard input
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,

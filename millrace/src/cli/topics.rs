@@ -12,11 +12,13 @@ use serde_json::Value;
 
 use super::values::{duration, name, span};
 use crate::bulk::export;
-use crate::client::Target;
+use crate::client::{KeySource, Target};
 
 /// Where the requests go, and for how long they are repeated.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// Command service; default: from the settings
     #[arg(long, value_name = "URL")]
     pub(crate) command: Option<Target>,
@@ -27,8 +29,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// The service: that of the option, or the one with this listener on this machine.
-    pub(crate) fn target(&self, listen: SocketAddr) -> Target {
-        self.command.clone().unwrap_or_else(|| Target::of_listener(listen))
+    ///
+    /// # Errors
+    /// A key that cannot be read.
+    pub(crate) fn target(&self, listen: SocketAddr) -> anyhow::Result<Target> {
+        let target = self.command.clone().unwrap_or_else(|| Target::of_listener(listen));
+        Ok(target.with_key(self.key.key()?.as_ref()))
     }
 }
 

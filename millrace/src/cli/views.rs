@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use crate::client::KeySource;
 use clap::{Args, ValueEnum};
 use millrace_contracts::Hour;
 
 /// Options of `verify`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// First hour, such as 2026-11-21T08Z; default: the oldest
     #[arg(long, value_name = "HOUR")]
     pub(crate) from: Option<Hour>,
@@ -22,6 +25,8 @@ pub(crate) struct Verify {
 /// Options of `rebuild`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Rebuild {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// The read model
     pub(crate) store: Store,
     /// Do not ask for confirmation

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Request as HttpRequest};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Driver,
     host: HeaderValue,
+    /// The value of `Authorization`.
+    key: Option<HeaderValue>,
     max_body: usize,
 }
 
@@ -63,7 +65,12 @@ impl Connection {
         stream.set_nodelay(true)?;
         let host = HeaderValue::try_from(authority).map_err(std::io::Error::other)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
-        Ok(Self { sender, driver: Driver(Some(Box::pin(connection))), host, max_body: MAX_BODY })
+        Ok(Self { sender, driver: Driver(Some(Box::pin(connection))), host, key: None, max_body: MAX_BODY })
+    }
+
+    /// Shows a key with each request.
+    pub(crate) fn with_key(self, key: Option<HeaderValue>) -> Self {
+        Self { key, ..self }
     }
 
     /// Bounds the body of a response.
@@ -115,6 +122,7 @@ impl Connection {
 
     async fn send_now(&mut self, mut request: Request) -> Result<http::Response<Incoming>, ExchangeError> {
         request.headers_mut().insert(HOST, self.host.clone());
+        request.headers_mut().extend(self.key.clone().map(|key| (AUTHORIZATION, key)));
         let sent = self.driver.run(self.sender.try_send_request(request)).await;
         sent.map_err(|mut error| match error.take_message() {
             // The request came back: not even its head was written.

@@ -4,11 +4,13 @@
 //! the service may have processed the request. What a response means for an event is in [`verdict`].
 
 mod connection;
+mod key;
 mod response;
 mod target;
 pub(crate) mod verdict;
 
 pub(crate) use connection::{Connection, ExchangeError, Request};
+pub(crate) use key::KeySource;
 pub(crate) use response::Response;
 pub(crate) use target::{Target, reachable};
 pub(crate) use verdict::Verdict;

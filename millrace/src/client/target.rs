@@ -1,19 +1,39 @@
 //! The address of a service: plain HTTP to a host and a port.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
-/// The address of a service, `http://host:port` without a path.
+use http::HeaderValue;
+use millrace_service::auth::ApiKey;
+
+use super::Connection;
+
+/// The address of a service, `http://host:port` without a path, and the key for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// `host:port`, for the Host field and for connecting.
     pub(crate) authority: String,
+    /// The value of `Authorization`.
+    key: Option<HeaderValue>,
 }
 
 impl Target {
     /// The service behind a listener of this machine.
     pub(crate) fn of_listener(address: SocketAddr) -> Self {
-        Self { authority: reachable(address).to_string() }
+        Self { authority: reachable(address).to_string(), key: None }
+    }
+
+    /// Shows a key with each request.
+    #[must_use]
+    pub(crate) fn with_key(self, key: Option<&ApiKey>) -> Self {
+        Self { key: key.map(ApiKey::bearer), ..self }
+    }
+
+    /// Connects.
+    pub(crate) async fn open(&self, within: Duration) -> io::Result<Connection> {
+        Ok(Connection::open(&self.authority, within).await?.with_key(self.key.clone()))
     }
 }
 
@@ -40,7 +60,7 @@ impl FromStr for Target {
             return Err(allowed());
         }
         let host = authority.host();
-        Ok(Self { authority: format!("{host}:{}", authority.port_u16().unwrap_or(80)) })
+        Ok(Self { authority: format!("{host}:{}", authority.port_u16().unwrap_or(80)), key: None })
     }
 }
 

@@ -105,7 +105,9 @@ fn of_code(code: Code) -> Verdict {
         | Code::HeadersTooLarge
         | Code::Exists
         | Code::NameResting
+        | Code::Unauthenticated
         | Code::Forbidden
+        | Code::CrossSite
         | Code::PreconditionFailed
         | Code::KeyReused
         | Code::StaleToken

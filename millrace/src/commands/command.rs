@@ -14,12 +14,18 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log().await? else { return Ok(()) };
     let coordinate = delivery::forwarder(&start, &log, None)?;
-    let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
+    let (names, context) = (start.names.clone(), start.context());
     if let Some(tcp) = tcp {
-        let run = millrace_command::tcp::run(config.tcp.clone(), tcp.listen()?, log.clone(), stop.clone());
+        let run = millrace_command::tcp::run(
+            config.tcp.clone(),
+            tcp.listen()?,
+            log.clone(),
+            start.auth.clone(),
+            start.stop.clone(),
+        );
         start.supervisor.spawn("tcp", run);
     }
-    let run = millrace_command::run(config, public.listen()?, log.clone(), names, coordinate, health, stop);
+    let run = millrace_command::run(config, public.listen()?, log.clone(), names, coordinate, context);
     start.supervisor.spawn("command", run);
     start.run(Some(log)).await
 }

@@ -37,6 +37,7 @@ pub(crate) fn serve(
     let config = start.settings.delivery.clone();
     let coordinators = Coordinators::new(log.clone(), config.coordinators(true, None)?, Clock::system())?;
     let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
+    let router = start.auth.protect_internal(router);
     let listener = internal.listen()?;
     start.supervisor.spawn("internal", http::serve(listener, router, config.limits, start.stop.clone()));
     let run = millrace_delivery::run(coordinators.clone(), instance, &start.health, start.stop.clone());
@@ -47,5 +48,5 @@ pub(crate) fn serve(
 /// Brings calls to coordinators anywhere: those of this process first.
 pub(crate) fn forwarder(start: &Start, log: &Log, local: Option<Coordinators>) -> anyhow::Result<Arc<dyn Coordinate>> {
     let local = local.map(|local| Arc::new(local) as Arc<dyn Coordinate>);
-    Ok(Arc::new(Forwarder::start(log.clone(), local, start.stop.clone())?))
+    Ok(Arc::new(Forwarder::start(log.clone(), local, start.auth.clone(), start.stop.clone())?))
 }

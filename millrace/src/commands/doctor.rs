@@ -4,19 +4,27 @@ use std::process::ExitCode;
 
 use millrace_service::telemetry::{self, TelemetryConfig};
 
+use crate::cli;
 use crate::doctor::{Level, examine};
 use crate::settings::Settings;
 use crate::text::print_line;
 
 /// Checks everything; fails if something does not work.
-pub(crate) async fn run(settings: &Settings) -> ExitCode {
+pub(crate) async fn run(options: &cli::Doctor, settings: &Settings) -> ExitCode {
+    let key = match options.key.key() {
+        Ok(key) => key,
+        Err(error) => {
+            eprintln!("millrace: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     // Warnings of a dependency's own check (Redis without persistence) are findings, too.
     let logs = TelemetryConfig { level: "off,millrace_store=warn".into(), ..settings.telemetry.clone() };
     if let Err(e) = telemetry::init(&logs) {
         eprintln!("millrace: {e}");
     }
     let mut worst = Level::Ok;
-    examine(settings, &mut |finding| {
+    examine(settings, key.as_ref(), &mut |finding| {
         worst = worst.max(finding.level);
         print_line(&finding.to_string());
     })

@@ -14,9 +14,13 @@ const EXIT_FAILED: u8 = 2;
 
 /// Exports.
 pub(crate) async fn run(options: cli::Export, settings: &Settings) -> ExitCode {
-    let cli::Export { from, to, step, format, output, query, timeout } = options;
+    let cli::Export { from, to, step, format, output, query, timeout, key } = options;
     let target = query.unwrap_or_else(|| Target::of_listener(settings.query.listen));
-    let source = Source { authority: target.authority, timeout };
+    let target = match key.key() {
+        Ok(key) => target.with_key(key.as_ref()),
+        Err(error) => return failed(EXIT_FAILED, &format!("{error:#}")),
+    };
+    let source = Source { target, timeout };
     match run_export(&Plan { from, to, step, format, output, source, hours: settings.query.max_range_hours }).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop @ Stop::Later(..)) => failed(EXIT_LATER, &stop.to_string()),

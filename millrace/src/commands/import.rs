@@ -20,7 +20,14 @@ pub(crate) async fn run(options: cli::Import, settings: &Settings) -> ExitCode {
         Err(stop) => (false, Err(stop)),
         Ok(input) if options.dry_run => check(&input, json),
         Ok(input) => {
-            let (report, ended) = run_import(plan(options, input, settings)).await;
+            let plan = match plan(options, input, settings) {
+                Ok(plan) => plan,
+                Err(error) => {
+                    eprintln!("millrace: {error:#}");
+                    return ExitCode::from(EXIT_STOPPED);
+                }
+            };
+            let (report, ended) = run_import(plan).await;
             if let Some(report) = &report {
                 print_line(&if json { report.json().to_string() } else { report.to_string() });
             }
@@ -60,12 +67,14 @@ fn check(input: &Input, json: bool) -> (bool, Result<(), Stop>) {
     }
 }
 
-fn plan(options: cli::Import, input: Input, settings: &Settings) -> Plan {
+fn plan(options: cli::Import, input: Input, settings: &Settings) -> anyhow::Result<Plan> {
+    let key = options.key.key()?;
     let commands =
         if options.command.is_empty() { vec![Target::of_listener(settings.command.listen)] } else { options.command };
+    let commands = commands.into_iter().map(|target| target.with_key(key.as_ref())).collect();
     let cli::Import { state, again, connections, batch, timeout, patience, .. } = options;
     let (connections, batch) = (connections as usize, batch as usize);
     // Zero is the salt of a file's first import.
     let salt = fastrand::u64(1..);
-    Plan { input, state, again, salt, commands, connections, batch, timeout, patience }
+    Ok(Plan { input, state, again, salt, commands, connections, batch, timeout, patience })
 }

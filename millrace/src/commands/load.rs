@@ -13,6 +13,11 @@ use crate::text::print_line;
 
 /// Runs a load; fails unless every number is right.
 pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let key = options.key.key()?;
+    let with_key = |target: Target| target.with_key(key.as_ref());
+    let commands =
+        if options.command.is_empty() { vec![Target::of_listener(settings.command.listen)] } else { options.command };
+    let query = options.query.unwrap_or_else(|| Target::of_listener(settings.query.listen));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let connections = options.connections as usize;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -26,12 +31,8 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
             now_ms: u64::try_from(now.as_millis())?,
         },
         run: options.run.unwrap_or_else(|| format!("{:08x}", fastrand::u32(..))),
-        commands: if options.command.is_empty() {
-            vec![Target::of_listener(settings.command.listen)]
-        } else {
-            options.command
-        },
-        query: options.query.unwrap_or_else(|| Target::of_listener(settings.query.listen)),
+        commands: commands.into_iter().map(with_key).collect(),
+        query: with_key(query),
         connections,
         threads: options.threads.map_or((cores / 2).max(1), |threads| threads as usize).min(connections),
         batch: options.batch,

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod journal;
+pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod man;
 pub(crate) mod materializer;

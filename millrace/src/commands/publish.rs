@@ -59,7 +59,7 @@ pub(crate) async fn run(options: cli::Publish, settings: &Settings) -> anyhow::R
         repeatable: options.idempotency_key.is_some(),
         ..Call::new(Method::POST, Path::topic(&options.topic).with("/messages"))
     };
-    let answer: Value = service(&options.manage, settings).call(&call).await?.json()?;
+    let answer: Value = service(&options.manage, settings)?.call(&call).await?.json()?;
     print_line(&if options.manage.json { answer.to_string() } else { text_of(&answer) });
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let Some(archive) = start.archive(None).await? else { return Ok(()) };
     let refill = Some(refill_sender(start.optional_log()));
     let models = ReadModels { live, archive, live_hours: start.settings.redis.live_hours, refill };
-    let (names, health, stop) = (start.names.clone(), start.health.clone(), start.stop.clone());
-    start.supervisor.spawn("query", millrace_query::run(config, public.listen()?, models, names, health, stop));
+    let run = millrace_query::run(config, public.listen()?, models, start.names.clone(), start.context());
+    start.supervisor.spawn("query", run);
     start.run(None).await
 }

@@ -18,13 +18,14 @@ use crate::views::{View, follow, progress};
 
 /// Empties the store and waits for the complete rebuild.
 pub(crate) async fn run(options: cli::Rebuild, settings: &Settings) -> anyhow::Result<()> {
+    let key = options.key.key()?;
     let store = options.store;
     anyhow::ensure!(
         store == Store::Archive || settings.engine == Engine::Kafka,
         "the embedded engine has no Redis: its archive serves every hour"
     );
     // Reports an unreachable dependency before it empties anything.
-    let source = Source::find(settings, &settings.names()).await?;
+    let source = Source::find(settings, &settings.names(), key.as_ref()).await?;
     anyhow::ensure!(options.yes || confirmed(&question(store))?, "canceled; nothing changed");
     let began = Instant::now();
     let offsets = match (source, settings.engine) {

@@ -7,9 +7,10 @@ use crate::text::print_line;
 
 /// Prints records until the end, or forever.
 pub(crate) async fn run(options: cli::Tail, settings: Settings) -> anyhow::Result<()> {
+    let key = options.key.key()?;
     let topic = declared(&settings.names(), &options.topic).map_err(anyhow::Error::msg)?;
     let cli::Tail { from, max, follow, partition, json, .. } = options;
-    let source = Source::find(&settings, &settings.names()).await?;
+    let source = Source::find(&settings, &settings.names(), key.as_ref()).await?;
     let request = TailRequest { topic, partition, from, max, follow };
     let print = move |line: Line| {
         // A line consists of text and numbers, which JSON can represent.

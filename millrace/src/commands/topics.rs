@@ -7,7 +7,8 @@ use crate::text::{self, print_line};
 
 /// Lists the topics.
 pub(crate) async fn run(options: cli::Topics, settings: Settings) -> anyhow::Result<()> {
-    let source = Source::find(&settings, &settings.names()).await?;
+    let key = options.key.key()?;
+    let source = Source::find(&settings, &settings.names(), key.as_ref()).await?;
     let topics = source.topics().await?;
     if options.json {
         print_line(&serde_json::to_string(&topics)?);

@@ -49,6 +49,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
         return Ok(());
     };
 
+    let context = start.context();
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let instance = settings.instance(settings.command.admin);
     start.spawn_journal(&log, &instance);
@@ -60,23 +61,22 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let (log_of, names_of) = (log.clone(), names.clone());
     if let Some(tcp) = tcp {
         let listener = intake.enter(|| tcp.listen())?;
-        let run = millrace_command::tcp::run(settings.command.tcp.clone(), listener, log.clone(), stop.clone());
+        let config = settings.command.tcp.clone();
+        let run = millrace_command::tcp::run(config, listener, log.clone(), start.auth.clone(), stop.clone());
         start.supervisor.spawn("tcp", intake.run(run));
     }
-    let run =
-        millrace_command::run(settings.command, listener, log_of, names_of, coordinate, health.clone(), stop.clone());
+    let run = millrace_command::run(settings.command, listener, log_of, names_of, coordinate, context.clone());
     start.supervisor.spawn("command", intake.run(run));
     let run = millrace_processor::run(processor, log.clone(), instance.clone(), health.clone(), stop.clone());
     start.supervisor.spawn("processor", run);
     let run = millrace_processor::intake::run(dedup, log.clone(), instance.clone(), health.clone(), stop.clone());
     start.supervisor.spawn("intake", run);
     let views = Views { live: live.clone(), archive: archive.clone() };
-    let run =
-        millrace_materializer::run(settings.materializer, log.clone(), instance, views, health.clone(), stop.clone());
+    let run = millrace_materializer::run(settings.materializer, log.clone(), instance, views, health, stop);
     start.supervisor.spawn("materializer", run);
     let refill = live.is_some().then(|| refill_sender(Arc::new(OnceLock::from(log.clone()))));
     let models = ReadModels { live, archive, live_hours: settings.redis.live_hours, refill };
-    let run = millrace_query::run(settings.query, query_listener.listen()?, models, names, health, stop);
+    let run = millrace_query::run(settings.query, query_listener.listen()?, models, names, context);
     start.supervisor.spawn("query", run);
     start.run(Some(log)).await
 }

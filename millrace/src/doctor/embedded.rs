@@ -4,6 +4,7 @@ use std::path::Path;
 
 use millrace_base::Size;
 use millrace_log::LogError;
+use millrace_service::auth::ApiKey;
 
 use super::Finding;
 use crate::inspect::{Remote, TopicLine};
@@ -11,7 +12,12 @@ use crate::settings::Settings;
 use crate::start::open_log;
 
 /// Checks the directory, through the running process if there is one.
-pub(super) async fn examine(settings: &Settings, running: bool, report: &mut (dyn FnMut(Finding) + Send)) {
+pub(super) async fn examine(
+    settings: &Settings,
+    key: Option<&ApiKey>,
+    running: bool,
+    report: &mut (dyn FnMut(Finding) + Send),
+) {
     let directory = settings.embedded.directory.as_path();
     if !directory.is_dir() {
         let found = format!("{} does not exist yet", directory.display());
@@ -22,7 +28,7 @@ pub(super) async fn examine(settings: &Settings, running: bool, report: &mut (dy
     }
     report(space(directory, settings.embedded.min_free_disk));
     if running {
-        match Remote::at(settings.command.admin).topics().await {
+        match Remote::at(settings.command.admin, key).topics().await {
             Ok(topics) => report(content(&topics)),
             Err(e) => report(Finding::fail("log", e.to_string(), "see the log of the running process")),
         }

@@ -8,6 +8,8 @@ mod process;
 
 use std::fmt;
 
+use millrace_service::auth::ApiKey;
+
 use crate::settings::{Engine, Settings};
 
 /// Severity of a finding.
@@ -64,10 +66,10 @@ impl fmt::Display for Finding {
 }
 
 /// Checks everything; `report` receives each finding at once.
-pub(crate) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) {
-    let running = process::examine(settings, report).await;
+pub(crate) async fn examine(settings: &Settings, key: Option<&ApiKey>, report: &mut (dyn FnMut(Finding) + Send)) {
+    let running = process::examine(settings, key, report).await;
     match settings.engine {
-        Engine::Embedded => embedded::examine(settings, running, report).await,
+        Engine::Embedded => embedded::examine(settings, key, running, report).await,
         Engine::Kafka => kafka::examine(settings, report).await,
     }
 }

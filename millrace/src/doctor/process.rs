@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use millrace_service::auth::ApiKey;
 use tokio::net::TcpListener;
 
 use super::Finding;
@@ -13,7 +14,11 @@ use crate::settings::{Engine, Settings};
 const FIRST_VERSION_MS: u128 = 1_767_225_600_000;
 
 /// Whether a process responds on `command.admin`; with the embedded engine it has the directory open.
-pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) -> bool {
+pub(super) async fn examine(
+    settings: &Settings,
+    key: Option<&ApiKey>,
+    report: &mut (dyn FnMut(Finding) + Send),
+) -> bool {
     report(clock());
     let mut admins = vec![("command.admin", settings.command.admin)];
     let mut publics = vec![("command.listen", settings.command.listen), ("query.listen", settings.query.listen)];
@@ -25,24 +30,24 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
         ]);
     }
     let mut running = Vec::new();
-    for (key, address) in admins {
-        match Remote::at(address).probe("/readyz").await {
+    for (setting, address) in admins {
+        match Remote::at(address, key).probe("/readyz").await {
             Ok((200, _)) => {
-                running.push(key);
-                report(Finding::ok(key, format!("a process responds on {address} and is ready")));
+                running.push(setting);
+                report(Finding::ok(setting, format!("a process responds on {address} and is ready")));
             }
             Ok((503, why)) => {
-                running.push(key);
+                running.push(setting);
                 let why: String = why.chars().take(500).collect();
                 report(Finding::warn(
-                    key,
+                    setting,
                     format!("a process responds on {address} and is not ready: {why}"),
                     "see its log",
                 ));
             }
-            Ok((status, _)) => report(taken(key, address, &format!("/readyz returns {status}"))),
-            Err(RemoteError::NotRunning(_)) => publics.push((key, address)),
-            Err(e) => report(taken(key, address, &e.to_string())),
+            Ok((status, _)) => report(taken(setting, address, &format!("/readyz returns {status}"))),
+            Err(RemoteError::NotRunning(_)) => publics.push((setting, address)),
+            Err(e) => report(taken(setting, address, &e.to_string())),
         }
     }
     if running.is_empty() {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use http::Method;
 use http_body_util::Full;
+use millrace_service::auth::ApiKey;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{Line, TailRequest, TopicLine};
-use crate::client::{Connection, Request, Response, reachable};
+use crate::client::{Connection, Request, Response, Target, reachable};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the server waits for a log without progress.
@@ -18,9 +19,10 @@ const TAIL_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_LINE: usize = 16 << 20;
 
 /// The admin listener of a running process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Remote {
     address: SocketAddr,
+    target: Target,
 }
 
 /// There is no running process, or its response is unusable.
@@ -40,9 +42,9 @@ pub(crate) enum RemoteError {
 }
 
 impl Remote {
-    /// The process with this admin listener.
-    pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { address: reachable(address) }
+    /// The process with this admin listener, which needs a key unless it is on loopback.
+    pub(crate) fn at(address: SocketAddr, key: Option<&ApiKey>) -> Self {
+        Self { address: reachable(address), target: Target::of_listener(address).with_key(key) }
     }
 
     /// Every topic with its offsets.
@@ -134,8 +136,7 @@ impl Remote {
     }
 
     async fn connect(&self) -> Result<Connection, RemoteError> {
-        let opened = Connection::open(&self.address.to_string(), TIMEOUT).await;
-        opened.map_err(|_| RemoteError::NotRunning(self.address))
+        self.target.open(TIMEOUT).await.map_err(|_| RemoteError::NotRunning(self.address))
     }
 
     fn request(&self, method: Method, path: &str) -> Result<Request, RemoteError> {

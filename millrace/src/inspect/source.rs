@@ -2,6 +2,7 @@
 
 use millrace_contracts::Names;
 use millrace_log::{Log, LogError};
+use millrace_service::auth::ApiKey;
 
 use super::{Line, Remote, RemoteError, TailRequest, TopicLine};
 use crate::settings::{Engine, Settings};
@@ -37,11 +38,11 @@ pub(crate) enum SourceError {
 
 impl Source {
     /// Prefers a running process over the directory.
-    pub(crate) async fn find(settings: &Settings, names: &Names) -> Result<Self, SourceError> {
+    pub(crate) async fn find(settings: &Settings, names: &Names, key: Option<&ApiKey>) -> Result<Self, SourceError> {
         match settings.engine {
             Engine::Kafka => Ok(Self::Log(open_log(settings, names).await?)),
             Engine::Embedded => {
-                let remote = Remote::at(settings.command.admin);
+                let remote = Remote::at(settings.command.admin, key);
                 let Err(unavailable) = remote.topics().await else { return Ok(Self::Running(remote)) };
                 // Inspection must not create a directory.
                 if !settings.embedded.directory.is_dir() {

@@ -40,7 +40,7 @@ impl<'a> Duplicator<'a> {
             return Duplicates(None);
         }
         if self.connection.is_none() {
-            self.connection = Connection::open(&self.renderer.authority, self.plan.timeout).await.ok();
+            self.connection = self.renderer.target.open(self.plan.timeout).await.ok();
         }
         let (events, batch) = (self.numbers.len(), self.plan.batch > 1);
         let exchange = exchange(&mut self.connection, self.request.take(), events, batch, self.plan.timeout).await;

@@ -6,21 +6,21 @@ use http::{HeaderValue, Method, Uri};
 use http_body_util::Full;
 
 use super::generator::{Event, Shape};
-use crate::client::Request;
+use crate::client::{Request, Target};
 
 /// Renders the requests of a load.
 #[derive(Debug, Clone)]
 pub(crate) struct Renderer {
-    /// The command service, `host:port`.
-    pub(crate) authority: String,
+    /// The command service.
+    pub(crate) target: Target,
     run: String,
     ids: bool,
 }
 
 impl Renderer {
-    /// For a run's users and the command service at `host:port`; with an id for every event, or none.
-    pub(crate) fn new(run: &str, authority: &str, ids: bool) -> Self {
-        Self { authority: authority.to_owned(), run: run.to_owned(), ids }
+    /// For a run's users and a command service; with an id for every event, or none.
+    pub(crate) fn new(run: &str, target: &Target, ids: bool) -> Self {
+        Self { target: target.clone(), run: run.to_owned(), ids }
     }
 
     /// The POST of events, as a batch or of one alone.
@@ -103,13 +103,17 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
 mod tests {
     use super::*;
 
+    fn target() -> Target {
+        "http://localhost:8081".parse().unwrap()
+    }
+
     fn shape() -> Shape {
         Shape { seed: 1, events: 3, users: 10, hours: 1, late: 0, now_ms: 3_600_000 }
     }
 
     #[test]
     fn single_events_are_query_strings() {
-        let renderer = Renderer::new("r1", "localhost:8081", false);
+        let renderer = Renderer::new("r1", &target(), false);
         let event = Event { timestamp_ms: 1_763_712_000_000, user: 0, click: true };
         assert_eq!(renderer.single(7, event), b"/analytics?timestamp=1763712000000&user=r1-0&click");
         let renderer = Renderer { ids: true, ..renderer };
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn batches_are_ndjson() {
-        let (shape, renderer) = (shape(), Renderer::new("r1", "localhost:8081", false));
+        let (shape, renderer) = (shape(), Renderer::new("r1", &target(), false));
         let body = String::from_utf8(renderer.batch(&shape, &[0, 1, 2])).unwrap();
         for (number, line) in body.lines().enumerate() {
             let event = shape.event(number as u64);

@@ -73,7 +73,7 @@ fn send_part(thread: usize, plan: &Arc<Plan>, progress: &Arc<Progress>) -> std::
     let local = tokio::task::LocalSet::new();
     let tally = Rc::new(RefCell::new(Tally::default()));
     let renderers: Vec<Rc<Renderer>> =
-        plan.commands.iter().map(|target| Rc::new(Renderer::new(&plan.run, &target.authority, plan.ids))).collect();
+        plan.commands.iter().map(|target| Rc::new(Renderer::new(&plan.run, target, plan.ids))).collect();
     let begin = Instant::now();
     for connection in (thread..plan.connections).step_by(plan.threads) {
         let renderer = renderers[connection % renderers.len()].clone();

@@ -106,7 +106,7 @@ impl<'a> Sender<'a> {
             if left.is_zero() || self.progress.gave_up.load(Ordering::Relaxed) {
                 return false;
             }
-            match Connection::open(&self.renderer.authority, left.min(self.plan.timeout)).await {
+            match self.renderer.target.open(left.min(self.plan.timeout)).await {
                 Ok(connection) => self.connection = Some(connection),
                 Err(_) => sleep(PAUSE).await,
             }

@@ -86,7 +86,7 @@ impl<'a> Hours<'a> {
         let authority = &self.target.authority;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(authority, self.timeout).await.map_err(|e| format!("http://{authority}: {e}"))?,
+            None => self.target.open(self.timeout).await.map_err(|e| format!("http://{authority}: {e}"))?,
         };
         let request = http::Request::get(format!("/analytics?timestamp={start_ms}")).header(ACCEPT, "text/plain");
         let request = request.body(Full::default()).map_err(|e| e.to_string())?;

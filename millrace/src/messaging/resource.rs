@@ -15,8 +15,9 @@ use crate::text::print_line;
 const PAGE: usize = 1_000;
 
 /// The service that the options name.
-pub(crate) fn service(manage: &Manage, settings: &Settings) -> Service {
-    Service::new(manage.server.target(settings.command.listen), manage.server.timeout, manage.patience)
+pub(crate) fn service(manage: &Manage, settings: &Settings) -> anyhow::Result<Service> {
+    let target = manage.server.target(settings.command.listen)?;
+    Ok(Service::new(target, manage.server.timeout, manage.patience))
 }
 
 /// Creates something with the members that are given.
@@ -29,7 +30,7 @@ pub(crate) async fn create<const N: usize>(
 ) -> anyhow::Result<()> {
     let given: Map<String, Value> =
         given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    let answer = service(manage, settings).call(&Call::new(Method::PUT, path).json(&given.into())).await?;
+    let answer = service(manage, settings)?.call(&Call::new(Method::PUT, path).json(&given.into())).await?;
     let text = if answer.status == 201 { "created" } else { "exists, with these settings" };
     print_line(&if manage.json { answer.json::<Value>()?.to_string() } else { format!("{what}: {text}") });
     Ok(())
@@ -44,7 +45,7 @@ pub(crate) async fn list(
     prefix: &str,
     columns: &[&str],
 ) -> anyhow::Result<()> {
-    let mut service = service(manage, settings);
+    let mut service = service(manage, settings)?;
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
         let target = format!("{path}?limit={PAGE}&prefix={}&after={}", encoded(prefix), encoded(&after));
@@ -63,14 +64,14 @@ pub(crate) async fn list(
 
 /// Prints the object at a path.
 pub(crate) async fn describe(manage: &Manage, settings: &Settings, path: String) -> anyhow::Result<()> {
-    let answer = service(manage, settings).call(&Call::new(Method::GET, path)).await?;
+    let answer = service(manage, settings)?.call(&Call::new(Method::GET, path)).await?;
     print_object(manage, &answer.json()?);
     Ok(())
 }
 
 /// Posts to a path, and prints the object that comes back.
 pub(crate) async fn post(manage: &Manage, settings: &Settings, path: String, body: &Value) -> anyhow::Result<()> {
-    let answer = service(manage, settings).call(&Call::new(Method::POST, path).json(body)).await?;
+    let answer = service(manage, settings)?.call(&Call::new(Method::POST, path).json(body)).await?;
     print_object(manage, &answer.json()?);
     Ok(())
 }
@@ -82,7 +83,7 @@ fn print_object(manage: &Manage, object: &Value) {
 /// Deletes what is at a path.
 pub(crate) async fn delete(manage: &Manage, settings: &Settings, path: String, what: &str) -> anyhow::Result<()> {
     // After a lost answer it may be gone: then the repeat is refused as not found.
-    service(manage, settings).call(&Call::new(Method::DELETE, path)).await?;
+    service(manage, settings)?.call(&Call::new(Method::DELETE, path)).await?;
     if !manage.json {
         print_line(&format!("{what}: deleted"));
     }

@@ -75,7 +75,7 @@ impl Failure {
 /// The write side.
 #[derive(Debug)]
 pub(crate) struct Service {
-    authority: String,
+    target: Target,
     connection: Option<Connection>,
     timeout: Duration,
     patience: Duration,
@@ -92,7 +92,7 @@ enum Trouble {
 
 impl Service {
     pub(crate) fn new(target: Target, timeout: Duration, patience: Duration) -> Self {
-        Self { authority: target.authority, connection: None, timeout, patience, verbose: false }
+        Self { target, connection: None, timeout, patience, verbose: false }
     }
 
     /// Reports interruptions.
@@ -108,7 +108,7 @@ impl Service {
             let (why, after) = match self.attempt(call).await {
                 Ok(answer) => {
                     if since.is_some() && self.verbose {
-                        eprintln!("millrace: http://{} answers again", self.authority);
+                        eprintln!("millrace: http://{} answers again", self.target.authority);
                     }
                     return Ok(answer);
                 }
@@ -116,11 +116,11 @@ impl Service {
                 Err(Trouble::Passing(why, after)) => (why, after),
             };
             if since.is_none() && self.verbose {
-                eprintln!("millrace: http://{}: {why}; retrying", self.authority);
+                eprintln!("millrace: http://{}: {why}; retrying", self.target.authority);
             }
             let pause = backoff.next_pause().max(after);
             if since.get_or_insert_with(Instant::now).elapsed() + pause > self.patience {
-                return Err(Failure::Unavailable(self.authority.clone(), why));
+                return Err(Failure::Unavailable(self.target.authority.clone(), why));
             }
             sleep(pause).await;
         }
@@ -129,11 +129,15 @@ impl Service {
     async fn attempt(&mut self, call: &Call) -> Result<Response, Trouble> {
         let passing = |why: String| Trouble::Passing(why, Duration::ZERO);
         let lost = |why: String| {
-            if call.repeatable { passing(why) } else { Trouble::Final(Failure::Unknown(self.authority.clone(), why)) }
+            if call.repeatable {
+                passing(why)
+            } else {
+                Trouble::Final(Failure::Unknown(self.target.authority.clone(), why))
+            }
         };
         let mut connection = match self.connection.take().filter(Connection::is_reusable) {
             Some(connection) => connection,
-            None => match Connection::open(&self.authority, self.timeout).await {
+            None => match self.target.open(self.timeout).await {
                 Ok(connection) => connection.with_max_body(MAX_BODY),
                 Err(error) => return Err(passing(error.to_string())),
             },
@@ -165,7 +169,7 @@ impl Service {
         match verdict::of_request(response.status, &response.body) {
             Verdict::Retriable => Err(Trouble::Passing(why, after)),
             Verdict::Unknown if call.repeatable => Err(Trouble::Passing(why, after)),
-            Verdict::Unknown => Err(Trouble::Final(Failure::Unknown(self.authority.clone(), why))),
+            Verdict::Unknown => Err(Trouble::Final(Failure::Unknown(self.target.authority.clone(), why))),
             Verdict::Acknowledged | Verdict::Rejected => Err(Trouble::Final(Failure::Refused { code, why })),
         }
     }

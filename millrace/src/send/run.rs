@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use millrace_base::Backoff;
+use millrace_service::auth::ApiKey;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,6 +18,7 @@ use super::window::{Effect, Message, Reply, Window};
 #[derive(Debug, Clone)]
 pub(crate) struct SendOptions {
     pub(crate) address: String,
+    pub(crate) key: Option<ApiKey>,
     pub(crate) client: String,
     pub(crate) epoch: u64,
     /// Most frames without an answer.
@@ -96,7 +98,8 @@ impl Sender {
         stream.set_nodelay(true).context("TCP_NODELAY")?;
         let (read, mut write) = stream.into_split();
         let mut replies = BufReader::new(read);
-        let hello = format!("HELLO {} epoch={}\n", self.options.client, self.options.epoch);
+        let token = self.options.key.as_ref().map(|key| format!(" token={}", key.expose())).unwrap_or_default();
+        let hello = format!("HELLO {} epoch={}{token}\n", self.options.client, self.options.epoch);
         if let Err(error) = write.write_all(hello.as_bytes()).await {
             return Ok(Ended::Lost(error.to_string()));
         }

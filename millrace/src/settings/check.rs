@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use millrace_base::{Bounds, Span, Violation};
 use millrace_contracts::Names;
+use millrace_service::auth::AuthMode;
 
 use super::{Engine, Settings};
 
@@ -22,6 +23,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
         .range("shutdown_grace", &settings.shutdown_grace, &GRACE);
     sections(settings, &mut bounds);
     listeners(settings, &mut bounds);
+    authentication(settings, &mut bounds);
     timeouts(settings, &mut bounds);
     let mut violations = bounds.into_violations();
     let mut keys = HashSet::new();
@@ -47,6 +49,7 @@ fn sections(settings: &Settings, bounds: &mut Bounds) {
         }
     }
     bounds
+        .section("auth", settings.auth.validate())
         .section("analytics", settings.analytics.validate())
         .section("topics", settings.topics.validate())
         .section("command", settings.command.validate())
@@ -72,14 +75,39 @@ fn listeners(settings: &Settings, bounds: &mut Bounds) {
     listeners.extend(settings.command.tcp.enabled.then_some(("command.tcp.listen", settings.command.tcp.listen)));
     for (index, &(key, address)) in listeners.iter().enumerate() {
         bounds.check(address.port() != 0, key, "an address with a port in 1..=65535");
-        let loopback = "a loopback address: there is no authentication yet, so anyone who reaches another one may read and \
-                        write; insecure_listen = true allows it";
-        bounds.check(address.ip().is_loopback() || settings.insecure_listen, key, loopback);
+        let (allowed, else_allowed) = beyond_loopback(settings);
+        bounds.check(address.ip().is_loopback() || allowed, key, else_allowed);
         let taken = listeners[..index].iter().find(|(_, other)| address.port() != 0 && collide(*other, address));
         if let Some((other, _)) = taken {
             bounds.check(false, key, format_args!("an address of its own: {address} is that of {other}"));
         }
     }
+}
+
+/// Whether listeners may have other addresses than loopback, and the rule for those that may not.
+fn beyond_loopback(settings: &Settings) -> (bool, &'static str) {
+    match settings.auth.mode {
+        AuthMode::Off => (
+            settings.auth.allow_off_beyond_loopback,
+            "a loopback address, since anyone who reaches another one could read and write; set auth.mode = \"keys\", or \
+             auth.allow_off_beyond_loopback = true",
+        ),
+        AuthMode::Keys => (
+            settings.tls.terminated_upstream,
+            "a loopback address, since keys would cross the network in clear; tls.terminated_upstream = true if a proxy in \
+             front has TLS",
+        ),
+    }
+}
+
+fn authentication(settings: &Settings, bounds: &mut Bounds) {
+    let on = settings.auth.mode != AuthMode::Off;
+    let process_key = !settings.auth.process_key_file.as_os_str().is_empty();
+    bounds.check(
+        !on || settings.engine == Engine::Embedded || process_key,
+        "auth.process_key_file",
+        "a file with a key of scope admin: with engine = \"kafka\" processes call each other",
+    );
 }
 
 /// Whether only one of two listeners can be bound.

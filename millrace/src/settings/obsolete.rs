@@ -26,6 +26,7 @@ pub(super) const RENAMED: &[(&str, &str)] = &[
     ("postgres.acquire_timeout_ms", "postgres.acquire_timeout"),
     ("postgres.statement_timeout_ms", "postgres.statement_timeout"),
     ("postgres.lock_timeout_ms", "postgres.lock_timeout"),
+    ("insecure_listen", "auth.allow_off_beyond_loopback"),
     ("command.future_tolerance", "analytics.future_tolerance"),
     ("command.accept_from_ms", "analytics.accept_from"),
     ("command.batch_items", "command.max_batch_items"),

@@ -110,8 +110,8 @@ fn checks_rules_between_sections() {
     let problems = load(&["engine=kafka", "kafka.min_insync_replicas=2"]).unwrap_err();
     assert!(problems[0].starts_with("kafka.min_insync_replicas (flag)"), "{problems:?}");
     assert!(load(&["kafka.min_insync_replicas=2"]).is_ok(), "an unused section has no effect");
-    assert!(load(&["insecure_listen=true", "command.listen=0.0.0.0:8081"]).is_ok());
-    let problems = load(&["insecure_listen=true", "command.listen=0.0.0.0:8082"]).unwrap_err();
+    assert!(load(&["auth.allow_off_beyond_loopback=true", "command.listen=0.0.0.0:8081"]).is_ok());
+    let problems = load(&["auth.allow_off_beyond_loopback=true", "command.listen=0.0.0.0:8082"]).unwrap_err();
     assert!(problems[0].contains("command.listen"), "0.0.0.0 occupies the port on every address: {problems:?}");
 }
 

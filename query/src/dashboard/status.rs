@@ -13,8 +13,9 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use millrace_base::Clock;
 use millrace_contracts::{Code, metric};
+use millrace_service::auth::Authenticator;
 use millrace_service::health::Health;
-use millrace_service::telemetry;
+use millrace_service::{ServiceContext, telemetry};
 use prometheus_parse::{Scrape, Value};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -34,6 +35,7 @@ const REPORT_TTL: Duration = Duration::from_secs(1);
 pub(crate) struct StatusReporter {
     watch: Vec<String>,
     health: Health,
+    auth: Authenticator,
     clock: Clock,
     cached: Mutex<Option<(Instant, Bytes)>>,
 }
@@ -66,8 +68,9 @@ pub(crate) struct ComponentStatus {
 
 impl StatusReporter {
     /// A reporter on this process and on those with the admin listeners `watch`.
-    pub(crate) fn new(watch: Vec<String>, health: Health, clock: Clock) -> Arc<Self> {
-        Arc::new(Self { watch, health, clock, cached: Mutex::new(None) })
+    pub(crate) fn new(watch: Vec<String>, context: &ServiceContext, clock: Clock) -> Arc<Self> {
+        let (health, auth) = (context.health.clone(), context.auth.clone());
+        Arc::new(Self { watch, health, auth, clock, cached: Mutex::new(None) })
     }
 
     /// The report as JSON, at most a second old. Concurrent requests share one report.
@@ -91,8 +94,10 @@ impl StatusReporter {
             let label = |name: &str| key.labels().find(|label| label.key() == name).map(metrics::Label::value);
             report.add(key.name(), label, value);
         }
+        let key = self.auth.outgoing();
         let scrapes = self.watch.iter().map(async |address| {
-            (address, scrape::get(address, "/readyz").await, scrape::get(address, "/metrics").await)
+            let get = async |path| scrape::get(address, path, key.clone()).await;
+            (address, get("/readyz").await, get("/metrics").await)
         });
         for (address, readyz, metrics) in futures::future::join_all(scrapes).await {
             let ready = readyz.is_some_and(|(status, _)| status == StatusCode::OK);

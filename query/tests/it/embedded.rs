@@ -5,6 +5,8 @@ use std::time::Duration;
 use millrace_base::Clock;
 use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
 use millrace_query::ReadModels;
+use millrace_service::ServiceContext;
+use millrace_service::auth::Authenticator;
 use millrace_service::health::Health;
 use millrace_store::{Archive, HourlyStore as _};
 use tokio::net::TcpListener;
@@ -23,8 +25,8 @@ async fn serves_the_counts_of_the_archive() {
     let client = Client(listener.local_addr().unwrap());
     let stop = CancellationToken::new();
     let models = ReadModels { live: None, archive, live_hours: 24, refill: None };
-    let service =
-        tokio::spawn(millrace_query::run(config(), listener, models, Names::default(), Health::new(), stop.clone()));
+    let context = ServiceContext { health: Health::new(), stop: stop.clone(), auth: Authenticator::off() };
+    let service = tokio::spawn(millrace_query::run(config(), listener, models, Names::default(), context));
 
     let (past, current) = (Hour::of_ms(123), Hour::of_ms(Clock::system().now_ms()));
     let target = |hour: Hour| format!("/analytics?timestamp={}", hour.start_ms());

@@ -17,7 +17,8 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::OutsideWindow | Code::KeyReused | Code::InvalidToken | Code::BlockedTarget | Code::EmptyBatch => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
-        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Forbidden | Code::CrossSite => StatusCode::FORBIDDEN,
         Code::Exists | Code::NameResting | Code::StaleToken | Code::Suspended | Code::WrongMode => StatusCode::CONFLICT,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::NotFound => StatusCode::NOT_FOUND,
@@ -42,6 +43,7 @@ pub fn status_of(code: Code) -> StatusCode {
 /// The refusal for a status that a library chose: hyper's parser, the framework's router or an extractor.
 pub(super) fn refusal_of(status: StatusCode) -> Refusal {
     let (code, detail) = match status {
+        StatusCode::UNAUTHORIZED => (Code::Unauthenticated, "the request needs a credential"),
         StatusCode::FORBIDDEN => (Code::Forbidden, "not allowed"),
         StatusCode::NOT_FOUND => (Code::NotFound, "no such route"),
         StatusCode::CONFLICT => (Code::Exists, "in conflict with what exists"),

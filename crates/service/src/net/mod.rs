@@ -10,9 +10,11 @@ mod files;
 mod listener;
 mod memory;
 mod rate;
+mod tls;
 
 pub use bind::{BindError, Reserved, reserve};
 pub use connections::{Connection, ConnectionLimits, Order, OrderCell, Rejection};
 pub use listener::{ListenerMetrics, Protocol, serve};
 pub use memory::{MemoryBudget, MemoryPermit};
 pub use rate::{RateLimit, RateLimited};
+pub use tls::TlsConfig;

@@ -17,6 +17,7 @@ use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use crate::auth;
 use crate::http::Document;
 use crate::status_of;
 
@@ -24,6 +25,7 @@ pub use parts::{
     EVERY_REQUEST, answer, asset_operation, asset_response, fixed, flag, fraction, get, header, idempotency_key_text,
     maybe_header, number, object, operation, or_results, part, problems, query, request_header, some, text, words,
 };
+pub(crate) use parts::{name as response_name, problem as shared_problem};
 
 /// A document without routes: the description of the service, and the components that all services share.
 pub fn document(title: &str, description: &str) -> OpenApi {
@@ -41,6 +43,7 @@ pub fn document(title: &str, description: &str) -> OpenApi {
     info.license = Some(license);
     let mut components = Components::new();
     components.schemas.insert(Document::name().into_owned(), Document::schema());
+    auth::security_schemes(&mut components);
     for codes in parts::shared() {
         let mut response = parts::problem(&codes);
         if codes == [Code::MethodNotAllowed] {
@@ -68,6 +71,7 @@ pub fn serve(api: OpenApiRouter, health: Router) -> Router {
     let mut api = api.merge(health).merge(viewer::routes());
     let path = "/openapi.json";
     api.get_openapi_mut().paths.paths.insert(path.into(), get(this_document()));
+    auth::secure(api.get_openapi_mut());
     let json = viewer::json(api.get_openapi());
     Router::from(api).route(path, on_get(async move |headers| json.respond(&headers)))
 }

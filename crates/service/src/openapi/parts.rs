@@ -94,7 +94,7 @@ pub(super) fn shared() -> Vec<Vec<Code>> {
 }
 
 /// The name of a shared response.
-pub(super) fn name(codes: &[Code]) -> String {
+pub(crate) fn name(codes: &[Code]) -> String {
     codes.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(".")
 }
 
@@ -110,7 +110,7 @@ fn by_status(codes: &[Code]) -> BTreeMap<String, Vec<Code>> {
 }
 
 /// The problem document of these codes, which have one status.
-pub(super) fn problem(codes: &[Code]) -> ResponseBuilder {
+pub(crate) fn problem(codes: &[Code]) -> ResponseBuilder {
     let code = words(codes.iter().map(|code| code.as_str()));
     let schema = AllOfBuilder::new()
         .item(Ref::from_schema_name(Document::name()))

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use millrace_base::Backoff;
 
 use super::{Step, Stop};
-use crate::client::{Connection, Response};
+use crate::client::{Response, Target};
 
 /// Larger than a piece of 100,000 hours, the configurable maximum.
 const MAX_BODY: usize = 64 << 20;
@@ -20,8 +20,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// The query service.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// `host:port` of the query service.
-    pub(crate) authority: String,
+    /// The query service.
+    pub(crate) target: Target,
     /// Timeout of a whole response.
     pub(crate) timeout: Duration,
 }
@@ -43,9 +43,9 @@ impl Source {
                 Ok(piece) => return Ok(piece),
                 Err(failure) => failure,
             };
-            let Some(after) = after else { return Err(Stop::Refused(self.authority.clone(), why)) };
+            let Some(after) = after else { return Err(Stop::Refused(self.target.authority.clone(), why)) };
             if attempts == MAX_ATTEMPTS || after > MAX_PAUSE {
-                return Err(Stop::Later(self.authority.clone(), why));
+                return Err(Stop::Later(self.target.authority.clone(), why));
             }
             tokio::time::sleep(backoff.next_pause().max(after)).await;
         }
@@ -65,7 +65,7 @@ impl Source {
     }
 
     async fn exchange(&self, path: &str) -> Result<Response, String> {
-        let connection = Connection::open(&self.authority, self.timeout).await.map_err(|e| e.to_string())?;
+        let connection = self.target.open(self.timeout).await.map_err(|e| e.to_string())?;
         let request = http::Request::get(path).header(ACCEPT, "application/x-ndjson").body(Full::default());
         let request = request.map_err(|e| e.to_string())?;
         // A store that becomes unavailable, or starts to rebuild, after the first rows breaks the response off.

@@ -89,8 +89,9 @@ impl Sender {
 
     /// Sends the pending events once; events to resend stay pending.
     async fn attempt(&mut self, settlement: &mut Settlement, pending: &mut Vec<usize>) -> Result<Option<Retry>, Stop> {
-        let authority = self.service.targets[self.target % self.service.targets.len()].authority.clone();
-        let response = match self.exchange(&authority, request(&settlement.batch, pending)).await {
+        let target = self.service.targets[self.target % self.service.targets.len()].clone();
+        let authority = &target.authority;
+        let response = match self.exchange(&target, request(&settlement.batch, pending)).await {
             Ok(response) => response,
             Err(why) => {
                 // The next attempt goes to another service, if there are several.
@@ -101,16 +102,16 @@ impl Sender {
         let after = response.retry_after.unwrap_or_default();
         let why = match verdict::items(&response.body, pending.len()) {
             Some(items) => settlement.record(pending, items),
-            None => Some(without_items(&response, &authority)?),
+            None => Some(without_items(&response, authority)?),
         };
         Ok(why.map(|why| Retry { why, after }))
     }
 
-    async fn exchange(&mut self, authority: &str, request: Request) -> Result<Response, String> {
+    async fn exchange(&mut self, target: &Target, request: Request) -> Result<Response, String> {
         let timeout = self.service.timeout;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(authority, timeout).await.map_err(|e| e.to_string())?,
+            None => target.open(timeout).await.map_err(|e| e.to_string())?,
         };
         let response = connection.exchange(request, timeout).await.map_err(|e: ExchangeError| e.to_string())?;
         self.connection = Some(connection).filter(Connection::is_reusable);

@@ -6,3 +6,5 @@ mod hostile;
 mod kafka;
 mod oracle;
 mod send;
+
+pub(crate) use oracle::journal;

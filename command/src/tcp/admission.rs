@@ -1,0 +1,82 @@
+//! Who sends on a connection, and whether they may.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use millrace_service::auth::{Authenticator, Credential, Denial, Identity, Scope};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::reply::Closing;
+
+/// The sender of a connection: nobody until HELLO, with authentication on.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    auth: Authenticator,
+    identity: Option<Arc<Identity>>,
+}
+
+impl Admission {
+    /// Nobody yet.
+    pub(crate) fn new(auth: Authenticator) -> Self {
+        Self { auth, identity: None }
+    }
+
+    /// Takes the token of a HELLO.
+    ///
+    /// # Errors
+    /// The connection is to be closed, with this reply.
+    pub(crate) fn admit(&mut self, token: Option<&str>) -> Result<(), Closing> {
+        if !self.auth.is_on() {
+            return Ok(());
+        }
+        let identity = token.ok_or(Denial::Missing).and_then(|token| self.auth.identify(Credential::Bearer(token)));
+        let identity = identity.map_err(|denial| {
+            denial.count();
+            Closing::Unauthenticated
+        })?;
+        if !identity.scopes.allow(Scope::IntakeWrite) {
+            Denial::Scope(&[Scope::IntakeWrite]).count();
+            return Err(Closing::Forbidden);
+        }
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    /// Whether only a HELLO with a token may come.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.auth.is_on() && self.identity.is_none()
+    }
+
+    /// What records have of the sender: its principal, and nothing with authentication off.
+    pub(crate) fn principal(&self) -> &str {
+        self.identity.as_ref().map_or("", |identity| &identity.principal)
+    }
+}
+
+/// The end of the sender's credential, by revocation or expiry.
+#[derive(Default)]
+pub(crate) enum Revocation {
+    /// The sender is not known yet.
+    #[default]
+    Unknown,
+    Pending(Pin<Box<WaitForCancellationFutureOwned>>),
+    Reported,
+}
+
+impl Revocation {
+    /// Follows the sender's credential, once the sender is known.
+    pub(crate) fn follow(&mut self, admission: &Admission) {
+        if let (Self::Unknown, Some(identity)) = (&*self, &admission.identity) {
+            *self = Self::Pending(Box::pin(identity.ended.clone().cancelled_owned()));
+        }
+    }
+
+    /// Ends when the credential does, once.
+    pub(crate) async fn next(&mut self) {
+        match self {
+            Self::Pending(ended) => ended.await,
+            Self::Unknown | Self::Reported => return std::future::pending().await,
+        }
+        *self = Self::Reported;
+    }
+}

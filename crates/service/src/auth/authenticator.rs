@@ -1,0 +1,250 @@
+//! Turns a credential into an identity, and lets a request pass or not.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use millrace_base::Clock;
+
+use super::keyring::Keyring;
+use super::{Access, Denial, Identity, Scope};
+use crate::http::query_string::{Unknown, parameters};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Who may do what in this process. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Authenticator(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    /// `None` with authentication off.
+    pub(super) keys: Option<Keyring>,
+    /// What this process shows to others.
+    pub(super) outgoing: ArcSwapOption<HeaderValue>,
+    pub(super) clock: Clock,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_on() { "Authenticator(on)" } else { "Authenticator(off)" })
+    }
+}
+
+/// A credential of a request, or of a client of another protocol.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// In the scheme `Bearer`, or the token of another protocol.
+    Bearer(&'a str),
+    /// The password of the scheme `Basic`, which browsers send by themselves.
+    Basic(&'a str),
+}
+
+impl Authenticator {
+    /// Authentication off: everybody is [`Identity::anonymous`].
+    pub fn off() -> Self {
+        Self(Arc::new(Inner { keys: None, outgoing: ArcSwapOption::empty(), clock: Clock::system() }))
+    }
+
+    /// Whether requests need a credential.
+    pub fn is_on(&self) -> bool {
+        self.0.keys.is_some()
+    }
+
+    /// The `Authorization` header that this process sends to other processes.
+    pub fn outgoing(&self) -> Option<HeaderValue> {
+        self.0.outgoing.load().as_deref().cloned()
+    }
+
+    /// The identity of a credential.
+    ///
+    /// # Errors
+    /// It is not valid.
+    pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Identity>, Denial> {
+        let Some(keys) = &self.0.keys else { return Ok(Identity::anonymous()) };
+        let (Credential::Bearer(key) | Credential::Basic(key)) = credential;
+        keys.verify(key, self.0.clock.now_ms()).ok_or(Denial::Invalid)
+    }
+
+    /// The identity of a request's maker, if the request may pass.
+    pub(super) fn admit(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        access: Access,
+    ) -> Result<Arc<Identity>, Denial> {
+        if !self.is_on() || access == Access::Open {
+            return Ok(Identity::anonymous());
+        }
+        if access == Access::Pixel
+            && !headers.contains_key(AUTHORIZATION)
+            && let Some(key) = key_of_query(uri)
+        {
+            let identity = self.identify(Credential::Bearer(&key))?;
+            let fits = identity.scopes.contains(Scope::PixelWrite);
+            // Another key in a URL is as good as published.
+            return if fits { Ok(identity) } else { Err(Denial::Scope(&[Scope::PixelWrite])) };
+        }
+        let mut decoded = String::new();
+        let credential = credential_of(headers, &mut decoded)?;
+        if matches!(credential, Credential::Basic(_)) && !method.is_safe() && is_cross_site(uri, headers) {
+            return Err(Denial::CrossSite);
+        }
+        let identity = self.identify(credential)?;
+        let needed: &[Scope] = match access {
+            Access::Open | Access::Credential => return Ok(identity),
+            Access::Pixel => &[Scope::EventsWrite],
+            Access::Scopes(scopes) => scopes,
+        };
+        if needed.iter().any(|&scope| identity.scopes.allow(scope)) { Ok(identity) } else { Err(Denial::Scope(needed)) }
+    }
+}
+
+/// The pixel's parameter `key`; the rest of the query string is the handler's.
+fn key_of_query(uri: &Uri) -> Option<String> {
+    let [key] = parameters(uri.query()?, ["key"], Unknown::Ignore).ok()?;
+    key.map(std::borrow::Cow::into_owned)
+}
+
+/// The credential in the one `Authorization` header.
+fn credential_of<'a>(headers: &'a HeaderMap, decoded: &'a mut String) -> Result<Credential<'a>, Denial> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Denial::Missing)?;
+    if values.next().is_some() {
+        return Err(Denial::Invalid);
+    }
+    let (scheme, rest) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Denial::Invalid)?;
+    let rest = rest.trim_matches(' ');
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Credential::Bearer(rest));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(Denial::Invalid);
+    }
+    let bytes = BASE64_STANDARD.decode(rest).map_err(|_| Denial::Invalid)?;
+    *decoded = String::from_utf8(bytes).map_err(|_| Denial::Invalid)?;
+    decoded.split_once(':').map(|(_user, password)| Credential::Basic(password)).ok_or(Denial::Invalid)
+}
+
+/// Whether a browser may send this request for a page of another site.
+fn is_cross_site(uri: &Uri, headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get(SEC_FETCH_SITE) {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let host = uri.authority().map(http::uri::Authority::as_str);
+    let host = host.or_else(|| headers.get(HOST)?.to_str().ok());
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    origin.is_none() || origin != host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ApiKey, KeyEntry, KeyFile};
+    use super::*;
+
+    fn with_keys<const N: usize>(scopes: [Scope; N]) -> (Authenticator, [ApiKey; N]) {
+        let keys = scopes.map(|_| ApiKey::generate().unwrap());
+        let entry = |(key, scope): (&ApiKey, &Scope)| {
+            KeyEntry::new(key, "a", &[*scope], jiff::Timestamp::UNIX_EPOCH, None).unwrap()
+        };
+        let ring = Keyring::default();
+        ring.replace(&KeyFile { keys: keys.iter().zip(&scopes).map(entry).collect() });
+        let inner = Inner { keys: Some(ring), outgoing: ArcSwapOption::empty(), clock: Clock::system() };
+        (Authenticator(Arc::new(inner)), keys)
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), value.parse().unwrap());
+        pairs.iter().map(pair).fold(HeaderMap::new(), |mut map, (name, value)| {
+            map.append(name, value);
+            map
+        })
+    }
+
+    const READ: Access = Access::Scopes(&[Scope::CountsRead]);
+
+    fn basic(user: &str, key: &str) -> String {
+        format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{key}")))
+    }
+
+    #[test]
+    fn takes_a_key_as_bearer_or_as_password_and_nothing_else() {
+        let (auth, [key]) = with_keys([Scope::CountsRead]);
+        let key = key.expose();
+        let admit = |value: &str| {
+            let headers = headers(&[("authorization", value)]);
+            auth.admit(&Method::GET, &Uri::from_static("/"), &headers, READ).map(|identity| identity.principal.clone())
+        };
+        for good in [format!("Bearer {key}"), format!("bearer  {key}"), basic("", key), basic("me", key)] {
+            assert_eq!(admit(&good).as_deref(), Ok("key:a"), "{good}");
+        }
+        let other = ApiKey::generate().unwrap();
+        let long = basic("x", &"y".repeat(4_000));
+        for bad in ["Bearer", "Bearer ", key, "Basic !", "Basic aGk=", &format!("Digest {key}"), &long] {
+            assert_eq!(admit(bad), Err(Denial::Invalid), "{bad}");
+        }
+        assert_eq!(admit(&format!("Bearer {}", other.expose())), Err(Denial::Invalid));
+        let admit = |headers: &HeaderMap| auth.admit(&Method::GET, &Uri::from_static("/"), headers, READ).err();
+        assert_eq!(admit(&HeaderMap::new()), Some(Denial::Missing));
+        let bearer = format!("Bearer {key}");
+        let twice = headers(&[("authorization", &bearer), ("authorization", &bearer)]);
+        assert_eq!(admit(&twice), Some(Denial::Invalid));
+    }
+
+    #[test]
+    fn a_scope_is_checked_after_the_credential() {
+        let (auth, [writer, admin]) = with_keys([Scope::EventsWrite, Scope::Admin]);
+        let admit = |key: &ApiKey, access| {
+            let headers = headers(&[("authorization", &format!("Bearer {}", key.expose()))]);
+            auth.admit(&Method::GET, &Uri::from_static("/"), &headers, access).err()
+        };
+        assert_eq!(admit(&writer, READ), Some(Denial::Scope(&[Scope::CountsRead])));
+        assert_eq!(admit(&writer, Access::Credential), None);
+        assert_eq!(admit(&writer, Access::Pixel), None);
+        assert_eq!(admit(&admin, READ), None);
+        let none = auth.admit(&Method::GET, &Uri::from_static("/"), &HeaderMap::new(), Access::Open);
+        assert_eq!(&*none.unwrap().principal, "anonymous");
+    }
+
+    #[test]
+    fn a_key_in_the_url_is_good_for_the_pixel_alone() {
+        let (auth, [pixel, writer]) = with_keys([Scope::PixelWrite, Scope::EventsWrite]);
+        let admit = |key: &ApiKey, access| {
+            let uri: Uri = format!("/pixel.gif?user=a&key={}", key.expose()).parse().unwrap();
+            auth.admit(&Method::GET, &uri, &HeaderMap::new(), access).err()
+        };
+        assert_eq!(admit(&pixel, Access::Pixel), None);
+        assert_eq!(admit(&writer, Access::Pixel), Some(Denial::Scope(&[Scope::PixelWrite])));
+        assert_eq!(admit(&pixel, Access::Credential), Some(Denial::Missing));
+        let headers = headers(&[("authorization", &format!("Bearer {}", pixel.expose()))]);
+        let as_bearer = auth.admit(&Method::GET, &Uri::from_static("/"), &headers, READ);
+        assert_eq!(as_bearer.err(), Some(Denial::Scope(&[Scope::CountsRead])));
+    }
+
+    #[test]
+    fn a_browser_cannot_be_used_by_another_site() {
+        let (auth, [key]) = with_keys([Scope::Admin]);
+        let (basic, bearer) = (basic("", key.expose()), format!("Bearer {}", key.expose()));
+        let admit = |method: Method, more: &[(&'static str, &str)]| {
+            let headers = headers(&[&[("host", "here:1")], more].concat());
+            auth.admit(&method, &Uri::from_static("/"), &headers, READ).err()
+        };
+        let basic = ("authorization", basic.as_str());
+        let refused = Some(Denial::CrossSite);
+        assert_eq!(admit(Method::POST, &[basic]), None, "no browser");
+        assert_eq!(admit(Method::POST, &[basic, ("sec-fetch-site", "cross-site")]), refused);
+        assert_eq!(admit(Method::POST, &[basic, ("sec-fetch-site", "same-site")]), refused);
+        assert_eq!(admit(Method::POST, &[basic, ("sec-fetch-site", "same-origin")]), None);
+        assert_eq!(admit(Method::POST, &[basic, ("origin", "https://there")]), refused);
+        assert_eq!(admit(Method::POST, &[basic, ("origin", "null")]), refused);
+        assert_eq!(admit(Method::POST, &[basic, ("origin", "http://here:1")]), None);
+        assert_eq!(admit(Method::GET, &[basic, ("sec-fetch-site", "cross-site")]), None);
+        let bearer = ("authorization", bearer.as_str());
+        assert_eq!(admit(Method::POST, &[bearer, ("origin", "https://there")]), None, "no browser adds it by itself");
+    }
+}

@@ -1,0 +1,43 @@
+//! Settings of authentication, section `[auth]`.
+
+use std::path::PathBuf;
+
+use millrace_base::{Bounds, Violation};
+use serde::Deserialize;
+
+/// Settings of authentication.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Whether requests need a credential.
+    pub mode: AuthMode,
+    /// Allows [`AuthMode::Off`] on listeners beyond loopback.
+    pub allow_off_beyond_loopback: bool,
+    /// The file of API keys.
+    pub keys_file: PathBuf,
+    /// The file with the key that this process shows to others; empty for none.
+    pub process_key_file: PathBuf,
+}
+
+/// Whether requests need a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// No: everybody is `anonymous` and may do everything.
+    Off,
+    /// Yes: an API key.
+    Keys,
+}
+
+impl AuthConfig {
+    /// Every setting outside its bounds.
+    pub fn validate(&self) -> Vec<Violation> {
+        let mut bounds = Bounds::new();
+        bounds.check(
+            self.mode == AuthMode::Off || !self.keys_file.as_os_str().is_empty(),
+            "keys_file",
+            "a file: auth.mode = \"keys\" needs one",
+        );
+        bounds.into_violations()
+    }
+}

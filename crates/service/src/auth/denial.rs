@@ -1,0 +1,90 @@
+//! Why a request may not pass, as a response.
+
+use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
+use http::header::WWW_AUTHENTICATE;
+use metrics::counter;
+use millrace_contracts::{Code, Refusal, metric};
+
+use super::Scope;
+use crate::Problem;
+
+/// Why a request may not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// There is no credential.
+    Missing,
+    /// The credential is not valid. Unknown, revoked and expired ones are not told apart.
+    Invalid,
+    /// The credential has none of these scopes.
+    Scope(&'static [Scope]),
+    /// A browser sent it for a page of another site.
+    CrossSite,
+    /// The `Host` of a request to a listener on loopback is not this machine: a page of another site has given its own name
+    /// the address of this machine.
+    Host,
+}
+
+impl Denial {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::Scope(_) => "scope",
+            Self::CrossSite => "cross-site",
+            Self::Host => "host",
+        }
+    }
+
+    /// Counts it.
+    pub fn count(self) {
+        counter!(metric::AUTH_DENIED.name, "reason" => self.reason()).increment(1);
+    }
+
+    /// The refusal, counted.
+    fn refusal(self) -> Refusal {
+        self.count();
+        match self {
+            Self::Missing => Refusal::new(Code::Unauthenticated, "the request has no credential"),
+            Self::Invalid => Refusal::new(Code::Unauthenticated, "the credential is not valid"),
+            Self::Scope(needed) => {
+                let detail = format!("the credential lacks the scope {}", joined(needed, " or "));
+                Refusal::new(Code::Forbidden, detail)
+            }
+            Self::CrossSite => Refusal::new(Code::CrossSite, "a page of another site may not send this request"),
+            Self::Host => {
+                Refusal::new(Code::Forbidden, "this listener serves requests to this machine's own names").field("Host")
+            }
+        }
+    }
+}
+
+fn joined(scopes: &[Scope], by: &str) -> String {
+    scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(by)
+}
+
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response {
+        let mut response = Problem::from(self.refusal()).into_response();
+        let challenges: &[&str] = match self {
+            Self::Missing => &[r#"Bearer realm="millrace""#, BASIC],
+            Self::Invalid => &[r#"Bearer realm="millrace", error="invalid_token""#, BASIC],
+            Self::Scope(needed) => {
+                let scope = joined(needed, " ");
+                let challenge = format!(r#"Bearer realm="millrace", error="insufficient_scope", scope="{scope}""#);
+                if let Ok(challenge) = HeaderValue::try_from(challenge) {
+                    response.headers_mut().append(WWW_AUTHENTICATE, challenge);
+                }
+                &[]
+            }
+            Self::CrossSite | Self::Host => &[],
+        };
+        for challenge in challenges {
+            response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
+}
+
+/// Browsers ask for a password.
+const BASIC: &str = r#"Basic realm="millrace", charset="UTF-8""#;

@@ -1,0 +1,98 @@
+//! Puts a router behind authentication.
+
+use std::net::IpAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::header::HOST;
+use hyper::body::Body as _;
+
+use super::ending::EndingBody;
+use super::{Access, Authenticator, Denial, Scope, routes};
+
+/// What the requests to a listener need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    /// What the table of routes has.
+    Routes,
+    /// Scope `admin`, but for health.
+    Admin,
+    /// To come from this machine and mean it.
+    Local,
+}
+
+impl Authenticator {
+    /// Puts the routes of a public listener behind the table of routes.
+    pub fn protect(&self, router: Router) -> Router {
+        self.guarded(router, Policy::Routes)
+    }
+
+    /// Puts the routes of a listener for other processes behind the scope `admin`, but for `/livez` and `/readyz`.
+    pub fn protect_internal(&self, router: Router) -> Router {
+        self.guarded(router, Policy::Admin)
+    }
+
+    /// As [`Self::protect_internal`], for the admin listener at `address`. On loopback requests need no credential, but the
+    /// name of this machine, so that no page of a browser here can send them.
+    pub fn protect_admin(&self, router: Router, address: IpAddr) -> Router {
+        self.guarded(router, if address.is_loopback() { Policy::Local } else { Policy::Admin })
+    }
+
+    fn guarded(&self, router: Router, policy: Policy) -> Router {
+        router.layer(middleware::from_fn_with_state((self.clone(), policy), pass))
+    }
+}
+
+async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let access = match (policy, path) {
+        (Policy::Local, _) => {
+            if !is_local(&request) {
+                return Denial::Host.into_response();
+            }
+            Access::Open
+        }
+        (Policy::Admin, Some("/livez" | "/readyz")) => Access::Open,
+        (Policy::Admin, _) => Access::Scopes(&[Scope::Admin]),
+        (Policy::Routes, Some(path)) => routes::access(request.method(), path),
+        (Policy::Routes, None) => Access::Credential,
+    };
+    let identity = match auth.admit(request.method(), request.uri(), request.headers(), access) {
+        Ok(identity) => identity,
+        Err(denial) => return denial.into_response(),
+    };
+    let waits = request.method().is_safe();
+    request.extensions_mut().insert(identity.clone());
+    if identity.credential.is_empty() {
+        return next.run(request).await;
+    }
+    let response = if waits {
+        tokio::select! {
+            biased;
+            response = next.run(request) => response,
+            // A long poll. What changes something is answered, whatever becomes of its credential meanwhile.
+            () = identity.ended.cancelled() => return Denial::Invalid.into_response(),
+        }
+    } else {
+        next.run(request).await
+    };
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| Body::new(EndingBody::new(body, &identity.ended)))
+}
+
+/// Whether a request names this machine as its host. Only browsers send requests for others, and they always have a host.
+fn is_local(request: &Request) -> bool {
+    let host = request.uri().host().map(str::to_owned).or_else(|| {
+        let authority = request.headers().get(HOST)?.to_str().ok()?.parse::<http::uri::Authority>().ok();
+        Some(authority.map(|authority| authority.host().to_owned()).unwrap_or_default())
+    });
+    host.is_none_or(|host| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    })
+}

@@ -1,0 +1,272 @@
+//! The file of API keys.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::key::is_id;
+use super::{ApiKey, Scope, Scopes};
+use crate::shown;
+
+/// Largest keys file.
+const MAX_BYTES: u64 = 64 << 20;
+/// Longest name of a key.
+const MAX_NAME: usize = 64;
+
+const HEADER: &str = "\
+# The API keys of Millrace. `millrace keys` changes this file; every process reads it each second.
+# sha256 is that of the key's text. A key itself stands nowhere: whoever loses one creates another.
+";
+
+/// Why a keys file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Its content is not that of a keys file.
+    #[error("{path}: {problem}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The problem, without any content of the file but names.
+        problem: String,
+    },
+}
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyEntry {
+    /// The principal is `key:` and this name. Two keys may share it: a key and its successor.
+    pub name: String,
+    /// The id, the second part of the key.
+    pub id: String,
+    /// SHA-256 of the key's text, 64 hexadecimal digits.
+    pub sha256: String,
+    /// What the key allows.
+    pub scopes: Vec<Scope>,
+    /// When it was created, in RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// From when on it is not valid, in RFC 3339; never, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+impl KeyEntry {
+    /// The entry of a new key.
+    ///
+    /// # Errors
+    /// The name or the scopes are not allowed.
+    pub fn new(
+        key: &ApiKey,
+        name: &str,
+        scopes: &[Scope],
+        created: Timestamp,
+        expires: Option<Timestamp>,
+    ) -> Result<Self, String> {
+        let entry = Self {
+            name: name.to_owned(),
+            id: key.id().to_owned(),
+            sha256: key.sha256(),
+            scopes: Scope::ALL.iter().copied().filter(|scope| scopes.contains(scope)).collect(),
+            created: Some(created.to_string()),
+            expires: expires.map(|time| time.to_string()),
+        };
+        entry.check().map(|()| entry)
+    }
+
+    /// When the key expires, in ms since the epoch.
+    pub fn expires_ms(&self) -> Option<i64> {
+        self.expires.as_ref()?.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+    }
+
+    /// The digest as bytes.
+    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+        let mut digest = [0; 32];
+        if self.sha256.len() != 64 || !self.sha256.is_ascii() {
+            return None;
+        }
+        for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&self.sha256[at..at + 2], 16).ok()?;
+        }
+        Some(digest)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !(1..=MAX_NAME).contains(&self.name.len()) || !self.name.bytes().all(legal) {
+            return Err(format!("a name must be 1..={MAX_NAME} characters of A-Z a-z 0-9 . _ -"));
+        }
+        let of = |problem: &str| Err(format!("key {}: {problem}", self.name));
+        if !is_id(&self.id) {
+            return of("id must be 12 characters of a-z 0-9");
+        }
+        if self.digest().is_none() {
+            return of("sha256 must be 64 hexadecimal digits");
+        }
+        if self.scopes.is_empty() {
+            return of("scopes must have at least one");
+        }
+        let scopes: Scopes = self.scopes.iter().copied().collect();
+        if scopes.contains(Scope::PixelWrite) && scopes.has_more_than(Scope::PixelWrite) {
+            return of("pixel:write must be its only scope: such a key is on public pages");
+        }
+        let time = |text: &Option<String>| text.as_ref().is_none_or(|text| text.parse::<Timestamp>().is_ok());
+        if !time(&self.created) || !time(&self.expires) {
+            return of("created and expires must be times in RFC 3339");
+        }
+        Ok(())
+    }
+}
+
+/// The content of a keys file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFile {
+    /// The keys, in the order of the file.
+    #[serde(default, rename = "key")]
+    pub keys: Vec<KeyEntry>,
+}
+
+impl KeyFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, others may write it, or its content is not valid.
+    pub fn read(path: &Path) -> Result<Self, KeyFileError> {
+        Self::parse(path, &read_bytes(path)?)
+    }
+
+    /// Checks the content of a file.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, KeyFileError> {
+        let invalid = |problem: String| KeyFileError::Invalid { path: path.to_owned(), problem };
+        let text = str::from_utf8(bytes).map_err(|_| invalid("is not UTF-8".into()))?;
+        let file: Self = toml::from_str(text).map_err(|error| invalid(described(text, &error)))?;
+        let mut ids = HashSet::new();
+        for entry in &file.keys {
+            entry.check().map_err(&invalid)?;
+            if !ids.insert(&entry.id) {
+                return Err(invalid(format!("two keys have the id {}", entry.id)));
+            }
+        }
+        Ok(file)
+    }
+
+    /// Changes a file: reads it (a missing one is empty), applies `change` and replaces it by rename, so that a reader finds
+    /// the old content or the new. Only the owner may read the new file. Two changes at once wait for each other.
+    ///
+    /// # Errors
+    /// The file cannot be read or replaced, or `change` refuses.
+    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, KeyFileError> {
+        let io = |source| KeyFileError::Io { path: path.to_owned(), source };
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = File::open(directory).map_err(io)?;
+        // On the directory: the file itself is replaced.
+        directory.lock().map_err(io)?;
+        let mut file = if path.try_exists().map_err(io)? { Self::read(path)? } else { Self::default() };
+        let invalid = |problem| KeyFileError::Invalid { path: path.to_owned(), problem };
+        let changed = change(&mut file).map_err(invalid)?;
+        let text = toml::to_string(&file).map_err(|error| invalid(error.to_string()))?;
+        let new = path.with_extension("new");
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .and_then(|mut out| {
+                out.write_all([HEADER, &text].concat().as_bytes())?;
+                out.sync_all()
+            })
+            .and_then(|()| fs::rename(&new, path))
+            .and_then(|()| directory.sync_all());
+        written.map_err(io)?;
+        Ok(changed)
+    }
+}
+
+/// The bytes of a keys file. Whoever may write it may do everything, so nobody but its owner may.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, KeyFileError> {
+    let io = |source| KeyFileError::Io { path: path.to_owned(), source };
+    let invalid = |problem: &str| KeyFileError::Invalid { path: path.to_owned(), problem: problem.to_owned() };
+    let file = File::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err(invalid("others may write it; chmod 600 ends that"));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(invalid("is larger than 64 MiB"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
+/// A problem of the content, by its line. The text of the error could repeat the content.
+fn described(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    format!("line {line}: {}", shown(error.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, scopes: &[Scope]) -> Result<KeyEntry, String> {
+        let now = "2026-11-21T08:00:00Z".parse().unwrap();
+        KeyEntry::new(&ApiKey::generate().unwrap(), name, scopes, now, None)
+    }
+
+    #[test]
+    fn a_changed_file_is_read_back_and_is_the_owners() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.toml");
+        let shop = entry("shop", &[Scope::EventsWrite]).unwrap();
+        KeyFile::change(&path, |file| Ok(file.keys.push(shop.clone()))).unwrap();
+        let page = entry("page", &[Scope::CountsRead]).unwrap();
+        KeyFile::change(&path, |file| Ok(file.keys.push(page.clone()))).unwrap();
+        assert_eq!(KeyFile::read(&path).unwrap().keys, [shop, page]);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = KeyFile::change(&path, |file| {
+            file.keys.clear();
+            Err::<(), _>("no".into())
+        });
+        assert!(refused.is_err() && KeyFile::read(&path).unwrap().keys.len() == 2);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
+        assert!(KeyFile::read(&path).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_key() {
+        assert!(entry("a b", &[Scope::Admin]).is_err() && entry("", &[Scope::Admin]).is_err());
+        assert!(entry("a", &[]).is_err());
+        assert!(entry("a", &[Scope::PixelWrite]).is_ok());
+        assert!(entry("a", &[Scope::PixelWrite, Scope::CountsRead]).unwrap_err().contains("only scope"));
+        let good = toml::to_string(&KeyFile { keys: vec![entry("a", &[Scope::Admin]).unwrap()] }).unwrap();
+        let path = Path::new("keys.toml");
+        let parse = |text: &str| KeyFile::parse(path, text.as_bytes());
+        assert!(parse(&good).is_ok() && parse("").is_ok());
+        for (from, to, part) in [
+            ("name", "nome", "nome"),
+            ("\"admin\"", "\"root\"", "scope"),
+            ("sha256 = \"", "sha256 = \"x", "sha256"),
+            ("id = \"", "id = \"x", "id must be"),
+        ] {
+            let problem = parse(&good.replace(from, to)).unwrap_err().to_string();
+            assert!(problem.contains(part), "{problem}");
+        }
+        assert!(parse(&[&*good, &*good].concat()).unwrap_err().to_string().contains("two keys"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The keys that are valid now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use subtle::ConstantTimeEq as _;
+
+use super::key::{digest, id_of};
+use super::{Identity, KeyEntry, KeyFile};
+
+/// The keys of a file, by id. Replaced as a whole when the file changes.
+#[derive(Default)]
+pub(super) struct Keyring(ArcSwap<Keys>);
+
+type Keys = HashMap<Box<str>, Held>;
+
+#[derive(Clone)]
+struct Held {
+    entry: Arc<KeyEntry>,
+    digest: [u8; 32],
+    expires_ms: Option<i64>,
+    identity: Arc<Identity>,
+}
+
+impl Held {
+    fn new(entry: &KeyEntry) -> Option<Self> {
+        let scopes = entry.scopes.iter().copied().collect();
+        Some(Self {
+            digest: entry.digest()?,
+            expires_ms: entry.expires_ms(),
+            identity: Arc::new(Identity::of_key(&entry.name, &entry.id, scopes)),
+            entry: Arc::new(entry.clone()),
+        })
+    }
+
+    fn is_valid(&self, now_ms: i64) -> bool {
+        self.expires_ms.is_none_or(|end| now_ms < end)
+    }
+}
+
+/// What a reload changed: ids of keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) added: Vec<String>,
+    pub(super) changed: Vec<String>,
+    pub(super) removed: Vec<String>,
+}
+
+impl Keyring {
+    /// The identity of a key's holder; `None` for any text that is not a valid key. An unknown id costs what a wrong secret
+    /// does, so that the time tells nothing about ids.
+    pub(super) fn verify(&self, key: &str, now_ms: i64) -> Option<Arc<Identity>> {
+        const NOBODY: [u8; 32] = [0; 32];
+        let id = id_of(key)?;
+        let keys = self.0.load();
+        let held = keys.get(id);
+        let expected = held.map_or(&NOBODY, |held| &held.digest);
+        let equal = bool::from(digest(key).ct_eq(expected));
+        held.filter(|held| equal && held.is_valid(now_ms)).map(|held| held.identity.clone())
+    }
+
+    /// Replaces the keys. Identities of keys that are gone or changed end; unchanged ones go on.
+    pub(super) fn replace(&self, file: &KeyFile) -> Difference {
+        let old = self.0.load_full();
+        let mut new = Keys::with_capacity(file.keys.len());
+        let mut difference = Difference::default();
+        for entry in &file.keys {
+            let held = match old.get(&*entry.id) {
+                Some(held) if *held.entry == *entry => Some(held.clone()),
+                Some(_) => {
+                    difference.changed.push(entry.id.clone());
+                    Held::new(entry)
+                }
+                None => {
+                    difference.added.push(entry.id.clone());
+                    Held::new(entry)
+                }
+            };
+            new.extend(held.map(|held| (entry.id.as_str().into(), held)));
+        }
+        difference.removed.extend(old.keys().filter(|id| !new.contains_key(*id)).map(ToString::to_string));
+        let new = Arc::new(new);
+        self.0.store(new.clone());
+        // After the new keys are in place: what begins now cannot show an old one.
+        for (id, held) in old.iter() {
+            if new.get(id).is_none_or(|kept| !Arc::ptr_eq(&kept.identity, &held.identity)) {
+                held.identity.ended.cancel();
+            }
+        }
+        difference
+    }
+
+    /// Ends the identities of keys that have expired.
+    pub(super) fn end_expired(&self, now_ms: i64) {
+        for held in self.0.load().values().filter(|held| !held.is_valid(now_ms)) {
+            held.identity.ended.cancel();
+        }
+    }
+
+    /// Valid keys.
+    pub(super) fn len(&self, now_ms: i64) -> usize {
+        self.0.load().values().filter(|held| held.is_valid(now_ms)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ApiKey, Scope};
+    use super::*;
+
+    const NOW: i64 = 1_000;
+
+    fn key(name: &str, expires: Option<&str>) -> (ApiKey, KeyEntry) {
+        let key = ApiKey::generate().unwrap();
+        let expires = expires.map(|time| time.parse().unwrap());
+        let entry = KeyEntry::new(&key, name, &[Scope::CountsRead], jiff::Timestamp::UNIX_EPOCH, expires).unwrap();
+        (key, entry)
+    }
+
+    #[test]
+    fn only_the_whole_key_is_valid_and_only_until_it_expires() {
+        let (key, entry) = key("a", Some("1970-01-01T00:00:02Z"));
+        let ring = Keyring::default();
+        ring.replace(&KeyFile { keys: vec![entry] });
+        assert_eq!(&*ring.verify(key.expose(), NOW).unwrap().principal, "key:a");
+        let last = if key.expose().ends_with('a') { "b" } else { "a" };
+        let altered = [&key.expose()[..58], last].concat();
+        assert!(ring.verify(&altered, NOW).is_none());
+        assert!(ring.verify(ApiKey::generate().unwrap().expose(), NOW).is_none());
+        assert!(ring.verify(key.expose(), 1_999).is_some() && ring.verify(key.expose(), 2_000).is_none());
+        let identity = ring.verify(key.expose(), NOW).unwrap();
+        ring.end_expired(1_999);
+        assert!(!identity.ended.is_cancelled());
+        ring.end_expired(2_000);
+        assert!(identity.ended.is_cancelled());
+        assert_eq!((ring.len(NOW), ring.len(2_000)), (1, 0));
+    }
+
+    #[test]
+    fn a_reload_ends_what_changed_and_nothing_else() {
+        let ((a, entry_a), (b, entry_b), (c, entry_c)) = (key("same", None), key("same", None), key("c", None));
+        let ring = Keyring::default();
+        ring.replace(&KeyFile { keys: vec![entry_a.clone(), entry_b.clone()] });
+        let [of_a, of_b] = [&a, &b].map(|key| ring.verify(key.expose(), NOW).unwrap());
+        assert_eq!(of_a.principal, of_b.principal, "a key and its successor");
+        let narrowed = KeyEntry { scopes: vec![Scope::EventsWrite], ..entry_b.clone() };
+        let difference = ring.replace(&KeyFile { keys: vec![entry_a, narrowed, entry_c.clone()] });
+        assert_eq!((difference.added, difference.changed), (vec![entry_c.id.clone()], vec![entry_b.id.clone()]));
+        assert!(!of_a.ended.is_cancelled() && of_b.ended.is_cancelled());
+        assert!(ring.verify(c.expose(), NOW).is_some());
+        assert_eq!(ring.replace(&KeyFile { keys: vec![entry_c] }).removed.len(), 2);
+        assert!(of_a.ended.is_cancelled() && ring.verify(a.expose(), NOW).is_none());
+    }
+}

@@ -1,0 +1,15 @@
+//! The series of authentication, which exist from the start.
+
+use metrics::{counter, gauge};
+use millrace_contracts::metric;
+
+/// Creates every series at 0.
+pub(crate) fn register() {
+    for reason in ["missing", "invalid", "scope", "cross-site", "host"] {
+        counter!(metric::AUTH_DENIED.name, "reason" => reason).increment(0);
+    }
+    counter!(metric::AUTH_RELOADS.name).increment(0);
+    for gauge in [metric::AUTH_KEYS, metric::AUTH_STALE] {
+        gauge!(gauge.name).increment(0.0);
+    }
+}

@@ -1,0 +1,31 @@
+//! Authentication and authorization: who makes a request, and what they may do.
+//!
+//! A credential comes in as an `Authorization` header; [`Authenticator`] turns it into an [`Identity`], which handlers find
+//! in the extensions of the request, and refuses what the table of routes ([`routes`]) does not allow it. The identity is
+//! a principal, never an address. API keys are entries of a file ([`KeyFile`]), which every process reads each second.
+
+mod authenticator;
+mod config;
+mod denial;
+mod ending;
+mod guard;
+mod identity;
+mod key;
+mod key_file;
+mod keyring;
+mod metrics;
+mod openapi;
+mod reload;
+pub mod routes;
+mod scope;
+
+pub use authenticator::{Authenticator, Credential};
+pub use config::{AuthConfig, AuthMode};
+pub use denial::Denial;
+pub use identity::Identity;
+pub use key::ApiKey;
+pub use key_file::{KeyEntry, KeyFile, KeyFileError};
+pub(crate) use metrics::register as register_metrics;
+pub(crate) use openapi::{secure, security_schemes};
+pub use routes::{Access, RouteAccess};
+pub use scope::{Scope, Scopes};

@@ -1,0 +1,136 @@
+//! The table of routes and the scopes that they need. What is not in it needs `admin`.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::Scope;
+use super::Scope::{CountsRead, EventsWrite, TopicsManage, TopicsPublish, TopicsSubscribe};
+
+/// What a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Open,
+    /// Any valid credential.
+    Credential,
+    /// A credential with one of these scopes.
+    Scopes(&'static [Scope]),
+    /// As [`Access::Scopes`] with `events:write`, or a key of scope `pixel:write` in the parameter `key`.
+    Pixel,
+}
+
+/// The access of one route.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteAccess {
+    /// Its methods; HEAD goes with GET.
+    pub methods: &'static [Method],
+    /// Its path, as the router has it.
+    pub path: &'static str,
+    /// What it needs.
+    pub access: Access,
+}
+
+const GET: &[Method] = &[Method::GET];
+const POST: &[Method] = &[Method::POST];
+const ANY_OF_TOPICS: Access = Access::Scopes(&[TopicsManage, TopicsPublish, TopicsSubscribe]);
+const MANAGE: Access = Access::Scopes(&[TopicsManage]);
+const PUBLISH: Access = Access::Scopes(&[TopicsPublish]);
+const SUBSCRIBE: Access = Access::Scopes(&[TopicsSubscribe]);
+const SUBSCRIPTION: Access = Access::Scopes(&[TopicsSubscribe, TopicsManage]);
+const READ: Access = Access::Scopes(&[CountsRead]);
+const WRITE: Access = Access::Scopes(&[EventsWrite]);
+
+const fn row(methods: &'static [Method], path: &'static str, access: Access) -> RouteAccess {
+    RouteAccess { methods, path, access }
+}
+
+/// Every route of the public listeners. A path with a verb (`{subscription}:ack`) has the row of the path without it, and all
+/// below `/registry` that of `/registry`.
+pub const ROUTES: &[RouteAccess] = &[
+    row(GET, "/livez", Access::Open),
+    row(GET, "/readyz", Access::Open),
+    row(GET, "/openapi.json", Access::Credential),
+    row(GET, "/docs", Access::Credential),
+    row(GET, "/docs/{file}", Access::Credential),
+    // the write side
+    row(POST, "/analytics", WRITE),
+    row(POST, "/analytics/batch", WRITE),
+    row(GET, "/pixel.gif", Access::Pixel),
+    row(GET, "/v1/topics", ANY_OF_TOPICS),
+    row(GET, "/v1/topics/{topic}", ANY_OF_TOPICS),
+    row(&[Method::PUT, Method::PATCH, Method::DELETE], "/v1/topics/{topic}", MANAGE),
+    row(&[Method::PUT, Method::DELETE], "/v1/topics/{topic}/grants/{principal}", MANAGE),
+    row(POST, "/v1/topics/{topic}/messages", PUBLISH),
+    row(POST, "/v1/topics/{topic}/messages:batch", PUBLISH),
+    row(GET, "/v1/topics/{topic}/subscriptions", SUBSCRIPTION),
+    row(
+        &[Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::POST],
+        "/v1/topics/{topic}/subscriptions/{subscription}",
+        SUBSCRIPTION,
+    ),
+    row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/messages", SUBSCRIBE),
+    row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/attempts", SUBSCRIPTION),
+    row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters", SUBSCRIPTION),
+    row(POST, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters:redrive", SUBSCRIPTION),
+    // the read side
+    row(GET, "/", READ),
+    row(GET, "/assets/{file}", READ),
+    row(GET, "/status", READ),
+    row(GET, "/analytics", READ),
+    row(GET, "/analytics/range", READ),
+    row(GET, "/analytics/live", READ),
+    row(GET, "/registry", Access::Credential),
+];
+
+/// What a request to the route with this path needs.
+pub fn access(method: &Method, path: &str) -> Access {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let path = path_of_row(path);
+    let mut found = None;
+    for row in ROUTES.iter().filter(|row| row.path == path) {
+        if row.methods.contains(method) {
+            return row.access;
+        }
+        found = Some(Access::Credential);
+    }
+    // The path has no such method: who is known may learn that.
+    found.unwrap_or(Access::Scopes(&[Scope::Admin]))
+}
+
+/// The path of the row that a path has. The colon of a verb may be percent-encoded.
+fn path_of_row(path: &str) -> Cow<'_, str> {
+    if path.starts_with("/registry/") {
+        return Cow::Borrowed("/registry");
+    }
+    let path =
+        if path.contains('%') { Cow::Owned(path.replace("%3A", ":").replace("%3a", ":")) } else { Cow::Borrowed(path) };
+    match path.rfind('}') {
+        Some(at) if path[at + 1..].starts_with(':') => Cow::Owned(path[..=at].to_owned()),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_has_the_row_of_its_path_and_a_stranger_needs_admin() {
+        let verb = "/v1/topics/{topic}/subscriptions/{subscription}:ack";
+        assert_eq!(access(&Method::POST, verb), SUBSCRIPTION);
+        assert_eq!(access(&Method::POST, "/v1/topics/{topic}/messages%3Abatch"), PUBLISH);
+        assert_eq!(access(&Method::HEAD, "/analytics"), READ);
+        assert_eq!(access(&Method::PUT, "/analytics"), Access::Credential);
+        assert_eq!(access(&Method::GET, "/registry/mode"), Access::Credential);
+        assert_eq!(access(&Method::GET, "/new"), Access::Scopes(&[Scope::Admin]));
+    }
+
+    #[test]
+    fn a_route_has_one_row_for_a_method() {
+        for (at, row) in ROUTES.iter().enumerate() {
+            let same = ROUTES[..at].iter().filter(|other| other.path == row.path);
+            assert!(same.flat_map(|other| other.methods).all(|method| !row.methods.contains(method)), "{}", row.path);
+        }
+    }
+}

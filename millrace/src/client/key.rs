@@ -1,0 +1,65 @@
+//! The API key that a tool shows.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use millrace_service::auth::ApiKey;
+
+/// The variable with the key itself.
+const VARIABLE: &str = "MILLRACE_KEY";
+/// More than a key has, with a line feed.
+const MAX_LINE: u64 = 256;
+
+/// Where the key comes from. It is never an argument: those of a process are visible to everybody on the machine.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct KeySource {
+    /// File with the API key, - for a line of standard input; default: the key in MILLRACE_KEY, if it is set
+    #[arg(long, value_name = "FILE", env = "MILLRACE_KEY_FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl KeySource {
+    /// The key; `None` without one.
+    pub(crate) fn key(&self) -> anyhow::Result<Option<ApiKey>> {
+        let (text, from) = match (&self.key_file, std::env::var(VARIABLE)) {
+            (Some(file), _) => (read(file)?, file.display().to_string()),
+            (None, Ok(text)) => (text, VARIABLE.to_owned()),
+            (None, Err(_)) => return Ok(None),
+        };
+        let Some(key) = ApiKey::parse(text.trim()) else { bail!("{from}: the content is not a key of Millrace") };
+        Ok(Some(key))
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut line = String::new();
+    let read = |input: &mut dyn Read, line: &mut String| BufReader::new(input.take(MAX_LINE)).read_line(line);
+    let outcome = if file == Path::new("-") {
+        read(&mut io::stdin(), &mut line)
+    } else {
+        File::open(file).and_then(|mut file| read(&mut file, &mut line))
+    };
+    outcome.with_context(|| file.display().to_string())?;
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_first_line_of_a_file_and_repeats_nothing_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
+        let source = KeySource { key_file: Some(file.clone()) };
+        let key = ApiKey::generate().unwrap();
+        std::fs::write(&file, format!("{}\nmore\n", key.expose())).unwrap();
+        assert_eq!(source.key().unwrap(), Some(key));
+        std::fs::write(&file, "canary\n").unwrap();
+        let problem = format!("{:#}", source.key().unwrap_err());
+        assert!(problem.contains("not a key") && !problem.contains("canary"), "{problem}");
+    }
+}
