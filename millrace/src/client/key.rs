@@ -16,7 +16,7 @@ const MAX_LINE: u64 = 256;
 /// Where the key comes from. It is never an argument: those of a process are visible to everybody on the machine.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct KeySource {
-    /// File with the API key, - for a line of standard input; default: the key in MILLRACE_KEY, if it is set
+    /// File with the API key, - for a line of standard input; default: the key in the environment, if there is one
     #[arg(long, value_name = "FILE", env = "MILLRACE_KEY_FILE")]
     key_file: Option<PathBuf>,
 }

@@ -67,7 +67,7 @@ pub(crate) struct Revoke {
 /// The file of API keys.
 #[derive(Debug, Clone, Args)]
 struct KeysFile {
-    /// The keys file; default: auth.keys_file of the settings
+    /// The keys file; default: the one of the settings
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }

@@ -156,7 +156,7 @@ fn the_document_has_the_table_of_routes() {
         Access::Scopes(scopes) => scopes.iter().map(|scope| format!("`{scope}`")).collect::<Vec<_>>().join(", "),
     };
     let row = |row: &RouteAccess| {
-        let methods = row.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+        let methods = row.methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join(", ");
         format!("| {methods} | `{}` | {} |\n", row.path, needs(row.access))
     };
     let rows: String = ROUTES.iter().map(row).collect();
