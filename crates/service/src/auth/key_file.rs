@@ -234,9 +234,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.toml");
         let shop = entry("shop", &[Scope::EventsWrite]).unwrap();
-        KeyFile::change(&path, |file| Ok(file.keys.push(shop.clone()))).unwrap();
+        KeyFile::change(&path, |file| {
+            file.keys.push(shop.clone());
+            Ok(())
+        })
+        .unwrap();
         let page = entry("page", &[Scope::CountsRead]).unwrap();
-        KeyFile::change(&path, |file| Ok(file.keys.push(page.clone()))).unwrap();
+        KeyFile::change(&path, |file| {
+            file.keys.push(page.clone());
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(KeyFile::read(&path).unwrap().keys, [shop, page]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let refused = KeyFile::change(&path, |file| {
