@@ -13,17 +13,17 @@ use super::{Identity, KeyEntry, KeyFile};
 #[derive(Default)]
 pub(super) struct Keyring(ArcSwap<Keys>);
 
-type Keys = HashMap<Box<str>, Held>;
+type Keys = HashMap<Box<str>, LoadedKey>;
 
 #[derive(Clone)]
-struct Held {
+struct LoadedKey {
     entry: Arc<KeyEntry>,
     digest: [u8; 32],
     expires_ms: Option<i64>,
     identity: Arc<Identity>,
 }
 
-impl Held {
+impl LoadedKey {
     fn new(entry: &KeyEntry) -> Option<Self> {
         let scopes = entry.scopes.iter().copied().collect();
         Some(Self {
@@ -70,11 +70,11 @@ impl Keyring {
                 Some(held) if *held.entry == *entry => Some(held.clone()),
                 Some(_) => {
                     difference.changed.push(entry.id.clone());
-                    Held::new(entry)
+                    LoadedKey::new(entry)
                 }
                 None => {
                     difference.added.push(entry.id.clone());
-                    Held::new(entry)
+                    LoadedKey::new(entry)
                 }
             };
             new.extend(held.map(|held| (entry.id.as_str().into(), held)));
