@@ -36,6 +36,14 @@ impl<'a> Counter<'a> {
         found == IdMatch::New || sabotaged("sabotage::skip-dedup")
     }
 
+    /// Renews the id of an event that the log holds twice, as a replay does.
+    pub(crate) fn renew(&mut self, event: EventRef<'_>, user: UserHash, offset: u64) {
+        if let Some(id) = event.event_id {
+            let key = self.state.hasher().event_id(user, id);
+            self.state.ids.observe(key, event, offset, self.state.log_time);
+        }
+    }
+
     /// Counts an event in its hour.
     #[inline]
     pub(crate) fn count(&mut self, event: EventRef<'_>, user: UserHash, offset: u64) -> Result<(), StageError> {

@@ -165,7 +165,7 @@ impl Stage for Counting {
     }
 
     fn apply(&self, state: &mut PartitionState, batch: &Batch, step: &mut Step) -> Result<Undo, StageError> {
-        let (Some(first), Some(next_offset)) = (batch.iter().next(), batch.next_offset()) else {
+        let (Some((first, _)), Some(next_offset)) = (batch.iter_with_repeats().next(), batch.next_offset()) else {
             let (log_time, window) = (state.log_time, state.window);
             let (hours, stats) = (Vec::new(), StepStats::default());
             return Ok(Undo { log_time, window, hours, stats, recorded_key: false });
@@ -174,16 +174,19 @@ impl Stage for Counting {
         state.begin_step(first.offset, first.timestamp_ms, &self.bounds)?;
         let time = state.time();
         let mut counter = Counter::new(&self.bounds, state);
-        for record in batch.iter() {
+        for (record, repeat) in batch.iter_with_repeats() {
             let log_time = counter.state.log_time.max(record.timestamp_ms);
             counter.state.log_time = log_time;
             match self.filter.event(counter.state.partition, record, log_time) {
                 Ok(event) => {
                     let user = counter.state.hasher().user(event.user);
-                    if event.event_id.is_none() || counter.is_new(event, user, record.offset) {
+                    if repeat {
+                        counter.renew(event, user, record.offset);
+                    } else if event.event_id.is_none() || counter.is_new(event, user, record.offset) {
                         counter.count(event, user, record.offset)?;
                     }
                 }
+                Err(_) if repeat => {}
                 Err(reason) => {
                     counter.stats.quarantined[reason as usize] += 1;
                     if reason == QuarantineReason::OutsideWindow && self.filter.contradicts_command(record) {

@@ -135,8 +135,8 @@ metrics! {
         "Duration of a completed restore";
 
     COUNTED = Counter "millrace_processor_counted_total", "events", [],
-        "Events counted. The counters of the processor cover committed steps only; counted, duplicates and quarantined \
-         add up to the records consumed from analytics.events";
+        "Events counted. The counters of the processor cover committed steps only; counted, duplicates, \
+         quarantined and the repeats of role processor add up to the records consumed from analytics.events";
     LATE = Counter "millrace_processor_late_total", "events", [],
         "Events counted more than one hour, in log time, after the end of their hour";
     DUPLICATES = Counter "millrace_processor_duplicates_total", "events", [],

@@ -47,7 +47,7 @@ impl Default for Limits {
 }
 
 /// Consecutive records of one partition, by ascending offset. Offsets may have gaps: control, aborted and compacted
-/// records are not delivered.
+/// records are not delivered. Some may be repeats: their producer wrote them twice ([`Batch::iter_with_repeats`]).
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     partition: u32,
@@ -63,6 +63,7 @@ struct Entry {
     key_end: u32,
     value_end: u32,
     tombstone: bool,
+    repeat: bool,
 }
 
 impl Batch {
@@ -76,12 +77,12 @@ impl Batch {
         self.partition
     }
 
-    /// The number of records.
+    /// The number of records, with repeats.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it has no record.
+    /// Whether it has no record, not even a repeat.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -103,13 +104,19 @@ impl Batch {
         Some(self.record(entry, start))
     }
 
-    /// The records, by ascending offset.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+    /// The records without repeats, by ascending offset.
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        self.iter_with_repeats().filter_map(|(record, repeat)| (!repeat).then_some(record))
+    }
+
+    /// All records, by ascending offset, and whether each is a repeat: the log holds an earlier copy from the same call. A
+    /// stage that remembers what it read must take repeats into account, because a replay cannot tell them from others.
+    pub fn iter_with_repeats(&self) -> impl ExactSizeIterator<Item = (Record<'_>, bool)> {
         let mut start = 0;
         self.entries.iter().map(move |entry| {
             let record = self.record(entry, start);
             start = entry.value_end as usize;
-            record
+            (record, entry.repeat)
         })
     }
 
@@ -122,6 +129,15 @@ impl Batch {
 
     /// Appends a copy of a record.
     pub fn push(&mut self, record: Record<'_>) {
+        self.push_entry(record, false);
+    }
+
+    /// Appends a copy of a repeat.
+    pub fn push_repeat(&mut self, record: Record<'_>) {
+        self.push_entry(record, true);
+    }
+
+    fn push_entry(&mut self, record: Record<'_>, repeat: bool) {
         self.bytes.extend_from_slice(record.key);
         let key_end = self.arena_end();
         self.bytes.extend_from_slice(record.value.unwrap_or_default());
@@ -132,6 +148,7 @@ impl Batch {
             key_end,
             value_end,
             tombstone: record.value.is_none(),
+            repeat,
         });
     }
 
@@ -172,6 +189,10 @@ mod tests {
         assert_eq!(batch.iter().collect::<Vec<_>>(), records);
         assert_eq!(batch.last(), Some(records[3]));
         assert_eq!((batch.partition(), batch.len(), batch.bytes(), batch.next_offset()), (4, 4, 12, Some(10)));
+        batch.push_repeat(Record { offset: 10, ..records[0] });
+        assert_eq!(batch.iter().collect::<Vec<_>>(), records);
+        let repeats: Vec<bool> = batch.iter_with_repeats().map(|(_, repeat)| repeat).collect();
+        assert_eq!((repeats, batch.next_offset()), (vec![false, false, false, false, true], Some(11)));
         batch.truncate_at(9);
         assert_eq!(batch.iter().collect::<Vec<_>>(), records[..3]);
         batch.truncate_at(7);

@@ -104,17 +104,20 @@ impl Stage for Dedup {
 
     fn apply(&self, state: &mut IntakeState, batch: &Batch, step: &mut Step) -> Result<Undo, StageError> {
         let mut applied = DedupStats::default();
-        let (Some(first), Some(next_offset)) = (batch.iter().next(), batch.next_offset()) else {
+        let (Some((first, _)), Some(next_offset)) = (batch.iter_with_repeats().next(), batch.next_offset()) else {
             return Ok(Undo { state: None, stats: applied });
         };
         let mut undo = state.begin(first.offset);
-        for record in batch.iter() {
+        for (record, repeat) in batch.iter_with_repeats() {
             state.pass_time(record.timestamp_ms);
             let Ok(message) = message(&record) else {
-                applied.undecodable += 1;
+                applied.undecodable += u64::from(!repeat);
                 continue;
             };
             let (decision, gap) = state.decide(&message, record.offset, &mut undo);
+            if repeat {
+                continue;
+            }
             applied.gaps += u64::from(gap);
             match decision {
                 Decision::Behind => {

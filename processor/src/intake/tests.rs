@@ -145,7 +145,8 @@ impl Engine {
                 None => self.changes.remove(key),
             };
         }
-        for record in batch.iter() {
+        // A log does not have what the runner found out about repeats.
+        for (record, _) in batch.iter_with_repeats() {
             self.input.push(record);
         }
     }
@@ -256,6 +257,30 @@ fn a_late_copy_is_a_duplicate_however_much_came_between() {
     // It was in another instance's producer all the time.
     assert_eq!(send(&mut engine, 1, 3, 0), 99);
     assert_eq!(send(&mut engine, 100, 2, 98), 100);
+}
+
+#[test]
+fn a_repeat_is_an_arrival_before_and_after_a_restore() {
+    for restored in [false, true] {
+        let mut engine = Engine::new();
+        // The number, its series and its index there, and whether the runner found a repeat.
+        let send = |engine: &mut Engine, first: u64, records: &[(u64, u64, u64, bool)]| {
+            let mut batch = Batch::new(PARTITION);
+            for (offset, &(seq, nonce, index, repeat)) in (first..).zip(records) {
+                let value = record_value(&Arrival { client: 0, seq, content: 1, nonce, index, later: 0 });
+                let record = Record { offset, timestamp_ms: 1, key: b"", value: Some(&value) };
+                if repeat { batch.push_repeat(record) } else { batch.push(record) }
+            }
+            engine.step(&batch, false);
+        };
+        send(&mut engine, 0, &[(1, 1, 0, false), (2, 1, 1, false), (1, 1, 0, true)]);
+        if restored {
+            engine.restore();
+        }
+        // Four back is the repeat; the first copy is beyond the window.
+        send(&mut engine, 3, &[(3, 2, 0, false), (4, 2, 1, false), (5, 2, 2, false), (1, 2, 3, false)]);
+        assert_eq!(engine.journal, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)], "{restored}");
+    }
 }
 
 #[test]

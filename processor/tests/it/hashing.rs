@@ -14,7 +14,7 @@ fn counting() -> Counting {
 }
 
 fn click(user: &str, id: Option<&str>) -> Input {
-    Input { timestamp_ms: 0, value: Some(encoded(&event(user, 0, Kind::Click, id))) }
+    Input { timestamp_ms: 0, value: Some(encoded(&event(user, 0, Kind::Click, id))), repeat: false }
 }
 
 /// Clicks and unique users of the first hour.

@@ -63,8 +63,9 @@ prop_compose! {
         click: bool,
         id in prop_oneof![3 => Just(None), 1 => (0..5_u8).prop_map(Some)],
         invalid in prop_oneof![40 => Just(0), 1 => 1..4_u8],
-    ) -> (i64, i64, usize, bool, Option<u8>, u8) {
-        (later, ago, user, click, id, invalid)
+        repeats in prop_oneof![15 => Just(None), 1 => (1..8_usize).prop_map(Some)],
+    ) -> (i64, i64, usize, bool, Option<u8>, u8, Option<usize>) {
+        (later, ago, user, click, id, invalid, repeats)
     }
 }
 
@@ -73,7 +74,7 @@ fn any_log() -> impl Strategy<Value = Vec<Input>> {
     prop::collection::vec(any_input(), 1..250).prop_map(move |records| {
         let mut log_time = 100 * HOUR;
         let mut log: Vec<Input> = Vec::new();
-        for (later, ago, user, click, id, invalid) in records {
+        for (later, ago, user, click, id, invalid, repeats) in records {
             log_time += later;
             // A duplicate has the content of the first event, sometimes another one.
             let time = if id.is_some() { log_time - log_time % HOUR + i64::from(click) } else { log_time };
@@ -89,7 +90,11 @@ fn any_log() -> impl Strategy<Value = Vec<Input>> {
                 _ => Some(encoded(&millrace_contracts::AnalyticsEvent { user: "a\nb".into(), ..event })),
             };
             // Timestamps of the log may decrease; log time does not.
-            log.push(Input { timestamp_ms: log_time - later / 2, value });
+            let timestamp_ms = log_time - later / 2;
+            let earlier =
+                repeats.and_then(|back| log.get(log.len().checked_sub(back)?)).map(|input| input.value.clone());
+            let repeat = earlier.is_some();
+            log.push(Input { timestamp_ms, value: earlier.unwrap_or(value), repeat });
         }
         log
     })
@@ -156,6 +161,7 @@ fn check(log: &[Input], actions: &[Action], hits: &RefCell<Hits>) -> Result<(), 
         }
     }
     prop_assert_eq!(engine.next_offset, log.len() as u64);
+    hits.borrow_mut().add("repeats", log.iter().filter(|input| input.repeat).count() as u64);
     hits.borrow_mut().add("tombstones", engine.tombstones);
 
     let reference = Reference::of(log, &tight());
@@ -198,6 +204,7 @@ fn no_interleaving_changes_a_count() {
     runner.run(&cases, |(log, actions)| check(&log, &actions, &hits)).unwrap_or_else(|failure| panic!("{failure}"));
     let hits = hits.into_inner().0;
     for path in [
+        "repeats",
         "duplicates",
         "conflicts",
         "over bound",

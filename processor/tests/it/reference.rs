@@ -43,8 +43,15 @@ impl Reference {
         self.log_time = self.log_time.max(input.timestamp_ms);
         let event = match self.event(input) {
             Ok(event) => event,
+            Err(_) if input.repeat => return,
             Err(reason) => return self.quarantined.push((offset, reason)),
         };
+        if input.repeat {
+            if event.event_id.is_some() {
+                self.is_duplicate(offset, &event, bounds);
+            }
+            return;
+        }
         if event.event_id.is_some() && self.is_duplicate(offset, &event, bounds) {
             return;
         }

@@ -20,7 +20,7 @@ fn users() -> impl Iterator<Item = String> {
 }
 
 fn click(user: &str, hour: i64, log_time: i64) -> Input {
-    Input { timestamp_ms: log_time, value: Some(encoded(&event(user, hour * HOUR, Kind::Click, None))) }
+    Input { timestamp_ms: log_time, value: Some(encoded(&event(user, hour * HOUR, Kind::Click, None))), repeat: false }
 }
 
 /// Counts the next `max` records of a log.

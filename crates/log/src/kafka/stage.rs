@@ -132,13 +132,14 @@ impl<'a, S: Stage> Worker<'a, S> {
                     && record.offset >= partition.next
                 {
                     partition.next = record.offset + 1;
-                    if of.is_some_and(|of| partition.producers.is_repeat(of, record.timestamp_ms)) {
-                        repeats += 1;
-                        return;
-                    }
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
-                    partition.batch.push(record);
+                    if of.is_some_and(|of| partition.producers.is_repeat(of, record.timestamp_ms)) {
+                        repeats += 1;
+                        partition.batch.push_repeat(record);
+                    } else {
+                        partition.batch.push(record);
+                    }
                 }
             })?;
             if before == 0 {
@@ -211,7 +212,6 @@ impl<'a, S: Stage> Worker<'a, S> {
             let next_offset = partition.batch.next_offset().expect("the batch is not empty");
             next.push((number, next_offset));
             let last_record = partition.batch.last().map(|record| record.fingerprint());
-            // Whatever was read behind the batch are repeats, which add no number.
             let producers = partition.producers.records().to_vec();
             let position = Position { next_offset, last_record, producers };
             self.step.complete(self.stage.changes(), number, &position)?;

@@ -67,11 +67,11 @@ impl Stage for Numbering {
         let before = (state.number, state.next);
         for record in batch.iter() {
             state.number += 1;
-            state.next = record.offset + 1;
             let value = format!("{} {}", state.number, record.offset);
             // A different key for each record, so that compaction retains all.
             step.put(Topic::HOURLY, state.partition, &value, |out| out.extend_from_slice(value.as_bytes()));
         }
+        state.next = batch.next_offset().unwrap();
         let change = format!("{} {}", state.number, state.next);
         step.put(Topic::STATE, state.partition, "number", |out| out.extend_from_slice(change.as_bytes()));
         Ok(before)

@@ -48,24 +48,28 @@ async fn records_sent_again_under_a_new_epoch_count_once() {
     for one in later {
         assert!(matches!(one.await.unwrap()[..], [Outcome::Acknowledged(_)]));
     }
-    append(&log, 0, ["after".to_owned()]).await;
 
     let records = read_all(&direct, Topic::EVENTS, &[(0, 0)]).await;
     let written = |key: &str| records[&0].iter().filter(|(_, found, _)| found == key).count();
-    let counts = ["before", "second", "third", "after"].map(written);
+    let counts = ["before", "second", "third"].map(written);
     assert!(counts[1] + counts[2] > 2, "INCONCLUSIVE: nothing was written twice: {counts:?}");
-    let repeats = counts.iter().sum::<usize>() as u64 - 4;
+    let repeats = counts.iter().sum::<usize>() as u64 - 3;
     let unknown = written("expires") as u64;
     let role = millrace_testkit::unique("repeats");
-    // The numbers are part of the state: whatever a restart reads again is dropped as well.
-    for instance in ["a", "b"] {
-        let running = run_stage(&direct, Numbering, &role, instance);
-        until("each counts", || async { check_numbers(&direct).await >= 4 + unknown }).await;
-        running.end().await.unwrap();
-        append(&direct, 1, [instance.to_owned()]).await;
-    }
     let running = run_stage(&direct, Numbering, &role, "a");
-    until("the last count", || async { check_numbers(&direct).await == 6 + unknown }).await;
+    until("each counts", || async { check_numbers(&direct).await >= 3 + unknown }).await;
+    // The last records are repeats: they move the position too, or retention would make it one that the log no longer has.
+    let at_the_end = format!("{} {}", 3 + unknown, records[&0].len());
+    until("the position is at the end", || async {
+        let state = read_all(&direct, Topic::STATE, &[(0, 0)]).await;
+        state[&0].iter().any(|(_, key, value)| key == "number" && value.as_ref() == Some(&at_the_end))
+    })
+    .await;
+    running.end().await.unwrap();
+    // The numbers are part of the state: whatever a restart reads again is dropped as well.
+    append(&direct, 1, ["between".to_owned()]).await;
+    let running = run_stage(&direct, Numbering, &role, "b");
+    until("the last count", || async { check_numbers(&direct).await == 4 + unknown }).await;
     running.end().await.unwrap();
     let label = format!("role=\"{role}\"");
     assert_eq!(value("millrace_stage_repeats_total", &[&label]), Some(repeats as f64));
