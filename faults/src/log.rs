@@ -184,7 +184,7 @@ pub(crate) fn raw(system: &System, full: &str) -> Result<Vec<RawRecord>, String>
 }
 
 fn number_of(headers: &impl Headers) -> Option<Vec<u8>> {
-    headers.iter().find(|header| header.key == "n")?.value.map(<[u8]>::to_vec)
+    headers.iter().find(|header| header.key == "mr-n")?.value.map(<[u8]>::to_vec)
 }
 
 fn decode(system: &System, schemas: &mut HashMap<u32, Schema>, value: &[u8]) -> Result<Value, String> {

@@ -12,10 +12,10 @@ use crate::fault;
 /// A producer without a record for this long is forgotten: its repeats come within the timeout of a record, a minute.
 const FORGET_AFTER_MS: i64 = 15 * 60_000;
 
-/// The number of a record among those of its producer in one partition, from 0.
+/// The number of a record among those of its producer, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordNumber {
-    /// The id of the producer's life.
+    /// The id of the producer's life in the partition.
     pub(crate) producer: u64,
     pub(crate) number: u64,
 }

@@ -88,12 +88,15 @@ fn degraded(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
 
 /// The first records expire, and those of the last seconds are sent again although the brokers have them.
 pub(crate) fn lost_replies(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
-    cluster.send(300);
-    cluster.pass(seconds(2));
-    for round in 0..2 {
+    for round in 0..3 {
+        cluster.send(300);
+        cluster.pass(seconds(2));
+        // So few that each is in a request of its own, with at most five in flight: some expire while others have time left.
+        cluster.send(1);
         cluster.system.set_link("kafka-command-1", Link::CutDown);
         cluster.pass(seconds(17));
         cluster.system.set_link("kafka-command-1", Link::Whole);
+        cluster.send(300);
         cluster.continues(part, &format!("cut {}", round + 1), seconds(25));
     }
     cluster.finish_load();

@@ -6,24 +6,20 @@ use millrace_contracts::Topic;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 
 use crate::producers::RecordNumber;
-use crate::topics::Topics;
+use crate::topics::{DeclaredTopic, Topics};
 
 /// The header's name. Short: every record has it.
-const HEADER: &str = "n";
+const HEADER: &str = "mr-n";
 
-/// Numbers the records of one producer, in each partition from 0.
-pub(super) struct Numbers {
-    producer: u64,
-    /// Each topic's name, and the next number of each of its partitions.
-    next: Vec<(&'static str, Vec<Mutex<u64>>)>,
-}
+/// Numbers the records of one producer.
+pub(super) struct Numbers(Vec<(&'static str, Vec<Mutex<RecordNumber>>)>);
 
 impl Numbers {
     pub(super) fn new(topics: &Topics) -> Self {
-        let next = |partitions: u32| (0..partitions).map(|_| Mutex::default()).collect();
-        let next = topics.iter().map(|declared| (declared.topic.name, next(declared.partitions))).collect();
-        let (_, producer) = uuid::Uuid::new_v4().as_u64_pair();
-        Self { producer, next }
+        // An id for each partition: a header stays unique if records of several partitions come together in one.
+        let first = |_| Mutex::new(RecordNumber { producer: uuid::Uuid::new_v4().as_u64_pair().1, number: 0 });
+        let of = |declared: &DeclaredTopic| (declared.topic.name, (0..declared.partitions).map(first).collect());
+        Self(topics.iter().map(of).collect())
     }
 
     /// Enqueues a record with the next number of its partition. The lock makes the order of numbers that of the queue; a
@@ -34,15 +30,15 @@ impl Numbers {
         partition: u32,
         enqueue: impl FnOnce(Option<OwnedHeaders>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let numbers = self.next.iter().find(|(name, _)| *name == topic.name);
+        let numbers = self.0.iter().find(|(name, _)| *name == topic.name);
         let Some(next) = numbers.and_then(|(_, partitions)| partitions.get(partition as usize)) else {
             return enqueue(None);
         };
         let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = RecordNumber { producer: self.producer, number: *next }.to_bytes();
+        let number = next.to_bytes();
         let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: HEADER, value: Some(&number) });
         enqueue(Some(headers))?;
-        *next += 1;
+        next.number += 1;
         Ok(())
     }
 }
