@@ -54,7 +54,7 @@ impl EmbeddedConfig {
             .range(
                 "retention_check_interval",
                 &self.retention_check_interval,
-                &(Span::from_millis(10)..=Span::from_secs(3_600)),
+                &(Span::from_secs(1)..=Span::from_secs(3_600)),
             );
         bounds.into_violations()
     }

@@ -5,37 +5,53 @@ use std::sync::{Mutex, PoisonError};
 
 use millrace_contracts::Topic;
 
-/// The lowest offset of each partition that each consumer needs. A consumer that has not read its position yet needs
-/// everything; one that has ended keeps its entry, since it may start again.
+/// What each consumer needs of each partition. A consumer that has not read its position yet needs everything; one that has
+/// ended keeps its entry, since it may start again.
 #[derive(Default)]
-pub(super) struct Consumers(Mutex<BTreeMap<(String, &'static str), Vec<u64>>>);
+pub(super) struct Consumers(Mutex<BTreeMap<(String, &'static str), Vec<Need>>>);
+
+/// What a consumer needs of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Need {
+    /// The offset that it reads next: without the record there it is lost.
+    pub(super) position: u64,
+    /// The offset from which it replays after a restart, at most `position`: without the records there it remembers less.
+    pub(super) replay: u64,
+}
 
 impl Consumers {
     /// Registers a consumer, before it reads its positions.
     pub(super) fn register(&self, role: &str, topic: Topic, partitions: u32) {
-        self.lock().entry((role.to_owned(), topic.name)).or_insert_with(|| vec![0; partitions as usize]);
+        self.lock().entry((role.to_owned(), topic.name)).or_insert_with(|| vec![Need::default(); partitions as usize]);
     }
 
-    /// Records the lowest offset that a registered consumer needs of a partition.
-    pub(super) fn needs(&self, role: &str, topic: Topic, partition: u32, offset: u64) {
+    /// Records what a registered consumer needs of a partition.
+    pub(super) fn needs(&self, role: &str, topic: Topic, partition: u32, need: Need) {
         let mut consumers = self.lock();
-        let needed = consumers.iter_mut().find(|((of, name), _)| of == role && *name == topic.name);
-        if let Some(offsets) = needed.map(|(_, offsets)| offsets)
-            && let Some(needed) = offsets.get_mut(partition as usize)
-        {
-            *needed = offset;
+        let needs = consumers.iter_mut().find(|((of, name), _)| of == role && *name == topic.name);
+        if let Some(known) = needs.and_then(|(_, needs)| needs.get_mut(partition as usize)) {
+            *known = need;
         }
     }
 
-    /// The lowest offset that any consumer needs of a partition, and its role; `None` if nobody consumes the topic.
-    pub(super) fn lowest(&self, topic: Topic, partition: u32) -> Option<(u64, String)> {
-        let consumers = self.lock();
-        let of_topic = consumers.iter().filter(|((_, name), _)| *name == topic.name);
-        let needs = of_topic.filter_map(|((role, _), offsets)| Some((*offsets.get(partition as usize)?, role.clone())));
-        needs.min()
+    /// Whether any consumer registered: a process without consumers does not know what others need.
+    pub(super) fn any(&self) -> bool {
+        !self.lock().is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, &'static str), Vec<u64>>> {
+    /// The lowest offsets that consumers need of a partition, and the role with the lowest position; `None` if nobody
+    /// consumes the topic.
+    pub(super) fn lowest(&self, topic: Topic, partition: u32) -> Option<(Need, String)> {
+        let consumers = self.lock();
+        let of_topic = consumers.iter().filter(|((_, name), _)| *name == topic.name);
+        let needs: Vec<(Need, &String)> =
+            of_topic.filter_map(|((role, _), needs)| Some((*needs.get(partition as usize)?, role))).collect();
+        let (Need { position, .. }, role) = needs.iter().min()?;
+        let replay = needs.iter().map(|(need, _)| need.replay).min()?;
+        Some((Need { position: *position, replay }, (*role).clone()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, &'static str), Vec<Need>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

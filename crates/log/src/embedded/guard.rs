@@ -2,7 +2,8 @@
 //!
 //! fjall's recovery silently truncates a journal at the first bad byte. So this module reads the journals before fjall
 //! opens them: a sealed one must be intact, the active one must reach the highest synced commit. The sync mark records
-//! that commit: a file of two checksummed slots, written in turn after each commit.
+//! that commit: a file of two checksummed slots, written in turn after each commit. It also checks what fjall does not: the
+//! manifests of keyspaces, and that no keyspace is missing.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Retention: raises the start of a partition, then drops whole tables below it. Never past what a consumer needs: a
+//! Retention: raises the start of a partition, then drops whole tables below it. Never past the position of a consumer: a
 //! stage that is held up would lose records, and refuse its position for good.
 //!
 //! Never deletes by key: a million deletes make the next seek take half a second. `drop_range` is not part of fjall's
@@ -17,6 +17,10 @@ use crate::LogError;
 /// Drops old records at intervals, until the log shuts down.
 pub(super) fn run(shared: &Arc<Shared>) {
     while !shared.wait_for_shutdown(shared.config.retention_check_interval.0) {
+        // A tool has no consumers, and knows no positions.
+        if !shared.consumers.any() {
+            continue;
+        }
         if let Err(error) = drop_old(shared, shared.clock.now_ms()) {
             tracing::warn!(%error, "cannot drop old records; retrying at the next interval");
         }
@@ -26,13 +30,17 @@ pub(super) fn run(shared: &Arc<Shared>) {
 pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
     let mut held_by = None;
     for partition in shared.layout.all() {
-        let mut start = new_start(shared, partition, now_ms)?;
+        let excess = excess(shared, partition, now_ms)?;
+        let mut start = excess.by_age.max(excess.by_size);
         if partition.latest.is_none()
-            && let Some((needed, role)) = shared.consumers.lowest(partition.topic, partition.number)
-            && needed < start
+            && let Some((need, role)) = shared.consumers.lowest(partition.topic, partition.number)
         {
-            held_by = Some(format!("retention waits for {role} at {}@{needed}", partition.shown()));
-            start = needed;
+            if need.position < start {
+                held_by = Some(format!("retention waits for {role} at {}@{}", partition.shown(), need.position));
+            }
+            // A replay is worth less than the intake of new records.
+            let by_size = if shared.disk.is_full() { excess.by_size } else { excess.by_size.min(need.replay) };
+            start = excess.by_age.max(by_size).min(need.position);
         }
         if start <= partition.start() {
             continue;
@@ -55,14 +63,22 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
     Ok(())
 }
 
-fn new_start(shared: &Shared, partition: &Partition, now_ms: i64) -> Result<u64, LogError> {
+/// The starts that would leave a partition within its retention.
+struct Excess {
+    by_age: u64,
+    by_size: u64,
+}
+
+fn excess(shared: &Shared, partition: &Partition, now_ms: i64) -> Result<Excess, LogError> {
     let (start, end) = (partition.start(), partition.end());
     match partition.topic.cleanup {
-        Cleanup::Compact => Ok(end.saturating_sub(u64::from(shared.config.max_tail_records)).max(start)),
+        Cleanup::Compact => {
+            let by_size = end.saturating_sub(u64::from(shared.config.max_tail_records)).max(start);
+            Ok(Excess { by_age: start, by_size })
+        }
         Cleanup::Delete { retention_ms } => {
             let oldest = now_ms.saturating_sub(i64::try_from(retention_ms).unwrap_or(i64::MAX));
-            let by_age = first_since(partition, oldest)?;
-            Ok(by_age.max(by_size(shared, partition)))
+            Ok(Excess { by_age: first_since(partition, oldest)?, by_size: by_size(shared, partition) })
         }
     }
 }

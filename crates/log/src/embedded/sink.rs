@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::consumers::Need;
 use super::partition::Partition;
 use super::reader::Reader;
 use crate::metric::LagGauges;
@@ -96,7 +97,12 @@ impl<'a, S: Sink> Worker<'a, S> {
         let partition = self.shared.layout.get(self.sink.topic(), number)?;
         let begin = if partition.latest.is_some() { 0 } else { partition.start() };
         let from = position.unwrap_or(begin);
-        self.shared.consumers.needs(&self.options.role, self.sink.topic(), number, from);
+        self.shared.consumers.needs(
+            &self.options.role,
+            self.sink.topic(),
+            number,
+            Need { position: from, replay: from },
+        );
         self.cursors[number as usize] = SinkCursor { position, from, caught_up: false };
         self.reader.assign(self.sink.topic(), number, from)
     }
@@ -173,7 +179,12 @@ impl<'a, S: Sink> Worker<'a, S> {
         match outcomes.first() {
             Some(WriteOutcome::Applied) => {
                 self.cursors[partition as usize] = SinkCursor { position: Some(next), from: next, caught_up };
-                self.shared.consumers.needs(&self.options.role, self.sink.topic(), partition, next);
+                self.shared.consumers.needs(
+                    &self.options.role,
+                    self.sink.topic(),
+                    partition,
+                    Need { position: next, replay: next },
+                );
             }
             Some(WriteOutcome::PositionMismatch(position)) => {
                 let role = &self.options.role;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use millrace_contracts::Position;
 use tokio_util::sync::CancellationToken;
 
+use super::consumers::Need;
 use super::layout::input_key;
 use super::reader::Reader;
 use super::restore::restore;
@@ -32,6 +33,11 @@ pub(super) async fn run<S: Stage>(
     .await
 }
 
+/// What the stage needs of a partition whose next record has this offset.
+fn need<S: Stage>(stage: &S, state: &S::State, position: u64) -> Need {
+    Need { position, replay: stage.replay_from(state).map_or(position, |replay| replay.min(position)) }
+}
+
 struct Worker<'a, S: Stage> {
     shared: &'a Arc<Shared>,
     stage: &'a S,
@@ -55,8 +61,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.position.next_offset)).collect();
         let mut states: Vec<S::State> = restored.into_iter().map(|one| one.state).collect();
         for (state, &(partition, next_offset)) in states.iter_mut().zip(&from) {
-            let needed = stage.replay_from(state).map_or(next_offset, |replay| replay.min(next_offset));
-            shared.consumers.needs(&options.role, stage.input(), partition, needed);
+            shared.consumers.needs(&options.role, stage.input(), partition, need(stage, state, next_offset));
             stage.restored(state);
         }
         let reader = Reader::open(shared, stage.input(), &from)?;
@@ -124,8 +129,8 @@ impl<'a, S: Stage> Worker<'a, S> {
                 Ok(()) => {
                     let state = &mut self.states[partition as usize];
                     self.stage.committed(state, undo);
-                    let needed = self.stage.replay_from(state).map_or(next_offset, |replay| replay.min(next_offset));
-                    self.shared.consumers.needs(&self.options.role, self.stage.input(), partition, needed);
+                    let need = need(self.stage, state, next_offset);
+                    self.shared.consumers.needs(&self.options.role, self.stage.input(), partition, need);
                     self.step_metrics.committed(began, applied);
                     if retrying {
                         self.report_running();

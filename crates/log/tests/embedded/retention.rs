@@ -43,7 +43,13 @@ async fn a_log_past_its_size_is_truncated_and_reports_its_start() {
     };
     let log = support::open(&config);
     support::append(&log, Topic::EVENTS, 0..60_000).await;
+    support::append(&log, Topic::LATE, 0..60_000).await;
+    // A process without consumers drops nothing: it does not know what others have not read.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(start_of(&log, Topic::LATE).await, 0);
+    let consumer = Consumer::run(&log, &Held::released()).await;
     let start = wait_for_start(&log, Topic::EVENTS).await;
+    consumer.end().await;
     let LogError::Refused(why) = support::read_all(&log, Topic::EVENTS, start - 1).unwrap_err() else {
         panic!("read below the start")
     };
@@ -65,10 +71,12 @@ async fn a_compacted_topic_retains_the_newest_of_every_key() {
         ..support::config(directory.path())
     };
     let log = support::open(&config);
+    let consumer = Consumer::run(&log, &Held::released()).await;
     // The first keys are written only once: after retention only `latest` has them.
     support::append(&log, Topic::HOURLY, 0..500).await;
     support::append_as(&log, Topic::HOURLY, 500..20_000, |number| (1_000 + number % 700).to_string()).await;
     wait_for_start(&log, Topic::HOURLY).await;
+    consumer.end().await;
     let mut log = Some(log);
     for _ in 0..2 {
         let log = log.take().unwrap_or_else(|| support::open(&config));
@@ -91,6 +99,38 @@ struct Held {
 }
 
 const REPLAYED: u64 = 30_000;
+
+impl Held {
+    fn released() -> Self {
+        let held = Self::default();
+        held.released.store(true, Ordering::Relaxed);
+        held
+    }
+}
+
+/// A stage that runs.
+struct Consumer {
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<Result<(), LogError>>,
+}
+
+impl Consumer {
+    async fn run(log: &Log, stage: &Held) -> Self {
+        let (status, mut seen) = tokio::sync::watch::channel(Status::Starting);
+        let (role, instance) = ("held".into(), "a".into());
+        let options = RunOptions { role, instance, workers: 1, step: Limits::default(), status };
+        let (log, stage, stop) = (log.clone(), stage.clone(), CancellationToken::new());
+        let stopped = stop.clone();
+        let running = tokio::spawn(async move { log.run_stage(stage, options, stopped).await });
+        seen.wait_for(|status| matches!(status, Status::Running { .. })).await.unwrap();
+        Self { stop, running }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
 
 impl Stage for Held {
     /// The offset after the last record.
@@ -143,15 +183,7 @@ async fn what_a_consumer_needs_is_retained() {
     };
     let log = support::open(&config);
     let stage = Held::default();
-    let (status, mut seen) = tokio::sync::watch::channel(Status::Starting);
-    let (role, instance) = ("held".into(), "a".into());
-    let options = RunOptions { role, instance, workers: 1, step: Limits::default(), status };
-    let stop = CancellationToken::new();
-    let running = {
-        let (log, stage, stop) = (log.clone(), stage.clone(), stop.clone());
-        tokio::spawn(async move { log.run_stage(stage, options, stop).await })
-    };
-    seen.wait_for(|status| matches!(status, Status::Running { .. })).await.unwrap();
+    let consumer = Consumer::run(&log, &stage).await;
     support::append(&log, Topic::EVENTS, 0..60_000).await;
     // Nobody consumes this topic, and each run of retention comes to it after the events.
     support::append(&log, Topic::LATE, 0..60_000).await;
@@ -160,6 +192,5 @@ async fn what_a_consumer_needs_is_retained() {
     stage.released.store(true, Ordering::Relaxed);
     assert_eq!(wait_for_start_at(&log, Topic::EVENTS, REPLAYED).await, REPLAYED, "the replay is gone");
     assert_eq!(stage.counted.load(Ordering::Relaxed), 60_000);
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    consumer.end().await;
 }

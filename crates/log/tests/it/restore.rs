@@ -11,6 +11,7 @@ use millrace_log::{Batch, Log, NewRecord, Outcome, Stage, StageError, Status, St
 
 use crate::harness::{Engine, PATIENCE, append, read_all, run_stage, until};
 use crate::on_both_engines;
+use crate::sink::{self, Shared};
 
 on_both_engines!(
     a_deleted_key_is_not_loaded_again,
@@ -190,8 +191,13 @@ async fn a_replay_starts_at_the_first_retained_record(mut engine: Engine) {
     }
     let log = reopen(&engine, log).await;
     crate::kafka::drop_below(&engine, 9_000).await;
+    // The embedded engine drops nothing in a process without consumers.
+    let other = Shared::default();
+    other.0.lock().unwrap().topic = Some(Topic::LATE);
+    let consuming = sink::start_as("other", &log, &other);
     let start = || async { log.describe().await.unwrap()[0].partitions[0].start };
     until("the oldest is dropped", || async { start().await > 0 }).await;
+    sink::end(consuming).await.unwrap();
     let observations = run(&log, 10_000, 0).await;
     let (first, last) = (observations.replayed.first().unwrap().0, observations.replayed.last().unwrap().0);
     assert!(first > 0 && last == 9_999 && observations.replayed.len() as u64 == 10_000 - first, "{first} to {last}");
