@@ -56,6 +56,12 @@ impl AppendMetrics {
         self.records.set(records as f64);
         self.bytes.set(bytes as f64);
     }
+
+    /// Reports the appends in flight of one producer of several: those of before, and of now.
+    pub(crate) fn waiting_changed(&self, before: (u64, u64), now: (u64, u64)) {
+        self.records.increment(now.0 as f64 - before.0 as f64);
+        self.bytes.increment(now.1 as f64 - before.1 as f64);
+    }
 }
 
 /// The operation that failed when a step did not commit.

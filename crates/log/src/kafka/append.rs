@@ -1,7 +1,7 @@
 //! The producer of appends: every record ends in one of three outcomes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -55,12 +55,27 @@ struct NumberedProducer {
 struct AppendContext {
     /// No broker is reachable.
     down: AtomicBool,
+    /// Records and bytes in flight, as last reported.
+    waiting: Mutex<(u64, u64)>,
+}
+
+impl AppendContext {
+    fn report_waiting(&self, now: (u64, u64)) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        APPENDS.waiting_changed(std::mem::replace(&mut *waiting, now), now);
+    }
+}
+
+impl Drop for AppendContext {
+    fn drop(&mut self) {
+        self.report_waiting((0, 0));
+    }
 }
 
 impl ClientContext for AppendContext {
     /// Called once a second.
     fn stats(&self, statistics: Statistics) {
-        APPENDS.waiting(statistics.msg_cnt, statistics.msg_size);
+        self.report_waiting((statistics.msg_cnt, statistics.msg_size));
         if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
             self.broker_up();
         }
@@ -218,7 +233,8 @@ fn maintain(shared: &Weak<Shared>) {
 /// Replaces the producer. The records that the old one has in flight end as unknown.
 fn replace(shared: &Shared, old: &Arc<NumberedProducer>) {
     // If no broker is reachable, the new producer has none either, until one responds.
-    let context = AppendContext { down: AtomicBool::new(old.client.context().down.load(Ordering::Relaxed)) };
+    let down = AtomicBool::new(old.client.context().down.load(Ordering::Relaxed));
+    let context = AppendContext { down, waiting: Mutex::default() };
     match producer(&shared.config, &shared.topics, context) {
         Ok(new) => {
             let swapped = shared.producer.swap(Arc::new(new));

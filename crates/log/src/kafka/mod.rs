@@ -102,7 +102,8 @@ impl KafkaLog {
     }
 
     pub(crate) fn health(&self) -> Result<(), String> {
-        self.0.appender.health()
+        self.0.appender.health()?;
+        self.0.replicated.as_ref().map_or(Ok(()), Appender::health)
     }
 
     pub(crate) async fn close(&self, within: Duration) {

@@ -137,6 +137,8 @@ async fn a_topic_has_its_own_number_of_partitions(engine: Engine) {
     let log = engine.try_open_with(&table(2)).unwrap();
     log.create_topics().await.unwrap();
     assert_eq!((log.partitions(Topic::EVENTS), log.partitions(fixed(2))), (PARTITIONS, 2));
+    // A new partition may have no leader yet.
+    until("the log describes its topics", || async { log.describe().await.is_ok() }).await;
     let topics = log.describe().await.unwrap();
     let counts: Vec<usize> = topics.iter().map(|info| info.partitions.len()).collect();
     let declared = TOPICS.iter().map(|topic| topic.partitions.count(PARTITIONS)).chain([2]);
