@@ -5,23 +5,24 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, BytesMut};
 use millrace_contracts::{IntakeMessage, Sender, Topic, UserHash, partition_of};
 use millrace_log::{NewRecord, Outcome, Receipts, RefusalCause};
-use millrace_service::net::{Connection, Order, OrderCell};
+use millrace_service::net::{Connection as _, Order, OrderCell};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::admission::Revocation;
+use super::handle::TcpConnection;
 use super::intake::TcpIntake;
 use super::metrics;
+use super::replies::Settled;
 use super::reply::{Closing, Nack};
 use super::series::FrameSeries;
-use super::session::{Frame, Session, Settled};
+use super::session::{Frame, Session};
 
 /// Room for one read.
 const READ: usize = 64 << 10;
@@ -32,37 +33,6 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
 /// What is read and thrown away of a connection that is closed with input unread: a reset would destroy the last reply.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
-
-/// What the listener sees of a connection.
-#[derive(Debug)]
-pub(crate) struct TcpConnection {
-    order: OrderCell,
-    began: Instant,
-    /// Ms after `began` since when nothing is under way; `u64::MAX` while something is.
-    idle_since: AtomicU64,
-}
-
-impl TcpConnection {
-    pub(crate) fn new() -> Self {
-        Self { order: OrderCell::default(), began: Instant::now(), idle_since: AtomicU64::new(0) }
-    }
-
-    fn set_idle(&self, since: Option<Instant>) {
-        let ms = |at: Instant| u64::try_from(at.duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1);
-        self.idle_since.store(since.map_or(u64::MAX, ms), Ordering::Relaxed);
-    }
-}
-
-impl Connection for TcpConnection {
-    fn order(&self) -> &OrderCell {
-        &self.order
-    }
-
-    fn idle(&self) -> Option<Duration> {
-        let since = self.idle_since.load(Ordering::Relaxed);
-        (since != u64::MAX).then(|| self.began.elapsed().saturating_sub(Duration::from_millis(since)))
-    }
-}
 
 /// Frames whose outcome is to come, in order.
 enum Round {
@@ -172,7 +142,7 @@ impl<'a> Driver<'a> {
             revocation.follow(self.session.admission());
             tokio::select! {
                 biased;
-                new = next_order(&connection.order, order) => match new {
+                new = next_order(connection.order(), order) => match new {
                     Order::Run => {}
                     Order::Drain => {
                         order = new;

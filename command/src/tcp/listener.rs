@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::config::TcpConfig;
-use super::connection::{self, TcpConnection};
+use super::connection;
+use super::handle::TcpConnection;
 use super::intake::TcpIntake;
 use super::lag;
 

@@ -3,8 +3,8 @@
 use metrics::Counter;
 use millrace_contracts::metric;
 
+use super::replies::Counts;
 use super::reply::Nack;
-use super::session::Counts;
 
 /// Why the server ends connections.
 const CLOSED: [&str; 9] = [

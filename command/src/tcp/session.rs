@@ -1,7 +1,6 @@
 //! One connection's protocol, without I/O: bytes in; frames to append and replies out.
 //!
-//! The order of frames is the order of replies: `pending` holds a place for each reply that is not written yet. What a
-//! client has to send again is in `owed`, in order; until it has done so, every other frame is answered `409 behind`, so
+//! The order of frames is the order of replies, which `Replies` keeps. What a client has to send again is in `owed`, in order; until it has done so, every other frame is answered `409 behind`, so
 //! that frames of a client never overtake each other.
 
 use std::collections::VecDeque;
@@ -11,6 +10,7 @@ use millrace_service::auth::Authenticator;
 
 use super::admission::Admission;
 use super::frame::{Line, Scan, scan};
+use super::replies::{Counts, Replies, Settled};
 use super::reply::{Announced, Closing, Nack, Reply};
 
 /// A longer message is not skipped: the connection is closed.
@@ -31,27 +31,6 @@ pub(crate) struct SessionLimits {
 pub(crate) struct Frame {
     pub(crate) seq: u64,
     pub(crate) payload: Range<usize>,
-}
-
-/// How the append of one frame ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// Durable in the log.
-    Stored,
-    /// Not in the log.
-    Refused(Nack),
-    /// Perhaps in the log.
-    Unknown,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pending {
-    Ready(Reply),
-    /// A frame under way.
-    Waiting {
-        seq: u64,
-        bytes: usize,
-    },
 }
 
 /// A payload that is read and thrown away.
@@ -80,9 +59,7 @@ pub(crate) struct Session {
     begun: bool,
     skip: Option<Skip>,
     partial: bool,
-    pending: VecDeque<Pending>,
-    waiting: usize,
-    waiting_bytes: usize,
+    replies: Replies,
     /// Frames that the client has to send again before any other.
     owed: VecDeque<u64>,
     /// Outcomes to come of frames that were answered `409 behind` already.
@@ -93,18 +70,6 @@ pub(crate) struct Session {
     ended: bool,
     /// Lines and frames that were read to their end.
     items: u64,
-    replies: Vec<u8>,
-    counts: Counts,
-}
-
-/// Replies about frames since they were last taken.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) acked: u64,
-    /// In the order of [`Nack::ALL`].
-    pub(crate) refused: [u64; Nack::ALL.len()],
-    pub(crate) unknown: u64,
-    pub(crate) closed: Option<Closing>,
 }
 
 impl Session {
@@ -116,17 +81,13 @@ impl Session {
             begun: false,
             skip: None,
             partial: false,
-            pending: VecDeque::new(),
-            waiting: 0,
-            waiting_bytes: 0,
+            replies: Replies::new(limits.announced),
             owed: VecDeque::new(),
             abandoned: 0,
             failures: 0,
             gate: None,
             ended: false,
             items: 0,
-            replies: Vec::new(),
-            counts: Counts::default(),
         }
     }
 
@@ -184,7 +145,6 @@ impl Session {
             self.begun = true;
             self.items += 1;
         }
-        self.write_ready();
         at
     }
 
@@ -193,13 +153,13 @@ impl Session {
             Line::Hello { client, epoch, token } if !self.begun => match self.admission.admit(token) {
                 Ok(()) => {
                     self.client = Some(Client { id: client.into(), epoch });
-                    self.pending.push_back(Pending::Ready(Reply::Hello));
+                    self.replies.push(Reply::Hello);
                 }
                 Err(why) => self.close(why),
             },
-            Line::Ping => self.pending.push_back(Pending::Ready(Reply::Pong)),
+            Line::Ping => self.replies.push(Reply::Pong),
             Line::Bye => {
-                self.pending.push_back(Pending::Ready(Reply::Bye));
+                self.replies.push(Reply::Bye);
                 self.ended = true;
             }
             Line::Hello { .. } | Line::Header { .. } => self.close(Closing::BadFrame),
@@ -246,10 +206,7 @@ impl Session {
         if let Some(nack) = self.refusal(seq) {
             self.refuse(seq, nack);
         } else {
-            let bytes = end - line;
-            self.pending.push_back(Pending::Waiting { seq, bytes });
-            self.waiting += 1;
-            self.waiting_bytes += bytes;
+            self.replies.wait_for(seq, end - line);
             frames.push(Frame { seq, payload: base + line..base + end });
         }
         Some(end + 1)
@@ -280,7 +237,7 @@ impl Session {
     }
 
     fn refuse(&mut self, seq: u64, why: Nack) {
-        self.pending.push_back(Pending::Ready(Reply::Nack(seq, why)));
+        self.replies.push(Reply::Nack(seq, why));
     }
 
     fn skip_over(&mut self, skip: Skip, rest: &[u8]) -> usize {
@@ -310,39 +267,26 @@ impl Session {
                 self.abandoned -= 1;
                 continue;
             }
-            let Some(Pending::Waiting { seq, bytes }) = self.pending.pop_front() else {
+            let Some(seq) = self.replies.settle(outcome) else {
                 debug_assert!(self.ended, "only frames that were handed out are settled");
                 continue;
             };
-            self.waiting -= 1;
-            self.waiting_bytes -= bytes;
             match outcome {
-                Settled::Stored => self.write(Reply::Ack(seq)),
+                Settled::Stored => {}
                 Settled::Refused(why) => {
-                    self.write(Reply::Nack(seq, why));
                     let again = !matches!(why, Nack::TooLarge | Nack::ClientIdChanged);
                     self.abandon_waiting(again.then_some(seq));
                 }
-                Settled::Unknown => {
-                    self.counts.unknown += 1 + self.waiting as u64;
-                    self.abort();
-                }
+                Settled::Unknown => self.ended = true,
             }
-            self.write_ready();
         }
     }
 
     /// A frame failed: the frames behind it are to be sent again, whatever the log makes of them.
     fn abandon_waiting(&mut self, failed: Option<u64>) {
         let mut again: VecDeque<u64> = failed.into_iter().collect();
-        for pending in &mut self.pending {
-            if let Pending::Waiting { seq, .. } = *pending {
-                again.push_back(seq);
-                self.abandoned += 1;
-                *pending = Pending::Ready(Reply::Nack(seq, Nack::Behind));
-            }
-        }
-        (self.waiting, self.waiting_bytes) = (0, 0);
+        again.extend(self.replies.refuse_waiting(Nack::Behind));
+        self.abandoned += again.len() - usize::from(failed.is_some());
         again.append(&mut self.owed);
         self.owed = again;
         self.failures += 1;
@@ -354,7 +298,6 @@ impl Session {
             self.close(Closing::BadFrame);
         }
         self.ended = true;
-        self.write_ready();
     }
 
     /// Closes the connection once everything before is answered.
@@ -362,47 +305,22 @@ impl Session {
         if !self.ended {
             self.ended = true;
             self.partial = false;
-            self.pending.push_back(Pending::Ready(Reply::Close(why)));
-            self.write_ready();
+            self.replies.push(Reply::Close(why));
         }
-    }
-
-    /// Ends without another reply: what became of the frames under way is not known.
-    fn abort(&mut self) {
-        self.ended = true;
-        self.pending.clear();
-        (self.waiting, self.waiting_bytes) = (0, 0);
-    }
-
-    fn write_ready(&mut self) {
-        while let Some(&Pending::Ready(reply)) = self.pending.front() {
-            self.pending.pop_front();
-            self.write(reply);
-        }
-    }
-
-    fn write(&mut self, reply: Reply) {
-        match reply {
-            Reply::Ack(_) => self.counts.acked += 1,
-            Reply::Nack(_, why) => self.counts.refused[why as usize] += 1,
-            Reply::Close(why) => self.counts.closed = Some(why),
-            Reply::Hello | Reply::Pong | Reply::Bye => {}
-        }
-        reply.write(&self.limits.announced, &mut self.replies);
     }
 
     fn has_capacity(&self) -> bool {
-        self.pending.len() < self.limits.announced.window && self.waiting_bytes < self.limits.window_bytes
+        self.replies.pending() < self.limits.announced.window && self.replies.waiting_bytes() < self.limits.window_bytes
     }
 
     /// Replies to be sent; the caller takes them out.
     pub(crate) fn replies(&mut self) -> &mut Vec<u8> {
-        &mut self.replies
+        self.replies.written()
     }
 
     /// What was counted since the last call.
     pub(crate) fn take_counts(&mut self) -> Counts {
-        std::mem::take(&mut self.counts)
+        self.replies.take_counts()
     }
 
     /// Whether more input would be read.
@@ -417,12 +335,12 @@ impl Session {
 
     /// Whether replies are still to come.
     pub(crate) fn owes_replies(&self) -> bool {
-        !self.pending.is_empty()
+        self.replies.pending() > 0
     }
 
     /// Whether no input is read any more and every reply is written.
     pub(crate) fn is_done(&self) -> bool {
-        self.ended && self.pending.is_empty()
+        self.ended && self.replies.pending() == 0
     }
 
     /// Counts what was read to its end, so that one slow frame differs from many.

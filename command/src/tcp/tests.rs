@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use millrace_service::auth::Authenticator;
 
+use super::replies::Settled;
 use super::reply::{Announced, Closing, Nack};
-use super::session::{Frame, Session, SessionLimits, Settled};
+use super::session::{Frame, Session, SessionLimits};
 
 const LIMITS: SessionLimits = SessionLimits {
     announced: Announced { max_message: 256, window: 1_024, idle_seconds: 60 },

@@ -1,6 +1,7 @@
 //! The command line: subcommands and their options, a file for each family.
 
 mod bulk;
+mod keys;
 mod load;
 mod log;
 mod messages;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use bulk::{Export, Import};
+pub(crate) use keys::{CreateKey, Keys, KeysFile, ListKeys, RevokeKey};
 pub(crate) use load::Load;
 pub(crate) use log::{Doctor, Tail, Topics};
 pub(crate) use messages::{Consume, Publish};
@@ -22,8 +24,6 @@ pub(crate) use settings::CheckConfig;
 pub(crate) use tcp::{Journal, JournalRange, JournalVerify, Place, Send};
 pub(crate) use topics::{Manage, Subscription, SubscriptionPath, Topic};
 pub(crate) use views::{Rebuild, Store, Verify};
-
-use crate::commands::keys::Keys;
 
 /// Events in over HTTP, exact hourly counts out.
 #[derive(Debug, Parser)]

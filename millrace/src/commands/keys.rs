@@ -3,80 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
 use comfy_table::Table;
-use jiff::{Timestamp, ToSpan as _};
-use millrace_base::Span;
-use millrace_service::auth::{ApiKey, KeyEntry, KeyFile, Scope};
+use jiff::Timestamp;
+use millrace_service::auth::{ApiKey, KeyEntry, KeyFile};
 
+use crate::cli::{CreateKey, Keys, KeysFile, ListKeys, RevokeKey};
 use crate::settings::Settings;
 use crate::text::print_line;
-
-/// The subcommands of `keys`.
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum Keys {
-    /// Create a key and print it, this once; adds its entry to the keys file
-    Create(Create),
-    /// List the keys without their secrets
-    List(List),
-    /// Remove a key; who uses it gets 401 within two seconds
-    Revoke(Revoke),
-}
-
-/// Options of `keys create`.
-#[derive(Debug, Clone, Args)]
-#[command(after_long_help = "\
-Prints the key alone on standard output; the keys file has its SHA-256 only. The principal is key:NAME. To rotate a key, create
-another of the same name, and revoke the old one by its id once nobody uses it.
-
-Scopes: events:write, counts:read, topics:manage, topics:publish, topics:subscribe, intake:write, admin (everything), and
-pixel:write, the only one that a key on a public page should have, and that goes with no other.")]
-pub(crate) struct Create {
-    /// Who the key is for: 1 to 64 of A-Z a-z 0-9 . _ -
-    name: String,
-    /// What the key allows; repeatable, or separated by commas
-    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
-    scopes: Vec<Scope>,
-    /// End of the key: a duration from now, such as 90d, or a time in RFC 3339
-    #[arg(long, value_name = "WHEN", value_parser = expiry)]
-    expires: Option<Timestamp>,
-    #[command(flatten)]
-    file: KeysFile,
-}
-
-/// Options of `keys list`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct List {
-    /// JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    file: KeysFile,
-}
-
-/// Options of `keys revoke`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Revoke {
-    /// The id of the key, or its name if no other key has it
-    #[arg(value_name = "ID|NAME")]
-    key: String,
-    #[command(flatten)]
-    file: KeysFile,
-}
-
-/// The file of API keys.
-#[derive(Debug, Clone, Args)]
-struct KeysFile {
-    /// The keys file; default: the one of the settings
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
-}
-
-impl KeysFile {
-    fn path(self, settings: &Settings) -> PathBuf {
-        self.file.unwrap_or_else(|| settings.auth.keys_file.clone())
-    }
-}
 
 /// Changes or lists the keys.
 pub(crate) fn run(command: Keys, settings: &Settings) -> anyhow::Result<()> {
@@ -87,9 +20,13 @@ pub(crate) fn run(command: Keys, settings: &Settings) -> anyhow::Result<()> {
     }
 }
 
-fn create(options: Create, settings: &Settings) -> anyhow::Result<()> {
-    let Create { name, scopes, expires, file } = options;
-    let path = file.path(settings);
+fn path_of(file: KeysFile, settings: &Settings) -> PathBuf {
+    file.file.unwrap_or_else(|| settings.auth.keys_file.clone())
+}
+
+fn create(options: CreateKey, settings: &Settings) -> anyhow::Result<()> {
+    let CreateKey { name, scopes, expires, file } = options;
+    let path = path_of(file, settings);
     let key = ApiKey::generate().context("the operating system has no random bytes")?;
     let entry = KeyEntry::new(&key, &name, &scopes, Timestamp::now(), expires).map_err(anyhow::Error::msg)?;
     KeyFile::change(&path, |file| {
@@ -101,8 +38,8 @@ fn create(options: Create, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(options: List, settings: &Settings) -> anyhow::Result<()> {
-    let file = KeyFile::read(&options.file.path(settings))?;
+fn list(options: ListKeys, settings: &Settings) -> anyhow::Result<()> {
+    let file = KeyFile::read(&path_of(options.file, settings))?;
     if options.json {
         print_line(&serde_json::to_string(&file.keys)?);
         return Ok(());
@@ -122,8 +59,8 @@ fn list(options: List, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn revoke(options: Revoke, settings: &Settings) -> anyhow::Result<()> {
-    let path = options.file.path(settings);
+fn revoke(options: RevokeKey, settings: &Settings) -> anyhow::Result<()> {
+    let path = path_of(options.file, settings);
     if !path.exists() {
         bail!("{}: there is no such file", path.display());
     }
@@ -143,16 +80,4 @@ fn revoke(options: Revoke, settings: &Settings) -> anyhow::Result<()> {
     })?;
     eprintln!("millrace: revoked the key {} of {}; services refuse it within two seconds", removed.id, removed.name);
     Ok(())
-}
-
-fn expiry(text: &str) -> Result<Timestamp, String> {
-    let now = Timestamp::now();
-    let time = match Span::parse(text) {
-        Some(span) => {
-            let ms = i64::try_from(span.as_millis()).map_err(|_| "is too far away")?;
-            now.checked_add(ms.milliseconds()).map_err(|_| "is too far away")?
-        }
-        None => text.parse().map_err(|_| "must be a duration such as 90d, or a time such as 2027-01-31T00:00:00Z")?,
-    };
-    if time <= now { Err("must be in the future".into()) } else { Ok(time) }
 }

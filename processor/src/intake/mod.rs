@@ -7,6 +7,7 @@ mod arrivals;
 mod clients;
 mod ranges;
 mod run;
+mod series;
 mod stage;
 mod state;
 #[cfg(test)]

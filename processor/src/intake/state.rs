@@ -1,19 +1,18 @@
 //! What the intake stage remembers of one partition, and its decision about each message.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashMap;
 use millrace_contracts::{ClientRanges, IntakeKey, IntakeMessage, IntakeProgress, Sender, Series, Topic};
 use millrace_log::{Step, sabotaged};
 
 use super::arrivals::{Arrivals, Memory};
 use super::clients::{ClientMemory, Clients};
 use super::ranges::Ranges;
+use super::series::{Continuation, FORGET_AT_ONCE, QUEUE_SPACING_MS, SeriesTable, SeriesUndo};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DedupBounds {
-    /// An arrival counts while it is among its client's last so many,
+    /// An arrival counts while it is among its client's last so many. A client has up to 1,024 frames without an answer; the
+    /// log may hold each of them several times, and a frame that is sent again is an arrival, too.
     pub client_window: u32,
     /// and among the last so many records of its partition.
     pub partition_window: u64,
@@ -26,7 +25,7 @@ pub struct DedupBounds {
 impl Default for DedupBounds {
     fn default() -> Self {
         Self {
-            client_window: 1_024,
+            client_window: 4_096,
             partition_window: 1_000_000,
             ranges_ttl_ms: 7 * 24 * 3_600_000,
             series_ttl_ms: 3_600_000,
@@ -47,12 +46,6 @@ pub enum Decision {
     Behind,
 }
 
-/// Ranges and series are looked at so many ms after they could be forgotten: their queues hold one entry for each so many
-/// ms of activity.
-const QUEUE_SPACING_MS: i64 = 60_000;
-/// Most ranges and series that one step forgets.
-const FORGET_AT_ONCE: usize = 1_000;
-
 /// What is remembered of one partition of `intake`.
 #[derive(Debug)]
 pub struct IntakeState {
@@ -62,22 +55,13 @@ pub struct IntakeState {
     replay_from: u64,
     clients: Clients,
     arrivals: Arrivals,
-    series: HashMap<u64, SeriesMemory>,
-    /// Series to be looked at, by the log time they were queued at.
-    series_queue: VecDeque<(i64, u64)>,
-    /// The queues are not sorted: changes were loaded in no order.
+    series: SeriesTable,
+    /// The queue of clients is not sorted: changes were loaded in no order.
     unsorted: bool,
     /// Counts steps.
     step: u64,
     /// The client of the last message: most messages are of the same client as the one before.
     last_client: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct SeriesMemory {
-    series: Series,
-    queued: i64,
-    saved_in: u64,
 }
 
 /// Takes the newest step back.
@@ -88,7 +72,7 @@ pub(super) struct StepUndo {
     arrivals: usize,
     /// With the log time they were queued at.
     clients: Vec<(u32, ClientMemory, i64)>,
-    series: Vec<(u64, Option<SeriesMemory>)>,
+    series: SeriesUndo,
 }
 
 impl IntakeState {
@@ -100,8 +84,7 @@ impl IntakeState {
             replay_from: 0,
             clients: Clients::default(),
             arrivals: Arrivals::new(bounds.client_window, bounds.partition_window),
-            series: HashMap::new(),
-            series_queue: VecDeque::new(),
+            series: SeriesTable::new(bounds.series_ttl_ms),
             unsorted: false,
             step: 0,
             last_client: None,
@@ -125,9 +108,7 @@ impl IntakeState {
 
     /// Takes up a series as it was written.
     pub(super) fn load_series(&mut self, nonce: u64, series: Series) {
-        self.series.insert(nonce, SeriesMemory { series, queued: series.log_time_ms, saved_in: 0 });
-        self.series_queue.push_back((series.log_time_ms, nonce));
-        self.unsorted = true;
+        self.series.load(nonce, series);
     }
 
     pub(super) fn load_progress(&mut self, progress: IntakeProgress) {
@@ -143,9 +124,7 @@ impl IntakeState {
     /// Adds an arrival that the state contains, but for its arrivals.
     pub(super) fn replay(&mut self, message: &IntakeMessage<'_>, offset: u64) {
         // What follows a missing index was dropped. Its series is remembered as long as its records are replayed.
-        let series = self.series.get(&message.nonce).map(|memory| &memory.series);
-        let dropped = |series: &Series| series.dropped.is_some_and(|(first, _)| offset >= first);
-        if series.is_some_and(|series| dropped(series) && message.index >= series.next_index) {
+        if self.series.has_dropped(message, offset) {
             return;
         }
         let slot = self.clients.slot(message.sender);
@@ -157,7 +136,6 @@ impl IntakeState {
         self.step += 1;
         if std::mem::take(&mut self.unsorted) {
             self.clients.queue.make_contiguous().sort_unstable();
-            self.series_queue.make_contiguous().sort_unstable();
         }
         while let Some(slot) = self.arrivals.forget(offset) {
             let client = self.clients.get_mut(slot);
@@ -173,7 +151,7 @@ impl IntakeState {
             replay_from: self.replay_from,
             arrivals: self.arrivals.len(),
             clients: Vec::new(),
-            series: Vec::new(),
+            series: self.series.begin(),
         }
     }
 
@@ -184,8 +162,9 @@ impl IntakeState {
 
     /// Decides about the message at `offset`. Offsets rise.
     pub(super) fn decide(&mut self, message: &IntakeMessage<'_>, offset: u64, undo: &mut StepUndo) -> (Decision, bool) {
-        let continues = self.continues(message, offset, undo);
-        if continues == Place::Behind && !sabotaged("sabotage::ignore-missing-index") {
+        let window_start = self.arrivals.window_start(offset);
+        let continuation = self.series.note(message, offset, window_start, self.log_time, &mut undo.series);
+        if continuation == Continuation::Behind && !sabotaged("sabotage::ignore-missing-index") {
             return (Decision::Behind, false);
         }
         let slot = self.slot_of(message.sender);
@@ -203,7 +182,7 @@ impl IntakeState {
         let recalled = self.arrivals.recall(slot, client.ordinal, message.seq, message.crc32c, offset);
         let in_ranges = client.memory.ranges.contains(message.seq) && !sabotaged("sabotage::forget-ranges");
         let decision = match recalled {
-            _ if continues == Place::Repeated => Decision::Duplicate,
+            _ if continuation == Continuation::Repeated => Decision::Duplicate,
             Memory::Same => Decision::Duplicate,
             Memory::Other => Decision::SeqReused,
             Memory::None if in_ranges => Decision::Duplicate,
@@ -244,50 +223,15 @@ impl IntakeState {
         }
     }
 
-    /// Whether a message continues its series.
-    fn continues(&mut self, message: &IntakeMessage<'_>, offset: u64, undo: &mut StepUndo) -> Place {
-        let (log_time, step) = (self.log_time, self.step);
-        let known = self.series.get(&message.nonce).copied();
-        if known.is_none_or(|memory| memory.saved_in != step) {
-            undo.series.push((message.nonce, known));
-        }
-        let known = known.filter(|memory| !self.is_forgotten(&memory.series, offset));
-        let mut memory = known.unwrap_or_else(|| {
-            let series = Series { next_index: 0, log_time_ms: log_time, dropped: None };
-            SeriesMemory { series, queued: i64::MIN, saved_in: step }
-        });
-        memory.saved_in = step;
-        let series = &mut memory.series;
-        series.log_time_ms = log_time;
-        let place = if message.index < series.next_index {
-            Place::Repeated
-        } else if message.index == series.next_index && series.dropped.is_none() {
-            series.next_index += 1;
-            Place::Next
-        } else {
-            series.dropped = Some((series.dropped.map_or(offset, |(first, _)| first), offset));
-            Place::Behind
-        };
-        self.series.insert(message.nonce, memory);
-        place
-    }
-
-    /// A broken series is remembered as long as its records may be read again.
-    fn is_forgotten(&self, series: &Series, offset: u64) -> bool {
-        series.log_time_ms < self.log_time - self.bounds.series_ttl_ms
-            && series.dropped.is_none_or(|(_, last)| last < self.arrivals.window_start(offset))
-    }
-
     /// Ends the step: writes what changed, and forgets what is too old.
     pub(super) fn end(&mut self, next_offset: u64, undo: &mut StepUndo, step: &mut Step) {
-        let touched = (undo.clients.len(), undo.series.len());
+        let touched = undo.clients.len();
         self.forget_ranges(undo);
-        self.forget_series(next_offset, undo);
         let (partition, log_time) = (self.partition, self.log_time);
         for (at, &(slot, ..)) in undo.clients.iter().enumerate() {
             let client = self.clients.get_mut(slot);
             let Some(key) = IntakeKey::ranges_of(partition, client.sender()) else { continue };
-            if at >= touched.0 || client.memory.ranges.is_empty() {
+            if at >= touched || client.memory.ranges.is_empty() {
                 step.delete(Topic::INTAKE_STATE, partition, key);
                 continue;
             }
@@ -300,19 +244,8 @@ impl IntakeState {
                 self.clients.queue.push_back((log_time, slot));
             }
         }
-        for (at, &(nonce, _)) in undo.series.iter().enumerate() {
-            let key = IntakeKey::Series { partition, nonce };
-            let Some(memory) = self.series.get_mut(&nonce).filter(|_| at < touched.1) else {
-                step.delete(Topic::INTAKE_STATE, partition, key);
-                continue;
-            };
-            step.put(Topic::INTAKE_STATE, partition, key, |out| memory.series.encode(out));
-            if memory.queued < log_time - QUEUE_SPACING_MS {
-                memory.queued = log_time;
-                self.series_queue.push_back((log_time, nonce));
-            }
-        }
         self.replay_from = self.arrivals.window_start(next_offset);
+        self.series.end(partition, self.replay_from, log_time, &mut undo.series, step);
         let progress = IntakeProgress { log_time_ms: log_time, replay_from: self.replay_from };
         step.put(Topic::INTAKE_STATE, partition, IntakeKey::Progress(partition), |out| progress.encode(out));
     }
@@ -339,25 +272,6 @@ impl IntakeState {
         }
     }
 
-    fn forget_series(&mut self, offset: u64, undo: &mut StepUndo) {
-        let oldest = self.log_time - self.bounds.series_ttl_ms - QUEUE_SPACING_MS;
-        for _ in 0..FORGET_AT_ONCE {
-            let Some(&(at, nonce)) = self.series_queue.front().filter(|(queued, _)| *queued < oldest) else { return };
-            self.series_queue.pop_front();
-            let Some(memory) = self.series.get(&nonce).copied() else { continue };
-            if memory.queued != at || memory.saved_in == self.step {
-                continue;
-            }
-            if self.is_forgotten(&memory.series, offset) {
-                undo.series.push((nonce, Some(memory)));
-                self.series.remove(&nonce);
-            } else if memory.series.dropped.is_some() {
-                self.series.insert(nonce, SeriesMemory { queued: self.log_time, ..memory });
-                self.series_queue.push_back((self.log_time, nonce));
-            }
-        }
-    }
-
     /// Takes the newest step back.
     pub(super) fn undo(&mut self, undo: StepUndo) {
         while self.arrivals.len() > undo.arrivals {
@@ -376,18 +290,7 @@ impl IntakeState {
             }
             self.clients.may_be_free(slot);
         }
-        for (nonce, memory) in undo.series {
-            match memory {
-                Some(memory) => {
-                    self.series.insert(nonce, memory);
-                    self.series_queue.push_back((memory.queued, nonce));
-                    self.unsorted = true;
-                }
-                None => {
-                    self.series.remove(&nonce);
-                }
-            }
-        }
+        self.series.undo(undo.series);
         (self.log_time, self.replay_from) = (undo.log_time, undo.replay_from);
         self.last_client = None;
     }
@@ -396,13 +299,4 @@ impl IntakeState {
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         (self.clients.len(), self.arrivals.len(), self.series.len())
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Next,
-    /// It was there before: a producer wrote it twice.
-    Repeated,
-    /// An index before it is missing.
-    Behind,
 }

@@ -1,0 +1,80 @@
+//! Options of `keys`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use jiff::{Timestamp, ToSpan as _};
+use millrace_base::Span;
+use millrace_service::auth::Scope;
+
+/// The subcommands of `keys`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Keys {
+    /// Create a key and print it, this once; adds its entry to the keys file
+    Create(CreateKey),
+    /// List the keys without their secrets
+    List(ListKeys),
+    /// Remove a key; who uses it gets 401 within two seconds
+    Revoke(RevokeKey),
+}
+
+/// Options of `keys create`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Prints the key alone on standard output; the keys file has its SHA-256 only. The principal is key:NAME. To rotate a key, create
+another of the same name, and revoke the old one by its id once nobody uses it.
+
+Scopes: events:write, counts:read, topics:manage, topics:publish, topics:subscribe, intake:write, admin (everything), and
+pixel:write, the only one that a key on a public page should have, and that goes with no other.")]
+pub(crate) struct CreateKey {
+    /// Who the key is for: 1 to 64 of A-Z a-z 0-9 . _ -
+    pub(crate) name: String,
+    /// What the key allows; repeatable, or separated by commas
+    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
+    pub(crate) scopes: Vec<Scope>,
+    /// End of the key: a duration from now, such as 90d, or a time in RFC 3339
+    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    pub(crate) expires: Option<Timestamp>,
+    #[command(flatten)]
+    pub(crate) file: KeysFile,
+}
+
+/// Options of `keys list`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListKeys {
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: KeysFile,
+}
+
+/// Options of `keys revoke`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RevokeKey {
+    /// The id of the key, or its name if no other key has it
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) file: KeysFile,
+}
+
+/// The file of API keys.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KeysFile {
+    /// The keys file; default: the one of the settings
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+fn expiry(text: &str) -> Result<Timestamp, String> {
+    let now = Timestamp::now();
+    let time = match Span::parse(text) {
+        Some(span) => {
+            let ms = i64::try_from(span.as_millis()).map_err(|_| "is too far away")?;
+            now.checked_add(ms.milliseconds()).map_err(|_| "is too far away")?
+        }
+        None => text.parse().map_err(|_| "must be a duration such as 90d, or a time such as 2027-01-31T00:00:00Z")?,
+    };
+    if time <= now { Err("must be in the future".into()) } else { Ok(time) }
+}
