@@ -52,7 +52,7 @@ pub struct PartitionState {
     queue: VecDeque<usize>,
     /// Indexes of hours that may need to spill before the next step.
     spill_queue: Vec<usize>,
-    /// Bytes of memory of the process below which nothing is spilled.
+    /// Bytes of memory of the process below which no open hour is spilled.
     spill_above: u64,
     /// Bytes written to disk, as last added to the counter.
     pub(crate) reported_spilled: u64,

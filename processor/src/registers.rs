@@ -9,8 +9,8 @@ use std::f64::consts::LN_2;
 
 use millrace_contracts::{UserHash, UserSketch};
 
-/// Bits of the hash, after the register's number, that determine the rank. The low 10 bits determine the partition, so the
-/// users of a partition share them.
+/// Bits of the hash, after the register's number, that determine the rank. Without a hash key the low 10 bits
+/// determine the partition, so the users of a partition share them.
 const RANK_BITS: u32 = 40;
 const MAX_RANK: usize = RANK_BITS as usize + 1;
 

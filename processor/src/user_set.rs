@@ -4,8 +4,8 @@ use std::hash::Hasher;
 
 use millrace_contracts::UserHash;
 
-/// A hasher that only rotates. User hashes are uniform except for their low 10 bits, which the users of a partition nearly
-/// share; the rotation moves those to bits that a hash table uses last.
+/// A hasher that only rotates. User hashes are uniform except, without a hash key, for their low 10 bits, which the users of a
+/// partition nearly share; the rotation moves those to bits that a hash table uses last.
 #[derive(Default)]
 pub(crate) struct RotatedHasher(u64);
 

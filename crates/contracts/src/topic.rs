@@ -64,7 +64,7 @@ impl Topic {
     /// The processor's state changes.
     pub const STATE: Self = Self {
         name: "analytics.state",
-        key: "{hour}/{p}/d/{seq}, {hour}/{p}/s/{snapshot}/{chunk}, {hour}/{p}/c, time/{p}, pos/{p}, marker/{p}",
+        key: "{hour}/{p}/d/{seq}, {hour}/{p}/s/{snapshot}/{chunk}, {hour}/{p}/c, time/{p}, key/{p}, pos/{p}, marker/{p}",
         partitions: Partitions::Configured,
         cleanup: Cleanup::Compact,
         log_time: false,
