@@ -9,6 +9,7 @@ use std::sync::Arc;
 use fjall::AbstractTree;
 use millrace_contracts::Cleanup;
 
+use super::consumers::Need;
 use super::partition::Partition;
 use super::writer::Records;
 use super::{Shared, codec, damaged};
@@ -38,9 +39,7 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
             if need.position < start {
                 held_by = Some(format!("retention waits for {role} at {}@{}", partition.shown(), need.position));
             }
-            // A replay is worth less than the intake of new records.
-            let by_size = if shared.disk.is_full() { excess.by_size } else { excess.by_size.min(need.replay) };
-            start = excess.by_age.max(by_size).min(need.position);
+            start = excess.within(need, shared.disk.is_full());
         }
         if start <= partition.start() {
             continue;
@@ -67,6 +66,14 @@ pub(super) fn drop_old(shared: &Shared, now_ms: i64) -> Result<(), LogError> {
 struct Excess {
     by_age: u64,
     by_size: u64,
+}
+
+impl Excess {
+    /// The start that leaves a consumer what it needs. A replay is worth less than the intake of new records.
+    fn within(&self, need: Need, disk_full: bool) -> u64 {
+        let by_size = if disk_full { self.by_size } else { self.by_size.min(need.replay) };
+        self.by_age.max(by_size).min(need.position)
+    }
 }
 
 fn excess(shared: &Shared, partition: &Partition, now_ms: i64) -> Result<Excess, LogError> {
@@ -108,4 +115,19 @@ fn by_size(shared: &Shared, partition: &Partition) -> u64 {
     }
     let excess = u128::from(end - start) * u128::from(used - most) / u128::from(used);
     start + u64::try_from(excess).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_always_holds_and_a_replay_only_against_size_on_a_disk_with_space() {
+        let start = |by_age, by_size, disk_full| {
+            Excess { by_age, by_size }.within(Need { position: 100, replay: 40 }, disk_full)
+        };
+        assert_eq!((start(0, 30, false), start(0, 60, false), start(0, 60, true)), (30, 40, 60));
+        assert_eq!((start(60, 0, false), start(60, 30, true)), (60, 60), "age passes a replay");
+        assert_eq!((start(150, 0, false), start(0, 150, true)), (100, 100), "nothing passes a position");
+    }
 }
