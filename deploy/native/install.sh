@@ -3,7 +3,8 @@
 # servers.sh.
 
 # have WORD: true if it is installed. Words: build (compiler and libraries), java, maven, redis, postgres, compose (for
-# deploy/compose-check), browser (for the dashboard's test), netcat (for an example).
+# deploy/compose-check), browser (for the dashboard's test), netcat (for examples), receivers (what the examples of endpoints
+# are written in).
 have() {
   case $1 in
     build) command -v cc >/dev/null 2>&1 && command -v make >/dev/null 2>&1 && command -v pkg-config >/dev/null 2>&1 \
@@ -15,6 +16,7 @@ have() {
     compose) find_python ;;
     browser) find_browser ;;
     netcat) command -v nc >/dev/null 2>&1 ;;
+    receivers) command -v go >/dev/null 2>&1 && command -v node >/dev/null 2>&1 && command -v openssl >/dev/null 2>&1 ;;
     *) fail "have: unknown word $1" ;;
   esac
 }
@@ -47,6 +49,7 @@ debian_package() {
     compose) echo "python3-yaml haproxy" ;;
     browser) echo chromium ;;
     netcat) echo netcat-openbsd ;;
+    receivers) echo "golang-go nodejs openssl" ;;
   esac
 }
 
@@ -57,6 +60,7 @@ brew_package() {
     postgres) echo postgresql@17 ;;
     compose) echo "pyyaml haproxy" ;;
     browser) echo "--cask chromium" ;;
+    receivers) echo "go node openssl@3" ;;
     *) echo "$1" ;;
   esac
 }
