@@ -20,5 +20,5 @@ mod walk;
 pub use config::{Config, SecretsError};
 pub use coordinator::{CoordinatorConfig, Coordinators, StartError};
 pub use listener::internal_router;
-pub use push::{Keyring, KeyringError, Targets};
+pub use push::{Keyring, KeyringError, Targets, VerifyingKey};
 pub use run::run;

@@ -30,7 +30,7 @@ use millrace_service::config;
 use settings::Settings;
 use start::Start;
 
-/// Exit code of a `send` that cannot begin: its arguments, files or server are not what they should be.
+/// Exit code of a `send` or `verify-webhook` that cannot begin: its arguments, files or server are not what they should be.
 const EXIT_USAGE: u8 = 2;
 
 /// Exit code after no answer for as long as it was tried: the same again may succeed (`EX_TEMPFAIL` of sysexits).
@@ -50,6 +50,10 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Man { to } => ended(commands::man::run(to.as_deref())),
+        Command::VerifyWebhook(options) => commands::verify_webhook::run(&options).unwrap_or_else(|e| {
+            ended(Err(e));
+            ExitCode::from(EXIT_USAGE)
+        }),
         Command::CheckConfig(options) if options.print_default => {
             commands::check_config::print_default();
             ExitCode::SUCCESS
@@ -127,8 +131,8 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
         },
         Command::Import(options) => commands::import::run(options, &settings).await,
         Command::Export(options) => commands::export::run(options, &settings).await,
-        // Both need no settings and end before they are loaded.
-        Command::Completions { .. } | Command::Man { .. } => ExitCode::SUCCESS,
+        // They need no settings and end before they are loaded.
+        Command::Completions { .. } | Command::Man { .. } | Command::VerifyWebhook(_) => ExitCode::SUCCESS,
     }
 }
 

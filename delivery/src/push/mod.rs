@@ -8,6 +8,7 @@ mod metrics;
 mod request;
 mod signature;
 mod target;
+mod verification;
 
 pub(crate) use attempt::{Attempted, Sender};
 pub(crate) use endpoint::{Ended, Endpoint, SLOW_MS};
@@ -17,3 +18,4 @@ pub(crate) use metrics::PushMetrics;
 pub(crate) use request::{Envelope, build};
 pub(crate) use signature::Key;
 pub use target::Targets;
+pub use verification::VerifyingKey;

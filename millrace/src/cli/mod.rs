@@ -10,6 +10,7 @@ mod tcp;
 mod topics;
 mod values;
 mod views;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub(crate) use settings::CheckConfig;
 pub(crate) use tcp::{Journal, JournalRange, JournalVerify, Place, Send};
 pub(crate) use topics::{Manage, Subscription, SubscriptionPath, Topic};
 pub(crate) use views::{Rebuild, Store, Verify};
+pub(crate) use webhooks::VerifyWebhook;
 
 /// Events in over HTTP, exact hourly counts out.
 #[derive(Debug, Parser)]
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Print the messages of a subscription, and acknowledge them
     Consume(Consume),
+    /// Check the signature of a request that an endpoint received
+    VerifyWebhook(VerifyWebhook),
     /// Send the lines of files as messages over TCP, each until it is acknowledged
     Send(Send),
     /// Create, list and revoke API keys; services notice within two seconds

@@ -24,6 +24,7 @@ pub(crate) mod topic;
 pub(crate) mod topics;
 pub(crate) mod up;
 pub(crate) mod verify;
+pub(crate) mod verify_webhook;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 

@@ -21,14 +21,14 @@ use crate::topics::Api;
 
 /// A request, and whether it is genuine.
 #[derive(Deserialize)]
-struct Vector {
-    name: String,
-    genuine: bool,
-    key: String,
-    id: String,
-    timestamp: String,
-    body_base64: String,
-    signature: Option<String>,
+pub(super) struct Vector {
+    pub(super) name: String,
+    pub(super) genuine: bool,
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) timestamp: String,
+    pub(super) body_base64: String,
+    pub(super) signature: Option<String>,
 }
 
 /// An example that can run here.
@@ -45,6 +45,11 @@ struct Running {
     process: Child,
     log: PathBuf,
     address: SocketAddr,
+}
+
+/// The table in `examples/push`.
+pub(super) fn vectors() -> Vec<Vector> {
+    serde_json::from_str(&std::fs::read_to_string(file("vectors.json")).unwrap()).unwrap()
 }
 
 fn file(name: &str) -> PathBuf {
@@ -142,8 +147,7 @@ fn line(id: &str, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn examples_act_once_and_refuse_what_is_forged() {
-    let table = std::fs::read_to_string(file("vectors.json")).unwrap();
-    let vectors: Vec<Vector> = serde_json::from_str(&table).unwrap();
+    let vectors = vectors();
     let keys: BTreeSet<&str> = vectors.iter().map(|vector| &*vector.key).collect();
     assert_eq!(keys.len(), 2, "a shared key and a public one");
     let folder = tempfile::tempdir().unwrap();

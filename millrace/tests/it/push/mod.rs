@@ -2,6 +2,7 @@
 
 mod examples;
 mod receiver;
+mod verify_webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
