@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 
 /// What a signature is verified with. Its kind selects the algorithm, never what a request names.
 enum Key {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(UnparsedPublicKey<Vec<u8>>),
 }
 
@@ -37,7 +37,7 @@ impl Key {
         let (kind, key) = text.split_once('_')?;
         let key = STANDARD.decode(key).ok()?;
         match kind {
-            "whsec" => Some(Self::Secret(hmac::Key::new(hmac::HMAC_SHA256, &key))),
+            "whsec" => Some(Self::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &key)))),
             "whpk" => Some(Self::Public(UnparsedPublicKey::new(&ED25519, key))),
             _ => None,
         }

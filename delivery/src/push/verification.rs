@@ -12,7 +12,7 @@ pub struct VerifyingKey(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
     Public(UnparsedPublicKey<Vec<u8>>),
 }
 
@@ -22,7 +22,7 @@ impl VerifyingKey {
         let (kind, key) = text.split_once('_')?;
         let key = STANDARD.decode(key).ok().filter(|key| !key.is_empty())?;
         match kind {
-            "whsec" => Some(Self(Kind::Shared(hmac::Key::new(hmac::HMAC_SHA256, &key)))),
+            "whsec" => Some(Self(Kind::Shared(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &key))))),
             "whpk" if key.len() == 32 => Some(Self(Kind::Public(UnparsedPublicKey::new(&ED25519, key)))),
             _ => None,
         }
