@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 const MAX_ANSWER: usize = 64 << 20;
 /// Longest call, beside the wait of a long poll.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for an endpoint's answer to a sample.
+const SAMPLE: Duration = Duration::from_secs(30);
 const LIMITS: Limits = Limits { records: 1_024, bytes: 1 << 20, wait: Duration::from_millis(200) };
 
 /// Calls this process's coordinators first, then those of others.
@@ -70,6 +72,7 @@ impl Forwarder {
         let Some(url) = url.filter(|url| !url.is_empty()) else { return Err(CallError::Elsewhere) };
         let waits = match &call.request {
             TopicRequest::Pull(pull) => Duration::from_millis(pull.wait_ms),
+            TopicRequest::Sample(_) => SAMPLE,
             _ => Duration::ZERO,
         };
         let body = encode_call(&call).map_err(|error| failed(&error))?;

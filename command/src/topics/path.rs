@@ -1,8 +1,8 @@
 //! The path of a request: names, percent-decoded and checked, and the verb behind a colon.
 
 use http::Uri;
-use millrace_contracts::Refusal;
 use millrace_contracts::topics::Name;
+use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::decode_segment;
 
 use super::fields::invalid;
@@ -42,6 +42,14 @@ impl<'a> Path<'a> {
         let text = self.segment("subscription")?;
         let is_last = self.segments.clone().next().is_none();
         name(text.rsplit_once(':').filter(|_| is_last).map_or(&*text, |(text, _)| text), "subscription")
+    }
+
+    /// The redrive behind `redrives/`; what is no id is the id of none.
+    pub(super) fn redrive(&mut self) -> Result<u64, Refusal> {
+        self.segments.next();
+        let text = self.segment("redrive")?;
+        let id = Some(&text).filter(|text| text.len() == 16).and_then(|text| u64::from_str_radix(text, 16).ok());
+        id.ok_or_else(|| Refusal::new(Code::NotFound, "no such redrive").field("redrive"))
     }
 
     /// The principal behind `grants/`.

@@ -17,6 +17,7 @@ use super::fields::{Fields, duration_text, invalid, query_number, time, time_tex
 use super::path::Path;
 use super::render;
 use super::subscription::act;
+use super::topic::no_parameters;
 
 /// Most attempts, and most dead letters of a page.
 pub(super) const MAX_LISTED_ATTEMPTS: usize = 100;
@@ -174,4 +175,31 @@ pub(super) async fn redrive(state: Application, request: Incoming) -> Response {
         Ok(Call::Redrive { subscription, filter })
     };
     act(&state.0, request, read).await
+}
+
+pub(super) fn redrive_id(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+/// `GET …/{subscription}/redrives/{redrive}`
+pub(super) async fn describe_redrive(state: Application, request: Incoming) -> Response {
+    let result = async move {
+        let by = principal(&request);
+        let mut path = Path::of(request.uri());
+        let (topic, subscription, id) = (path.topic()?, path.subscription()?, path.redrive()?);
+        no_parameters(&request)?;
+        let call = Call::DescribeRedrive { subscription, id };
+        let Reply::Redrive(redrive) = state.0.directory.call(&topic, by, call).await? else {
+            return Err(unexpected());
+        };
+        let body = json!({
+            "redrive": redrive_id(id),
+            "selected": redrive.selected,
+            "done": redrive.done,
+            "failed": redrive.failed,
+            "state": redrive.state(),
+        });
+        Ok(render::json(StatusCode::OK, &body))
+    };
+    respond(result.await)
 }

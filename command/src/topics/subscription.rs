@@ -8,6 +8,7 @@ use millrace_contracts::topics::{Filter, Name, Order, PushPatch, Reply, Request 
 use millrace_contracts::{Code, Refusal};
 use serde_json::Value;
 
+use super::diagnosis;
 use super::directory::unexpected;
 use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::{self, Fields, if_match, invalid};
@@ -219,9 +220,11 @@ pub(super) async fn act(
         let call = read(subscription, &mut fields)?;
         fields.finish()?;
         match app.directory.call(&topic, by, call).await? {
-            Reply::Redriven(selected) => {
-                Ok(render::json(StatusCode::ACCEPTED, &serde_json::json!({ "redrive": null, "selected": selected })))
+            Reply::Redriven { id, selected } => {
+                let body = serde_json::json!({ "redrive": push::redrive_id(id), "selected": selected });
+                Ok(render::json(StatusCode::ACCEPTED, &body))
             }
+            Reply::Sample(sample) => Ok(render::json(StatusCode::OK, &diagnosis::sample(&sample))),
             Reply::Acknowledged(answer) => Ok(render::json(StatusCode::OK, &answer)),
             reply => subscription_response(reply),
         }

@@ -136,8 +136,8 @@ impl Topic {
     /// The state of topics and subscriptions.
     pub const TOPIC_STATE: Self = Self {
         name: "topics.state",
-        key: "open/{p}, topic/{t}, sub/{t}/{s}, cursor/{t}/{s}, retry/{t}/{s}/{offset}, delay/{t}/{due}/{offset}, head/{t}, \
-              heads/{p}, pos/{p}, marker/{p}",
+        key: "open/{p}, topic/{t}, sub/{t}/{s}, cursor/{t}/{s}, retry/{t}/{s}/{offset}, redrive/{t}/{s}/{id}, \
+              delay/{t}/{due}/{offset}, head/{t}, heads/{p}, pos/{p}, marker/{p}",
         partitions: Partitions::Configured,
         cleanup: Cleanup::Compact,
         log_time: false,

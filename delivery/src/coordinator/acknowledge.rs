@@ -102,6 +102,7 @@ impl On<'_> {
                     first_ms: known.map_or(now_ms, |retry| retry.first_ms),
                     key_hash: reading.leases.get(offset).and_then(|lease| lease.key_hash),
                     last,
+                    redrive: None,
                 }
             };
             (epoch, valid.iter().map(retry).collect::<Vec<_>>(), stale + ended.len() as u64)

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contracts::topics::{
-    AckSelection, AttemptFailure, AttemptView, Change, Delivery, Name, Principal, Pull, PushSettings, SigningKey,
-    SubscriptionMeta,
+    AckSelection, AttemptFailure, AttemptView, Change, Delivery, Name, Principal, Pull, PushSettings, SubscriptionMeta,
 };
 use millrace_contracts::{Code, Refusal};
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,11 +18,12 @@ use super::Shared;
 use super::fold::{Subscription, Topic};
 use super::messages::{read_chunk, read_one};
 use super::pull::{Look, look};
+use super::push::Opened;
 use super::pushing::SubscriptionKey;
 use super::serve::On;
 use super::shard::{Inner, Shard};
 use super::takeover::not_in_force;
-use crate::push::{Attempted, Ended, Endpoint, Envelope, Key, Owner, SLOW_MS, build};
+use crate::push::{Attempted, Ended, Endpoint, Envelope, SLOW_MS, build};
 use crate::ring::Stored;
 
 /// How soon a subscription is looked at again after something failed here, not at the endpoint.
@@ -259,10 +259,7 @@ struct Push {
     shard: Arc<Shard>,
     key: SubscriptionKey,
     settings: PushSettings,
-    /// The keys that sign, opened.
-    keys: Vec<Key>,
-    /// The subscription's own headers, opened.
-    headers: Vec<(String, String)>,
+    opened: Opened,
     /// After so many attempts a message is dead-lettered.
     max_attempts: u32,
     /// What was resumed meanwhile is not suspended by an answer from before.
@@ -279,18 +276,13 @@ impl Push {
         settings: &PushSettings,
         now_ms: i64,
     ) -> Option<Self> {
-        let owner = Owner { topic: &key.0, subscription: &key.1 };
-        let open = |secret| shared.config.keyring.open(owner, secret);
-        let signs = |key: &&SigningKey| key.until_ms.is_none_or(|until| until > now_ms);
-        let keys = meta.signing_keys.iter().filter(signs).map(|key| Key::parse(&open(&key.secret)?));
-        let headers = settings.headers.iter().map(|(name, value)| Some((name.clone(), open(value)?)));
+        let opened = Opened::new(shared, (&key.0, &key.1), meta, settings, now_ms)?;
         Some(Self {
             shared: shared.clone(),
             shard: shard.clone(),
             key: key.clone(),
             settings: settings.clone(),
-            keys: keys.collect::<Option<_>>()?,
-            headers: headers.collect::<Option<_>>()?,
+            opened,
             max_attempts: meta.settings.max_attempts.unwrap_or(u32::MAX),
             active_since: meta.active_since,
         })
@@ -301,7 +293,7 @@ impl Push {
         let (topic, subscription) = &self.key;
         let at_ms = shared.clock.now_ms();
         let envelope = Envelope { topic, subscription, mode: settings.body, kind: settings.signature, now_ms: at_ms };
-        let (headers, body) = build(envelope, &delivery, &self.headers, &self.keys);
+        let (headers, body) = build(envelope, &delivery, &self.opened.headers, &self.opened.keys);
         shared.push_metrics.in_flight.increment(1);
         let attempted =
             shared.sender.send(&settings.url, Duration::from_millis(settings.timeout_ms), headers, body).await;
@@ -332,7 +324,7 @@ impl Push {
                     status: attempted.status,
                     latency_ms,
                     error: attempted.error,
-                    answer: attempted.answer,
+                    answer: attempted.answer.filter(|_| failure.is_some()),
                 };
                 endpoint.end(Ended { now_ms, slow: latency_ms > SLOW_MS, failure, permanent }, view);
                 if let Some(rest_ms) = rest_ms {

@@ -4,6 +4,7 @@
 //! same.
 
 mod difference;
+mod retries;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -11,8 +12,8 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_contracts::topics::{
-    Change, Cursor, Head, Name, Retry, StateEntry, SubscriptionMeta, SubscriptionSettings, TopicCommand, TopicMeta,
-    TopicSettings, TopicStateKey,
+    Change, Cursor, Head, Name, Redrive, Retry, StateEntry, SubscriptionMeta, SubscriptionSettings, TopicCommand,
+    TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
@@ -54,6 +55,8 @@ pub(crate) struct Subscription {
     pub(crate) cursor: Cursor,
     /// Messages in retry, by offset.
     pub(crate) retries: BTreeMap<i64, Retry>,
+    /// The last redrives, by id.
+    pub(crate) redrives: BTreeMap<u64, Redrive>,
 }
 
 /// What a command came to.
@@ -202,6 +205,16 @@ impl Fold {
                     }
                 }
             }
+            (TopicStateKey::Redrive(topic, name, id), Some(StateEntry::Redrive(redrive))) => {
+                self.subscription_mut(topic, name).redrives.insert(id, redrive);
+            }
+            (TopicStateKey::Redrive(topic, name, id), _) => {
+                if let Some(subscription) =
+                    self.topics.get_mut(&topic).and_then(|topic| topic.subscriptions.get_mut(&name))
+                {
+                    subscription.redrives.remove(&id);
+                }
+            }
             (TopicStateKey::Delay(topic, due, offset), Some(_)) => {
                 self.with_delays.insert(topic.clone());
                 self.topic_mut(topic).delayed.insert((due, offset));
@@ -256,6 +269,7 @@ impl Fold {
             },
             cursor: Cursor::new(0, -1, 0),
             retries: BTreeMap::new(),
+            redrives: BTreeMap::new(),
         })
     }
 
@@ -278,6 +292,9 @@ impl Fold {
             }
             TopicStateKey::Retry(topic, name, offset) => {
                 subscription(topic, name)?.retries.get(offset).map(|retry| StateEntry::Retry(*retry))
+            }
+            TopicStateKey::Redrive(topic, name, id) => {
+                subscription(topic, name)?.redrives.get(id).map(|redrive| StateEntry::Redrive(*redrive))
             }
             TopicStateKey::Delay(topic, due, offset) => {
                 self.topics.get(topic)?.delayed.contains(&(*due, *offset)).then_some(StateEntry::Delay)

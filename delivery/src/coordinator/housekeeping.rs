@@ -140,7 +140,7 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
         } else {
             tracing::warn!(%topic, %subscription, offset = range.offset, "the log dropped a message before it was settled");
         }
-        shard.submit(Some(&topic), Some(&subscription), Change::Settle { epoch, ranges: vec![range] }).await?;
+        shard.submit(Some(&topic), Some(&subscription), Change::Bury { epoch, range }).await?;
     }
     Ok(())
 }

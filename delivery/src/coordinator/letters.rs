@@ -33,6 +33,7 @@ struct Page {
 }
 
 /// What a scan reads: letters under `key` of this incarnation of the topic, from an offset on.
+#[derive(Clone)]
 struct Wanted {
     key: String,
     topic_id: u64,
@@ -103,7 +104,32 @@ fn view(offset: u64, letter: &DeadLetter<'_>) -> Option<DeadLetterView> {
     })
 }
 
+/// All letters on the list of a subscription, a page at a time.
+pub(super) struct Letters {
+    wanted: Wanted,
+    redriven: Vec<(u64, u64)>,
+    ended: bool,
+}
+
+impl Letters {
+    /// The next page; `None` after the last one.
+    pub(super) async fn next(&mut self, on: &On<'_>) -> Result<Option<Vec<DeadLetterView>>, Refusal> {
+        if self.ended {
+            return Ok(None);
+        }
+        let page = read(on.shared, on.shard.partition, self.wanted.clone()).await?;
+        (self.wanted.from, self.ended) = (page.next, page.ended);
+        let listed = |letter: &DeadLetterView| !redriven::contains(&self.redriven, letter.offset);
+        Ok(Some(page.letters.into_iter().filter(listed).collect()))
+    }
+}
+
 impl On<'_> {
+    pub(super) fn letters(&self, name: &Name) -> Result<Letters, Refusal> {
+        let (topic_id, redriven) = self.redriven(name)?;
+        Ok(Letters { wanted: self.wanted(name, topic_id, 0, MAX_BATCH), redriven, ended: false })
+    }
+
     /// The topic's id, and the letters of the subscription that were redriven.
     fn redriven(&self, name: &Name) -> Result<(u64, Vec<(u64, u64)>), Refusal> {
         let inner = self.inner()?;
@@ -146,6 +172,7 @@ impl On<'_> {
                 && filter.to_ms.is_none_or(|to| letter.dead_lettered_ms < to)
                 && filter.status.is_none_or(|status| letter.last_status == Some(status))
         };
+        let id = fastrand::u64(..);
         let (mut from, mut selected) = (0, 0_u64);
         loop {
             let page = read(self.shared, self.shard.partition, self.wanted(name, topic_id, from, MAX_BATCH)).await?;
@@ -168,15 +195,25 @@ impl On<'_> {
                 joins = true;
                 selected += 1;
             }
-            if !batch.is_empty() {
-                let change = Change::Redrive { letters: batch, ranges };
+            // One that selects nothing has a state, too.
+            if !batch.is_empty() || (page.ended && selected == 0) {
+                let change = Change::Redrive { id, letters: batch, ranges };
                 self.shard.submit(Some(self.topic), Some(name), change).await?;
                 self.shard.lock().wake(self.topic);
             }
             if page.ended {
-                return Ok(Reply::Redriven(selected));
+                return Ok(Reply::Redriven { id, selected });
             }
         }
+    }
+}
+
+impl On<'_> {
+    pub(super) fn describe_redrive(&self, name: &Name, id: u64) -> Result<Reply, Refusal> {
+        let inner = self.inner()?;
+        let (_, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
+        let missing = || Refusal::new(Code::NotFound, "no such redrive, or one of long ago").field("redrive");
+        found.redrives.get(&id).copied().map(Reply::Redrive).ok_or_else(missing)
     }
 }
 
@@ -191,5 +228,6 @@ fn retry(letter: &DeadLetterView, now_ms: i64, next_ms: i64) -> Retry {
         first_ms: now_ms,
         key_hash: letter.message.key.as_deref().map(key_hash),
         last: None,
+        redrive: None,
     }
 }

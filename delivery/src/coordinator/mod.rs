@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod courier;
+mod explain;
 pub(crate) mod fold;
 mod housekeeping;
 mod keyed;
@@ -12,6 +13,7 @@ mod pull;
 mod push;
 mod pushing;
 mod rights;
+mod sample;
 mod seek;
 mod serve;
 mod shard;

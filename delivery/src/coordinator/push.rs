@@ -3,11 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use millrace_contracts::topics::{
-    Change, Name, PushError, PushPatch, PushSettings, Reply, Secret, SubscriptionSettings,
+    Change, Name, PushError, PushPatch, PushSettings, Reply, Secret, SigningKey, SubscriptionMeta, SubscriptionSettings,
 };
 use millrace_contracts::{Code, Refusal};
 use serde_json::{Map, Value};
 
+use super::Shared;
 use super::rights;
 use super::serve::On;
 use crate::push::{Key, Owner, random};
@@ -16,6 +17,31 @@ use crate::push::{Key, Owner, random};
 pub(super) struct Made {
     text: String,
     pub(super) sealed: Secret,
+}
+
+/// The secrets of a push subscription, opened.
+pub(super) struct Opened {
+    /// The keys that sign.
+    pub(super) keys: Vec<Key>,
+    /// The subscription's own headers.
+    pub(super) headers: Vec<(String, String)>,
+}
+
+impl Opened {
+    /// `None` if a secret cannot be opened.
+    pub(super) fn new(
+        shared: &Shared,
+        (topic, subscription): (&Name, &Name),
+        meta: &SubscriptionMeta,
+        settings: &PushSettings,
+        now_ms: i64,
+    ) -> Option<Self> {
+        let open = |secret| shared.config.keyring.open(Owner { topic, subscription }, secret);
+        let signs = |key: &&SigningKey| key.until_ms.is_none_or(|until| until > now_ms);
+        let keys = meta.signing_keys.iter().filter(signs).map(|key| Key::parse(&open(&key.secret)?));
+        let headers = settings.headers.iter().map(|(name, value)| Some((name.clone(), open(value)?)));
+        Some(Self { keys: keys.collect::<Option<_>>()?, headers: headers.collect::<Option<_>>()? })
+    }
 }
 
 impl On<'_> {
@@ -106,6 +132,6 @@ impl On<'_> {
     }
 }
 
-fn not_pushed() -> Refusal {
+pub(super) fn not_pushed() -> Refusal {
     Refusal::new(Code::WrongMode, "the subscription is not pushed")
 }

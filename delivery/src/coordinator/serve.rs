@@ -78,6 +78,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
         Request::Attempts { subscription, limit } => on.attempts(&subscription, limit),
         Request::DeadLetters { subscription, after, limit } => on.dead_letters(&subscription, after, limit).await,
         Request::Redrive { subscription, filter } => on.redrive(&subscription, filter).await,
+        Request::DescribeRedrive { subscription, id } => on.describe_redrive(&subscription, id),
+        Request::Sample(name) => on.sample(&name).await,
+        Request::Explain { subscription, offset } => on.explain(&subscription, offset).await,
         Request::Suspend(name) => {
             on.set_state(&name, Change::Suspend { reason: "api".into(), active_since: None }).await
         }

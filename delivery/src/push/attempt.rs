@@ -20,7 +20,7 @@ const IDLE_PER_HOST: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a response that are read, so that the connection can be used again.
 const MAX_RESPONSE: usize = 16 << 10;
-/// Bytes of a response to a failed attempt that are remembered.
+/// Bytes of a response that are remembered.
 const MAX_ANSWER: usize = 1 << 10;
 /// The longest rest that an endpoint may request.
 const MAX_REST: Duration = Duration::from_hours(1);
@@ -41,7 +41,7 @@ pub(crate) struct Attempted {
     pub(crate) latency: Duration,
     /// The rest that the endpoint requests.
     pub(crate) rest: Option<Duration>,
-    /// The beginning of the response to a failed attempt.
+    /// The beginning of the response.
     pub(crate) answer: Option<String>,
 }
 
@@ -105,8 +105,8 @@ async fn ended(mut response: reqwest::Response, latency: Duration, left: Duratio
     };
     let _ = tokio::time::timeout(left.min(Duration::from_secs(1)), reading).await;
     body.truncate(MAX_ANSWER);
-    let answer = error.is_some().then(|| String::from_utf8_lossy(&body).into_owned());
-    Attempted { error, status: Some(status.as_u16()), latency, rest, answer: answer.filter(|text| !text.is_empty()) }
+    let answer = (!body.is_empty()).then(|| String::from_utf8_lossy(&body).into_owned());
+    Attempted { error, status: Some(status.as_u16()), latency, rest, answer }
 }
 
 /// Retry-After: seconds or a date (RFC 9110), at most [`MAX_REST`].

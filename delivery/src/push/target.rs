@@ -90,6 +90,20 @@ impl Targets {
         }
     }
 
+    /// The addresses of a URL's host; none if it has none, or one that is not allowed.
+    pub(crate) async fn addresses(&self, url: &str) -> Vec<IpAddr> {
+        let Ok(url) = self.check_url(url) else { return Vec::new() };
+        match url.host() {
+            Some(Host::Ipv4(address)) => vec![address.into()],
+            Some(Host::Ipv6(address)) => vec![address.into()],
+            Some(Host::Domain(name)) => {
+                let resolved = self.resolve(name).await.unwrap_or_default();
+                resolved.into_iter().map(|address| address.ip()).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
     async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
         let looked_up = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, 0))).await;
         let addresses: Vec<SocketAddr> = looked_up.map_err(|_| ResolveError::Timeout)??.collect();

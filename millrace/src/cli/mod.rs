@@ -23,7 +23,7 @@ pub(crate) use log::{Doctor, Tail, Topics};
 pub(crate) use messages::{Consume, Publish};
 pub(crate) use settings::CheckConfig;
 pub(crate) use tcp::{Journal, JournalRange, JournalVerify, Place, Send};
-pub(crate) use topics::{Manage, Subscription, SubscriptionPath, Topic};
+pub(crate) use topics::{Manage, One, Subscription, SubscriptionPath, Topic};
 pub(crate) use views::{Rebuild, Store, Verify};
 pub(crate) use webhooks::VerifyWebhook;
 

@@ -167,6 +167,19 @@ pub(crate) enum Subscription {
     Suspend(One),
     /// Hand out messages again
     Resume(One),
+    /// Send a signed sample to the endpoint; print the request and the answer
+    Test(One),
+    /// Print what became of a message, and why
+    Explain {
+        /// Topic and name
+        #[arg(value_name = "TOPIC/NAME")]
+        path: SubscriptionPath,
+        /// The message's offset
+        #[arg(long)]
+        offset: u64,
+        #[command(flatten)]
+        manage: Manage,
+    },
 }
 
 /// A subscription that exists.

@@ -1,12 +1,17 @@
-//! `millrace subscription`: creates, lists, describes, deletes, seeks, suspends and resumes subscriptions.
+//! `millrace subscription`: creates, lists, describes, deletes, seeks, suspends, resumes and tests subscriptions.
 
+use std::time::Duration;
+
+use http::Method;
 use serde_json::{Value, json};
 
 use super::confirmed;
 use crate::cli::{self, SubscriptionPath};
-use crate::messaging::{Path, create, delete, describe, list, post};
+use crate::messaging::{Call, Path, create, delete, describe, list, post, print_object, service};
 use crate::settings::Settings;
 
+/// How long the service may wait for an endpoint.
+const SAMPLE_WAIT: Duration = Duration::from_secs(30);
 /// Columns of the list.
 const COLUMNS: &[&str] = &["name", "mode", "state", "backlog", "in_retry", "leased", "oldest_unacked_at"];
 
@@ -42,7 +47,22 @@ pub(crate) async fn run(command: cli::Subscription, settings: &Settings) -> anyh
             post(&one.manage, settings, of(&one.path).with(":suspend"), &json!({})).await
         }
         cli::Subscription::Resume(one) => post(&one.manage, settings, of(&one.path).with(":resume"), &json!({})).await,
+        cli::Subscription::Test(one) => test(&one, settings).await,
+        cli::Subscription::Explain { path, offset, manage } => {
+            describe(&manage, settings, of(&path).with(&format!(":explain?offset={offset}"))).await
+        }
     }
+}
+
+/// Sends a sample; fails if the endpoint does not take it.
+async fn test(one: &cli::One, settings: &Settings) -> anyhow::Result<()> {
+    let call = Call::new(Method::POST, of(&one.path).with(":test"));
+    let call = Call { wait: SAMPLE_WAIT, ..call.json(&json!({})) };
+    let sample: Value = service(&one.manage, settings)?.call(&call).await?.json()?;
+    print_object(&one.manage, &sample);
+    let error = sample["error"].as_str();
+    anyhow::ensure!(error.is_none(), "the endpoint did not take the sample: {}", error.unwrap_or_default());
+    Ok(())
 }
 
 /// Where the API has a subscription.

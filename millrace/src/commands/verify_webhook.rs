@@ -16,7 +16,11 @@ const MAX_BODY: u64 = 4 << 20;
 
 /// Prints every reason why the request is not genuine, or that it is.
 pub(crate) fn run(options: &cli::VerifyWebhook) -> anyhow::Result<ExitCode> {
-    let key = VerifyingKey::parse(&options.secret).context("--secret must be whsec_ or whpk_ and a key in base64")?;
+    let secret = match &options.secret_file {
+        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+        None => std::env::var("WEBHOOK_SECRET").context("WEBHOOK_SECRET or --secret-file must give the secret")?,
+    };
+    let key = VerifyingKey::parse(secret.trim()).context("the secret must be whsec_ or whpk_ and a key in base64")?;
     let body = if options.body.as_os_str() == "-" {
         read(stdin().lock()).context("standard input")?
     } else {

@@ -10,5 +10,5 @@ mod table;
 
 pub(crate) use consume::Consumer;
 pub(crate) use path::Path;
-pub(crate) use resource::{create, delete, describe, list, post, service};
+pub(crate) use resource::{create, delete, describe, list, post, print_object, service};
 pub(crate) use service::{Call, Failure, Service};

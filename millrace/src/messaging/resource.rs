@@ -76,7 +76,8 @@ pub(crate) async fn post(manage: &Manage, settings: &Settings, path: String, bod
     Ok(())
 }
 
-fn print_object(manage: &Manage, object: &Value) {
+/// Prints an object as the options say.
+pub(crate) fn print_object(manage: &Manage, object: &Value) {
     print_line(&if manage.json { object.to_string() } else { members(object) });
 }
 

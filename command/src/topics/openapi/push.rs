@@ -1,7 +1,8 @@
 //! Push and dead letters.
 
 use millrace_contracts::Code;
-use millrace_service::openapi::{number, object, query, some, text, words};
+use millrace_contracts::topics::{AttemptError, Verdict};
+use millrace_service::openapi::{number, object, part, query, some, text, words};
 use serde_json::json;
 use utoipa::ToSchema as _;
 use utoipa::openapi::path::OperationBuilder;
@@ -19,6 +20,9 @@ const ROTATE: &str = "/v1/topics/{topic}/subscriptions/{subscription}:rotate-sec
 const ATTEMPTS: &str = "/v1/topics/{topic}/subscriptions/{subscription}/attempts";
 const LETTERS: &str = "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters";
 const REDRIVE: &str = "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters:redrive";
+const TEST: &str = "/v1/topics/{topic}/subscriptions/{subscription}:test";
+const EXPLAIN: &str = "/v1/topics/{topic}/subscriptions/{subscription}:explain";
+const PROGRESS: &str = "/v1/topics/{topic}/subscriptions/{subscription}/redrives/{redrive}";
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -26,6 +30,9 @@ pub(super) fn operations() -> Vec<Operation> {
         (ATTEMPTS, HttpMethod::Get, attempts()),
         (LETTERS, HttpMethod::Get, letters()),
         (REDRIVE, HttpMethod::Post, redrive()),
+        (PROGRESS, HttpMethod::Get, progress()),
+        (TEST, HttpMethod::Post, test()),
+        (EXPLAIN, HttpMethod::Get, explain()),
     ]
 }
 
@@ -119,8 +126,66 @@ fn redrive() -> OperationBuilder {
         .property("to", time())
         .property("status", number().minimum(Some(100)).maximum(Some(599)))
         .property("rate", number().minimum(Some(1)).maximum(isize::try_from(MAX_RATE).ok()));
-    let answer = closed(&[("redrive", or_null(text()).into()), ("selected", number().into())]);
+    let answer = closed(&[("redrive", text().into()), ("selected", number().into())]);
     let redriven = on("redriveDeadLetters", "Puts dead letters into retry again, under the same ids.");
     let redriven = with_body(redriven, json_body(body, json!({"status": 503}), Required::False), &[Code::Overloaded]);
     redriven.response("202", fresh("They left the list.").content("application/json", some(answer)))
+}
+
+fn progress() -> OperationBuilder {
+    let progress = object(
+        &[
+            ("redrive", text().into()),
+            ("selected", number().into()),
+            ("done", number().into()),
+            ("failed", number().into()),
+            ("state", words(["running", "done", "canceled"]).into()),
+        ],
+        &[],
+    );
+    let described = on("describeRedrive", "How far a redrive is: of the last 20 of a subscription.")
+        .parameter(part("redrive", "The redrive.", text().examples(["5f1c3a0b9d2e4786"])))
+        .response("200", fresh("The progress.").content("application/json", some(progress)));
+    refusals(described, &[])
+}
+
+fn test() -> OperationBuilder {
+    let values = AdditionalProperties::RefOr(or_null(text()).into());
+    let headers = ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(values));
+    let request = object(&[("url", text().into()), ("headers", headers.into()), ("body", text().into())], &[]);
+    let sample = object(
+        &[
+            ("request", request.into()),
+            ("addresses", ArrayBuilder::new().items(text()).into()),
+            ("status", or_null(number()).into()),
+            ("latency_ms", number().into()),
+            ("error", or_null(words(AttemptError::ALL.map(AttemptError::as_str))).into()),
+            ("answer", or_null(text()).into()),
+        ],
+        &[],
+    );
+    let tested = on("testSubscription", "Sends a signed sample to the endpoint. Values of own headers are not shown.");
+    let tested = with_body(
+        tested,
+        json_body(ObjectBuilder::new(), json!({}), Required::False),
+        &[Code::WrongMode, Code::Overloaded],
+    );
+    tested.response("200", fresh("The request, and how it ended.").content("application/json", some(sample)))
+}
+
+fn explain() -> OperationBuilder {
+    let explanation = object(
+        &[
+            ("offset", number().into()),
+            ("verdict", words(Verdict::ALL.map(Verdict::as_str)).into()),
+            ("attempts", or_null(number()).into()),
+            ("next_attempt_at", or_null(text()).into()),
+            ("last_error", or_null(text()).into()),
+        ],
+        &[],
+    );
+    let explained = on("explainMessage", "What became of a message for the subscription.")
+        .parameter(query("offset", Required::True, "The message's offset.", number().examples([1])))
+        .response("200", fresh("The verdict.").content("application/json", some(explanation)));
+    refusals(explained, &[Code::MissingField])
 }

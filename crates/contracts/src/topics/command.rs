@@ -102,6 +102,9 @@ pub enum Change {
     },
     /// Puts dead letters into retry again, and takes them off the list.
     Redrive {
+        /// The redrive: several commands may be parts of one.
+        #[serde(default)]
+        id: u64,
         /// The messages, each with the offset of its letter in `dead-letters`.
         letters: Vec<(u64, Retry)>,
         /// Ranges of offsets in `dead-letters`, (first, last), with these letters of the subscription and no other.
@@ -130,6 +133,13 @@ pub enum Change {
         epoch: u64,
         /// The ranges.
         ranges: Vec<SettledRange>,
+    },
+    /// Settles a message that has become a dead letter, in the epoch given.
+    Bury {
+        /// The cursor's epoch.
+        epoch: u64,
+        /// Its range.
+        range: SettledRange,
     },
     /// Settles everything up to an offset, retries included, in the epoch given.
     SettleUpTo {

@@ -22,12 +22,19 @@ pub struct SettledRange {
 pub struct Cursor {
     /// Offset of the command that set the cursor (create, seek). Within an epoch the floor only rises.
     pub epoch: u64,
+    /// The first floor of the epoch: what is up to it was never handed out; -1: nothing is.
+    #[serde(default = "before_everything")]
+    pub start: i64,
     /// Everything up to this offset is settled; -1: nothing is.
     pub floor: i64,
     /// Messages of the topic up to `floor`.
     pub floor_ordinal: u64,
     /// Settled ranges above the floor, ascending, disjoint, never adjacent to the floor or to each other.
     pub above: Vec<SettledRange>,
+}
+
+fn before_everything() -> i64 {
+    -1
 }
 
 /// The effect of settling a range.
@@ -45,7 +52,7 @@ impl Cursor {
 
     /// A cursor of a new epoch, with everything up to `floor` settled.
     pub fn new(epoch: u64, floor: i64, floor_ordinal: u64) -> Self {
-        Self { epoch, floor, floor_ordinal, above: Vec::new() }
+        Self { epoch, start: floor, floor, floor_ordinal, above: Vec::new() }
     }
 
     /// Whether an offset is settled.

@@ -6,6 +6,7 @@
 
 mod command;
 mod cursor;
+mod diagnosis;
 mod filter;
 mod line;
 mod message;
@@ -13,6 +14,7 @@ mod name;
 mod owner;
 mod push;
 mod push_patch;
+mod redrive;
 mod request;
 mod settings;
 mod state;
@@ -22,6 +24,7 @@ mod wire;
 
 pub use command::{Change, TopicCommand};
 pub use cursor::{Cursor, Settled, SettledRange};
+pub use diagnosis::{ExplanationView, SampleView, Verdict};
 pub use filter::{Filter, FilterError};
 pub use line::{encode_ce, time_text};
 pub use message::{Delay, Message, MessageError};
@@ -31,9 +34,10 @@ pub use push::{
     AttemptError, AttemptFailure, AttemptView, BodyMode, PushSettings, Schedule, Secret, SignatureKind, SigningKey,
 };
 pub use push_patch::PushError;
+pub use redrive::{Redrive, RedriveFilter};
 pub use request::{
     AckAnswer, AckSelection, Call, CallError, Coordinate, Delivery, Listing, Principal, PublishAnswer, Published, Pull,
-    PushPatch, RedriveFilter, Reply, Request, Start,
+    PushPatch, Reply, Request, Start,
 };
 pub use settings::{Grant, Order, SubscriptionSettings, TopicId, TopicSettings};
 pub use state::{Head, Retry, StateEntry, SubscriptionMeta, TopicMeta, TopicStateKey};

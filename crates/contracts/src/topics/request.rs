@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::Refusal;
 
 use super::{
-    AttemptView, DeadLetterView, Filter, Grant, Name, Order, SubscriptionSettings, SubscriptionView, TopicSettings,
-    TopicView,
+    AttemptView, DeadLetterView, ExplanationView, Filter, Grant, Name, Redrive, RedriveFilter, SampleView,
+    SubscriptionSettings, SubscriptionView, TopicSettings, TopicView,
 };
 
 /// Who makes a request.
@@ -144,6 +144,22 @@ pub enum Request {
         /// Which letters.
         filter: RedriveFilter,
     },
+    /// Describes a redrive.
+    DescribeRedrive {
+        /// The subscription.
+        subscription: Name,
+        /// The redrive.
+        id: u64,
+    },
+    /// Sends a signed sample to the endpoint.
+    Sample(Name),
+    /// Explains what became of a message.
+    Explain {
+        /// The subscription.
+        subscription: Name,
+        /// The message's offset.
+        offset: u64,
+    },
     /// Suspends a subscription.
     Suspend(Name),
     /// Resumes a subscription.
@@ -191,19 +207,6 @@ pub struct PushPatch {
     pub push: Option<bool>,
     /// A merge patch of [`super::PushSettings`], as JSON.
     pub settings: Option<String>,
-}
-
-/// Which dead letters to redrive.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RedriveFilter {
-    /// Given up at or after this time, ms since the epoch.
-    pub from_ms: Option<i64>,
-    /// Given up before this time, ms since the epoch.
-    pub to_ms: Option<i64>,
-    /// With this last status.
-    pub status: Option<u16>,
-    /// Messages a second; `None`: all at once.
-    pub rate: Option<u32>,
 }
 
 /// A request with whom and what it concerns.
@@ -313,8 +316,19 @@ pub enum Reply {
     Attempts(Vec<AttemptView>),
     /// Dead letters, by offset; after which offset there may be more.
     DeadLetters(Vec<DeadLetterView>, Option<u64>),
-    /// So many dead letters are in retry again.
-    Redriven(u64),
+    /// Dead letters are in retry again.
+    Redriven {
+        /// The redrive.
+        id: u64,
+        /// How many.
+        selected: u64,
+    },
+    /// The progress of a redrive.
+    Redrive(Redrive),
+    /// A sample was sent.
+    Sample(Box<SampleView>),
+    /// What became of a message.
+    Explanation(ExplanationView),
     /// Subscriptions, by name; whether there are more.
     Subscriptions(Vec<SubscriptionView>, bool),
     /// A message was published.
@@ -372,16 +386,4 @@ pub struct AckAnswer {
     pub already: u64,
     /// The token is of another epoch, subscription, topic, or its lease has ended.
     pub stale: u64,
-}
-
-impl SubscriptionSettings {
-    /// Whether a pull without a lease of its own takes one.
-    pub fn default_lease_ms(&self) -> Option<u64> {
-        self.ack_deadline_ms
-    }
-
-    /// Whether messages of one key wait for each other.
-    pub fn by_key(&self) -> bool {
-        self.order == Order::Key
-    }
 }

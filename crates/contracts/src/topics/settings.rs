@@ -82,3 +82,15 @@ pub struct SubscriptionSettings {
     #[serde(default)]
     pub push: Option<PushSettings>,
 }
+
+impl SubscriptionSettings {
+    /// Whether a pull without a lease of its own takes one.
+    pub fn default_lease_ms(&self) -> Option<u64> {
+        self.ack_deadline_ms
+    }
+
+    /// Whether messages of one key wait for each other.
+    pub fn by_key(&self) -> bool {
+        self.order == Order::Key
+    }
+}

@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptFailure, Cursor, Grant, Name, SettledRange, SigningKey, SubscriptionSettings, TopicSettings};
+use super::{
+    AttemptFailure, Cursor, Grant, Name, Redrive, SettledRange, SigningKey, SubscriptionSettings, TopicSettings,
+};
 use crate::codec::{DecodeError, Fields, begin, put_bytes};
 use crate::schema;
 
@@ -22,6 +24,8 @@ pub enum TopicStateKey {
     Cursor(Name, Name),
     /// `retry/{t}/{s}/{offset}`
     Retry(Name, Name, i64),
+    /// `redrive/{t}/{s}/{id}`
+    Redrive(Name, Name, u64),
     /// `delay/{t}/{due}/{offset}`
     Delay(Name, i64, u64),
     /// `head/{t}`
@@ -38,6 +42,7 @@ impl fmt::Display for TopicStateKey {
             Self::Subscription(topic, subscription) => write!(f, "sub/{topic}/{subscription}"),
             Self::Cursor(topic, subscription) => write!(f, "cursor/{topic}/{subscription}"),
             Self::Retry(topic, subscription, offset) => write!(f, "retry/{topic}/{subscription}/{offset}"),
+            Self::Redrive(topic, subscription, id) => write!(f, "redrive/{topic}/{subscription}/{id:016x}"),
             Self::Delay(topic, due, offset) => write!(f, "delay/{topic}/{due}/{offset}"),
             Self::Head(topic) => write!(f, "head/{topic}"),
             Self::Heads(partition) => write!(f, "heads/{partition}"),
@@ -58,6 +63,9 @@ impl TopicStateKey {
             "sub" => Self::Subscription(name(first)?, name(parts.next()?)?),
             "cursor" => Self::Cursor(name(first)?, name(parts.next()?)?),
             "retry" => Self::Retry(name(first)?, name(parts.next()?)?, parts.next()?.parse().ok()?),
+            "redrive" => {
+                Self::Redrive(name(first)?, name(parts.next()?)?, u64::from_str_radix(parts.next()?, 16).ok()?)
+            }
             "delay" => Self::Delay(name(first)?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?),
             "head" => Self::Head(name(first)?),
             "heads" => Self::Heads(first.parse().ok()?),
@@ -88,6 +96,8 @@ pub enum StateEntry {
     Cursor(Cursor),
     /// A message in retry.
     Retry(Retry),
+    /// The progress of a redrive.
+    Redrive(Redrive),
     /// A delayed message that waits.
     Delay,
     /// A topic's newest message.
@@ -172,6 +182,9 @@ pub struct Retry {
     /// The last failed attempt, of a push subscription.
     #[serde(default)]
     pub last: Option<AttemptFailure>,
+    /// The redrive that sends it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redrive: Option<u64>,
 }
 
 impl StateEntry {
@@ -206,6 +219,7 @@ mod tests {
             (TopicStateKey::Subscription(name("orders"), name("w")), "sub/orders/w"),
             (TopicStateKey::Cursor(name("orders"), name("w")), "cursor/orders/w"),
             (TopicStateKey::Retry(name("orders"), name("w"), 12), "retry/orders/w/12"),
+            (TopicStateKey::Redrive(name("orders"), name("w"), 255), "redrive/orders/w/00000000000000ff"),
             (TopicStateKey::Delay(name("orders"), 1_700, 12), "delay/orders/1700/12"),
             (TopicStateKey::Head(name("orders")), "head/orders"),
             (TopicStateKey::Heads(3), "heads/3"),
@@ -213,7 +227,7 @@ mod tests {
             assert_eq!(key.to_string(), text);
             assert_eq!(TopicStateKey::parse(text.as_bytes()), Some(key));
         }
-        for bad in ["", "open", "open/x", "topic/a/b", "sub/a", "pos/3", "retry/a/b", "retry/a/b/c"] {
+        for bad in ["", "open", "open/x", "topic/a/b", "sub/a", "pos/3", "retry/a/b", "retry/a/b/c", "redrive/a/b/x"] {
             assert_eq!(TopicStateKey::parse(bad.as_bytes()), None, "{bad}");
         }
     }

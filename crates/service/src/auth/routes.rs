@@ -73,6 +73,7 @@ pub const ROUTES: &[RouteAccess] = &[
     row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/attempts", SUBSCRIPTION),
     row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters", SUBSCRIPTION),
     row(POST, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters:redrive", SUBSCRIPTION),
+    row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/redrives/{redrive}", SUBSCRIPTION),
     // the read side
     row(GET, "/", READ),
     row(GET, "/assets/{file}", READ),

@@ -201,8 +201,15 @@ fn change(model: &Model, act: &Act, previous: Option<u64>) -> (Change, Option<u8
         }
         Act::Retry(topic, subscription, message) => {
             let epoch = epoch(*topic, *subscription, false);
-            let retry =
-                Retry { range: range(*message), attempts: 1, next_ms: 0, first_ms: 0, key_hash: None, last: None };
+            let retry = Retry {
+                range: range(*message),
+                attempts: 1,
+                next_ms: 0,
+                first_ms: 0,
+                key_hash: None,
+                last: None,
+                redrive: None,
+            };
             (Change::Retry { epoch, retries: vec![retry] }, Some(*topic), Some(*subscription))
         }
     }

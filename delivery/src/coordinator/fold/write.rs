@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_contracts::topics::{
-    Change, Cursor, Head, Name, Retry, Secret, Settled, SettledRange, SigningKey, StateEntry, SubscriptionMeta,
-    TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
+    Change, Cursor, Head, Name, Secret, SigningKey, StateEntry, SubscriptionMeta, SubscriptionSettings, TopicCommand,
+    TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
 use super::difference::{first_difference, subscription_difference};
+use super::retries::Left;
 use super::{Fold, KeyChange, Outcome, Subscription, Topic, Undo, refused};
 
 /// For how long the name of a deleted topic cannot be used again, in ms.
@@ -25,7 +26,7 @@ pub(super) struct Write<'a> {
 }
 
 impl Write<'_> {
-    fn put(&mut self, key: TopicStateKey, entry: Option<StateEntry>) {
+    pub(super) fn put(&mut self, key: TopicStateKey, entry: Option<StateEntry>) {
         self.undo.before.push((key.clone(), self.fold.entry(&key)));
         self.changes.push((key.clone(), entry.clone()));
         self.fold.put(key, entry);
@@ -162,13 +163,7 @@ impl Write<'_> {
     }
 
     fn remove_subscription(&mut self, topic: &Name, name: &Name) {
-        let retries: Vec<i64> = match self.fold.topics.get(topic).and_then(|topic| topic.subscriptions.get(name)) {
-            Some(subscription) => subscription.retries.keys().copied().collect(),
-            None => Vec::new(),
-        };
-        for offset in retries {
-            self.put(TopicStateKey::Retry(topic.clone(), name.clone(), offset), None);
-        }
+        self.forget_retries(topic, name);
         self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), None);
         self.put(TopicStateKey::Subscription(topic.clone(), name.clone()), None);
     }
@@ -186,16 +181,7 @@ impl Write<'_> {
         let cursor_key = TopicStateKey::Cursor(topic.clone(), name.clone());
         if let Change::CreateSubscription { owner, settings, floor, floor_ordinal, signing_key } = &command.change {
             if let Some(subscription) = existing {
-                return if subscription.meta.owner != *owner {
-                    refused(Code::Exists, "the subscription exists and belongs to another principal")
-                } else if subscription.meta.settings == *settings {
-                    Outcome::Existed
-                } else {
-                    let field = subscription_difference(&subscription.meta.settings, settings);
-                    Outcome::Refused(
-                        Refusal::new(Code::Exists, "the subscription exists with other settings").field(field),
-                    )
-                };
+                return existed(&subscription.meta, owner, settings);
             }
             let current = |secret: &_| SigningKey { secret: Clone::clone(secret), until_ms: None };
             let meta = SubscriptionMeta {
@@ -244,7 +230,10 @@ impl Write<'_> {
                 self.put(key, Some(StateEntry::Subscription(meta)));
                 Outcome::Changed
             }
-            Change::Redrive { letters, ranges } => self.redrive(topic, name, meta, letters, ranges),
+            Change::Redrive { id, letters, ranges } => {
+                let redriven = (*id, command.at_ms, &**letters);
+                self.redrive(topic, name, redriven, meta, ranges)
+            }
             Change::Suspend { active_since: Some(since), .. } if *since != meta.active_since => changed_meanwhile(),
             Change::Suspend { reason, .. } => {
                 if meta.suspended.is_none() {
@@ -261,13 +250,14 @@ impl Write<'_> {
             }
             Change::Seek { floor, floor_ordinal } => {
                 let retries: Vec<i64> = subscription.retries.keys().copied().collect();
-                for offset in retries {
-                    self.put(TopicStateKey::Retry(topic.clone(), name.clone(), offset), None);
-                }
+                self.leave_retry(topic, name, retries, Left::Dropped);
                 self.put(cursor_key, Some(StateEntry::Cursor(Cursor::new(offset, *floor, *floor_ordinal))));
                 Outcome::Changed
             }
-            Change::Settle { epoch, .. } | Change::SettleUpTo { epoch, .. } | Change::Retry { epoch, .. }
+            Change::Settle { epoch, .. }
+            | Change::Bury { epoch, .. }
+            | Change::SettleUpTo { epoch, .. }
+            | Change::Retry { epoch, .. }
                 if *epoch != subscription.cursor.epoch =>
             {
                 refused(
@@ -275,94 +265,29 @@ impl Write<'_> {
                     "the subscription was set to another position since the message was handed out",
                 )
             }
-            Change::Settle { ranges, .. } => self.settle(topic, name, ranges),
+            Change::Settle { ranges, .. } => self.settle(topic, name, ranges, Left::Settled),
+            Change::Bury { range, .. } => self.settle(topic, name, &[*range], Left::Buried),
             Change::SettleUpTo { offset, ordinal, .. } => self.settle_up_to(topic, name, *offset, *ordinal),
             Change::Retry { retries, .. } => self.retry(topic, name, retries),
             _ => refused(Code::Internal, "the command does not concern a subscription"),
         }
     }
 
-    fn subscription(&self, topic: &Name, name: &Name) -> &Subscription {
+    pub(super) fn subscription(&self, topic: &Name, name: &Name) -> &Subscription {
         &self.fold.topics[topic].subscriptions[name]
     }
+}
 
-    fn settle(&mut self, topic: &Name, name: &Name, ranges: &[SettledRange]) -> Outcome {
-        let mut cursor = self.subscription(topic, name).cursor.clone();
-        let (mut now, mut already) = (0, 0);
-        for range in ranges {
-            // A message in retry is covered, but not acknowledged.
-            if self.subscription(topic, name).retries.contains_key(&range.offset) {
-                self.put(retry_key(topic, name, range.offset), None);
-                now += 1;
-            } else if cursor.settle(*range) == Settled::Now {
-                now += 1;
-            } else {
-                already += 1;
-            }
-        }
-        self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
-        Outcome::Settled { now, already }
+/// What creating a subscription again comes to.
+fn existed(meta: &SubscriptionMeta, owner: &str, settings: &SubscriptionSettings) -> Outcome {
+    if meta.owner != owner {
+        return refused(Code::Exists, "the subscription exists and belongs to another principal");
     }
-
-    fn settle_up_to(&mut self, topic: &Name, name: &Name, offset: i64, ordinal: u64) -> Outcome {
-        let Subscription { cursor, retries, .. } = self.subscription(topic, name);
-        let mut cursor = cursor.clone();
-        let before = cursor.settled_ordinals().saturating_sub(retries.len() as u64);
-        let settled = cursor.settle_up_to(offset, ordinal);
-        let below: Vec<i64> = retries.range(..=offset).map(|(offset, _)| *offset).collect();
-        let after = cursor.settled_ordinals().saturating_sub((retries.len() - below.len()) as u64);
-        for offset in below {
-            self.put(retry_key(topic, name, offset), None);
-        }
-        self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
-        let now = after.saturating_sub(before);
-        Outcome::Settled { now, already: u64::from(now == 0 && settled == Settled::Already) }
+    if meta.settings == *settings {
+        return Outcome::Existed;
     }
-
-    /// Puts messages of dead letters into retry, each letter once.
-    fn redrive(
-        &mut self,
-        topic: &Name,
-        name: &Name,
-        mut meta: SubscriptionMeta,
-        letters: &[(u64, Retry)],
-        ranges: &[(u64, u64)],
-    ) -> Outcome {
-        let mut now = 0;
-        for (letter, retry) in letters {
-            if crate::redriven::contains(&meta.redriven, *letter) {
-                continue;
-            }
-            // After a seek back it is handed out again anyway.
-            if self.subscription(topic, name).cursor.covers(retry.range.offset) {
-                self.put(retry_key(topic, name, retry.range.offset), Some(StateEntry::Retry(*retry)));
-            }
-            now += 1;
-        }
-        for range in ranges {
-            crate::redriven::insert(&mut meta.redriven, *range);
-        }
-        self.put(TopicStateKey::Subscription(topic.clone(), name.clone()), Some(StateEntry::Subscription(meta)));
-        Outcome::Settled { now, already: letters.len() as u64 - now }
-    }
-
-    fn retry(&mut self, topic: &Name, name: &Name, retries: &[Retry]) -> Outcome {
-        let mut cursor = self.subscription(topic, name).cursor.clone();
-        let (mut now, mut already) = (0, 0);
-        for retry in retries {
-            let offset = retry.range.offset;
-            // A message that is settled for good does not come back.
-            let known = self.subscription(topic, name).retries.contains_key(&offset);
-            if !known && cursor.settle(retry.range) == Settled::Already {
-                already += 1;
-                continue;
-            }
-            self.put(retry_key(topic, name, offset), Some(StateEntry::Retry(*retry)));
-            now += 1;
-        }
-        self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
-        Outcome::Settled { now, already }
-    }
+    let field = subscription_difference(&meta.settings, settings);
+    Outcome::Refused(Refusal::new(Code::Exists, "the subscription exists with other settings").field(field))
 }
 
 /// Puts a key in front of those that sign until then; false if they are too many.
@@ -375,10 +300,6 @@ fn rotate(keys: &mut Vec<SigningKey>, secret: &Secret, until_ms: i64, now_ms: i6
     keys.push(SigningKey { secret: secret.clone(), until_ms: None });
     keys.extend(old);
     keys.len() <= MAX_SIGNING_KEYS
-}
-
-fn retry_key(topic: &Name, name: &Name, offset: i64) -> TopicStateKey {
-    TopicStateKey::Retry(topic.clone(), name.clone(), offset)
 }
 
 fn no_topic() -> Outcome {

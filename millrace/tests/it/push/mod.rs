@@ -1,5 +1,6 @@
 //! Push subscriptions through HTTP and real endpoints, on the embedded engine and on Kafka.
 
+mod diagnosis;
 mod examples;
 mod receiver;
 mod verify_webhook;
@@ -172,6 +173,18 @@ fn a_failed_message_is_sent_again_and_given_up(api: Api) {
     assert_eq!(reasons, expected.into_iter().collect());
     let beyond = api.expect("GET", &format!("{path}?after=999999"), &Value::Null, 200);
     assert_eq!(beyond, json!({"dead_letters": [], "next": null}));
+    // It fails again: a new letter.
+    let redriven = api.expect("POST", &format!("{path}:redrive"), &json!({"status": 400}), 202);
+    let progress = |redriven: &Value, done: u64, failed: u64| {
+        let id = redriven["redrive"].as_str().unwrap();
+        let expected = json!({"redrive": id, "selected": 1, "done": done, "failed": failed, "state": "done"});
+        let path = format!("/v1/topics/failing/subscriptions/hook/redrives/{id}");
+        let known = || api.expect("GET", &path, &Value::Null, 200);
+        assert!(wait_until(WITHIN, || known() == expected), "{}, not {expected}", known());
+    };
+    progress(&redriven, 0, 1);
+    let missing = "/v1/topics/failing/subscriptions/hook/redrives/0123456789abcdef";
+    assert_eq!(api.expect("GET", missing, &Value::Null, 404)["field"], json!("redrive"));
     // Another try: the same id, attempts from 1; they leave the list.
     receiver.answers(|_| Some((204, "")));
     let before = receiver.received().len();
@@ -181,6 +194,7 @@ fn a_failed_message_is_sent_again_and_given_up(api: Api) {
     let again = &receiver.received()[before..];
     assert_eq!(again.len(), 1);
     assert_eq!((again[0].id(), again[0].header("webhook-attempt")), (&*attempts["refused"][0].0, "1"));
+    progress(&redriven, 1, 0);
     assert_eq!(api.expect("POST", &format!("{path}:redrive"), &json!({}), 202)["selected"], json!(1));
     arrived(api, "failing", &receiver, before + 2);
     let left = api.expect("GET", path, &Value::Null, 200);

@@ -33,7 +33,15 @@ fn verify_webhook_decides_as_the_endpoints_do() {
     let old = verify(&vectors()[0], &[]);
     assert_eq!(old.status.code(), Some(1));
     assert!(stdout(&old).contains("further than 5m") && !stdout(&old).contains("matches"), "{}", stdout(&old));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{}\n", vectors()[1].key)).unwrap();
+    let path = file.path().display().to_string();
+    let of_file = verify(
+        &Vector { key: "whsec_!".into(), ..vectors().remove(1) },
+        &["--secret-file", &path, "--tolerance", "36500d"],
+    );
+    assert_eq!(of_file.status.code(), Some(0), "{}", stderr(&of_file));
     let no_key = verify(&Vector { key: "whsec_!".into(), ..vectors().remove(0) }, &[]);
     assert_eq!(no_key.status.code(), Some(2));
-    assert!(stderr(&no_key).contains("--secret must be whsec_"), "{}", stderr(&no_key));
+    assert!(stderr(&no_key).contains("the secret must be whsec_"), "{}", stderr(&no_key));
 }
