@@ -26,4 +26,4 @@ mod sink;
 pub use config::Config;
 pub use probe::ConfirmedPositions;
 pub use run::{Views, run};
-pub use sink::HourlySink;
+pub use sink::{HourlySink, remedy};

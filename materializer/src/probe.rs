@@ -47,7 +47,7 @@ pub(crate) async fn until_lost(
         ticks.tick().await;
         for partition in confirmed.partitions() {
             let Some(expected) = confirmed.of(partition) else { continue };
-            match store.position(partition).await {
+            match store.position(partition).await.map(|found| found.map(|found| found.next_offset)) {
                 // Confirmed before the probe and unchanged after it, so no concurrent write explains a lower position.
                 Ok(found)
                     if found.is_none_or(|found| found < expected) && confirmed.of(partition) == Some(expected) =>
@@ -67,15 +67,16 @@ pub(crate) async fn until_lost(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
+    use millrace_contracts::{HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
     use std::collections::VecDeque;
 
     /// Returns scripted positions in order.
     struct ScriptedStore(VecDeque<Result<Option<u64>, StoreError>>);
 
     impl HourlyStore for ScriptedStore {
-        async fn position(&mut self, _partition: u32) -> Result<Option<u64>, StoreError> {
-            self.0.pop_front().expect("more probes than scripted")
+        async fn position(&mut self, _partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
+            let scripted = self.0.pop_front().expect("more probes than scripted");
+            scripted.map(|next| next.map(|next_offset| ProjectionPosition { next_offset, last_record: None }))
         }
         async fn write(
             &mut self,

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use millrace_base::{Backoff, Clock};
-use millrace_contracts::{Hour, ProjectionWrite, RefillRequest, StoreError, Topic, WriteOutcome, metric};
+use millrace_contracts::{
+    Hour, ProjectionPosition, ProjectionWrite, RefillRequest, StoreError, Topic, WriteOutcome, metric,
+};
 use millrace_log::{Batch, Limits, Log, LogError, RunOptions, Sink, Status};
 use millrace_store::{Archive, LiveHours, RefillOutcome};
 use tokio::sync::watch;
@@ -81,7 +83,7 @@ impl Sink for Refill {
         Topic::REFILL
     }
 
-    async fn position(&mut self, _partition: u32) -> Result<Option<u64>, StoreError> {
+    async fn position(&mut self, _partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
         // Not stored: the topic retains one hour of hints, and the sink drops old ones.
         Ok(None)
     }

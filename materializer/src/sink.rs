@@ -1,6 +1,6 @@
 //! The sink: turns batches into writes of counts and positions.
 
-use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
+use millrace_contracts::{HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
 use millrace_log::{Batch, Sink};
 use millrace_store::HourlyStore;
 
@@ -47,15 +47,26 @@ impl<S: HourlyStore> HourlySink<S> {
     }
 }
 
+/// What to do if the log is not the one that the position of a store is of.
+pub fn remedy(store: &str) -> String {
+    format!(
+        "restore `analytics.hourly`, or run `millrace rebuild {store}`: the store then has the hours of this log only"
+    )
+}
+
 impl<S: HourlyStore> Sink for HourlySink<S> {
     fn topic(&self) -> Topic {
         Topic::HOURLY
     }
 
-    async fn position(&mut self, partition: u32) -> Result<Option<u64>, StoreError> {
+    async fn position(&mut self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
         let position = self.store.position(partition).await?;
-        self.confirmed.confirm(partition, position);
+        self.confirmed.confirm(partition, position.map(|position| position.next_offset));
         Ok(position)
+    }
+
+    fn remedy(&self) -> String {
+        remedy(self.name)
     }
 
     async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {

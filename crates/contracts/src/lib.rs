@@ -37,7 +37,7 @@ pub use hour::{Hour, HourError};
 pub use intake::{ClientRanges, IntakeKey, IntakeMessage, IntakeProgress, JournalRecord, Sender, SeqRange, Series};
 pub use outcome::{Code, Next};
 pub use position::{NumberRange, Position, ProducerRecords};
-pub use projection::{ProjectionWrite, StoreError, WriteOutcome};
+pub use projection::{ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
 pub use quarantine::{QuarantineReason, QuarantineRecord};
 pub use refill::RefillRequest;
 pub use refusal::Refusal;

@@ -5,6 +5,16 @@ use std::sync::Arc;
 
 use crate::Next;
 
+/// How far a read model contains a partition of its input, and which record that ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProjectionPosition {
+    /// The first input offset that the read model does not contain.
+    pub next_offset: u64,
+    /// The identity of the record before `next_offset`, by which another log, or one that was filled again, is detected; `None`
+    /// if there is none, and in positions of earlier versions.
+    pub last_record: Option<u64>,
+}
+
 /// One partition's part of a write to a read model. State and position move in one atomic unit.
 #[derive(Debug)]
 pub struct ProjectionWrite<'a, T: ?Sized> {
@@ -14,6 +24,8 @@ pub struct ProjectionWrite<'a, T: ?Sized> {
     pub expected: Option<u64>,
     /// The position of the store once this is written.
     pub next: u64,
+    /// The identity of the record before `next`, to be stored with it.
+    pub last_record: Option<u64>,
     /// Whether the store then contains everything that was readable when reading reached this point.
     pub caught_up: bool,
     /// What to write; empty when only the position or `caught_up` changes.
@@ -23,8 +35,8 @@ pub struct ProjectionWrite<'a, T: ?Sized> {
 impl<T: ?Sized> ProjectionWrite<'_, T> {
     /// The same write, of other items: those that a store makes from a batch.
     pub fn with_items<'b, U: ?Sized>(&self, items: &'b U) -> ProjectionWrite<'b, U> {
-        let Self { partition, expected, next, caught_up, .. } = *self;
-        ProjectionWrite { partition, expected, next, caught_up, items }
+        let Self { partition, expected, next, last_record, caught_up, .. } = *self;
+        ProjectionWrite { partition, expected, next, last_record, caught_up, items }
     }
 }
 

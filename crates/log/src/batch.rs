@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,21 @@ impl Record<'_> {
         hash.update(self.value.unwrap_or_default());
         hash.digest()
     }
+
+    /// What identifies the record in the position of a sink: 32 bits of a hash of its key, which a later record of the key
+    /// has too if compaction removed this one, and 32 bits of its fingerprint.
+    pub fn identity(&self) -> u64 {
+        u64::from(key_hash(self.key)) << 32 | self.fingerprint() & u64::from(u32::MAX)
+    }
+
+    /// Whether it has the key of the record of an identity.
+    pub(crate) fn has_key_of(&self, identity: u64) -> bool {
+        u64::from(key_hash(self.key)) == identity >> 32
+    }
+}
+
+fn key_hash(key: &[u8]) -> u32 {
+    u32::try_from(xxh3_64(key) >> 32).expect("32 bits remain")
 }
 
 /// The bounds of one read or step. The first bound reached ends it.

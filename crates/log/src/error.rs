@@ -79,6 +79,16 @@ impl LogError {
         }
     }
 
+    /// Adds to a refusal what an operator can do.
+    pub(crate) fn advise(self, remedy: &str) -> Self {
+        match self {
+            Self::Refused(failure) if !remedy.is_empty() => {
+                Self::Refused(Failure { detail: format!("{}. To go on, {remedy}", failure.detail), ..failure })
+            }
+            other => other,
+        }
+    }
+
     /// What happens next.
     pub const fn next(&self) -> Next {
         match self {

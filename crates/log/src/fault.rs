@@ -53,10 +53,16 @@ pub(crate) fn expect_any_position(
 ) -> Result<(), StoreError> {
     if sabotaged("sabotage::skip-position-check") {
         for write in writes {
-            write.expected = Handle::current().block_on(sink.position(write.partition))?;
+            let position = Handle::current().block_on(sink.position(write.partition))?;
+            write.expected = position.map(|position| position.next_offset);
         }
     }
     Ok(())
+}
+
+/// Guard: the log has the record that a position names. Disabled, a position names none.
+pub(crate) fn named_record(last_record: Option<u64>) -> Option<u64> {
+    last_record.filter(|_| !sabotaged("sabotage::skip-record-identity"))
 }
 
 /// Guard: the input position commits together with the step. Disabled, it commits first, and nothing of it is left for

@@ -22,6 +22,7 @@ mod outcome;
 mod producers;
 mod progress;
 mod restore;
+mod resume;
 mod runner;
 mod sink;
 mod stage;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_contracts::Topic;
+use millrace_contracts::{ProjectionPosition, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -73,6 +73,15 @@ impl Log {
         match self {
             Self::Kafka(log) => log.group_position(role, topic, partition),
             Self::Embedded(log) => log.group_position(role, topic, partition),
+        }
+    }
+
+    /// Refuses positions of a sink that the log does not hold, or before which it has another record than the position names.
+    /// Every run of a sink begins with it. Blocking.
+    pub fn check_positions(&self, topic: Topic, positions: &[(u32, ProjectionPosition)]) -> Result<(), LogError> {
+        match self {
+            Self::Kafka(log) => log.check_positions(topic, positions),
+            Self::Embedded(log) => log.check_positions(topic, positions),
         }
     }
 

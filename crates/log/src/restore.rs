@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use millrace_contracts::{Position, Topic};
 
 use crate::progress::RestoreProgress;
-use crate::{Batch, Limits, LogError, PollOutcome, Reader, Stage};
+use crate::{Batch, Limits, LogError, PollOutcome, Reader, Stage, fault};
 
 /// The bounds of one batch of a restore.
 const BATCH: Limits = Limits { records: 8_192, bytes: 4 << 20, wait: Duration::from_millis(100) };
@@ -101,7 +101,7 @@ pub(crate) fn replay<S: Stage>(
 ) -> Result<(), LogError> {
     let (mut ranges, mut replays) = (Vec::new(), BTreeMap::new());
     for one in restored {
-        let (next_offset, last_record) = (one.position.next_offset, one.position.last_record);
+        let (next_offset, last_record) = (one.position.next_offset, fault::named_record(one.position.last_record));
         let from = stage.replay_from(&one.state).filter(|&from| from < next_offset);
         if from.is_none() && last_record.is_none() {
             continue;

@@ -1,6 +1,6 @@
 //! A sink: a read model that stores its own position beside its state.
 
-use millrace_contracts::{ProjectionWrite, StoreError, Topic, WriteOutcome};
+use millrace_contracts::{ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome};
 
 use crate::Batch;
 
@@ -20,7 +20,16 @@ pub trait Sink: Send + 'static {
     fn topic(&self) -> Topic;
 
     /// The position at which reading of a partition resumes; `None` means from the start.
-    fn position(&mut self, partition: u32) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
+    /// It is refused if the log has another record before it than the one that it names.
+    fn position(
+        &mut self,
+        partition: u32,
+    ) -> impl Future<Output = Result<Option<ProjectionPosition>, StoreError>> + Send;
+
+    /// What an operator can do if the log does not have the sink's position, as the end of a sentence: "restore ...".
+    fn remedy(&self) -> String {
+        String::new()
+    }
 
     /// Names this copy of the read model. It is committed with the group's position, so that another copy does not take the
     /// position for its own. 0 for none.

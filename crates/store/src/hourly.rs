@@ -1,6 +1,6 @@
 //! The port: writes of hourly counts, and the result of a read.
 
-use millrace_contracts::{Exactness, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{Exactness, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
 
 /// The counts of an hour over all partitions. Users are disjoint between partitions, so they add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,10 @@ pub enum HourRead {
 /// [`WriteOutcome::PositionMismatch`] with the position that the first one wrote.
 pub trait HourlyStore: Send + 'static {
     /// The stored position of a partition; `None` if it must be rebuilt from the start.
-    fn position(&mut self, partition: u32) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
+    fn position(
+        &mut self,
+        partition: u32,
+    ) -> impl Future<Output = Result<Option<ProjectionPosition>, StoreError>> + Send;
 
     /// Writes absolute counts, at most one per hour. Each partition is atomic by itself and occurs at most once. Returns one
     /// outcome per write, in order.

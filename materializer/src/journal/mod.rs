@@ -27,5 +27,6 @@ pub use format::{Entry, Format};
 pub use reader::{From, JournalReader};
 pub use run::{role, run};
 pub use sidecar::Position;
+pub use sink::REMEDY;
 pub use verify::{Verification, verify};
 pub use writer::Journal;

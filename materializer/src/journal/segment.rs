@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 
-use millrace_contracts::JournalRecord;
+use millrace_contracts::{JournalRecord, ProjectionPosition};
 use millrace_log::sabotaged;
 
 use super::directory::{HeldDirectory, open_writable};
@@ -185,17 +185,18 @@ impl Segment {
     }
 
     /// The position once the sidecar has it.
-    pub(super) fn position(&self, before: &Position, next_offset: u64) -> Position {
+    pub(super) fn position(&self, before: &Position, next: ProjectionPosition) -> Position {
         Position {
             generation: before.generation + 1,
             journal_id: before.journal_id,
             segment: self.number,
-            next_offset,
+            next_offset: next.next_offset,
             next_record: self.next_record,
             length: self.length,
             index_length: self.index_length,
             time_us: self.time_us,
             checksum: self.checksum,
+            last_record: next.last_record,
         }
     }
 }

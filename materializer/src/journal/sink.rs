@@ -1,11 +1,15 @@
 //! Feeds the journal from `intake.journal`.
 
-use millrace_contracts::{JournalRecord, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
+use millrace_contracts::{JournalRecord, ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
 use millrace_log::{Batch, GroupPosition, Sink};
 
 use super::config::JournalConfig;
 use super::error::JournalError;
 use super::writer::Journal;
+
+/// What to do if the log is not the one that the position of a journal is of.
+pub const REMEDY: &str = "use the log that the journal is of, or keep this journal as it is, set `journal.directory` to an empty \
+    directory, and run `millrace journal adopt --from earliest`";
 
 /// Writes the journal of one directory. The topic has one partition, so there is one writer.
 #[derive(Debug)]
@@ -15,7 +19,7 @@ pub(super) struct JournalSink {
     group: Option<GroupPosition>,
     journal: Option<Journal>,
     /// Where reading goes on: past the journal's position only by what is no record of it.
-    next: Option<u64>,
+    next: Option<ProjectionPosition>,
 }
 
 impl JournalSink {
@@ -46,9 +50,11 @@ impl JournalSink {
     }
 
     fn write_one(&mut self, write: &ProjectionWrite<'_, Batch>) -> Result<WriteOutcome, JournalError> {
-        if write.expected != self.next {
-            return Ok(WriteOutcome::PositionMismatch(self.next));
+        let stored = self.next.map(|next| next.next_offset);
+        if write.expected != stored {
+            return Ok(WriteOutcome::PositionMismatch(stored));
         }
+        let next = ProjectionPosition { next_offset: write.next, last_record: write.last_record };
         let mut foreign = 0_u64;
         let records = write.items.iter().filter_map(|record| {
             let decoded = record.value.and_then(|value| JournalRecord::decode(value).ok());
@@ -63,11 +69,11 @@ impl JournalSink {
         if !records.is_empty() {
             let (number, bytes) =
                 (records.len() as u64, records.iter().map(|(_, record)| record.payload.len() as u64).sum());
-            self.open()?.append(records, write.next)?;
+            self.open()?.append(records, next)?;
             metrics::counter!(metric::JOURNAL_RECORDS.name).increment(number);
             metrics::counter!(metric::JOURNAL_BYTES.name).increment(bytes);
         }
-        self.next = Some(write.next);
+        self.next = Some(next);
         Ok(WriteOutcome::Applied)
     }
 }
@@ -81,11 +87,13 @@ impl Sink for JournalSink {
         self.journal.as_ref().map_or(0, |journal| journal.position().journal_id)
     }
 
-    async fn position(&mut self, _partition: u32) -> Result<Option<u64>, StoreError> {
-        let position = self.open()?.position();
-        // A new journal begins with the first record there is.
-        self.next = (position.next_offset > 0 || position.index_length > 0).then_some(position.next_offset);
+    async fn position(&mut self, _partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
+        self.next = self.open()?.position().projected();
         Ok(self.next)
+    }
+
+    fn remedy(&self) -> String {
+        REMEDY.into()
     }
 
     async fn write(&mut self, writes: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use millrace_base::{Size, Span};
-use millrace_contracts::{JournalRecord, Sender};
+use millrace_contracts::{JournalRecord, ProjectionPosition, Sender};
 use proptest::prelude::*;
 
 use super::{Entry, Format, From, Journal, JournalConfig, JournalError, JournalReader, verify};
@@ -30,7 +30,7 @@ fn append(journal: &mut Journal, batch: &[Numbered], next_offset: u64) -> Result
         let (seq, crc32c) = (number + 1, crc32c::crc32c(payload));
         (*number, JournalRecord { sender, seq, received_at_us: *received_at_us, crc32c, payload })
     });
-    journal.append(records, next_offset)
+    journal.append(records, ProjectionPosition { next_offset, last_record: Some(!next_offset) })
 }
 
 fn read(directory: &Path, from: From) -> Vec<Numbered> {

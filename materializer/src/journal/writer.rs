@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use fail::fail_point;
-use millrace_contracts::JournalRecord;
+use millrace_contracts::{JournalRecord, ProjectionPosition};
 use millrace_log::sabotaged;
 
 use super::config::JournalConfig;
@@ -76,12 +76,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds records by rising number, and moves the position to `next_offset`: durable, together, when it returns.
+    /// Adds records by rising number, and moves the position to `next`: durable, together, when it returns.
     /// After an error nothing is added, and the next call begins by bringing the files back to the position.
     pub fn append<'r>(
         &mut self,
         records: impl IntoIterator<Item = (u64, JournalRecord<'r>)>,
-        next_offset: u64,
+        next: ProjectionPosition,
     ) -> Result<(), JournalError> {
         self.recover()?;
         self.dirty = true;
@@ -106,9 +106,12 @@ impl Journal {
         let position = match &mut segment {
             Some(segment) => {
                 segment.flush(&self.held)?;
-                segment.position(&self.durable, next_offset)
+                segment.position(&self.durable, next)
             }
-            None => Position { generation: self.durable.generation + 1, next_offset, ..self.durable },
+            None => {
+                let ProjectionPosition { next_offset, last_record } = next;
+                Position { generation: self.durable.generation + 1, next_offset, last_record, ..self.durable }
+            }
         };
         fail_point!("journal::written");
         let path = self.held.directory.sidecar();

@@ -1,6 +1,6 @@
 //! The sink against a store, without a log.
 
-use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, WriteOutcome};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, WriteOutcome};
 use millrace_log::{Batch, Record, Sink};
 use millrace_materializer::{ConfirmedPositions, HourlySink};
 use millrace_store::{Archive, HourRead, Totals};
@@ -39,22 +39,43 @@ async fn batches_become_counts_and_positions() {
     let first = batch(0, 3, &[bytes(&count(hour, 0, 9)), b"junk".to_vec(), bytes(&count(hour, 0, 4))]);
     let nothing = Batch::new(1);
     let steps = [
-        ProjectionWrite { partition: 0, items: &first, expected: None, next: 6, caught_up: false },
-        ProjectionWrite { partition: 1, items: &nothing, expected: None, next: 0, caught_up: true },
+        ProjectionWrite {
+            partition: 0,
+            items: &first,
+            expected: None,
+            next: 6,
+            last_record: Some(u64::MAX),
+            caught_up: false,
+        },
+        ProjectionWrite { partition: 1, items: &nothing, expected: None, next: 0, last_record: None, caught_up: true },
     ];
     assert_eq!(a.write(&steps).await, Ok(vec![WriteOutcome::Applied, WriteOutcome::Applied]));
     assert_eq!(archive.hour(hour).await, Ok(HourRead::Rebuilding));
     let end = Batch::new(0);
-    let end = ProjectionWrite { partition: 0, items: &end, expected: Some(6), next: 6, caught_up: true };
+    let end = ProjectionWrite {
+        partition: 0,
+        items: &end,
+        expected: Some(6),
+        next: 6,
+        last_record: Some(u64::MAX),
+        caught_up: true,
+    };
     assert_eq!(a.write(&[end]).await, Ok(vec![WriteOutcome::Applied]));
     let totals = Totals { clicks: 9, impressions: 10, unique_users: 1, exactness: Exactness::Exact };
     assert_eq!(archive.hour(hour).await, Ok(HourRead::Complete(totals)));
 
     // Another sink takes over, and the first one has not noticed.
     let mut b = sink();
-    assert_eq!(b.position(0).await, Ok(Some(6)));
+    assert_eq!(b.position(0).await, Ok(Some(ProjectionPosition { next_offset: 6, last_record: Some(u64::MAX) })));
     let next = batch(0, 6, &[bytes(&count(hour, 0, 20))]);
-    let step = || ProjectionWrite { partition: 0, items: &next, expected: Some(6), next: 7, caught_up: true };
+    let step = || ProjectionWrite {
+        partition: 0,
+        items: &next,
+        expected: Some(6),
+        next: 7,
+        last_record: Some(8),
+        caught_up: true,
+    };
     assert_eq!(b.write(&[step()]).await, Ok(vec![WriteOutcome::Applied]));
     assert_eq!(a.write(&[step()]).await, Ok(vec![WriteOutcome::PositionMismatch(Some(7))]));
 }

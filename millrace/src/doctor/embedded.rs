@@ -6,7 +6,7 @@ use millrace_base::Size;
 use millrace_log::LogError;
 use millrace_service::auth::ApiKey;
 
-use super::Finding;
+use super::{Finding, positions};
 use crate::inspect::{Remote, TopicLine};
 use crate::settings::Settings;
 use crate::start::open_log;
@@ -39,6 +39,9 @@ pub(super) async fn examine(
             match log.describe().await {
                 Ok(infos) => report(content(&infos.iter().map(TopicLine::from).collect::<Vec<_>>())),
                 Err(e) => report(failed(&e)),
+            }
+            if let Some(finding) = positions::journal(&log, &settings.journal.directory).await {
+                report(finding);
             }
             log.close(settings.shutdown_grace.0).await;
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use millrace_base::Clock;
-use millrace_contracts::Hour;
-use millrace_log::{LogError, TopicInfo};
+use millrace_contracts::{Hour, StoreError};
+use millrace_log::{Log, LogError, TopicInfo};
 use millrace_store::{Archive, LiveHours, LiveWindow};
 use tokio::time::timeout;
 
-use super::Finding;
+use super::{Finding, positions};
 use crate::settings::Settings;
 use crate::start::open_log;
 
@@ -19,34 +19,59 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Checks each dependency, whatever the result of the others.
 pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) {
-    brokers(settings, report).await;
+    let log = brokers(settings, report).await;
     let partitions = settings.kafka.partitions;
 
     let window = LiveWindow::new(settings.redis.live_hours, Clock::system());
     let names = settings.names();
     // Connecting succeeds without a server, since a service connects long before the first use: so read, too.
     let now = Hour::of_ms(Timestamp::now().as_millisecond());
-    let redis = async { LiveHours::connect(&settings.redis, &names, partitions, window).await?.hour(now).await };
+    let redis = async {
+        let live = LiveHours::connect(&settings.redis, &names, partitions, window).await?;
+        live.hour(now).await?;
+        Ok::<_, StoreError>(live)
+    };
     match within(redis).await {
-        Ok(_) => report(Finding::ok("redis", "responds; its version is supported, and it evicts nothing")),
+        Ok(live) => {
+            report(Finding::ok("redis", "responds; its version is supported, and it evicts nothing"));
+            if let Some(log) = &log {
+                report(positions::store(log, "redis", live.writer()).await);
+            }
+        }
         Err(why) => {
             report(Finding::fail("redis", why, "start it, or set redis.url; maxmemory-policy must be noeviction"));
         }
     }
-    let postgres = async { Archive::postgres(&settings.postgres, partitions).await?.hour(now).await };
+    let postgres = async {
+        let archive = Archive::postgres(&settings.postgres, partitions).await?;
+        archive.hour(now).await?;
+        Ok::<_, StoreError>(archive)
+    };
     match within(postgres).await {
-        Ok(_) => report(Finding::ok("postgres", "responds; its schema is this version's")),
+        Ok(archive) => {
+            report(Finding::ok("postgres", "responds; its schema is this version's"));
+            if let Some(log) = &log {
+                report(positions::store(log, "archive", archive.writer()).await);
+            }
+        }
         Err(why) => report(Finding::fail("postgres", why, "start it, or set postgres.url and postgres.schema")),
+    }
+    if let Some(log) = log {
+        if let Some(finding) = positions::journal(&log, &settings.journal.directory).await {
+            report(finding);
+        }
+        log.close(settings.shutdown_grace.0).await;
     }
 }
 
-async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) {
+/// The log, if the brokers respond.
+async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) -> Option<Log> {
     let log = match within(open_log(settings, &settings.names())).await {
         Ok(log) => log,
         Err(why) => {
             let found = format!("{}: {why}", settings.kafka.brokers);
             report(Finding::fail("kafka", found, "start the brokers, or set kafka.brokers"));
-            return;
+            return None;
         }
     };
     report(Finding::ok("kafka", format!("the brokers at {} respond", settings.kafka.brokers)));
@@ -63,7 +88,7 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
         }
         Err(why) => report(Finding::fail("topic settings", why, "follow the message")),
     }
-    log.close(settings.shutdown_grace.0).await;
+    Some(log)
 }
 
 fn topic(info: &TopicInfo, configured: u32) -> Finding {

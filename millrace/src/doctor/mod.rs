@@ -4,6 +4,7 @@
 
 mod embedded;
 mod kafka;
+mod positions;
 mod process;
 
 use std::fmt;

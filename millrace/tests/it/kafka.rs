@@ -18,6 +18,10 @@ fn two_of_each_service_count_every_event() {
     assert!(tail.lines().count() == 3 && tail.contains("\"user\""), "{tail}");
     let doctor = cluster.tool(&["doctor"]);
     assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
+    let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    for store in ["redis", "archive"] {
+        assert!(found.contains(&format!("ok    {store} positions: the log has the records")), "{found}");
+    }
 }
 
 #[test]

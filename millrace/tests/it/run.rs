@@ -46,6 +46,12 @@ impl Up {
         ends(&self.tool(&["topics", "--json"])).iter().sum()
     }
 
+    /// Its settings, with others.
+    pub(crate) fn settings_with<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Vec<(&'static str, &'a str)> {
+        let own = self.settings.iter().map(|(key, value)| (*key, value.as_str()));
+        own.filter(|(key, _)| more.iter().all(|(other, _)| other != key)).chain(more.iter().copied()).collect()
+    }
+
     /// Its settings as arguments, for tools that are to meet it.
     pub(crate) fn arguments(&self) -> Vec<String> {
         self.settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]).collect()

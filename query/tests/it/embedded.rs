@@ -47,7 +47,14 @@ async fn serves_the_counts_of_the_archive() {
         };
         // The next hour, too, in case the current one ends during the test.
         let counts = [count(past), count(current), count(current.plus(1))];
-        let write = ProjectionWrite { partition, expected: None, next: 2, caught_up: true, items: &counts[..] };
+        let write = ProjectionWrite {
+            partition,
+            expected: None,
+            next: 2,
+            last_record: None,
+            caught_up: true,
+            items: &counts[..],
+        };
         assert_eq!(writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
     }
     let reply = client.send("GET", &target(past), &[]).await;

@@ -77,7 +77,8 @@ async fn write(store: &mut impl HourlyStore, (expected, next): (Option<u64>, u64
         HourlyCount { hour, partition: 0, generation, next_offset: next, clicks, impressions, unique_users, exactness }
     };
     let counts: Vec<HourlyCount> = hours.iter().map(count).collect();
-    let write = ProjectionWrite { partition: 0, expected, next, caught_up: true, items: &counts[..] };
+    let write =
+        ProjectionWrite { partition: 0, expected, next, last_record: None, caught_up: true, items: &counts[..] };
     assert_eq!(store.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
 }
 
@@ -180,5 +181,5 @@ async fn serves_the_high_water_mark_when_redis_lags_and_the_archive_is_unavailab
 
 /// The position in Redis after a restart: none, unless Redis saved in time.
 async fn writer_position(servers: &Servers) -> Option<u64> {
-    servers.live.writer().position(0).await.unwrap()
+    servers.live.writer().position(0).await.unwrap().map(|position| position.next_offset)
 }

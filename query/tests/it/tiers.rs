@@ -55,7 +55,14 @@ impl Fixture {
             unique_users,
             exactness,
         };
-        let write = ProjectionWrite { partition: 0, expected: self.at, next, caught_up: true, items: &[count][..] };
+        let write = ProjectionWrite {
+            partition: 0,
+            expected: self.at,
+            next,
+            last_record: None,
+            caught_up: true,
+            items: &[count][..],
+        };
         assert_eq!(self.writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
         self.at = Some(next);
     }

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use fjall::{CompressionType, Database};
 use millrace_base::Clock;
-use millrace_contracts::{Names, TOPICS, Topic};
+use millrace_contracts::{Names, ProjectionPosition, TOPICS, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::topics::{DeclaredTopic, Topics};
@@ -153,6 +153,14 @@ impl EmbeddedLog {
 
     pub(crate) fn reader(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Reader, LogError> {
         Reader::open(&self.0.shared, topic, from)
+    }
+
+    pub(crate) fn check_positions(
+        &self,
+        topic: Topic,
+        positions: &[(u32, ProjectionPosition)],
+    ) -> Result<(), LogError> {
+        reader::check_positions(&self.0.shared, topic, positions)
     }
 
     pub(crate) async fn run_stage<S: Stage>(

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fjall::{Readable, Snapshot, UserKey};
-use millrace_contracts::Topic;
+use millrace_contracts::{ProjectionPosition, Topic};
 
 use super::partition::Partition;
 use super::{Shared, codec, damaged};
-use crate::{Batch, Limits, LogError, PollOutcome, Record};
+use crate::{Batch, Limits, LogError, PollOutcome, Record, resume};
 
 /// See [`crate::Reader`].
 pub struct Reader {
@@ -43,6 +43,22 @@ impl std::fmt::Debug for Reader {
         let positions: Vec<_> = self.cursors.iter().map(|cursor| (cursor.number, cursor.position)).collect();
         f.debug_struct("Reader").field("positions", &positions).finish_non_exhaustive()
     }
+}
+
+/// See [`crate::Log::check_positions`].
+pub(super) fn check_positions(
+    shared: &Arc<Shared>,
+    topic: Topic,
+    positions: &[(u32, ProjectionPosition)],
+) -> Result<(), LogError> {
+    let bounds = |number| {
+        let partition = shared.layout.get(topic, number)?;
+        let start = if partition.latest.is_some() { 0 } else { partition.start() };
+        Ok((start, partition.end()))
+    };
+    resume::check_positions(topic, positions, bounds, |from| {
+        Reader::open(shared, topic, from).map(crate::Reader::Embedded)
+    })
 }
 
 impl Reader {

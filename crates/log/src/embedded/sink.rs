@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_contracts::{Next, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{Next, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::consumers::Need;
 use super::partition::Partition;
-use super::reader::Reader;
+use super::reader::{self, Reader};
 use crate::metric::LagGauges;
 use crate::{Batch, GroupPosition, Limits, LogError, PollOutcome, RunOptions, Sink, Status, fault, worker};
 
@@ -52,7 +52,7 @@ struct Worker<'a, S> {
 #[derive(Clone, Copy, Default)]
 struct SinkCursor {
     /// The sink's position, as it returned last.
-    position: Option<u64>,
+    position: Option<ProjectionPosition>,
     /// The offset at which reading resumes after the writes so far.
     from: u64,
     /// Whether the sink has received `caught_up`.
@@ -93,10 +93,14 @@ impl<'a, S: Sink> Worker<'a, S> {
     }
 
     /// Resumes reading at the sink's position; at the start if it has none.
-    fn resume_at(&mut self, number: u32, position: Option<u64>) -> Result<(), LogError> {
+    fn resume_at(&mut self, number: u32, position: Option<ProjectionPosition>) -> Result<(), LogError> {
+        if let Some(position) = position {
+            let checked = reader::check_positions(self.shared, self.sink.topic(), &[(number, position)]);
+            checked.map_err(|error| error.advise(&self.sink.remedy()))?;
+        }
         let partition = self.shared.layout.get(self.sink.topic(), number)?;
         let begin = if partition.latest.is_some() { 0 } else { partition.start() };
-        let from = position.unwrap_or(begin);
+        let from = position.map_or(begin, |position| position.next_offset);
         self.shared.consumers.needs(
             &self.options.role,
             self.sink.topic(),
@@ -135,7 +139,8 @@ impl<'a, S: Sink> Worker<'a, S> {
         let (copy_id, topic) = (self.sink.copy_id(), self.sink.topic());
         for (partition, cursor) in (0..).zip(&self.cursors).filter(|_| copy_id != 0) {
             let committed = self.committed.get(&partition);
-            let Some(next_offset) = cursor.position.filter(|at| committed != Some(at)) else { continue };
+            let next_offset = cursor.position.map(|position| position.next_offset);
+            let Some(next_offset) = next_offset.filter(|at| committed != Some(at)) else { continue };
             let position = GroupPosition { next_offset, copy_id };
             match self.shared.commit_group(&self.options.role, topic, partition, position) {
                 Ok(()) => _ = self.committed.insert(partition, next_offset),
@@ -165,11 +170,17 @@ impl<'a, S: Sink> Worker<'a, S> {
         // The end of a compacted read may be past the newest remaining record.
         let reached = self.reader.position(partition).filter(|_| caught_up || batch.is_empty());
         let next = reached.or(batch.next_offset()).unwrap_or(cursor.from);
+        // None between the newest remaining record and the end of a compacted read.
+        let last_record = match batch.last() {
+            Some(record) => (record.offset + 1 == next).then(|| record.identity()),
+            None => cursor.position.filter(|position| position.next_offset == next).and_then(|it| it.last_record),
+        };
         let caught_up = cursor.caught_up || caught_up;
         let options = self.options;
         let outcomes = retry(options, stop, || {
             self.report_lags();
-            let write = ProjectionWrite { partition, expected: cursor.position, next, caught_up, items: batch };
+            let expected = cursor.position.map(|position| position.next_offset);
+            let write = ProjectionWrite { partition, expected, next, last_record, caught_up, items: batch };
             let mut writes = [write];
             fault::expect_any_position(&mut self.sink, &mut writes)?;
             Handle::current().block_on(self.sink.write(&writes))
@@ -178,7 +189,8 @@ impl<'a, S: Sink> Worker<'a, S> {
         let Some(outcomes) = outcomes else { return Ok(()) };
         match outcomes.first() {
             Some(WriteOutcome::Applied) => {
-                self.cursors[partition as usize] = SinkCursor { position: Some(next), from: next, caught_up };
+                let position = Some(ProjectionPosition { next_offset: next, last_record });
+                self.cursors[partition as usize] = SinkCursor { position, from: next, caught_up };
                 self.shared.consumers.needs(
                     &self.options.role,
                     self.sink.topic(),
@@ -189,7 +201,9 @@ impl<'a, S: Sink> Worker<'a, S> {
             Some(WriteOutcome::PositionMismatch(position)) => {
                 let role = &self.options.role;
                 tracing::info!(partition, ?position, role, "the sink has another position: resuming there");
-                self.resume_at(partition, *position)?;
+                let position = retry(options, stop, || Handle::current().block_on(self.sink.position(partition)))?;
+                let Some(position) = position else { return Ok(()) };
+                self.resume_at(partition, position)?;
             }
             None => return Err(LogError::refused("the sink returned no outcome of a write")),
         }

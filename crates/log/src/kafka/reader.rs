@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use millrace_contracts::Topic;
+use millrace_contracts::{ProjectionPosition, Topic};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::consumer::{QuietContext, classify, consumer, list};
 use super::{KafkaLog, unavailable};
+use crate::resume::check_positions;
 use crate::{Batch, Limits, LogError, PollOutcome, Record};
 
 /// Timeout of a request for offsets.
@@ -43,6 +44,28 @@ impl KafkaLog {
         let mut reader = Reader { consumer, topic, positions: BTreeMap::new(), ready: VecDeque::new() };
         reader.assign(from)?;
         Ok(reader)
+    }
+
+    pub(crate) fn check_positions(
+        &self,
+        topic: Topic,
+        positions: &[(u32, ProjectionPosition)],
+    ) -> Result<(), LogError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let mut reader = self.reader(topic, &[])?;
+        let bounds = positions.iter().map(|&(partition, _)| Ok((partition, reader.bounds(partition)?)));
+        let bounds: BTreeMap<u32, (u64, u64)> = bounds.collect::<Result<_, LogError>>()?;
+        check_positions(
+            topic,
+            positions,
+            |partition| Ok(bounds[&partition]),
+            |from| {
+                reader.assign(from)?;
+                Ok(crate::Reader::Kafka(reader))
+            },
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use millrace_base::Backoff;
-use millrace_contracts::{Next, ProjectionWrite, StoreError, Topic, WriteOutcome};
+use millrace_contracts::{Next, ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome};
 use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ struct Worker<'a, S> {
 /// An assigned partition.
 struct SinkPartition {
     /// The sink's position, as it returned last.
-    position: Option<u64>,
+    position: Option<ProjectionPosition>,
     /// The offset at which reading began, or resumes if the batch is empty.
     from: u64,
     /// Records read but not written.
@@ -74,12 +74,21 @@ impl SinkPartition {
         self.batch.next_offset().unwrap_or(self.from)
     }
 
+    /// The identity of the record before [`next`](Self::next).
+    fn last_record(&self) -> Option<u64> {
+        match self.batch.last() {
+            Some(record) => Some(record.identity()),
+            None => self.position?.last_record,
+        }
+    }
+
     fn pending_write(&self) -> Option<ProjectionWrite<'_, Batch>> {
         let pending = !self.batch.is_empty() || (self.at_end && !self.caught_up);
         pending.then_some(ProjectionWrite {
             partition: self.batch.partition(),
-            expected: self.position,
+            expected: self.position.map(|position| position.next_offset),
             next: self.next(),
+            last_record: self.last_record(),
             caught_up: self.caught_up || self.at_end,
             items: &self.batch,
         })
@@ -209,11 +218,15 @@ impl<'a, S: Sink> Worker<'a, S> {
         // Remains until the sink has returned the position of each partition; the group waits.
         if let Some(numbers) = &self.arriving {
             self.log.check_assigned(self.topic, numbers)?;
-            let mut arrived = Vec::new();
+            let mut stored = Vec::new();
             for &number in numbers {
-                let position = Handle::current().block_on(self.sink.position(number)).map_err(SinkFailure::Sink)?;
-                arrived.push((number, self.partition_at(number, position)?));
+                stored
+                    .push((number, Handle::current().block_on(self.sink.position(number)).map_err(SinkFailure::Sink)?));
             }
+            self.check_positions(&stored)?;
+            let arrived =
+                stored.into_iter().map(|(number, position)| Ok((number, self.partition_at(number, position)?)));
+            let arrived: Vec<(u32, SinkPartition)> = arrived.collect::<Result<_, LogError>>()?;
             let positions: Vec<(u32, u64)> =
                 arrived.iter().map(|(number, partition)| (*number, partition.from)).collect();
             fault::point("kafka::sink::positions");
@@ -229,9 +242,17 @@ impl<'a, S: Sink> Worker<'a, S> {
         self.options.status.send_replace(Status::Running { partitions: self.partitions.keys().copied().collect() });
     }
 
+    /// Refuses positions of another log.
+    fn check_positions(&self, stored: &[(u32, Option<ProjectionPosition>)]) -> Result<(), LogError> {
+        let positions: Vec<_> = stored.iter().filter_map(|&(number, position)| Some((number, position?))).collect();
+        let checked = self.log.check_positions(self.topic, &positions);
+        checked.map_err(|error| error.advise(&self.sink.remedy()))
+    }
+
     /// A partition that resumes at the sink's position; at its first offset if the sink has none.
-    fn partition_at(&self, number: u32, position: Option<u64>) -> Result<SinkPartition, LogError> {
-        let from = position.map_or_else(|| self.member.bounds(number).map(|(low, _)| low), Ok)?;
+    fn partition_at(&self, number: u32, position: Option<ProjectionPosition>) -> Result<SinkPartition, LogError> {
+        let bounds = || self.member.bounds(number);
+        let from = position.map_or_else(|| bounds().map(|(low, _)| low), |position| Ok(position.next_offset))?;
         Ok(SinkPartition { position, from, batch: Batch::new(number), at_end: false, caught_up: false })
     }
 
@@ -242,15 +263,20 @@ impl<'a, S: Sink> Worker<'a, S> {
             return Ok(());
         }
         fault::expect_any_position(&mut self.sink, &mut writes).map_err(SinkFailure::Sink)?;
-        let written: Vec<(u32, u64, bool)> =
-            writes.iter().map(|write| (write.partition, write.next, write.caught_up)).collect();
+        let position = |write: &ProjectionWrite<'_, _>| ProjectionPosition {
+            next_offset: write.next,
+            last_record: write.last_record,
+        };
+        let written: Vec<(u32, ProjectionPosition, bool)> =
+            writes.iter().map(|write| (write.partition, position(write), write.caught_up)).collect();
         let outcomes = Handle::current().block_on(self.sink.write(&writes)).map_err(SinkFailure::Sink)?;
         fault::point("kafka::sink::written");
-        for ((number, next, caught_up), outcome) in written.into_iter().zip(outcomes) {
+        for ((number, position, caught_up), outcome) in written.into_iter().zip(outcomes) {
             match outcome {
                 WriteOutcome::Applied => {
                     let partition = self.partitions.get_mut(&number).expect("assigned at the begin of the write");
-                    (partition.position, partition.from, partition.caught_up) = (Some(next), next, caught_up);
+                    (partition.position, partition.from) = (Some(position), position.next_offset);
+                    partition.caught_up = caught_up;
                     partition.batch.clear();
                 }
                 WriteOutcome::PositionMismatch(position) => {
@@ -260,6 +286,8 @@ impl<'a, S: Sink> Worker<'a, S> {
                         role = self.options.role,
                         "the sink has another position: resuming there"
                     );
+                    let position = Handle::current().block_on(self.sink.position(number)).map_err(SinkFailure::Sink)?;
+                    self.check_positions(&[(number, position)])?;
                     let partition = self.partition_at(number, position)?;
                     self.member.seek(number, partition.from)?;
                     self.partitions.insert(number, partition);

@@ -51,6 +51,14 @@ impl Engine {
         Self::Embedded { config: embedded_config(path), _directory: Some(Arc::new(directory)) }
     }
 
+    /// Another log of the same engine.
+    pub(crate) fn another(&self) -> Self {
+        match self {
+            Self::Kafka { config, .. } => Self::kafka_at(&config.brokers),
+            Self::Embedded { .. } => Self::embedded(),
+        }
+    }
+
     /// The log as text, for a child process.
     pub(crate) fn to_child(&self) -> String {
         match self {

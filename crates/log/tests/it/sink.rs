@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use millrace_contracts::{ProjectionWrite, StoreError, Topic, WriteOutcome};
+use millrace_contracts::{ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome};
 use millrace_log::{Batch, LogError, Sink, Status};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -19,11 +19,15 @@ on_both_engines!(
     a_failed_write_is_retried,
     a_stop_error_ends_the_run,
     a_position_outside_the_log_is_refused,
+    a_position_of_another_log_is_refused,
+    a_position_of_an_earlier_version_gains_an_identity,
 );
 
 #[derive(Default)]
 pub(crate) struct Model {
     positions: BTreeMap<u32, u64>,
+    /// Of the records before the positions.
+    identities: BTreeMap<u32, u64>,
     keys: BTreeMap<u32, Vec<String>>,
     caught_up: BTreeMap<u32, bool>,
     /// Errors to return before the next success.
@@ -42,8 +46,15 @@ impl Sink for Shared {
         self.0.lock().unwrap().topic.unwrap_or(Topic::EVENTS)
     }
 
-    async fn position(&mut self, partition: u32) -> Result<Option<u64>, StoreError> {
-        Ok(self.0.lock().unwrap().positions.get(&partition).copied())
+    async fn position(&mut self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
+        let model = self.0.lock().unwrap();
+        let last_record = model.identities.get(&partition).copied();
+        let position = |&next_offset| ProjectionPosition { next_offset, last_record };
+        Ok(model.positions.get(&partition).map(position))
+    }
+
+    fn remedy(&self) -> String {
+        "ask the test".into()
     }
 
     async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
@@ -63,6 +74,10 @@ impl Sink for Shared {
             let keys = step.items.iter().map(|record| String::from_utf8_lossy(record.key).into_owned());
             model.keys.entry(partition).or_default().extend(keys);
             model.positions.insert(partition, step.next);
+            model.identities.remove(&partition);
+            if let Some(identity) = step.last_record {
+                model.identities.insert(partition, identity);
+            }
             model.caught_up.insert(partition, step.caught_up);
             written.push(WriteOutcome::Applied);
         }
@@ -163,6 +178,7 @@ async fn the_runner_resumes_at_the_sinks_position(engine: Engine) {
         // Restored from a backup during the run.
         let mut model = sink.0.lock().unwrap();
         model.positions.insert(0, 100);
+        model.identities.remove(&0);
         model.keys.get_mut(&0).unwrap().truncate(100);
     }
     append(&log, 0, numbers(300..301)).await;
@@ -215,4 +231,46 @@ async fn a_position_outside_the_log_is_refused(engine: Engine) {
     sink.0.lock().unwrap().positions.insert(0, 5_000);
     let ended = tokio::time::timeout(crate::harness::PATIENCE, start(&log, &sink).task).await.unwrap().unwrap();
     assert!(matches!(&ended, Err(LogError::Refused(why)) if why.detail.contains("5000")), "{ended:?}");
+}
+
+/// As after a power cut of a single broker, with a recreated topic, or with the files of another log.
+async fn a_position_of_another_log_is_refused(engine: Engine) {
+    let sink = Shared::default();
+    let of_both = |log: &millrace_log::Log| {
+        let (log, sink) = (log.clone(), sink.clone());
+        async move {
+            let running = start(&log, &sink);
+            until("it caught up", || async { sink.0.lock().unwrap().positions.get(&0) == Some(&10) }).await;
+            end(running).await.unwrap();
+        }
+    };
+    let log = engine.open().await;
+    append(&log, 0, numbers(0..10)).await;
+    of_both(&log).await;
+    of_both(&log).await;
+    drop(log);
+
+    let log = engine.another().open().await;
+    let refused = async || {
+        let ended = tokio::time::timeout(crate::harness::PATIENCE, start(&log, &sink).task).await.unwrap().unwrap();
+        let Err(LogError::Refused(why)) = ended else { panic!("{ended:?}") };
+        assert!(why.detail.ends_with("To go on, ask the test"), "{why}");
+        why.detail
+    };
+    assert!(refused().await.contains("holds offsets 0 to 0"));
+    append(&log, 0, numbers(20..40)).await;
+    assert!(refused().await.contains("analytics.events/0: the record before offset 10 is not the one"));
+    assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(0..10), "nothing was left out");
+}
+
+async fn a_position_of_an_earlier_version_gains_an_identity(engine: Engine) {
+    let log = engine.open().await;
+    append(&log, 0, numbers(0..10)).await;
+    let sink = Shared::default();
+    sink.0.lock().unwrap().positions.insert(0, 5);
+    let running = start(&log, &sink);
+    until("it goes on", || async { sink.0.lock().unwrap().positions[&0] == 10 }).await;
+    end(running).await.unwrap();
+    assert_eq!(sink.0.lock().unwrap().keys[&0], numbers(5..10));
+    assert!(sink.0.lock().unwrap().identities.contains_key(&0));
 }

@@ -1,6 +1,7 @@
 //! The archive of the embedded engine: two keyspaces in the log's own database.
 //!
-//! `view.hourly` has a value per (partition, hour), `view.position` one per partition. One batch changes both. It goes into
+//! `view.hourly` has a value per (partition, hour), `view.position` one per partition, and beside it the identity of the
+//! record before it (a key of its own, which earlier versions ignore). One batch changes both. It goes into
 //! the same journal as the log, so a power failure loses a suffix of both, and a view is never ahead of its log. Therefore
 //! it needs no sync of its own.
 //!
@@ -17,7 +18,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
-use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
 
 use crate::{HourRead, PartitionSnapshot, Totals};
 
@@ -96,8 +97,16 @@ impl EmbeddedArchive {
         Ok(HourRead::Complete(totals))
     }
 
-    pub(super) fn position(&self, partition: u32) -> Result<Option<u64>, StoreError> {
-        Ok(self.stored(partition)?.map(|(position, _)| position))
+    pub(super) fn position(&self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
+        let snapshot = self.database.snapshot();
+        let stored = snapshot.get(&self.positions, partition.to_be_bytes()).map_err(failed)?;
+        let Some(stored) = stored else { return Ok(None) };
+        let (next_offset, _) = decode_position(&stored)?;
+        let identity = snapshot.get(&self.positions, identity_key(partition)).map_err(failed)?;
+        let identity = identity.map(|bytes| decode_identity(&bytes)).transpose()?;
+        // Of another position: an earlier version moved it since.
+        let last_record = identity.filter(|&(of, _)| of == next_offset).map(|(_, identity)| identity);
+        Ok(Some(ProjectionPosition { next_offset, last_record }))
     }
 
     pub(super) fn snapshot(
@@ -152,6 +161,13 @@ impl EmbeddedArchive {
             }
             let complete = write.caught_up || stored.is_some_and(|(_, complete)| complete);
             batch.insert(&self.positions, write.partition.to_be_bytes(), encode_position(write.next, complete));
+            match write.last_record {
+                Some(identity) => {
+                    let value = [write.next.to_be_bytes(), identity.to_be_bytes()].concat();
+                    batch.insert(&self.positions, identity_key(write.partition), value);
+                }
+                None => batch.remove(&self.positions, identity_key(write.partition)),
+            }
             results.push(WriteOutcome::Applied);
         }
         batch.commit().map_err(failed)?;
@@ -194,6 +210,11 @@ fn key(partition: u32, hour: Hour) -> [u8; 12] {
     // With the sign bit flipped, hours before the epoch sort first.
     key[4..].copy_from_slice(&(hour.index().cast_unsigned() ^ (1 << 63)).to_be_bytes());
     key
+}
+
+/// The key of the identity of the record before a partition's position.
+fn identity_key(partition: u32) -> Vec<u8> {
+    [&partition.to_be_bytes()[..], b"/last"].concat()
 }
 
 fn hour_of(key: &[u8]) -> Result<Hour, StoreError> {
@@ -253,6 +274,14 @@ fn encode_position(position: u64, complete: bool) -> Vec<u8> {
 fn decode_position(bytes: &[u8]) -> Result<(u64, bool), StoreError> {
     match bytes.split_first_chunk::<8>() {
         Some((position, [complete @ (0 | 1)])) => Ok((u64::from_be_bytes(*position), *complete == 1)),
+        _ => Err(malformed()),
+    }
+}
+
+/// The position that an identity is of, and the identity.
+fn decode_identity(bytes: &[u8]) -> Result<(u64, u64), StoreError> {
+    match bytes.as_chunks::<8>() {
+        ([of, identity], []) => Ok((u64::from_be_bytes(*of), u64::from_be_bytes(*identity))),
         _ => Err(malformed()),
     }
 }

@@ -6,7 +6,7 @@ mod range;
 
 use std::ops::Range;
 
-use millrace_contracts::{Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
 
 use crate::{HourRead, HourlyStore, PartitionSnapshot};
 
@@ -78,7 +78,7 @@ impl Archive {
 pub struct ArchiveWriter(Engine);
 
 impl HourlyStore for ArchiveWriter {
-    async fn position(&mut self, partition: u32) -> Result<Option<u64>, StoreError> {
+    async fn position(&mut self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
         match &self.0 {
             Engine::Postgres(archive) => archive.position(partition).await,
             Engine::Embedded(archive) => archive.position(partition),

@@ -5,6 +5,7 @@
 -- ARGV[1] expected position, '' = none    ARGV[2] next position
 -- ARGV[3] id of a new incarnation, '' = keep the current one (required to begin a rebuild)
 -- ARGV[4] '1' = caught up                 ARGV[5] hours of the window
+-- ARGV[6] next position and identity of the record before it, '' = none
 -- then for each hour key: its value without the build, and its expiry in ms since the epoch; '' for an older hour, which
 -- the script only corrects if it exists, and whose time to live it keeps
 --
@@ -28,10 +29,11 @@ local function may(...)
   return redis.acl_check_cmd == nil or redis.acl_check_cmd(...)
 end
 
-local expected, next_position, minted, caught_up, hours = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local expected, next_position, minted, caught_up, hours, last_record =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if not is_number(next_position) or (expected ~= '' and not is_number(expected)) or not is_number(hours)
   or (caught_up ~= '0' and caught_up ~= '1') or (expected == '' and minted == '')
-  or #ARGV ~= 5 + 2 * (#KEYS - 1) then
+  or #ARGV ~= 6 + 2 * (#KEYS - 1) then
   return malformed('arguments')
 end
 
@@ -63,7 +65,7 @@ end
 -- and any count replaces a reservation of refill.lua.
 local keep = {}
 for i = 2, #KEYS do
-  local value, expires = ARGV[2 * i + 2], ARGV[2 * i + 3]
+  local value, expires = ARGV[2 * i + 3], ARGV[2 * i + 4]
   local older, old = expires == '', nil
   kind = redis.call('TYPE', KEYS[i]).ok
   if kind == 'string' then
@@ -94,7 +96,7 @@ for i = 2, #KEYS do
 end
 
 for i = 2, #KEYS do
-  local value, expires = ARGV[2 * i + 2] .. ':' .. build, ARGV[2 * i + 3]
+  local value, expires = ARGV[2 * i + 3] .. ':' .. build, ARGV[2 * i + 4]
   if keep[i] then
     -- Unchanged.
   elseif expires == '' then
@@ -104,5 +106,5 @@ for i = 2, #KEYS do
   end
 end
 redis.call('HSET', KEYS[1], 'position', next_position, 'incarnation', incarnation, 'build', build,
-  'complete', complete, 'hours', hours)
+  'complete', complete, 'hours', hours, 'last_record', last_record)
 return {1, next_position}

@@ -1,6 +1,6 @@
 //! Writes: one script call per partition, all in one round trip.
 
-use millrace_contracts::{HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, PoisonError};
 
@@ -49,6 +49,7 @@ impl LiveHoursWriter {
         }
         call.arg(write.expected.map(|position| position.to_string()).unwrap_or_default()).arg(write.next);
         call.arg(minted).arg(u8::from(write.caught_up)).arg(window.hours());
+        call.arg(write.last_record.map(|identity| format!("{}:{identity}", write.next)).unwrap_or_default());
         for count in live() {
             call.arg(value(count)).arg(window.expires_ms(count.hour, self.inner.margin_ms));
         }
@@ -82,18 +83,27 @@ impl LiveHoursWriter {
     }
 }
 
+/// The identity of the record before a position; `None` if it is of another position, which an earlier version moved since.
+fn identity_at(stored: &str, next_offset: u64) -> Option<u64> {
+    let (of, identity) = stored.split_once(':')?;
+    (of.parse() == Ok(next_offset)).then(|| identity.parse().ok())?
+}
+
 impl HourlyStore for LiveHoursWriter {
-    async fn position(&mut self, partition: u32) -> Result<Option<u64>, StoreError> {
+    async fn position(&mut self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
         self.inner.check().await?;
         let key = self.inner.keys.position(partition);
         let mut call = redis::cmd("HMGET");
-        call.arg(&key).arg("position").arg("hours");
-        let (position, hours): (Option<u64>, Option<u32>) =
+        call.arg(&key).arg("position").arg("hours").arg("last_record");
+        let (position, hours, last_record): (Option<u64>, Option<u32>, Option<String>) =
             call.query_async(&mut self.connection).await.map_err(classify)?;
         // A narrower window lacks hours, so such a partition counts as empty here and in the script.
         let position = position.filter(|_| hours.is_some_and(|hours| hours >= self.inner.window.hours()));
         self.observe(partition, position);
-        Ok(position)
+        Ok(position.map(|next_offset| ProjectionPosition {
+            next_offset,
+            last_record: last_record.and_then(|stored| identity_at(&stored, next_offset)),
+        }))
     }
 
     async fn write(&mut self, writes: &[ProjectionWrite<'_, [HourlyCount]>]) -> Result<Vec<WriteOutcome>, StoreError> {

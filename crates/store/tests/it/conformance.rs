@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, WriteOutcome};
+use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, WriteOutcome};
 use millrace_store::{HourRead, HourlyStore, Totals};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::{PARTITIONS, Subject, complete, count, hour_read, now, put};
+use crate::support::{PARTITIONS, Subject, complete, count, hour_read, now, position, put};
 
 /// Runs every check, each on a fresh store.
 pub(crate) async fn conforms<S: Subject>(fresh: impl AsyncFn() -> S) {
@@ -17,16 +17,17 @@ pub(crate) async fn conforms<S: Subject>(fresh: impl AsyncFn() -> S) {
     returns_one_outcome_per_partition(&fresh().await).await;
     is_approximate_if_one_partition_is(&fresh().await).await;
     separates_hours_and_partitions(&fresh().await).await;
+    has_the_identity_of_its_position(&fresh().await).await;
 }
 
 async fn returns_no_counts_before_it_is_complete<S: Subject>(store: &S) {
     let mut writer = store.writer();
     assert_eq!(store.read(now()).await, Ok(HourRead::Rebuilding));
     for partition in 0..PARTITIONS {
-        assert_eq!(writer.position(partition).await, Ok(None));
+        assert_eq!(position(&mut writer, partition).await, Ok(None));
         let counts = [count(now(), partition, 5, [1, 2, 3])];
         assert_eq!(put(&mut writer, partition, (None, 7), false, &counts).await, Ok(WriteOutcome::Applied));
-        assert_eq!(writer.position(partition).await, Ok(Some(7)));
+        assert_eq!(position(&mut writer, partition).await, Ok(Some(7)));
     }
     for partition in 0..PARTITIONS {
         assert_eq!(store.read(now()).await, Ok(HourRead::Rebuilding), "{partition} is not complete");
@@ -77,6 +78,7 @@ async fn returns_one_outcome_per_partition<S: Subject>(store: &S) {
         partition,
         expected,
         next: 6,
+        last_record: None,
         caught_up: false,
         items: &counts[partition as usize][..],
     };
@@ -106,6 +108,18 @@ async fn separates_hours_and_partitions<S: Subject>(store: &S) {
     assert_eq!(store.read(now().plus(-24)).await, Ok(hour_read([large, 1, 2])));
     assert_eq!(store.read(now().plus(1)).await, Ok(hour_read([4, 5, 6])), "events may be early");
     assert_eq!(store.read(now()).await, Ok(hour_read([0, 0, 0])));
+}
+
+async fn has_the_identity_of_its_position<S: Subject>(store: &S) {
+    let mut writer = store.writer();
+    for (expected, next, last_record) in
+        [(None, 4, None), (Some(4), 5, Some(0)), (Some(5), 6, Some(u64::MAX)), (Some(6), 6, None)]
+    {
+        let write = ProjectionWrite { partition: 1, expected, next, last_record, caught_up: false, items: &[][..] };
+        assert_eq!(writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
+        let stored = ProjectionPosition { next_offset: next, last_record };
+        assert_eq!(store.writer().position(1).await, Ok(Some(stored)));
+    }
 }
 
 /// One write of the property below: counts of a partition, in any order, some of them outdated.

@@ -1,11 +1,11 @@
 //! The embedded archive: conformance, and restarts.
 
 use millrace_contracts::WriteOutcome;
-use millrace_store::{Archive, HourRead, HourlyStore};
+use millrace_store::{Archive, HourRead};
 
 use crate::conformance::{conforms, folds_to_the_newest};
 use crate::reference::equals_the_reference;
-use crate::support::{PARTITIONS, complete, count, hour_read, now, put};
+use crate::support::{PARTITIONS, complete, count, hour_read, now, position, put};
 
 /// An archive with its own temporary directory.
 struct TempArchive(Archive, #[expect(dead_code, reason = "lives as long as the archive")] tempfile::TempDir);
@@ -55,7 +55,7 @@ async fn counts_and_positions_survive_a_restart() {
     let archive = open(folder.path());
     assert_eq!(archive.hour(now()).await, Ok(hour_read([3, 6, 9])));
     let mut writer = archive.writer();
-    assert_eq!(writer.position(2).await, Ok(Some(1)));
+    assert_eq!(position(&mut writer, 2).await, Ok(Some(1)));
     assert_eq!(
         put(&mut writer, 2, (Some(1), 2), false, &[count(now(), 2, 7, [4, 4, 4])]).await,
         Ok(WriteOutcome::Applied)
@@ -76,7 +76,7 @@ async fn a_lost_keyspace_is_rebuilt() {
         for _ in 0..2 {
             let archive = open(folder.path());
             assert_eq!(archive.hour(now()).await, Ok(HourRead::Rebuilding), "{lost}");
-            assert_eq!(archive.writer().position(0).await, Ok(None), "{lost}");
+            assert_eq!(position(&mut archive.writer(), 0).await, Ok(None), "{lost}");
         }
         complete(&mut open(folder.path()).writer(), [4, 5, 6]).await;
         assert_eq!(open(folder.path()).hour(now()).await, Ok(hour_read([12, 15, 18])), "{lost}");

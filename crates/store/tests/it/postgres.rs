@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use millrace_contracts::{Next, WriteOutcome};
-use millrace_store::{Archive, HourRead, HourlyStore, PostgresConfig, SecretUrl};
+use millrace_store::{Archive, HourRead, PostgresConfig, SecretUrl};
 use millrace_testkit::Postgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::conformance::{conforms, folds_to_the_newest};
 use crate::reference::equals_the_reference;
-use crate::support::{PARTITIONS, complete, count, hour_read, now, put};
+use crate::support::{PARTITIONS, complete, count, hour_read, now, position, put};
 
 fn config(url: &str) -> PostgresConfig {
     let schema = millrace_testkit::unique("store").replace('-', "_");
@@ -75,8 +75,8 @@ async fn hours_long_ago_and_before_the_epoch_are_stored() {
     let mut writer = archive.writer();
     complete(&mut writer, [1, 1, 1]).await;
     for hour in [millrace_contracts::Hour::of_ms(123), millrace_contracts::Hour::MAX] {
-        let position = writer.position(0).await.unwrap();
-        let moved = put(&mut writer, 0, (position, 9), false, &[count(hour, 0, 5, [4, 5, 6])]).await;
+        let stored = position(&mut writer, 0).await.unwrap();
+        let moved = put(&mut writer, 0, (stored, 9), false, &[count(hour, 0, 5, [4, 5, 6])]).await;
         assert_eq!(moved, Ok(WriteOutcome::Applied));
         assert_eq!(archive.hour(hour).await, Ok(hour_read([4, 5, 6])));
     }

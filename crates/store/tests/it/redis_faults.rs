@@ -5,7 +5,7 @@ use millrace_store::{HourRead, HourlyStore, LiveHours, RedisConfig};
 use millrace_testkit::Redis;
 
 use crate::redis_live::{config, hour_key, live, names, position_key, raw};
-use crate::support::{PARTITIONS, complete, count, hour_read, now, put, window};
+use crate::support::{PARTITIONS, complete, count, hour_read, now, position, put, window};
 
 fn server() -> Option<Redis> {
     Redis::start().map_err(|why| millrace_testkit::not_run("store: redis faults", "Redis", &why)).ok()
@@ -115,7 +115,7 @@ async fn a_flushed_server_is_rebuilding_until_it_catches_up() {
     run(&url, &["FLUSHALL"]).await;
     assert_eq!(store.hour(now()).await, Ok(HourRead::Rebuilding), "not zeros");
     assert_eq!(put(&mut writer, 0, (Some(1), 2), false, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
-    assert_eq!(writer.position(1).await, Ok(None));
+    assert_eq!(position(&mut writer, 1).await, Ok(None));
     assert_eq!(put(&mut writer, 0, (None, 1), true, &[]).await, Ok(WriteOutcome::Applied));
     assert_eq!(store.hour(now()).await, Ok(HourRead::Rebuilding));
     for partition in 1..PARTITIONS {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::redis_live::{config, live, names, raw};
-use crate::support::{PARTITIONS, complete, count, hour_read, now, put, window};
+use crate::support::{PARTITIONS, complete, count, hour_read, now, position, put, window};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -43,9 +43,9 @@ fn quick(url: &str) -> RedisConfig {
 async fn catch_up(store: &LiveHours, end: u64) {
     let mut writer = store.writer();
     until("caught up", async || {
-        let Ok(position) = writer.position(0).await else { return false };
+        let Ok(stored) = position(&mut writer, 0).await else { return false };
         let counts = [count(now(), 0, end, [end, end, end])];
-        put(&mut writer, 0, (position, end), true, &counts).await == Ok(WriteOutcome::Applied)
+        put(&mut writer, 0, (stored, end), true, &counts).await == Ok(WriteOutcome::Applied)
     })
     .await;
 }
@@ -69,9 +69,9 @@ async fn a_killed_server_with_persistence_resumes_from_its_data() {
     );
     for partition in 1..PARTITIONS {
         let mut writer = store.writer();
-        let position = writer.position(partition).await.unwrap();
+        let stored = position(&mut writer, partition).await.unwrap();
         let counts = [count(now(), partition, 1, [1, 1, 1])];
-        assert_eq!(put(&mut writer, partition, (position, 1), true, &counts).await, Ok(WriteOutcome::Applied));
+        assert_eq!(put(&mut writer, partition, (stored, 1), true, &counts).await, Ok(WriteOutcome::Applied));
     }
     catch_up(&store, 41).await;
     assert_eq!(store.hour(now()).await, Ok(hour_read([43, 43, 43])));

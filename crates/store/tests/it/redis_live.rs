@@ -1,12 +1,12 @@
 //! The live hours in Redis: conformance, and the window.
 
 use millrace_contracts::{Hour, Names, WriteOutcome};
-use millrace_store::{HourRead, HourlyStore, LiveHours, LiveWindow, RedisConfig, SecretUrl, Totals};
+use millrace_store::{HourRead, LiveHours, LiveWindow, RedisConfig, SecretUrl, Totals};
 use redis::aio::MultiplexedConnection;
 
 use crate::conformance::{conforms, folds_to_the_newest};
 use crate::reference::equals_the_reference;
-use crate::support::{PARTITIONS, complete, count, hour_read, now, put, window};
+use crate::support::{PARTITIONS, complete, count, hour_read, now, position, put, window};
 
 pub(crate) fn config(url: &str) -> RedisConfig {
     RedisConfig { url: SecretUrl::from(url), ..RedisConfig::default() }
@@ -66,7 +66,7 @@ async fn a_key_expires_after_its_hour_leaves_the_window() {
         let leaves = count.hour.plus(24).end_ms();
         assert_eq!(expires, if retained { leaves + 3_600_000 } else { -2 }, "{key}");
     }
-    assert_eq!(writer.position(0).await, Ok(Some(5)), "the position advances past hours that are not live");
+    assert_eq!(position(&mut writer, 0).await, Ok(Some(5)), "the position advances past hours that are not live");
     let lives: i64 = redis::cmd("PTTL").arg(position_key(&names, 0)).query_async(&mut connection).await.unwrap();
     assert_eq!(lives, -1, "a position never expires");
 }
@@ -91,7 +91,7 @@ async fn a_wider_window_needs_a_rebuild() {
     let wide = LiveHours::connect(&config(url), &names, PARTITIONS, wide).await.unwrap();
     assert_eq!(wide.hour(now()).await, Ok(HourRead::Rebuilding), "hours outside the narrow window are not zeros");
     let mut writer = wide.writer();
-    assert_eq!(writer.position(0).await, Ok(None));
+    assert_eq!(position(&mut writer, 0).await, Ok(None));
     assert_eq!(put(&mut writer, 0, (Some(1), 2), true, &[]).await, Ok(WriteOutcome::PositionMismatch(None)));
     complete(&mut writer, [2, 2, 2]).await;
     assert_eq!(wide.hour(now()).await, Ok(hour_read([6, 6, 6])));

@@ -141,7 +141,14 @@ async fn run<S: Subject>(store: &S, ops: &[Op]) -> Result<(), TestCaseError> {
         };
         let expected = reference[write.partition as usize].write(&write);
         let Write { partition, expected: from, next, caught_up, ref counts } = write;
-        let part = ProjectionWrite { partition, expected: from, next, caught_up, items: &counts[..] };
+        let part = ProjectionWrite {
+            partition,
+            expected: from,
+            next,
+            last_record: Some(!next),
+            caught_up,
+            items: &counts[..],
+        };
         let written = writers[usize::from(second)].write(&[part]).await;
         prop_assert_eq!(written, Ok(vec![expected]), "{:?}", &write);
         made.push(write);

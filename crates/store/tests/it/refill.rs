@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use redis::aio::MultiplexedConnection;
 
 use crate::redis_live::{live, names, position_key, raw};
-use crate::support::{PARTITIONS, count, now, put};
+use crate::support::{PARTITIONS, count, now, position, put};
 
 /// Each partition counts in separate digits, so that a sum reveals its terms.
 const DIGITS: u64 = 1_000;
@@ -129,7 +129,7 @@ impl World {
             }
             Op::Redis(p) => {
                 let p = *p as usize;
-                let stood = self.writer.position(u32::try_from(p).unwrap()).await.unwrap();
+                let stood = position(&mut self.writer, u32::try_from(p).unwrap()).await.unwrap();
                 assert_eq!(stood, self.in_redis[p]);
                 let moved = advance(&mut self.writer, p, stood, self.log[p]).await;
                 self.in_redis[p] = Some(moved.1);

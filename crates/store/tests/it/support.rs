@@ -77,8 +77,15 @@ pub(crate) async fn put(
     caught_up: bool,
     counts: &[HourlyCount],
 ) -> Result<WriteOutcome, StoreError> {
-    let write = ProjectionWrite { partition, expected, next, caught_up, items: counts };
+    let write = ProjectionWrite { partition, expected, next, last_record: Some(!next), caught_up, items: counts };
     Ok(writer.write(&[write]).await?[0])
+}
+
+/// The stored offset of a partition; checks that the identity that [`put`] wrote came with it.
+pub(crate) async fn position(writer: &mut impl HourlyStore, partition: u32) -> Result<Option<u64>, StoreError> {
+    let stored = writer.position(partition).await?;
+    assert!(stored.is_none_or(|stored| stored.last_record == Some(!stored.next_offset)), "{stored:?}");
+    Ok(stored.map(|stored| stored.next_offset))
 }
 
 /// Makes every partition complete at position 1, each with these numbers in the current hour.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use millrace_testkit::{free_port, wait_until};
+use millrace_testkit::{Response, Service, free_port, http_get, wait_until};
 
 use super::client::{Client, Fate};
 use super::oracle::{assert_right, journal};
@@ -137,4 +137,35 @@ fn the_journal_goes_on_in_another_directory_only_if_it_is_empty_of_others() {
     assert_eq!((from.status.success(), stdout(&from).as_str()), (true, ""));
     let from = tcp.up.tool(&["journal", "cat", "--from", "2020-01-01", "--until", "1"]);
     assert!(stdout(&from).ends_with("a 1 883dd08a x\n") || stdout(&from).contains(" a 1 "), "{}", stdout(&from));
+}
+
+/// A journal names the record that it wrote last. With another log, whose offsets extend past it, it would leave out messages.
+#[test]
+fn a_journal_of_another_log_is_refused_and_doctor_explains_it() {
+    let [mut first, mut second] = ["hello", "world"].map(|message| {
+        let tcp = TcpUp::start(&[]);
+        assert_eq!(super::hostile::talk(tcp.server, format!("a 1 5\n{message}\n").as_bytes()), "ACK 1\n");
+        assert!(wait_until(WITHIN, || journal(&tcp.journal).len() == 1));
+        tcp
+    });
+    for tcp in [&mut first, &mut second] {
+        assert!(tcp.up.service.shut_down(WITHIN).is_some_and(|status| status.success()), "{}", tcp.up.service.log());
+    }
+    let own = stdout(&second.up.tool(&["doctor"]));
+    assert!(own.contains("ok    journal: the log has the records"), "{own}");
+    let directory = first.journal.display().to_string();
+    let settings = second.up.settings_with(&[("journal.directory", &directory)]);
+    let arguments = settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
+    let doctor = tool(&["doctor"]).args(arguments).output().unwrap();
+    let found = stdout(&doctor);
+    let why = "intake.journal/0: the record before offset 1 is not the one that was written last";
+    assert!(found.contains(&format!("FAIL  journal: {why}")) && found.contains("millrace journal adopt"), "{found}");
+    assert_eq!(doctor.status.code(), Some(1));
+
+    let mut third = Service::start("up", &settings);
+    let ready = || http_get(second.up.admin, "/readyz").map_or(String::new(), Response::into_text);
+    assert!(wait_until(WITHIN, || ready().contains(why)), "{}: {}", ready(), third.log());
+    assert_eq!(super::hostile::talk(second.server, b"a 2 5\nagain\n"), "ACK 2\n", "intake goes on");
+    assert_eq!(journal(&first.journal).len(), 1);
+    let _ = third.shut_down(WITHIN);
 }

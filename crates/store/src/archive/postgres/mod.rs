@@ -10,7 +10,9 @@ mod write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use millrace_contracts::{Exactness, Hour, HourlyCount, Next, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{
+    Exactness, Hour, HourlyCount, Next, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
+};
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
@@ -38,6 +40,11 @@ const HOUR: &str = "
            coalesce(sum(unique_users), 0)::bigint, coalesce(bool_and(exact), true),
            (SELECT count(*) FROM projection WHERE partition < $2 AND position IS NOT NULL AND complete)
     FROM hourly WHERE hour = to_timestamp($1::bigint) AND partition < $2";
+
+// The identity of another position is none: an earlier version moved the position since.
+const POSITION: &str = "
+    SELECT position, CASE WHEN last_record_of = position THEN last_record END
+    FROM projection WHERE partition = $1 AND position IS NOT NULL";
 
 impl PostgresArchive {
     pub(super) async fn connect(config: &PostgresConfig, partitions: u32) -> Result<Self, StoreError> {
@@ -77,12 +84,13 @@ impl PostgresArchive {
         }))
     }
 
-    pub(super) async fn position(&self, partition: u32) -> Result<Option<u64>, StoreError> {
-        let read = sqlx::query_scalar("SELECT position FROM projection WHERE partition = $1")
-            .bind(partition.cast_signed())
-            .fetch_optional(self.pool().await?);
-        let position: Option<Option<i64>> = self.bounded(read).await?;
-        Ok(position.flatten().map(i64::cast_unsigned))
+    pub(super) async fn position(&self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
+        let read = sqlx::query_as(POSITION).bind(partition.cast_signed()).fetch_optional(self.pool().await?);
+        let stored: Option<(i64, Option<i64>)> = self.bounded(read).await?;
+        Ok(stored.map(|(position, identity)| ProjectionPosition {
+            next_offset: position.cast_unsigned(),
+            last_record: identity.map(i64::cast_unsigned),
+        }))
     }
 
     pub(super) async fn snapshot(

@@ -23,9 +23,9 @@ const UPSERT: &str = "
 
 // Only catching up completes a rebuild.
 const MOVE: &str = "
-    UPDATE projection AS old SET position = new.position,
+    UPDATE projection AS old SET position = new.position, last_record = new.last_record, last_record_of = new.position,
            complete = new.caught_up OR (old.complete AND old.position IS NOT NULL)
-    FROM unnest($1::int[], $2::bigint[], $3::bool[]) AS new (partition, position, caught_up)
+    FROM unnest($1::int[], $2::bigint[], $3::bool[], $4::bigint[]) AS new (partition, position, caught_up, last_record)
     WHERE old.partition = new.partition";
 
 /// Locks the positions, compares them with the expected ones, and writes the partitions that match.
@@ -48,12 +48,14 @@ pub(super) async fn write(
         let mut partitions = Vec::new();
         let mut positions = Vec::new();
         let mut caught_up = Vec::new();
+        let mut identities = Vec::new();
         for write in &matching {
             partitions.push(write.partition.cast_signed());
             positions.push(write.next.cast_signed());
             caught_up.push(write.caught_up);
+            identities.push(write.last_record.map(u64::cast_signed));
         }
-        let moving = sqlx::query(MOVE).bind(partitions).bind(positions).bind(caught_up);
+        let moving = sqlx::query(MOVE).bind(partitions).bind(positions).bind(caught_up).bind(identities);
         moving.execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
