@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millrace_contracts::{Next, WriteOutcome};
-use millrace_store::{Archive, HourRead, PostgresConfig, SecretUrl};
+use millrace_contracts::{Next, ProjectionPosition, WriteOutcome};
+use millrace_store::{Archive, HourRead, HourlyStore as _, PostgresConfig, SecretUrl};
 use millrace_testkit::Postgres;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
@@ -61,7 +61,8 @@ async fn a_newer_schema_is_refused() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
     let config = config(url);
     archive(&config).await;
-    let newer = "INSERT INTO _sqlx_migrations SELECT 9999, 'newer', now(), true, checksum, 0 FROM _sqlx_migrations";
+    let newer =
+        "INSERT INTO _sqlx_migrations SELECT 9999, 'newer', now(), true, checksum, 0 FROM _sqlx_migrations LIMIT 1";
     raw(url, &config).await.execute(newer).await.unwrap();
     let error = Archive::postgres(&config, PARTITIONS).await.unwrap_err();
     assert_eq!(error.next, Next::Stop);
@@ -97,6 +98,18 @@ async fn rows_of_an_earlier_build_do_not_count() {
     assert_eq!(archive.hour(now()).await, Ok(HourRead::Rebuilding), "the new build is not complete");
     assert_eq!(put(&mut writer, 1, (Some(2), 2), true, &[]).await, Ok(WriteOutcome::Applied));
     assert_eq!(archive.hour(now()).await, Ok(hour_read([200, 200, 200])));
+}
+
+/// During an upgrade, for example.
+#[tokio::test]
+async fn a_position_that_an_earlier_version_moved_has_no_identity() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let config = config(url);
+    let archive = archive(&config).await;
+    complete(&mut archive.writer(), [1, 1, 1]).await;
+    raw(url, &config).await.execute("UPDATE projection SET position = 9 WHERE partition = 1").await.unwrap();
+    let position = ProjectionPosition { next_offset: 9, last_record: None };
+    assert_eq!(archive.writer().position(1).await, Ok(Some(position)));
 }
 
 #[tokio::test]

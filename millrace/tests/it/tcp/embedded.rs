@@ -154,7 +154,8 @@ fn a_journal_of_another_log_is_refused_and_doctor_explains_it() {
     let own = stdout(&second.up.tool(&["doctor"]));
     assert!(own.contains("ok    journal: the log has the records"), "{own}");
     let directory = first.journal.display().to_string();
-    let settings = second.up.settings_with(&[("journal.directory", &directory)]);
+    // The name that the second log does not know: it refuses another directory for a name that it does.
+    let settings = second.up.settings_with(&[("journal.directory", &directory), ("journal.name", "other")]);
     let arguments = settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
     let doctor = tool(&["doctor"]).args(arguments).output().unwrap();
     let found = stdout(&doctor);
