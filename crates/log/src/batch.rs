@@ -31,7 +31,7 @@ impl Record<'_> {
     /// What identifies the record in the position of a sink: 32 bits of a hash of its key, which a later record of the key
     /// has too if compaction removed this one, and 32 bits of its fingerprint.
     pub fn identity(&self) -> u64 {
-        u64::from(key_hash(self.key)) << 32 | self.fingerprint() & u64::from(u32::MAX)
+        (u64::from(key_hash(self.key)) << 32) | (self.fingerprint() & u64::from(u32::MAX))
     }
 
     /// Whether it has the key of the record of an identity.

@@ -91,12 +91,15 @@ pub(crate) fn check_positions(
 
 fn compare(batch: &Batch, named: &Named, compacted: bool) -> Comparison {
     for record in batch.iter() {
-        let same = match record.offset + 1 == named.next_offset {
-            true => record.identity() == named.identity,
-            false if compacted && !record.has_key_of(named.identity) => continue,
-            false => compacted,
-        };
-        return if same { Comparison::Same } else { Comparison::Other };
+        if record.offset + 1 == named.next_offset {
+            return if record.identity() == named.identity { Comparison::Same } else { Comparison::Other };
+        }
+        if !compacted {
+            return Comparison::Other;
+        }
+        if record.has_key_of(named.identity) {
+            return Comparison::Same;
+        }
     }
     Comparison::Undecided
 }
