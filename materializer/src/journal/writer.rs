@@ -103,15 +103,12 @@ impl Journal {
                 segment.add(number, &record);
             }
         }
-        let position = match &mut segment {
-            Some(segment) => {
-                segment.flush(&self.held)?;
-                segment.position(&self.durable, next)
-            }
-            None => {
-                let ProjectionPosition { next_offset, last_record } = next;
-                Position { generation: self.durable.generation + 1, next_offset, last_record, ..self.durable }
-            }
+        let position = if let Some(segment) = &mut segment {
+            segment.flush(&self.held)?;
+            segment.position(&self.durable, next)
+        } else {
+            let ProjectionPosition { next_offset, last_record } = next;
+            Position { generation: self.durable.generation + 1, next_offset, last_record, ..self.durable }
         };
         fail_point!("journal::written");
         let path = self.held.directory.sidecar();
