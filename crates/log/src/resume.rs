@@ -123,7 +123,9 @@ mod tests {
         let named = Named { next_offset: 6, identity: record(5, b"a").identity(), ended: false };
         let compare = |records: &[Record<'_>], compacted| {
             let mut batch = Batch::new(0);
-            records.iter().for_each(|&record| batch.push(record));
+            for &record in records {
+                batch.push(record);
+            }
             compare(&batch, &named, compacted)
         };
         let (same, other) = (record(5, b"a"), record(5, b"b"));
