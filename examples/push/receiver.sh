@@ -10,7 +10,7 @@ KEY=$(printf %s "${SECRET#whsec_}" | base64 -d | od -An -v -tx1 | tr -d ' \n')
 TOLERANCE=${TOLERANCE:-300} # seconds, both ways
 MAX_BODY=2097152
 work=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) $! 2>/dev/null; rm -rf "$work"' EXIT
 trap exit INT TERM
 mkfifo "$work/answers"
 touch "$work/seen" # a real one remembers ids in its database, in the transaction of what it does

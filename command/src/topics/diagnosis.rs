@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use millrace_contracts::topics::{AttemptError, ExplanationView, Reply, Request as Call, SampleView};
+use millrace_contracts::topics::{AttemptError, ExplanationView, Reply, Request as Call};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 use serde_json::{Map, Value, json};
@@ -16,20 +16,22 @@ use super::subscription::act;
 
 /// `POST …/{subscription}:test`
 pub(super) async fn test(state: Application, request: Incoming) -> Response {
-    act(&state.0, request, |subscription, _| Ok(Call::Sample(subscription))).await
+    act(&state.0, request, |subscription, _| Ok(Call::Sample(subscription)), sample).await
 }
 
-pub(super) fn sample(sample: &SampleView) -> Value {
+fn sample(reply: &Reply) -> Result<Response, Refusal> {
+    let Reply::Sample(sample) = reply else { return Err(unexpected()) };
     let headers: Map<String, Value> =
         sample.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-    json!({
+    let body = json!({
         "request": { "url": sample.url, "headers": headers, "body": sample.body },
         "addresses": sample.addresses,
         "status": sample.status,
         "latency_ms": sample.latency_ms,
         "error": sample.error.map(AttemptError::as_str),
         "answer": sample.answer,
-    })
+    });
+    Ok(render::json(StatusCode::OK, &body))
 }
 
 /// `GET …/{subscription}:explain?offset=`

@@ -4,6 +4,7 @@
 //! reply. A plain publish is appended here, by any instance; everything else is the coordinator's to decide.
 
 mod batch;
+mod deliveries;
 mod diagnosis;
 pub(crate) mod directory;
 mod exchange;

@@ -81,6 +81,11 @@ pub(super) fn creatable(name: &Name, field: &'static str) -> Result<(), Refusal>
     Name::parse(name.as_str()).map(drop).map_err(|error| invalid(field, error.to_string()))
 }
 
+/// The id of a redrive, as paths have it.
+pub(super) fn redrive_id(id: u64) -> String {
+    format!("{id:016x}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::exchange::{Incoming, respond};
-use super::{batch, diagnosis, openapi, path, publish, pull, push, settle, subscription, topic};
+use super::{batch, deliveries, diagnosis, openapi, path, publish, pull, settle, subscription, topic};
 use crate::app::App;
 
 /// The routes and their OpenAPI document.
@@ -35,13 +35,13 @@ pub(crate) fn routes(app: &Arc<App>) -> OpenApiRouter<Arc<App>> {
         .route("/v1/topics/{topic}/subscriptions", get(subscription::list))
         .route("/v1/topics/{topic}/subscriptions/{subscription}", with_verbs(app, described, verbs))
         .route("/v1/topics/{topic}/subscriptions/{subscription}/messages", any(pull::get))
-        .route("/v1/topics/{topic}/subscriptions/{subscription}/attempts", get(push::attempts))
-        .route("/v1/topics/{topic}/subscriptions/{subscription}/dead-letters", get(push::dead_letters))
-        .route("/v1/topics/{topic}/subscriptions/{subscription}/redrives/{redrive}", get(push::describe_redrive));
+        .route("/v1/topics/{topic}/subscriptions/{subscription}/attempts", get(deliveries::attempts))
+        .route("/v1/topics/{topic}/subscriptions/{subscription}/dead-letters", get(deliveries::dead_letters))
+        .route("/v1/topics/{topic}/subscriptions/{subscription}/redrives/{redrive}", get(deliveries::describe_redrive));
     for colon in [":", "%3A", "%3a"] {
         routes = routes.route(&format!("/v1/topics/{{topic}}/messages{colon}batch"), post(batch::post));
         let redrive = format!("/v1/topics/{{topic}}/subscriptions/{{subscription}}/dead-letters{colon}redrive");
-        routes = routes.route(&redrive, post(push::redrive));
+        routes = routes.route(&redrive, post(deliveries::redrive));
     }
     openapi::describe(routes)
 }

@@ -1,12 +1,15 @@
 //! What readers do with the messages they were handed: acknowledge, return, extend the lease.
 
 use axum::response::Response;
-use millrace_contracts::topics::{AckSelection, Request as Call};
+use http::StatusCode;
+use millrace_contracts::topics::{AckSelection, Reply, Request as Call};
 use millrace_contracts::{Code, Refusal};
 use serde_json::Value;
 
+use super::directory::unexpected;
 use super::exchange::{Application, Incoming};
 use super::fields::{Fields, invalid};
+use super::render;
 use super::subscription::{LEASE_MS, act};
 
 /// Most tokens of one call.
@@ -14,7 +17,7 @@ pub(super) const MAX_TOKENS: usize = 1_000;
 
 pub(super) async fn ack(state: Application, request: Incoming) -> Response {
     let read = |subscription, fields: &mut Fields| Ok(Call::Ack { subscription, selection: selection(fields)? });
-    act(&state.0, request, read).await
+    act(&state.0, request, read, settled).await
 }
 
 pub(super) async fn nack(state: Application, request: Incoming) -> Response {
@@ -23,7 +26,7 @@ pub(super) async fn nack(state: Application, request: Incoming) -> Response {
         let delay_ms = fields.duration("delay", 0..=*LEASE_MS.end())?;
         Ok(Call::Nack { subscription, tokens, delay_ms })
     };
-    act(&state.0, request, read).await
+    act(&state.0, request, read, settled).await
 }
 
 pub(super) async fn extend(state: Application, request: Incoming) -> Response {
@@ -33,7 +36,12 @@ pub(super) async fn extend(state: Application, request: Incoming) -> Response {
         let lease_ms = lease.ok_or_else(|| Refusal::new(Code::MissingField, "lease must be given").field("lease"))?;
         Ok(Call::Extend { subscription, tokens, lease_ms })
     };
-    act(&state.0, request, read).await
+    act(&state.0, request, read, settled).await
+}
+
+fn settled(reply: &Reply) -> Result<Response, Refusal> {
+    let Reply::Acknowledged(answer) = reply else { return Err(unexpected()) };
+    Ok(render::json(StatusCode::OK, answer))
 }
 
 fn selection(fields: &mut Fields) -> Result<AckSelection, Refusal> {

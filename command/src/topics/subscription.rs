@@ -8,7 +8,6 @@ use millrace_contracts::topics::{Filter, Name, Order, PushPatch, Reply, Request 
 use millrace_contracts::{Code, Refusal};
 use serde_json::Value;
 
-use super::diagnosis;
 use super::directory::unexpected;
 use super::exchange::{Application, Incoming, principal, respond};
 use super::fields::{self, Fields, if_match, invalid};
@@ -54,16 +53,16 @@ pub(super) async fn create(state: Application, request: Incoming) -> Response {
             app.directory.call(&topic, by.clone(), unchanged).await.map_err(absent_fails)?;
         }
         let call = Call::CreateSubscription { subscription, settings, push, start };
-        subscription_response(app.directory.call(&topic, by, call).await?)
+        subscription_response(&app.directory.call(&topic, by, call).await?)
     };
     respond(result.await)
 }
 
-fn subscription_response(reply: Reply) -> Result<Response, Refusal> {
+fn subscription_response(reply: &Reply) -> Result<Response, Refusal> {
     let Reply::Subscription { subscription, created, secret } = reply else { return Err(unexpected()) };
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut body = render::subscription(&subscription);
-    body.secret = secret;
+    let status = if *created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut body = render::subscription(subscription);
+    body.secret.clone_from(secret);
     Ok(render::with_etag(status, &body, &subscription.etag))
 }
 
@@ -122,7 +121,7 @@ pub(super) async fn describe(state: Application, request: Incoming) -> Response 
         let mut path = Path::of(request.uri());
         let (topic, subscription) = (path.topic()?, path.subscription()?);
         no_parameters(&request)?;
-        subscription_response(state.0.directory.call(&topic, by, Call::DescribeSubscription(subscription)).await?)
+        subscription_response(&state.0.directory.call(&topic, by, Call::DescribeSubscription(subscription)).await?)
     };
     respond(result.await)
 }
@@ -164,7 +163,7 @@ pub(super) async fn alter(state: Application, request: Incoming) -> Response {
             if_match,
         };
         fields.finish()?;
-        subscription_response(app.directory.call(&topic, by, call).await?)
+        subscription_response(&app.directory.call(&topic, by, call).await?)
     };
     respond(result.await)
 }
@@ -183,17 +182,17 @@ pub(super) async fn delete(state: Application, request: Incoming) -> Response {
 }
 
 pub(super) async fn suspend(state: Application, request: Incoming) -> Response {
-    act(&state.0, request, |subscription, _| Ok(Call::Suspend(subscription))).await
+    act(&state.0, request, |subscription, _| Ok(Call::Suspend(subscription)), subscription_response).await
 }
 
 pub(super) async fn resume(state: Application, request: Incoming) -> Response {
-    act(&state.0, request, |subscription, _| Ok(Call::Resume(subscription))).await
+    act(&state.0, request, |subscription, _| Ok(Call::Resume(subscription)), subscription_response).await
 }
 
 pub(super) async fn rotate_secret(state: Application, request: Incoming) -> Response {
     let read =
         |subscription, fields: &mut Fields| Ok(Call::RotateSecret { subscription, overlap_ms: push::overlap(fields)? });
-    act(&state.0, request, read).await
+    act(&state.0, request, read, subscription_response).await
 }
 
 pub(super) async fn seek(state: Application, request: Incoming) -> Response {
@@ -202,14 +201,16 @@ pub(super) async fn seek(state: Application, request: Incoming) -> Response {
         let to = to.ok_or_else(|| Refusal::new(Code::MissingField, "to must be given").field("to"))?;
         Ok(Call::Seek { subscription, to })
     };
-    act(&state.0, request, read).await
+    act(&state.0, request, read, subscription_response).await
 }
 
-/// A POST about a subscription: reads its name from the path and the call from the body, and brings it to the coordinator.
+/// A POST about a subscription: reads its name from the path and the call from the body, brings it to the coordinator, and
+/// shows the reply.
 pub(super) async fn act(
     app: &Arc<App>,
     request: Incoming,
     read: impl FnOnce(Name, &mut Fields) -> Result<Call, Refusal>,
+    show: impl FnOnce(&Reply) -> Result<Response, Refusal>,
 ) -> Response {
     let result = async move {
         let by = principal(&request);
@@ -219,15 +220,7 @@ pub(super) async fn act(
         let mut fields = Fields::of_body(app, request).await?;
         let call = read(subscription, &mut fields)?;
         fields.finish()?;
-        match app.directory.call(&topic, by, call).await? {
-            Reply::Redriven { id, selected } => {
-                let body = serde_json::json!({ "redrive": push::redrive_id(id), "selected": selected });
-                Ok(render::json(StatusCode::ACCEPTED, &body))
-            }
-            Reply::Sample(sample) => Ok(render::json(StatusCode::OK, &diagnosis::sample(&sample))),
-            Reply::Acknowledged(answer) => Ok(render::json(StatusCode::OK, &answer)),
-            reply => subscription_response(reply),
-        }
+        show(&app.directory.call(&topic, by, call).await?)
     };
     respond(result.await)
 }

@@ -12,7 +12,7 @@ use utoipa::openapi::{HttpMethod, Required};
 use super::Operation;
 use super::parts::{fresh, json_body, on_subscription, reference, refusals, tagged, with_body};
 use super::schemas::{anything, closed, duration, or_null, time};
-use crate::topics::push::{MAX_LETTERS, MAX_LISTED_ATTEMPTS, MAX_RATE};
+use crate::topics::deliveries::{MAX_LETTERS, MAX_LISTED_ATTEMPTS, MAX_RATE};
 use crate::topics::render::SubscriptionBody;
 
 const PUSH: &str = "Push";

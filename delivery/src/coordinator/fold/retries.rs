@@ -6,25 +6,14 @@ use millrace_contracts::topics::{
     Name, Redrive, Retry, Settled, SettledRange, StateEntry, SubscriptionMeta, TopicStateKey,
 };
 
-use super::write::Write;
+use super::write::{RetryEnd, Write};
 use super::{Outcome, Subscription};
 
 /// Redrives that a subscription remembers.
 const MAX_REDRIVES: usize = 20;
 
-/// How messages leave retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// They are settled.
-    Settled,
-    /// They are dead letters.
-    Buried,
-    /// A seek dropped them.
-    Dropped,
-}
-
 impl Write<'_> {
-    pub(super) fn settle(&mut self, topic: &Name, name: &Name, ranges: &[SettledRange], how: Left) -> Outcome {
+    pub(super) fn settle(&mut self, topic: &Name, name: &Name, ranges: &[SettledRange], how: RetryEnd) -> Outcome {
         let mut cursor = self.subscription(topic, name).cursor.clone();
         let (mut now, mut already) = (0, 0);
         let mut left = BTreeSet::new();
@@ -49,7 +38,7 @@ impl Write<'_> {
         let settled = cursor.settle_up_to(offset, ordinal);
         let below: Vec<i64> = retries.range(..=offset).map(|(offset, _)| *offset).collect();
         let after = cursor.settled_ordinals().saturating_sub((retries.len() - below.len()) as u64);
-        self.leave_retry(topic, name, below, Left::Settled);
+        self.leave_retry(topic, name, below, RetryEnd::Settled);
         self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
         let now = after.saturating_sub(before);
         Outcome::Settled { now, already: u64::from(now == 0 && settled == Settled::Already) }
@@ -100,7 +89,7 @@ impl Write<'_> {
             // A message has several letters if it was handed out again after a seek back: it is sent again once.
             match self.subscription(topic, name).retries.get(&offset).map(|known| known.redrive) {
                 Some(Some(before)) if before == id => redrive.done += 1,
-                Some(_) => self.leave_retry(topic, name, [offset], Left::Settled),
+                Some(_) => self.leave_retry(topic, name, [offset], RetryEnd::Settled),
                 None => {}
             }
             let retry = Retry { redrive: Some(id), ..*retry };
@@ -119,7 +108,13 @@ impl Write<'_> {
     }
 
     /// Takes messages out of retry, and counts them for their redrives.
-    pub(super) fn leave_retry(&mut self, topic: &Name, name: &Name, offsets: impl IntoIterator<Item = i64>, how: Left) {
+    pub(super) fn leave_retry(
+        &mut self,
+        topic: &Name,
+        name: &Name,
+        offsets: impl IntoIterator<Item = i64>,
+        how: RetryEnd,
+    ) {
         let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
         for offset in offsets {
             let known = self.subscription(topic, name).retries.get(&offset);
@@ -132,9 +127,9 @@ impl Write<'_> {
             // The oldest ones are forgotten.
             let Some(mut redrive) = self.subscription(topic, name).redrives.get(&id).copied() else { continue };
             match how {
-                Left::Settled => redrive.done += count,
-                Left::Buried => redrive.failed += count,
-                Left::Dropped => redrive.canceled = true,
+                RetryEnd::Settled => redrive.done += count,
+                RetryEnd::Buried => redrive.failed += count,
+                RetryEnd::Dropped => redrive.canceled = true,
             }
             self.put(redrive_key(topic, name, id), Some(StateEntry::Redrive(redrive)));
         }

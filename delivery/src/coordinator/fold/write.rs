@@ -10,13 +10,23 @@ use millrace_contracts::topics::{
 use millrace_contracts::{Code, Refusal};
 
 use super::difference::{first_difference, subscription_difference};
-use super::retries::Left;
 use super::{Fold, KeyChange, Outcome, Subscription, Topic, Undo, refused};
 
 /// For how long the name of a deleted topic cannot be used again, in ms.
 const NAME_REST_MS: i64 = 30_000;
 /// Most keys of a push subscription that sign at the same time.
 const MAX_SIGNING_KEYS: usize = 10;
+
+/// How messages leave retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryEnd {
+    /// They are settled.
+    Settled,
+    /// They are dead letters.
+    Buried,
+    /// A seek dropped them.
+    Dropped,
+}
 
 /// One command's writes.
 pub(super) struct Write<'a> {
@@ -250,7 +260,7 @@ impl Write<'_> {
             }
             Change::Seek { floor, floor_ordinal } => {
                 let retries: Vec<i64> = subscription.retries.keys().copied().collect();
-                self.leave_retry(topic, name, retries, Left::Dropped);
+                self.leave_retry(topic, name, retries, RetryEnd::Dropped);
                 self.put(cursor_key, Some(StateEntry::Cursor(Cursor::new(offset, *floor, *floor_ordinal))));
                 Outcome::Changed
             }
@@ -265,8 +275,8 @@ impl Write<'_> {
                     "the subscription was set to another position since the message was handed out",
                 )
             }
-            Change::Settle { ranges, .. } => self.settle(topic, name, ranges, Left::Settled),
-            Change::Bury { range, .. } => self.settle(topic, name, &[*range], Left::Buried),
+            Change::Settle { ranges, .. } => self.settle(topic, name, ranges, RetryEnd::Settled),
+            Change::Bury { range, .. } => self.settle(topic, name, &[*range], RetryEnd::Buried),
             Change::SettleUpTo { offset, ordinal, .. } => self.settle_up_to(topic, name, *offset, *ordinal),
             Change::Retry { retries, .. } => self.retry(topic, name, retries),
             _ => refused(Code::Internal, "the command does not concern a subscription"),
