@@ -25,8 +25,7 @@ use clap::Parser as _;
 
 use cli::{Cli, Command};
 use messaging::Failure;
-use millrace_service::auth::KeyFileError;
-use millrace_service::config;
+use millrace_service::{FileError, config};
 use settings::Settings;
 use start::Start;
 
@@ -140,7 +139,7 @@ async fn service<F: Future<Output = anyhow::Result<()>>>(settings: Settings, run
     match Start::new(settings) {
         Ok(start) => ended(run(start).await),
         Err(e) => {
-            let of_settings = e.downcast_ref::<KeyFileError>().is_some();
+            let of_settings = e.downcast_ref::<FileError>().is_some();
             let code = ended(Err(e));
             if of_settings { ExitCode::from(EXIT_CONFIG) } else { code }
         }

@@ -12,7 +12,7 @@ use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_materializer::journal;
 use millrace_service::auth::Authenticator;
 use millrace_service::health::{Component, Health};
-use millrace_service::net::{BindError, Reserved, reserve};
+use millrace_service::net::{BindError, Reserved, Tls, reserve};
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{ServiceContext, admin, http, shutdown, telemetry};
 use millrace_store::{Archive, LiveHours, LiveWindow};
@@ -35,6 +35,7 @@ pub(crate) struct Start {
     pub(crate) stop: CancellationToken,
     pub(crate) supervisor: Supervisor,
     pub(crate) auth: Authenticator,
+    pub(crate) tls: Option<Tls>,
     // Keeps the process unready until its services have registered their components.
     starting: Component,
 }
@@ -49,12 +50,18 @@ impl Start {
         let (names, health) = (settings.names(), Health::new());
         let starting = health.component("start");
         let auth = Authenticator::start(&settings.auth, &health, stop.clone())?;
-        Ok(Self { settings, names, health, stop, supervisor, auth, starting })
+        let tls = Tls::start(&settings.tls, &health, stop.clone())?;
+        Ok(Self { settings, names, health, stop, supervisor, auth, tls, starting })
     }
 
     /// What a service shares with this process.
     pub(crate) fn context(&self) -> ServiceContext {
-        ServiceContext { health: self.health.clone(), stop: self.stop.clone(), auth: self.auth.clone() }
+        ServiceContext {
+            health: self.health.clone(),
+            stop: self.stop.clone(),
+            auth: self.auth.clone(),
+            tls: self.tls.clone(),
+        }
     }
 
     /// Serves health and metrics, and `more`, from now on, also while the process still waits for its log.

@@ -215,6 +215,11 @@ metrics! {
     AUTH_STALE = Gauge "millrace_auth_stale", "bool", [],
         "1 while the keys file cannot be read and the last keys that could stay valid";
 
+    TLS_REFUSED = Counter "millrace_tls_refused_total", "connections", ["reason"],
+        "Connections without a TLS handshake, by reason: timeout or failed";
+    TLS_STALE = Gauge "millrace_tls_stale", "bool", [],
+        "1 while the files of the certificate cannot be read and the last ones that could stay in use";
+
     HTTP_CONNECTIONS = Gauge "millrace_http_connections", "connections", [],
         "Open connections of all listeners";
     HTTP_REFUSED = Counter "millrace_http_connections_refused_total", "connections", ["reason"],

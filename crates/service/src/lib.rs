@@ -10,6 +10,7 @@ mod agreed;
 pub mod auth;
 pub mod breaker;
 pub mod config;
+mod files;
 pub mod health;
 pub mod http;
 pub mod net;
@@ -21,6 +22,7 @@ pub mod telemetry;
 mod text;
 
 pub use agreed::export_agreed_settings;
+pub use files::FileError;
 pub use http::{Problem, spread_retry, status_of};
 pub use run::ServiceContext;
 pub use text::shown;

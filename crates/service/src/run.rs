@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Authenticator;
 use crate::health::Health;
 use crate::http::{self, HttpLimits};
+use crate::net::Tls;
 
 /// Interval of readiness probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ pub struct ServiceContext {
     pub stop: CancellationToken,
     /// Who may do what.
     pub auth: Authenticator,
+    /// The certificate of public listeners, if they encrypt.
+    pub tls: Option<Tls>,
 }
 
 impl ServiceContext {
@@ -34,13 +37,13 @@ impl ServiceContext {
         limits: HttpLimits,
         probe: impl FnMut() -> F + Send + 'static,
     ) {
-        let Self { health, stop, auth } = self;
+        let Self { health, stop, auth, tls } = self;
         let router = auth.protect(router);
         // However this ends, the probes end with it.
         let probing = stop.child_token();
         let _end = probing.clone().drop_guard();
         tokio::spawn(keep_current(health, probing, probe));
-        http::serve(listener, router, limits, stop).await;
+        http::serve_with(listener, router, limits, tls, stop).await;
     }
 }
 

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use millrace_service::net::{Socket, TlsClient};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -52,17 +53,16 @@ pub(crate) struct Connection {
     max_body: usize,
 }
 
-type Io = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+type Io = http1::Connection<TokioIo<Socket>, Full<Bytes>>;
 
 /// The I/O of a connection; `None` once it has ended.
 #[derive(Debug)]
 struct Driver(Option<Pin<Box<Io>>>);
 
 impl Connection {
-    /// Connects to `host:port`.
-    pub(crate) async fn open(authority: &str, within: Duration) -> std::io::Result<Self> {
-        let stream = timeout(within, TcpStream::connect(authority)).await??;
-        stream.set_nodelay(true)?;
+    /// Connects to `host:port`, encrypted with `tls`.
+    pub(crate) async fn open(authority: &str, tls: Option<&TlsClient>, within: Duration) -> std::io::Result<Self> {
+        let stream = timeout(within, connect(authority, tls)).await??;
         let host = HeaderValue::try_from(authority).map_err(std::io::Error::other)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         Ok(Self { sender, driver: Driver(Some(Box::pin(connection))), host, key: None, max_body: MAX_BODY })
@@ -156,6 +156,15 @@ impl Connection {
     }
 }
 
+async fn connect(authority: &str, tls: Option<&TlsClient>) -> std::io::Result<Socket> {
+    let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
+    match tls {
+        None => Ok(Socket::Plain(stream)),
+        Some(tls) => tls.connect(authority.rsplit_once(':').map_or(authority, |(host, _)| host), stream).await,
+    }
+}
+
 impl Driver {
     /// Runs work of this connection together with its I/O.
     async fn run<T>(&mut self, work: impl Future<Output = T>) -> T {
@@ -222,7 +231,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx",
         ])
         .await;
-        let mut connection = Connection::open(&authority, WITHIN).await.unwrap();
+        let mut connection = Connection::open(&authority, None, WITHIN).await.unwrap();
         for (status, retry_after, body, reusable) in
             [(204, None, "", true), (503, Some(2), "{}", true), (200, None, "abc", true), (200, None, "x", false)]
         {
@@ -239,24 +248,24 @@ mod tests {
             [&[""][..], &["HTTP/1.1 20"], &["nonsense\r\n\r\n"], &["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"]]
         {
             let authority = server(responses).await;
-            let mut connection = Connection::open(&authority, WITHIN).await.unwrap();
+            let mut connection = Connection::open(&authority, None, WITHIN).await.unwrap();
             let error = connection.exchange(request(), WITHIN).await.unwrap_err();
             assert!(matches!(error, ExchangeError::Interrupted(_)), "{responses:?}: {error}");
             assert!(!connection.is_reusable());
         }
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        assert!(Connection::open(&closed, WITHIN).await.is_err());
+        assert!(Connection::open(&closed, None, WITHIN).await.is_err());
     }
 
     #[tokio::test]
     async fn bounds_the_time_and_the_body_of_a_response() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = listener.local_addr().unwrap().to_string();
-        let mut connection = Connection::open(&silent, WITHIN).await.unwrap();
+        let mut connection = Connection::open(&silent, None, WITHIN).await.unwrap();
         let error = connection.exchange(request(), Duration::from_millis(20)).await.unwrap_err();
         assert!(matches!(error, ExchangeError::TimedOut(_)), "{error}");
         let large = server(&["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"]).await;
-        let mut connection = Connection::open(&large, WITHIN).await.unwrap().with_max_body(2);
+        let mut connection = Connection::open(&large, None, WITHIN).await.unwrap().with_max_body(2);
         let error = connection.exchange(request(), WITHIN).await.unwrap_err();
         assert!(matches!(error, ExchangeError::TooLarge(2)), "{error}");
     }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use millrace_service::auth::ApiKey;
+use millrace_service::net::TlsClient;
+
+use super::Access;
 
 /// The variable with the key itself.
 const VARIABLE: &str = "MILLRACE_KEY";
@@ -19,9 +22,18 @@ pub(crate) struct KeySource {
     /// File with the API key, - for a line of standard input; default: the key in the environment, if there is one
     #[arg(long, value_name = "FILE", env = "MILLRACE_KEY_FILE")]
     key_file: Option<PathBuf>,
+    /// File with the authorities that https:// trusts, in PEM; default: those of the system
+    #[arg(long, value_name = "FILE", env = "MILLRACE_CA_FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 impl KeySource {
+    /// The key, and whom to trust with it.
+    pub(crate) fn access(&self) -> anyhow::Result<Access> {
+        let tls = self.ca_file.as_deref().map(|file| TlsClient::new(Some(file))).transpose()?;
+        Ok(Access { key: self.key()?.map(|key| key.bearer()), tls })
+    }
+
     /// The key; `None` without one.
     pub(crate) fn key(&self) -> anyhow::Result<Option<ApiKey>> {
         let (text, from) = match (&self.key_file, std::env::var(VARIABLE)) {
@@ -54,7 +66,7 @@ mod tests {
     fn reads_the_first_line_of_a_file_and_repeats_nothing_of_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("key");
-        let source = KeySource { key_file: Some(file.clone()) };
+        let source = KeySource { key_file: Some(file.clone()), ca_file: None };
         let key = ApiKey::generate().unwrap();
         std::fs::write(&file, format!("{}\nmore\n", key.expose())).unwrap();
         assert_eq!(source.key().unwrap(), Some(key));

@@ -1,39 +1,63 @@
-//! The address of a service: plain HTTP to a host and a port.
+//! The address of a service: HTTP to a host and a port, encrypted or not.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use http::HeaderValue;
-use millrace_service::auth::ApiKey;
+use millrace_service::net::TlsClient;
 
 use super::Connection;
 
-/// The address of a service, `http://host:port` without a path, and the key for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The address of a service, `http://host:port` or `https://host:port` without a path, and the key for it.
+#[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// `host:port`, for the Host field and for connecting.
     pub(crate) authority: String,
+    https: bool,
+    access: Access,
+}
+
+/// What a target gets to see, and whom it has to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Access {
     /// The value of `Authorization`.
-    key: Option<HeaderValue>,
+    pub(crate) key: Option<HeaderValue>,
+    /// Encrypts; the authorities of the system are loaded without it.
+    pub(crate) tls: Option<TlsClient>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.authority)
+    }
 }
 
 impl Target {
-    /// The service behind a listener of this machine.
-    pub(crate) fn of_listener(address: SocketAddr) -> Self {
-        Self { authority: reachable(address).to_string(), key: None }
+    /// The service behind a listener of this machine, which encrypts or not.
+    pub(crate) fn of_listener(address: SocketAddr, https: bool) -> Self {
+        Self { authority: reachable(address).to_string(), https, access: Access::default() }
     }
 
-    /// Shows a key with each request.
+    /// Sets the key and the authorities.
     #[must_use]
-    pub(crate) fn with_key(self, key: Option<&ApiKey>) -> Self {
-        Self { key: key.map(ApiKey::bearer), ..self }
+    pub(crate) fn with(self, access: &Access) -> Self {
+        Self { access: access.clone(), ..self }
     }
 
     /// Connects.
     pub(crate) async fn open(&self, within: Duration) -> io::Result<Connection> {
-        Ok(Connection::open(&self.authority, within).await?.with_key(self.key.clone()))
+        let default;
+        let tls = match &self.access.tls {
+            _ if !self.https => None,
+            Some(tls) => Some(tls),
+            None => {
+                default = TlsClient::new(None).map_err(io::Error::other)?;
+                Some(&default)
+            }
+        };
+        Ok(Connection::open(&self.authority, tls, within).await?.with_key(self.access.key.clone()))
     }
 }
 
@@ -52,15 +76,20 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let allowed = || "must be http://HOST:PORT without a path".to_owned();
+        let allowed = || "must be http://HOST:PORT or https://HOST:PORT without a path".to_owned();
         let uri: http::Uri = text.parse().map_err(|_| allowed())?;
         let authority = uri.authority().ok_or_else(allowed)?;
-        let plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
-        if !plain || authority.as_str().contains('@') {
+        let https = uri.scheme_str() == Some("https");
+        let plain = uri.path() == "/" && uri.query().is_none();
+        if !(https || uri.scheme_str() == Some("http")) || !plain || authority.as_str().contains('@') {
             return Err(allowed());
         }
         let host = authority.host();
-        Ok(Self { authority: format!("{host}:{}", authority.port_u16().unwrap_or(80)), key: None })
+        Ok(Self {
+            authority: format!("{host}:{}", authority.port_u16().unwrap_or(if https { 443 } else { 80 })),
+            https,
+            access: Access::default(),
+        })
     }
 }
 
@@ -74,14 +103,16 @@ mod tests {
         assert_eq!(authority("http://127.0.0.1:8081").as_deref(), Ok("127.0.0.1:8081"));
         assert_eq!(authority("http://[::1]:8081/").as_deref(), Ok("[::1]:8081"));
         assert_eq!(authority("http://command").as_deref(), Ok("command:80"));
-        for bad in ["", "8081", "https://a:1", "http://a:1/x", "http://a:1/?q", "http://u@a:1", "a:1"] {
+        assert_eq!(authority("https://command").as_deref(), Ok("command:443"));
+        assert_eq!("https://a:1/".parse::<Target>().unwrap().to_string(), "https://a:1");
+        for bad in ["", "8081", "ftp://a:1", "http://a:1/x", "http://a:1/?q", "http://u@a:1", "a:1"] {
             assert!(authority(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn reaches_a_listener_on_every_address_through_loopback() {
-        let target = |address: &str| Target::of_listener(address.parse().unwrap()).authority;
+        let target = |address: &str| Target::of_listener(address.parse().unwrap(), false).authority;
         assert_eq!(target("0.0.0.0:8081"), "127.0.0.1:8081");
         assert_eq!(target("[::]:8081"), "[::1]:8081");
         assert_eq!(target("192.0.2.1:8081"), "192.0.2.1:8081");

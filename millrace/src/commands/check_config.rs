@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use millrace_service::auth::Authenticator;
+use millrace_service::net::Tls;
 
 use crate::EXIT_CONFIG;
 use crate::settings::{DEFAULT, Settings};
@@ -13,10 +14,11 @@ pub(crate) fn print_default() {
     print_line(DEFAULT.trim_end());
 }
 
-/// Checks the files of authentication, and summarizes the settings, which are valid at this point. Prints no secret.
+/// Checks the files of authentication and encryption, and summarizes the settings, which are valid at this point. Prints no secret.
 pub(crate) fn run(settings: &Settings) -> ExitCode {
-    if let Err(problem) = Authenticator::check(&settings.auth) {
-        eprintln!("millrace: auth: {problem}");
+    let checks = [("auth", Authenticator::check(&settings.auth)), ("tls", Tls::check(&settings.tls))];
+    let problems = checks.into_iter().filter_map(|(section, check)| Some((section, check.err()?)));
+    if problems.inspect(|(section, problem)| eprintln!("millrace: {section}: {problem}")).count() > 0 {
         return ExitCode::from(EXIT_CONFIG);
     }
     let (command, query) = (settings.command.listen, settings.query.listen);

@@ -15,9 +15,9 @@ const EXIT_FAILED: u8 = 2;
 /// Exports.
 pub(crate) async fn run(options: cli::Export, settings: &Settings) -> ExitCode {
     let cli::Export { from, to, step, format, output, query, timeout, key } = options;
-    let target = query.unwrap_or_else(|| Target::of_listener(settings.query.listen));
-    let target = match key.key() {
-        Ok(key) => target.with_key(key.as_ref()),
+    let target = query.unwrap_or_else(|| Target::of_listener(settings.query.listen, settings.tls.is_on()));
+    let target = match key.access() {
+        Ok(access) => target.with(&access),
         Err(error) => return failed(EXIT_FAILED, &format!("{error:#}")),
     };
     let source = Source { target, timeout };

@@ -68,10 +68,13 @@ fn check(input: &Input, json: bool) -> (bool, Result<(), Stop>) {
 }
 
 fn plan(options: cli::Import, input: Input, settings: &Settings) -> anyhow::Result<Plan> {
-    let key = options.key.key()?;
-    let commands =
-        if options.command.is_empty() { vec![Target::of_listener(settings.command.listen)] } else { options.command };
-    let commands = commands.into_iter().map(|target| target.with_key(key.as_ref())).collect();
+    let access = options.key.access()?;
+    let commands = if options.command.is_empty() {
+        vec![Target::of_listener(settings.command.listen, settings.tls.is_on())]
+    } else {
+        options.command
+    };
+    let commands = commands.into_iter().map(|target| target.with(&access)).collect();
     let cli::Import { state, again, connections, batch, timeout, patience, .. } = options;
     let (connections, batch) = (connections as usize, batch as usize);
     // Zero is the salt of a file's first import.

@@ -13,11 +13,14 @@ use crate::text::print_line;
 
 /// Runs a load; fails unless every number is right.
 pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let key = options.key.key()?;
-    let with_key = |target: Target| target.with_key(key.as_ref());
-    let commands =
-        if options.command.is_empty() { vec![Target::of_listener(settings.command.listen)] } else { options.command };
-    let query = options.query.unwrap_or_else(|| Target::of_listener(settings.query.listen));
+    let access = options.key.access()?;
+    let with_access = |target: Target| target.with(&access);
+    let commands = if options.command.is_empty() {
+        vec![Target::of_listener(settings.command.listen, settings.tls.is_on())]
+    } else {
+        options.command
+    };
+    let query = options.query.unwrap_or_else(|| Target::of_listener(settings.query.listen, settings.tls.is_on()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let connections = options.connections as usize;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -31,8 +34,8 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
             now_ms: u64::try_from(now.as_millis())?,
         },
         run: options.run.unwrap_or_else(|| format!("{:08x}", fastrand::u32(..))),
-        commands: commands.into_iter().map(with_key).collect(),
-        query: with_key(query),
+        commands: commands.into_iter().map(with_access).collect(),
+        query: with_access(query),
         connections,
         threads: options.threads.map_or((cores / 2).max(1), |threads| threads as usize).min(connections),
         batch: options.batch,

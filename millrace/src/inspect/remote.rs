@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{Line, TailRequest, TopicLine};
-use crate::client::{Connection, Request, Response, Target, reachable};
+use crate::client::{Access, Connection, Request, Response, Target, reachable};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the server waits for a log without progress.
@@ -44,7 +44,8 @@ pub(crate) enum RemoteError {
 impl Remote {
     /// The process with this admin listener, which needs a key unless it is on loopback.
     pub(crate) fn at(address: SocketAddr, key: Option<&ApiKey>) -> Self {
-        Self { address: reachable(address), target: Target::of_listener(address).with_key(key) }
+        let access = Access { key: key.map(ApiKey::bearer), tls: None };
+        Self { address: reachable(address), target: Target::of_listener(address, false).with(&access) }
     }
 
     /// Every topic with its offsets.

@@ -83,19 +83,19 @@ impl<'a> Hours<'a> {
     }
 
     async fn hour(&mut self, start_ms: u64) -> Result<Numbers, String> {
-        let authority = &self.target.authority;
+        let target = self.target;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.target.open(self.timeout).await.map_err(|e| format!("http://{authority}: {e}"))?,
+            None => self.target.open(self.timeout).await.map_err(|e| format!("{target}: {e}"))?,
         };
         let request = http::Request::get(format!("/analytics?timestamp={start_ms}")).header(ACCEPT, "text/plain");
         let request = request.body(Full::default()).map_err(|e| e.to_string())?;
         let response = connection.exchange(request, self.timeout).await;
-        let response = response.map_err(|e| format!("http://{authority}: {e}"))?;
+        let response = response.map_err(|e| format!("{target}: {e}"))?;
         self.connection = Some(connection).filter(Connection::is_reusable);
         match response.status {
-            200 => parse(&response.body).ok_or_else(|| format!("http://{authority}: the body is not three lines")),
-            _ => Err(format!("http://{authority}: status {}", response.summary())),
+            200 => parse(&response.body).ok_or_else(|| format!("{target}: the body is not three lines")),
+            _ => Err(format!("{target}: status {}", response.summary())),
         }
     }
 }

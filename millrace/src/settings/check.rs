@@ -50,6 +50,7 @@ fn sections(settings: &Settings, bounds: &mut Bounds) {
     }
     bounds
         .section("auth", settings.auth.validate())
+        .section("tls", settings.tls.validate())
         .section("analytics", settings.analytics.validate())
         .section("topics", settings.topics.validate())
         .section("command", settings.command.validate())
@@ -75,7 +76,8 @@ fn listeners(settings: &Settings, bounds: &mut Bounds) {
     listeners.extend(settings.command.tcp.enabled.then_some(("command.tcp.listen", settings.command.tcp.listen)));
     for (index, &(key, address)) in listeners.iter().enumerate() {
         bounds.check(address.port() != 0, key, "an address with a port in 1..=65535");
-        let (allowed, else_allowed) = beyond_loopback(settings);
+        let encrypts = settings.tls.is_on() && ["command.listen", "query.listen"].contains(&key);
+        let (allowed, else_allowed) = beyond_loopback(settings, encrypts);
         bounds.check(address.ip().is_loopback() || allowed, key, else_allowed);
         let taken = listeners[..index].iter().find(|(_, other)| address.port() != 0 && collide(*other, address));
         if let Some((other, _)) = taken {
@@ -85,7 +87,7 @@ fn listeners(settings: &Settings, bounds: &mut Bounds) {
 }
 
 /// Whether listeners may have other addresses than loopback, and the rule for those that may not.
-fn beyond_loopback(settings: &Settings) -> (bool, &'static str) {
+fn beyond_loopback(settings: &Settings, encrypts: bool) -> (bool, &'static str) {
     match settings.auth.mode {
         AuthMode::Off => (
             settings.auth.allow_off_beyond_loopback,
@@ -93,9 +95,9 @@ fn beyond_loopback(settings: &Settings) -> (bool, &'static str) {
              auth.allow_off_beyond_loopback = true",
         ),
         AuthMode::Keys => (
-            settings.tls.terminated_upstream,
-            "a loopback address, since keys would cross the network in clear; tls.terminated_upstream = true if a proxy in \
-             front has TLS",
+            encrypts || settings.tls.terminated_upstream,
+            "a loopback address, since keys would cross the network in clear; tls.certificate_file encrypts command.listen \
+             and query.listen, tls.terminated_upstream = true is for a proxy in front that does",
         ),
     }
 }

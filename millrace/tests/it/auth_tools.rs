@@ -7,10 +7,11 @@ use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use millrace_testkit::{Connection, free_port, http, http_get, request, wait_until};
+use millrace_testkit::{Connection, Service, free_port, http, http_get, request, wait_until};
 
 use crate::auth::{Keys, bearer, id};
-use crate::run::{Up, WITHIN, stderr, stdout, tool};
+use crate::cluster::Cluster;
+use crate::run::{Up, WITHIN, settings, stderr, stdout, tool};
 use crate::tcp::journal;
 
 /// Runs a tool with the settings of `up` and a key in the environment.
@@ -216,4 +217,79 @@ fn a_revoked_key_is_refused_under_load_and_no_other_request_fails() {
             assert_eq!(thread.join().unwrap(), [204]);
         }
     });
+}
+
+#[test]
+fn processes_show_each_other_a_key_and_the_principal_goes_with_a_call() {
+    const SUITE: &str = "keys on Kafka";
+    let keys = Keys::new();
+    let file = keys.file().with_file_name("process.key");
+    fs::write(&file, keys.create("processes", &["admin"])).unwrap();
+    let scopes = ["topics:manage", "topics:publish", "topics:subscribe"];
+    let (alice, bob) = (keys.create("alice", &scopes), keys.create("bob", &scopes));
+    let (keys_file, file) = (keys.file().display().to_string(), file.display().to_string());
+    let settings = [("auth.mode", "keys"), ("auth.keys_file", &*keys_file), ("auth.process_key_file", &*file)];
+    let Some(brokers) = millrace_testkit::kafka(SUITE) else { return };
+    let Some(cluster) = Cluster::with(brokers, SUITE, 2, &settings) else { return };
+    let call = |address, key: &str, method: &str, path: &str| {
+        let headers = [("authorization", &*bearer(key)), ("content-type", "application/json")];
+        let response = http(address, method, path, &headers, "").unwrap();
+        (response.status, serde_json::from_str::<serde_json::Value>(response.text()).unwrap_or_default())
+    };
+    // Enough topics that both coordinators have some.
+    let commands = cluster.publics("command");
+    for n in 0..8 {
+        let path = format!("/v1/topics/t{n}");
+        let (status, topic) = call(commands[n % 2], &alice, "PUT", &path);
+        assert_eq!((status, topic["owner"].as_str()), (201, Some("key:alice")), "{topic}");
+        assert_eq!(call(commands[(n + 1) % 2], &bob, "POST", &format!("{path}/messages")).0, 403);
+        assert_eq!(call(commands[(n + 1) % 2], &alice, "POST", &format!("{path}/messages")).0, 201);
+    }
+    for internal in cluster.publics("delivery") {
+        let calls = millrace_contracts::topics::CALLS_PATH;
+        assert_eq!(http(internal, "POST", calls, &[], "").unwrap().status, 401);
+        assert_eq!(call(internal, &alice, "POST", calls).0, 403, "nobody but a process acts for others");
+    }
+}
+
+#[test]
+fn tools_speak_tls_to_a_server_that_their_authority_vouches_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = |name: &str, pem: String| {
+        let path = directory.path().join(name);
+        fs::write(&path, pem).unwrap();
+        path.display().to_string()
+    };
+    let (certificate, key) = (file("cert.pem", made.cert.pem()), file("key.pem", made.signing_key.serialize_pem()));
+    let mut settings = settings(directory.path());
+    settings.extend([("tls.certificate_file", certificate.clone()), ("tls.key_file", key)]);
+    let given: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let mut service = Service::start("up", &given);
+    let address = |key| settings.iter().find(|(name, _)| *name == key).unwrap().1.parse::<SocketAddr>().unwrap();
+    service.wait_ready(address("command.admin"));
+    let (command, query) = (address("command.listen").port(), address("query.listen").port());
+    let load =
+        tool(&["load", "--events", "200", "--users", "20", "--hours", "2", "--connections", "2", "--threads", "1"])
+            .args([
+                "--command",
+                &format!("https://localhost:{command}"),
+                "--query",
+                &format!("https://localhost:{query}"),
+            ])
+            .args(["--ca-file", &certificate])
+            .output()
+            .unwrap();
+    assert!(load.status.success(), "{} {}", stdout(&load), stderr(&load));
+    let export = |url: String, more: &[&str]| {
+        let output = tool(&["export", "--from", "0", "--to", "1", "--query", &url]).args(more).output().unwrap();
+        (output.status.success(), stderr(&output))
+    };
+    let trusted = ["--ca-file", &*certificate];
+    assert!(export(format!("https://localhost:{query}"), &trusted).0);
+    let (right, problem) = export(format!("https://localhost:{query}"), &[]);
+    assert!(!right && problem.contains("UnknownIssuer"), "{problem}");
+    let (right, problem) = export(format!("https://127.0.0.1:{query}"), &trusted);
+    assert!(!right && problem.contains("not valid for"), "{problem}");
+    assert!(!export(format!("http://localhost:{query}"), &[]).0, "nothing in clear");
 }

@@ -25,7 +25,7 @@ async fn serves_the_counts_of_the_archive() {
     let client = Client(listener.local_addr().unwrap());
     let stop = CancellationToken::new();
     let models = ReadModels { live: None, archive, live_hours: 24, refill: None };
-    let context = ServiceContext { health: Health::new(), stop: stop.clone(), auth: Authenticator::off() };
+    let context = ServiceContext { health: Health::new(), stop: stop.clone(), auth: Authenticator::off(), tls: None };
     let service = tokio::spawn(millrace_query::run(config(), listener, models, Names::default(), context));
 
     let (past, current) = (Hour::of_ms(123), Hour::of_ms(Clock::system().now_ms()));

@@ -2,19 +2,18 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::key::is_id;
 use super::{ApiKey, Scope, Scopes};
+use crate::files::{self, FileError};
 use crate::shown;
 
-/// Largest keys file.
-const MAX_BYTES: u64 = 64 << 20;
 /// Longest name of a key.
 const MAX_NAME: usize = 64;
 
@@ -22,27 +21,6 @@ const HEADER: &str = "\
 # The API keys of Millrace. `millrace keys` changes this file; every process reads it each second.
 # sha256 is that of the key's text. A key itself stands nowhere: whoever loses one creates another.
 ";
-
-/// Why a keys file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyFileError {
-    /// It cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// Its content is not that of a keys file.
-    #[error("{path}: {problem}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// The problem, without any content of the file but names.
-        problem: String,
-    },
-}
 
 /// One key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,13 +123,13 @@ impl KeyFile {
     ///
     /// # Errors
     /// It cannot be read, others may write it, or its content is not valid.
-    pub fn read(path: &Path) -> Result<Self, KeyFileError> {
-        Self::parse(path, &read_bytes(path)?)
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        Self::parse(path, &files::read(path)?)
     }
 
     /// Checks the content of a file.
-    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, KeyFileError> {
-        let invalid = |problem: String| KeyFileError::Invalid { path: path.to_owned(), problem };
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, FileError> {
+        let invalid = |problem: String| FileError::invalid(path, problem);
         let text = str::from_utf8(bytes).map_err(|_| invalid("is not UTF-8".into()))?;
         let file: Self = toml::from_str(text).map_err(|error| invalid(described(text, &error)))?;
         let mut ids = HashSet::new();
@@ -169,14 +147,14 @@ impl KeyFile {
     ///
     /// # Errors
     /// The file cannot be read or replaced, or `change` refuses.
-    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, KeyFileError> {
-        let io = |source| KeyFileError::Io { path: path.to_owned(), source };
+    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, FileError> {
+        let io = |source| FileError::io(path, source);
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = File::open(directory).map_err(io)?;
         // On the directory: the file itself is replaced.
         directory.lock().map_err(io)?;
         let mut file = if path.try_exists().map_err(io)? { Self::read(path)? } else { Self::default() };
-        let invalid = |problem| KeyFileError::Invalid { path: path.to_owned(), problem };
+        let invalid = |problem| FileError::invalid(path, problem);
         let changed = change(&mut file).map_err(invalid)?;
         let text = toml::to_string(&file).map_err(|error| invalid(error.to_string()))?;
         let new = path.with_extension("new");
@@ -197,23 +175,6 @@ impl KeyFile {
     }
 }
 
-/// The bytes of a keys file. Whoever may write it may do everything, so nobody but its owner may.
-pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, KeyFileError> {
-    let io = |source| KeyFileError::Io { path: path.to_owned(), source };
-    let invalid = |problem: &str| KeyFileError::Invalid { path: path.to_owned(), problem: problem.to_owned() };
-    let file = File::open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if metadata.permissions().mode() & 0o022 != 0 {
-        return Err(invalid("others may write it; chmod 600 ends that"));
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(invalid("is larger than 64 MiB"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
-}
-
 /// A problem of the content, by its line. The text of the error could repeat the content.
 fn described(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -222,6 +183,8 @@ fn described(text: &str, error: &toml::de::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn entry(name: &str, scopes: &[Scope]) -> Result<KeyEntry, String> {

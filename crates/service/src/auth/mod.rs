@@ -24,7 +24,7 @@ pub use config::{AuthConfig, AuthMode};
 pub use denial::Denial;
 pub use identity::Identity;
 pub use key::ApiKey;
-pub use key_file::{KeyEntry, KeyFile, KeyFileError};
+pub use key_file::{KeyEntry, KeyFile};
 pub(crate) use metrics::register as register_metrics;
 pub(crate) use openapi::{secure, security_schemes};
 pub use routes::{Access, RouteAccess};

@@ -19,11 +19,12 @@ use super::HttpLimits;
 use super::exchange::Exchange;
 use super::guard::{Guard, Verdict};
 use super::io::{Io, Version};
-use crate::net::{Connection, Order};
+use crate::net::{Connection, Order, Socket, Tls};
 
 /// HTTP/1.1 and HTTP/2 for one router.
 pub(super) struct Http {
     pub(super) exchange: Exchange,
+    pub(super) tls: Option<Tls>,
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<TokioExecutor>,
 }
@@ -91,7 +92,14 @@ pub(super) async fn drive(http: Arc<Http>, stream: TcpStream, peer: IpAddr, guar
 }
 
 async fn serve(http: &Arc<Http>, stream: TcpStream, peer: IpAddr, guard: &Arc<Guard>) {
-    let mut io = Io::new(stream, guard.clone(), http.exchange.limits.max_target());
+    let socket = match &http.tls {
+        None => Socket::Plain(stream),
+        Some(tls) => {
+            let Ok(encrypted) = tls.accept(stream).await else { return };
+            Socket::Tls(Box::new(encrypted))
+        }
+    };
+    let mut io = Io::new(socket, guard.clone(), http.exchange.limits.max_target());
     let detected = poll_fn(|cx| match guard.order().get(cx.waker()) {
         Order::Run => io.poll_version(cx).map(Result::ok),
         // Without a whole request there is nothing to finish.

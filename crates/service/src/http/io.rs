@@ -15,11 +15,11 @@ use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 use millrace_contracts::{Code, Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::guard::Guard;
 use super::problem::Problem;
 use super::status::refusal_of;
+use crate::net::Socket;
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,7 +37,7 @@ pub(super) enum Version {
 }
 
 pub(super) struct Io {
-    stream: Option<TcpStream>,
+    stream: Option<Socket>,
     guard: Arc<Guard>,
     max_target: usize,
     /// The first bytes of the connection, which decided its version: `start[taken..read]` is what hyper has yet to read.
@@ -56,7 +56,7 @@ pub(super) struct Io {
 }
 
 impl Io {
-    pub(super) fn new(stream: TcpStream, guard: Arc<Guard>, max_target: usize) -> Self {
+    pub(super) fn new(stream: Socket, guard: Arc<Guard>, max_target: usize) -> Self {
         Self {
             stream: Some(stream),
             guard,
@@ -73,7 +73,7 @@ impl Io {
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Socket>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 

@@ -13,6 +13,10 @@ pub(crate) fn register() {
     for reason in ["head", "idle", "write"] {
         counter!(metric::HTTP_TIMEOUTS.name, "reason" => reason).increment(0);
     }
+    gauge!(metric::TLS_STALE.name).increment(0.0);
+    for reason in ["timeout", "failed"] {
+        counter!(metric::TLS_REFUSED.name, "reason" => reason).increment(0);
+    }
     for code in Code::ALL.iter().filter(|&&code| code != Code::Accepted) {
         counter!(metric::HTTP_PROBLEMS.name, "code" => code.as_str()).increment(0);
     }

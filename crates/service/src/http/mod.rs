@@ -41,4 +41,5 @@ pub use prefer::{PREFER, PREFERENCE_APPLIED, RESPOND_ASYNC, prefers};
 pub(crate) use problem::{Document, MEDIA_TYPE, REQUEST_ID};
 pub use problem::{Problem, spread_retry};
 pub use server::serve;
+pub(crate) use server::serve_with;
 pub use status::status_of;

@@ -14,17 +14,29 @@ use super::connection::{Http, drive, http1_builder, http2_builder};
 use super::exchange::Exchange;
 use super::guard::Guard;
 use super::problem::{Problem, RETRY, spread_retry};
-use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, RateLimit, Rejection};
+use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, RateLimit, Rejection, Tls};
 
 /// Serves `router` on `listener` until `stop` is canceled; then closes idle connections, lets requests under way finish
 /// within [`HttpLimits::drain_timeout`], and cuts what is left.
 pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, stop: CancellationToken) {
+    serve_with(listener, router, limits, None, stop).await;
+}
+
+/// As [`serve`]; encrypted, if there is a certificate.
+pub(crate) async fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    tls: Option<Tls>,
+    stop: CancellationToken,
+) {
     let connections = ConnectionLimits {
         max_connections: limits.max_connections,
         max_connections_per_ip: limits.max_connections_per_ip,
         drain_timeout: limits.drain_timeout.0,
     };
     let http = Http {
+        tls,
         http1: http1_builder(&limits),
         http2: http2_builder(&limits),
         exchange: Exchange {
@@ -58,6 +70,10 @@ impl Protocol for Http {
     }
 
     fn reject(&self, stream: &TcpStream, rejection: Rejection) {
+        // Bytes in clear are no answer to a client that waits for a handshake.
+        if self.tls.is_some() {
+            return;
+        }
         let detail = match rejection {
             Rejection::Total => "too many connections",
             Rejection::PerIp => "too many connections from this address",

@@ -43,9 +43,9 @@ impl Source {
                 Ok(piece) => return Ok(piece),
                 Err(failure) => failure,
             };
-            let Some(after) = after else { return Err(Stop::Refused(self.target.authority.clone(), why)) };
+            let Some(after) = after else { return Err(Stop::Refused(self.target.to_string(), why)) };
             if attempts == MAX_ATTEMPTS || after > MAX_PAUSE {
-                return Err(Stop::Later(self.target.authority.clone(), why));
+                return Err(Stop::Later(self.target.to_string(), why));
             }
             tokio::time::sleep(backoff.next_pause().max(after)).await;
         }

@@ -44,7 +44,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<(), Stop> {
 async fn export(plan: &Plan) -> Result<(), Stop> {
     let &Plan { from, to, step, format, .. } = plan;
     let failed = || failed(plan.output.as_deref());
-    let refused = |why: &str| Stop::Refused(plan.source.target.authority.clone(), why.to_owned());
+    let refused = |why: &str| Stop::Refused(plan.source.target.to_string(), why.to_owned());
     let output = Output::new(plan.output.clone())?;
     // Like the service: whole hours.
     let hours = (Hour::of_ms(from).start_ms(), Hour::of_ms(to - 1).end_ms());

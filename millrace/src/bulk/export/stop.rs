@@ -9,10 +9,10 @@ pub(crate) enum Stop {
     #[error("--to must be later than --from")]
     Empty,
     /// The service cannot serve every count now: it rebuilds an hour, is unavailable, or broke off its response.
-    #[error("http://{0}: {1}; try again later")]
+    #[error("{0}: {1}; try again later")]
     Later(String, String),
     /// The service refuses this request.
-    #[error("http://{0}: {1}")]
+    #[error("{0}: {1}")]
     Refused(String, String),
     /// The output cannot be written.
     #[error("{path}: {why}")]

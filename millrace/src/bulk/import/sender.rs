@@ -90,19 +90,18 @@ impl Sender {
     /// Sends the pending events once; events to resend stay pending.
     async fn attempt(&mut self, settlement: &mut Settlement, pending: &mut Vec<usize>) -> Result<Option<Retry>, Stop> {
         let target = self.service.targets[self.target % self.service.targets.len()].clone();
-        let authority = &target.authority;
         let response = match self.exchange(&target, request(&settlement.batch, pending)).await {
             Ok(response) => response,
             Err(why) => {
                 // The next attempt goes to another service, if there are several.
                 self.target += 1;
-                return Ok(Some(Retry { why: format!("http://{authority}: {why}"), after: Duration::ZERO }));
+                return Ok(Some(Retry { why: format!("{target}: {why}"), after: Duration::ZERO }));
             }
         };
         let after = response.retry_after.unwrap_or_default();
         let why = match verdict::items(&response.body, pending.len()) {
             Some(items) => settlement.record(pending, items),
-            None => Some(without_items(&response, authority)?),
+            None => Some(without_items(&response, &target)?),
         };
         Ok(why.map(|why| Retry { why, after }))
     }
@@ -141,8 +140,8 @@ impl Settlement {
 }
 
 /// The reason to resend a batch whose response has no list of results; an error if every resend would fail, too.
-fn without_items(response: &Response, authority: &str) -> Result<String, Stop> {
-    let why = format!("http://{authority}: status {}", response.summary());
+fn without_items(response: &Response, target: &Target) -> Result<String, Stop> {
+    let why = format!("{target}: status {}", response.summary());
     match verdict::of_request(response.status, &response.body) {
         Verdict::Rejected => Err(Stop::Refused(why)),
         // Without the list, the outcome of each event is unknown even if the batch was accepted.

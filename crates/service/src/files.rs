@@ -1,0 +1,101 @@
+//! Files of keys and certificates, which change while the process runs.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use metrics::Gauge;
+
+use crate::health::Component;
+
+/// Largest such file.
+const MAX_BYTES: u64 = 64 << 20;
+/// Between two looks at a file: a change takes effect within two.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Its content is not what it should be.
+    #[error("{path}: {problem}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The problem, without any content of the file but names.
+        problem: String,
+    },
+}
+
+impl FileError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn invalid(path: &Path, problem: impl Display) -> Self {
+        Self::Invalid { path: path.to_owned(), problem: problem.to_string() }
+    }
+}
+
+/// Reads a file. Whoever may write it may do everything, so nobody but its owner may.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(|error| FileError::io(path, error))?;
+    let metadata = file.metadata().map_err(|error| FileError::io(path, error))?;
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err(FileError::invalid(path, "others may write it; chmod 600 ends that"));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(FileError::invalid(path, "is larger than 64 MiB"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| FileError::io(path, error))?;
+    Ok(bytes)
+}
+
+/// Calls `read` each second, which reads files and applies what changed. While it fails, the component has a warning and
+/// `stale` is 1: what was read last stays in use.
+pub(crate) async fn follow(
+    what: &'static str,
+    component: Component,
+    stale: Gauge,
+    read: impl FnMut() -> Result<(), FileError> + Send + 'static,
+) {
+    let (mut read, mut reported) = (read, None);
+    let mut ticks = tokio::time::interval(INTERVAL);
+    stale.set(0.0);
+    loop {
+        ticks.tick().await;
+        let reading = tokio::task::spawn_blocking(move || {
+            let outcome = read();
+            (read, outcome)
+        });
+        let Ok((back, outcome)) = reading.await else { return };
+        read = back;
+        stale.set(if outcome.is_err() { 1.0 } else { 0.0 });
+        let problem = outcome.err().map(|error| error.to_string());
+        if problem == reported {
+            continue;
+        }
+        match &problem {
+            Some(problem) => {
+                tracing::error!(problem, "cannot read {what}; what was read last stays in use");
+                component.warn(format!("cannot read {what}; what was read last stays in use: {problem}"));
+            }
+            None => {
+                tracing::info!("can read {what} again");
+                component.clear_warning();
+            }
+        }
+        reported = problem;
+    }
+}
