@@ -86,15 +86,12 @@ pub(crate) async fn follow(
         if problem == reported {
             continue;
         }
-        match &problem {
-            Some(problem) => {
-                tracing::error!(problem, "cannot read {what}; what was read last stays in use");
-                component.warn(format!("cannot read {what}; what was read last stays in use: {problem}"));
-            }
-            None => {
-                tracing::info!("can read {what} again");
-                component.clear_warning();
-            }
+        if let Some(problem) = &problem {
+            tracing::error!(problem, "cannot read {what}; what was read last stays in use");
+            component.warn(format!("cannot read {what}; what was read last stays in use: {problem}"));
+        } else {
+            tracing::info!("can read {what} again");
+            component.clear_warning();
         }
         reported = problem;
     }
