@@ -28,13 +28,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The service: that of the option, or the one with this listener on this machine.
+    /// The service: that of the option, or the one with this listener on this machine, which encrypts or not.
     ///
     /// # Errors
-    /// A key that cannot be read.
-    pub(crate) fn target(&self, listen: SocketAddr) -> anyhow::Result<Target> {
-        let target = self.command.clone().unwrap_or_else(|| Target::of_listener(listen));
-        Ok(target.with_key(self.key.key()?.as_ref()))
+    /// A key or authorities that cannot be read.
+    pub(crate) fn target(&self, listen: SocketAddr, https: bool) -> anyhow::Result<Target> {
+        let target = self.command.clone().unwrap_or_else(|| Target::of_listener(listen, https));
+        Ok(target.with(&self.key.access()?))
     }
 }
 

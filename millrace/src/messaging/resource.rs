@@ -16,7 +16,7 @@ const PAGE: usize = 1_000;
 
 /// The service that the options name.
 pub(crate) fn service(manage: &Manage, settings: &Settings) -> anyhow::Result<Service> {
-    let target = manage.server.target(settings.command.listen)?;
+    let target = manage.server.target(settings.command.listen, settings.tls.is_on())?;
     Ok(Service::new(target, manage.server.timeout, manage.patience))
 }
 

@@ -108,7 +108,7 @@ impl Service {
             let (why, after) = match self.attempt(call).await {
                 Ok(answer) => {
                     if since.is_some() && self.verbose {
-                        eprintln!("millrace: http://{} answers again", self.target.authority);
+                        eprintln!("millrace: {} answers again", self.target);
                     }
                     return Ok(answer);
                 }
@@ -116,7 +116,7 @@ impl Service {
                 Err(Trouble::Passing(why, after)) => (why, after),
             };
             if since.is_none() && self.verbose {
-                eprintln!("millrace: http://{}: {why}; retrying", self.target.authority);
+                eprintln!("millrace: {}: {why}; retrying", self.target);
             }
             let pause = backoff.next_pause().max(after);
             if since.get_or_insert_with(Instant::now).elapsed() + pause > self.patience {

@@ -31,6 +31,9 @@ impl TlsClient {
     ///
     /// # Errors
     /// The file cannot be used.
+    ///
+    /// # Panics
+    /// Never: the provider has both versions.
     pub fn new(authorities: Option<&Path>) -> Result<Self, FileError> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = authorities {
