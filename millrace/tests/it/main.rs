@@ -8,6 +8,7 @@ mod cluster;
 mod documents;
 mod durability;
 mod faults;
+mod hostile;
 mod kafka;
 mod load;
 mod messaging;

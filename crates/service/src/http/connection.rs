@@ -63,8 +63,16 @@ pub(super) fn http2_builder(limits: &HttpLimits) -> http2::Builder<TokioExecutor
 
 /// Serves a connection to its end.
 pub(super) async fn drive(http: Arc<Http>, stream: TcpStream, peer: IpAddr, guard: Arc<Guard>) {
+    supervise(&http, stream, peer, &guard).await;
+    if let Some(lingering) = guard.take_lingering() {
+        lingering.finish(&guard).await;
+    }
+}
+
+/// Serves a connection within its timeouts.
+async fn supervise(http: &Arc<Http>, stream: TcpStream, peer: IpAddr, guard: &Arc<Guard>) {
     let limits = &http.exchange.limits;
-    let mut served = pin!(serve(&http, stream, peer, &guard));
+    let mut served = pin!(serve(http, stream, peer, guard));
     let mut tick = pin!(sleep_until(Instant::now()));
     poll_fn(|cx| {
         if guard.order().get(cx.waker()) == Order::Cut || served.as_mut().poll(cx).is_ready() {

@@ -2,13 +2,14 @@
 //!
 //! Times are ms on a clock of the process that starts at 1; 0 means "none".
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::HttpLimits;
+use super::linger::Lingering;
 use crate::net::{Connection, OrderCell};
 
 /// How long a connection whose last answer was 503 or 429 waits before its next request is handled. Clients that retry
@@ -42,11 +43,17 @@ pub(super) struct Guard {
     http2: AtomicBool,
     linger: AtomicBool,
     head_timed_out: AtomicBool,
+    lingering: Mutex<Option<Lingering>>,
     order: OrderCell,
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+}
+
+/// The moment of a time of this clock.
+pub(super) fn instant(ms: u64) -> Instant {
+    *START + Duration::from_millis(ms.saturating_sub(1))
 }
 
 fn ms(span: Duration) -> u64 {
@@ -77,6 +84,7 @@ impl Guard {
             http2: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             head_timed_out: AtomicBool::new(false),
+            lingering: Mutex::default(),
             order: OrderCell::default(),
         }
     }
@@ -172,6 +180,16 @@ impl Guard {
         self.linger.load(Ordering::Relaxed)
     }
 
+    /// The socket, whose connection has ended.
+    pub(super) fn leave(&self, lingering: Lingering) {
+        *self.lingering.lock().unwrap_or_else(PoisonError::into_inner) = Some(lingering);
+    }
+
+    /// The socket that the connection left.
+    pub(super) fn take_lingering(&self) -> Option<Lingering> {
+        self.lingering.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// What is due now, or when to check again: within the shortest timeout, so that a wait that begins after this check
     /// still ends in time.
     pub(super) fn verdict(&self, limits: &HttpLimits) -> Verdict {
@@ -199,6 +217,6 @@ impl Guard {
                 due = due.min(quiet);
             }
         }
-        Verdict::Fine(*START + Duration::from_millis(due - 1))
+        Verdict::Fine(instant(due))
     }
 }

@@ -9,23 +9,20 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 use millrace_contracts::{Code, Refusal};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::guard::Guard;
+use super::linger::Lingering;
 use super::problem::Problem;
 use super::status::refusal_of;
 use crate::net::Socket;
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long and how much is read after the last answer on a connection.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u64 = 4 << 20;
 /// Bytes of a request line around its target: method, version, spaces and line end.
 const AROUND_TARGET: usize = 24;
 
@@ -205,14 +202,8 @@ impl Drop for Io {
             let refusal = Refusal::new(Code::RequestTimeout, "the head of the request took too long to arrive");
             last = Problem::from(refusal).into_http1().into();
         }
-        // Closing with unread bytes sends a reset, and the client may never see its answer.
-        let Some(mut stream) = self.stream.take().filter(|_| self.guard.lingers()) else { return };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(LINGER, async move {
-                stream.write_all(&last).await?;
-                stream.shutdown().await?;
-                tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
-            }));
+        if let Some(stream) = self.stream.take().filter(|_| self.guard.lingers()) {
+            self.guard.leave(Lingering { stream, last });
         }
     }
 }

@@ -18,6 +18,7 @@ mod idempotency;
 mod inflate;
 mod io;
 mod limits;
+mod linger;
 mod metrics;
 mod negotiate;
 mod prefer;

@@ -1,4 +1,5 @@
-//! The open connections of one listener: their number is bounded, and idle ones give way to new ones.
+//! The open connections of one listener: their number is bounded, alone and with those of the other listeners, and idle ones
+//! give way to new ones.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,6 +11,8 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use metrics::Gauge;
 use tokio::time::Instant;
+
+use super::files::{Evict, FileBudget, FilePermit};
 
 /// A connection that was idle for less is never closed in favor of a new one.
 const MIN_IDLE: Duration = Duration::from_secs(1);
@@ -76,7 +79,7 @@ pub trait Connection: Send + Sync + 'static {
 /// Why a connection was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// The listener has as many connections as it may.
+    /// The listener has as many connections as it may, or all listeners together.
     Total,
     /// The peer address has as many connections as it may.
     PerIp,
@@ -85,6 +88,7 @@ pub enum Rejection {
 pub(super) struct Connections<C> {
     max: usize,
     max_per_ip: usize,
+    files: Arc<FileBudget>,
     open: Mutex<Open<C>>,
     gauge: Gauge,
 }
@@ -101,21 +105,31 @@ pub(super) struct ConnectionPermit<C> {
     connections: Arc<Connections<C>>,
     id: u64,
     ip: IpAddr,
+    _file: FilePermit,
 }
 
 impl<C: Connection> Connections<C> {
-    pub(super) fn new(max: usize, max_per_ip: usize, gauge: Gauge) -> Self {
+    pub(super) fn new(max: usize, max_per_ip: usize, files: Arc<FileBudget>, gauge: Gauge) -> Arc<Self> {
         let open = Open { next_id: 0, by_id: HashMap::new(), per_ip: HashMap::new(), last_eviction: None };
-        Self { max, max_per_ip, open: Mutex::new(open), gauge }
+        let max = files.fit(max);
+        let connections = Arc::new(Self { max, max_per_ip, files, open: Mutex::new(open), gauge });
+        let listener: Arc<dyn Evict> = connections.clone();
+        connections.files.register(Arc::downgrade(&listener));
+        connections
     }
 
     /// Admits a connection. At the bound, idle connections are ordered to close, and this one is rejected.
     pub(super) fn admit(self: &Arc<Self>, ip: IpAddr, connection: Arc<C>) -> Result<ConnectionPermit<C>, Rejection> {
         let mut open = lock(&self.open);
         if open.by_id.len() >= self.max {
-            self.evict_idle(&mut open);
+            open.evict();
             return Err(Rejection::Total);
         }
+        let Some(file) = self.files.acquire(open.by_id.len()) else {
+            drop(open);
+            self.files.evict_idle();
+            return Err(Rejection::Total);
+        };
         if self.max_per_ip > 0 {
             let count = open.per_ip.entry(ip).or_default();
             if *count >= self.max_per_ip {
@@ -127,23 +141,7 @@ impl<C: Connection> Connections<C> {
         open.next_id += 1;
         open.by_id.insert(id, connection);
         self.gauge.increment(1);
-        Ok(ConnectionPermit { connections: self.clone(), id, ip })
-    }
-
-    /// Closes the connections that were idle longest, a sixteenth of all. At most ten times a second: a search through
-    /// all connections must not become the attack.
-    fn evict_idle(&self, open: &mut Open<C>) {
-        if open.last_eviction.is_some_and(|at| at.elapsed() < EVICTION_PAUSE) {
-            return;
-        }
-        open.last_eviction = Some(Instant::now());
-        let idle =
-            |connection: &Arc<C>| Some((connection.idle().filter(|&idle| idle >= MIN_IDLE)?, connection.clone()));
-        let mut idle: Vec<_> = open.by_id.values().filter_map(idle).collect();
-        idle.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(*idle));
-        for (_, connection) in idle.iter().take(self.max / 16 + 1) {
-            connection.order().set(Order::Cut);
-        }
+        Ok(ConnectionPermit { connections: self.clone(), id, ip, _file: file })
     }
 
     pub(super) fn order_all(&self, order: Order) {
@@ -152,6 +150,30 @@ impl<C: Connection> Connections<C> {
         for connection in connections {
             connection.order().set(order);
         }
+    }
+}
+
+impl<C: Connection> Open<C> {
+    /// Closes the connections that were idle longest, a sixteenth of all. At most ten times a second: a search through
+    /// all connections must not become the attack.
+    fn evict(&mut self) {
+        if self.last_eviction.is_some_and(|at| at.elapsed() < EVICTION_PAUSE) {
+            return;
+        }
+        self.last_eviction = Some(Instant::now());
+        let idle =
+            |connection: &Arc<C>| Some((connection.idle().filter(|&idle| idle >= MIN_IDLE)?, connection.clone()));
+        let mut idle: Vec<_> = self.by_id.values().filter_map(idle).collect();
+        idle.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+        for (_, connection) in idle.iter().take(self.by_id.len() / 16 + 1) {
+            connection.order().set(Order::Cut);
+        }
+    }
+}
+
+impl<C: Connection> Evict for Connections<C> {
+    fn evict_idle(&self) {
+        lock(&self.open).evict();
     }
 }
 
@@ -170,5 +192,48 @@ impl<C> Drop for ConnectionPermit<C> {
             }
         }
         self.connections.gauge.decrement(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Idle(OrderCell);
+
+    impl Connection for Idle {
+        fn order(&self) -> &OrderCell {
+            &self.0
+        }
+
+        fn idle(&self) -> Option<Duration> {
+            Some(MIN_IDLE)
+        }
+    }
+
+    /// One listener's clients use up the files of all; its idle connections give way to those of another listener, which
+    /// meanwhile has some of its own.
+    #[tokio::test]
+    async fn listeners_share_the_files_of_the_process() {
+        const MAX: usize = 100;
+        let files = Arc::new(FileBudget::new(MAX));
+        let listener = || Connections::new(1_000, 0, files.clone(), Gauge::noop());
+        let (greedy, other) = (listener(), listener());
+        let admit = |listener: &Arc<Connections<Idle>>| {
+            let connection = Arc::new(Idle::default());
+            listener.admit(Ipv4Addr::LOCALHOST.into(), connection.clone()).map(|permit| (permit, connection))
+        };
+        let mut held: Vec<_> = std::iter::from_fn(|| admit(&greedy).ok()).collect();
+        let own = held.len() - MAX;
+        assert!(own > 0, "{}", held.len());
+        let mine: Vec<_> = std::iter::from_fn(|| admit(&other).ok()).collect();
+        assert_eq!(mine.len(), own);
+        let is_cut = |(_, connection): &(_, Arc<Idle>)| connection.0.get(Waker::noop()) == Order::Cut;
+        assert!(held.iter().any(is_cut));
+        held.retain(|connection| !is_cut(connection));
+        assert!(admit(&other).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Connection, ConnectionLimits, Connections, Order, Rejection};
-use super::files;
+use super::files::FileBudget;
 
 /// Pause after an error that another attempt would only repeat, such as no free file descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -64,9 +64,8 @@ pub async fn serve<P: Protocol>(
     stop: CancellationToken,
 ) {
     let metrics = protocol.metrics();
-    let max_connections = files::fitting_connections(limits.max_connections);
-    let gauge = gauge!(metrics.connections);
-    let connections = Arc::new(Connections::new(max_connections, limits.max_connections_per_ip, gauge));
+    let (files, gauge) = (FileBudget::of_process(), gauge!(metrics.connections));
+    let connections = Connections::new(limits.max_connections, limits.max_connections_per_ip, files, gauge);
     let server = Server { connections, tasks: TaskTracker::new(), protocol, metrics };
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     loop {
