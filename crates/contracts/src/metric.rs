@@ -226,7 +226,7 @@ metrics! {
         "Connections refused, by reason: total or per-ip (a connection limit), or accept (the system call failed)";
     HTTP_TIMEOUTS = Counter "millrace_http_connection_timeouts_total", "connections", ["reason"],
         "Connections closed by a timeout: head (the request head took too long), idle, or write (the client does not \
-         read)";
+         read); and streams of HTTP/2: stream (the client does not take the answer)";
     HTTP_BODY_BYTES = Gauge "millrace_http_body_bytes", "bytes", [],
         "Memory that request bodies hold until their requests are answered";
     HTTP_PROBLEMS = Counter "millrace_http_problems_total", "responses", ["code"],

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::counter;
 use millrace_contracts::metric;
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use super::HttpLimits;
 use super::exchange::Exchange;
 use super::guard::{Guard, Verdict};
 use super::io::{Io, Version};
+use super::stream::{Deliveries, StreamExecutor};
 use crate::net::{Connection, Order, Socket, Tls};
 
 /// HTTP/1.1 and HTTP/2 for one router.
@@ -26,7 +27,7 @@ pub(super) struct Http {
     pub(super) exchange: Exchange,
     pub(super) tls: Option<Tls>,
     pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<TokioExecutor>,
+    pub(super) http2: http2::Builder<StreamExecutor>,
 }
 
 /// hyper's HTTP/1 with our bounds.
@@ -48,8 +49,8 @@ pub(super) fn http1_builder(limits: &HttpLimits) -> http1::Builder {
 }
 
 /// hyper's HTTP/2 with our bounds.
-pub(super) fn http2_builder(limits: &HttpLimits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+pub(super) fn http2_builder(limits: &HttpLimits, deliveries: Deliveries) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor::new(limits, deliveries));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_max_streams)

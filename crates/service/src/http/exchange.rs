@@ -2,26 +2,25 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
 use ::http::header::{ALLOW, CONNECTION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use ::http::{HeaderValue, Request, StatusCode, Version};
 use axum::Router;
-use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Incoming};
 use millrace_contracts::{Code, Refusal};
 use tower::Service;
 use uuid::Uuid;
 
-use super::HttpLimits;
+use super::answer_body::{AnswerBody, Ticket};
 use super::guard::Guard;
 use super::problem::{IsProblem, Problem, REQUEST_ID, RETRY, spread_retry};
 use super::status::refusal_of;
+use super::stream::{Deliveries, Progress};
+use super::HttpLimits;
 use crate::net::RateLimit;
 
 /// Marks an error response whose body stays as it is, instead of becoming a problem document: put it into the response's
@@ -34,45 +33,17 @@ pub(super) struct Exchange {
     pub(super) router: Router,
     pub(super) limits: HttpLimits,
     pub(super) in_flight: Arc<AtomicUsize>,
+    pub(super) deliveries: Deliveries,
     pub(super) rate_limit: Option<RateLimit>,
 }
 
-/// A request under way: until the body of its answer is handed over or dropped.
-struct Ticket {
-    guard: Arc<Guard>,
-    /// Empty while the request waits to be handled, and for a request with a body.
-    in_flight: Option<Arc<AtomicUsize>>,
-}
+/// A request without a body that is being handled, one of [`HttpLimits::max_in_flight`]. How long its answer takes to leave
+/// is up to the client, so that does not count.
+struct InFlight(Arc<AtomicUsize>);
 
-impl Drop for Ticket {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some(in_flight) = &self.in_flight {
-            in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.guard.end();
-    }
-}
-
-/// The body of an answer; its request is under way until it is dropped.
-pub(super) struct AnswerBody {
-    body: Body,
-    _ticket: Ticket,
-}
-
-impl HttpBody for AnswerBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -86,49 +57,72 @@ impl Exchange {
     ) -> Response<AnswerBody> {
         let version = request.version();
         guard.begin();
-        let mut ticket = Ticket { guard, in_flight: None };
-        if let Some(pause) = ticket.guard.pause() {
+        let ticket = Ticket(guard);
+        let guard = &ticket.0;
+        let safe = request.method().is_safe();
+        // Whoever asks for the health decides whether this process lives: it never waits behind other requests.
+        let health = matches!(request.uri().path(), "/livez" | "/readyz");
+        if !health && let Some(pause) = guard.pause() {
             tokio::time::sleep(pause).await;
-        }
-        // Requests with bodies have a bound of their own, in bytes; counted here, a few slow ones would lock everyone out.
-        let mut admitted = true;
-        if request.body().is_end_stream() {
-            admitted = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.limits.max_in_flight;
-            ticket.in_flight = Some(self.in_flight.clone());
         }
         // Closing with an unread body sends a reset, and the client might lose its answer.
         if !request.body().is_end_stream() && version != Version::HTTP_2 {
-            ticket.guard.linger();
+            guard.linger();
         }
-        let checked = if admitted { self.check(&request, peer) } else { Err(overloaded()) };
-        let mut response = match checked {
-            Ok(()) => self.handle(request).await,
+        let mut response = match self.admit(&request, health, peer) {
+            Ok(_in_flight) => self.handle(request).await,
             Err(refusal) => Problem::from(refusal).into_response(),
         };
         let status = response.status();
         if status != StatusCode::NO_CONTENT {
             response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-                ticket.guard.refuse();
+                guard.refuse();
             }
             if status.is_client_error() || status.is_server_error() {
                 response = as_problem(response);
                 // Part of the request may still arrive, and nothing reads it.
                 let cut_short = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE);
                 if cut_short && version != Version::HTTP_2 {
-                    ticket.guard.linger();
+                    guard.linger();
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
             }
         }
-        ticket.guard.answer();
-        response.map(|body| AnswerBody { body, _ticket: ticket })
+        guard.answer();
+        let progress = Progress::of_this_stream();
+        let mut delivery = None;
+        if progress.is_some() && !health && !response.body().is_end_stream() {
+            delivery = self.deliveries.admit(safe);
+            if delivery.is_none() {
+                // Without a body nobody has to take it.
+                let retry_after = HeaderValue::from(spread_retry(RETRY).as_secs());
+                response = (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, retry_after)]).into_response();
+            }
+        }
+        response.map(|body| AnswerBody::new(body, progress, delivery, ticket))
     }
 
-    /// Whether the request is within the bounds.
-    fn check(&self, request: &Request<Incoming>, peer: IpAddr) -> Result<(), Refusal> {
+    /// Admits a request within the bounds.
+    fn admit(&self, request: &Request<Incoming>, health: bool, peer: IpAddr) -> Result<Option<InFlight>, Refusal> {
+        // Requests with bodies have a bound of their own, in bytes; counted here, a few slow ones would lock everyone out.
+        let mut in_flight = None;
+        if request.body().is_end_stream() && !health {
+            let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
+            in_flight = Some(InFlight(self.in_flight.clone()));
+            if others >= self.limits.max_in_flight {
+                return Err(overloaded());
+            }
+        }
+        self.check(request, health, peer)?;
+        Ok(in_flight)
+    }
+
+    /// Whether the request is within the bounds of one request.
+    fn check(&self, request: &Request<Incoming>, health: bool, peer: IpAddr) -> Result<(), Refusal> {
         let limits = &self.limits;
-        if let Some(rate_limit) = &self.rate_limit
+        if !health
+            && let Some(rate_limit) = &self.rate_limit
             && let Err(limited) = rate_limit.check(peer)
         {
             let refusal = Refusal::new(Code::RateLimited, "too many requests from this address");

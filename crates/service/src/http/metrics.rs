@@ -10,7 +10,7 @@ pub(crate) fn register() {
     for reason in ["total", "per-ip", "accept"] {
         counter!(metric::HTTP_REFUSED.name, "reason" => reason).increment(0);
     }
-    for reason in ["head", "idle", "write"] {
+    for reason in ["head", "idle", "write", "stream"] {
         counter!(metric::HTTP_TIMEOUTS.name, "reason" => reason).increment(0);
     }
     gauge!(metric::TLS_STALE.name).increment(0.0);

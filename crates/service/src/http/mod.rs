@@ -5,6 +5,7 @@
 //!
 //! Axum's own server has no timeout for a head that never ends, and no bound on connections; hence this one.
 
+mod answer_body;
 mod assets;
 mod batch_body;
 mod batch_result;
@@ -26,6 +27,7 @@ mod problem;
 pub mod query_string;
 mod server;
 mod status;
+mod stream;
 
 pub use assets::{Asset, REVALIDATE};
 pub use batch_body::{BatchFormat, malformed_json};

@@ -14,6 +14,7 @@ use super::connection::{Http, drive, http1_builder, http2_builder};
 use super::exchange::Exchange;
 use super::guard::Guard;
 use super::problem::{Problem, RETRY, spread_retry};
+use super::stream::Deliveries;
 use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, RateLimit, Rejection, Tls};
 
 /// Serves `router` on `listener` until `stop` is canceled; then closes idle connections, lets requests under way finish
@@ -35,14 +36,16 @@ pub(crate) async fn serve_with(
         max_connections_per_ip: limits.max_connections_per_ip,
         drain_timeout: limits.drain_timeout.0,
     };
+    let deliveries = Deliveries::new(limits.max_in_flight);
     let http = Http {
         tls,
         http1: http1_builder(&limits),
-        http2: http2_builder(&limits),
+        http2: http2_builder(&limits, deliveries.clone()),
         exchange: Exchange {
             router: router.with_state(()),
             rate_limit: RateLimit::new(limits.max_request_rate_per_ip),
             in_flight: Arc::new(AtomicUsize::new(0)),
+            deliveries,
             limits,
         },
     };

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod config;
+mod http2;
 mod server;
 mod tls;

@@ -12,7 +12,7 @@ use millrace_service::net::reserve;
 use millrace_testkit::{AsyncConnection, Response, request};
 use tokio_util::sync::CancellationToken;
 
-fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, CancellationToken) {
+pub(crate) fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, CancellationToken) {
     let listener = reserve("test.listen", "127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -20,7 +20,7 @@ fn start(router: Router, limits: HttpLimits) -> (std::net::SocketAddr, Cancellat
     (address, stop)
 }
 
-async fn exchange(address: std::net::SocketAddr, method: &str, target: &str) -> Response {
+pub(crate) async fn exchange(address: std::net::SocketAddr, method: &str, target: &str) -> Response {
     AsyncConnection::open(address).await.exchange(request(method, target, &[("connection", "close")], "")).await
 }
 
