@@ -7,6 +7,7 @@ use millrace_base::Clock;
 use millrace_contracts::Hour;
 use millrace_service::Problem;
 use millrace_service::health::Health;
+use millrace_service::net::MemoryBudget;
 
 use crate::analytics::current::{CurrentHour, HourResult, HourSnapshot};
 use crate::analytics::render::{HourResponse, MaxAge};
@@ -24,6 +25,8 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) max_range_hours: u32,
+    /// Memory of the encoders of compressed responses.
+    pub(crate) encoders: MemoryBudget,
     current: CurrentHour,
     flights: SingleFlight,
     readiness: Readiness,
@@ -36,6 +39,7 @@ impl App {
             clock,
             metrics: Metrics::new(),
             max_range_hours: config.max_range_hours,
+            encoders: MemoryBudget::new(config.max_encoder_memory.0),
             current: CurrentHour::new(config),
             flights: SingleFlight::default(),
             readiness: Readiness::new(health.component("query")),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use millrace_base::{Bounds, Span, Violation};
+use millrace_base::{Bounds, Size, Span, Violation};
 use millrace_service::http::HttpLimits;
 
 /// Settings of the query service. `millrace/default.toml` documents each.
@@ -34,6 +34,8 @@ pub struct Config {
     pub max_refill_rate: u32,
     /// Most hours of a range.
     pub max_range_hours: u32,
+    /// Memory of the encoders of compressed ranges and schemas; without it responses leave uncompressed.
+    pub max_encoder_memory: Size,
     /// Most concurrent live streams.
     pub max_live_streams: usize,
     /// Least time between two events of the live stream.
@@ -62,7 +64,8 @@ impl Config {
             .range("refill_interval", &self.refill_interval, &(ms(1_000)..=day))
             .range("max_refill_rate", &self.max_refill_rate, &(1..=10_000))
             .range("max_range_hours", &self.max_range_hours, &(1..=100_000))
-            // A stream counts as a request in flight; other requests need permits, too.
+            .range("max_encoder_memory", &self.max_encoder_memory, &(Size::from_mib(5)..=Size::from_gib(1_024)))
+            // In HTTP/2 a stream counts as an answer on its way, and other answers need permits, too.
             .check(
                 self.max_live_streams < self.limits.max_in_flight,
                 "max_live_streams",

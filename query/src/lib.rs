@@ -15,6 +15,7 @@
 
 mod analytics;
 mod app;
+mod compression;
 mod config;
 mod dashboard;
 mod metrics;

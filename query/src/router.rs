@@ -23,7 +23,7 @@ use crate::analytics::{self, hour, live, range};
 use crate::app::App;
 use crate::config::Config;
 use crate::stores::port::HourReader;
-use crate::{dashboard, registry};
+use crate::{compression, dashboard, registry};
 
 /// Bodies of a known length below this are sent uncompressed.
 const MIN_COMPRESSED_BYTES: u64 = 1_024;
@@ -55,7 +55,8 @@ pub(crate) fn routes(
         .routes(route("/analytics/range", analytics::openapi::range(app.max_range_hours), get(range::range)))
         .with_state(Arc::clone(app))
         .merge(registry::router(names))
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(MIN_COMPRESSED_BYTES)));
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(MIN_COMPRESSED_BYTES)))
+        .layer(middleware::from_fn_with_state(app.encoders.clone(), compression::bounded));
     let live = OpenApiRouter::default()
         .routes(route("/analytics/live", analytics::openapi::live(), get(live::live)))
         .with_state(feed);

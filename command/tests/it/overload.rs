@@ -28,7 +28,7 @@ async fn bodies_under_way_are_bounded_together() {
         unfinished.push(stream);
     }
     // A third body before both have arrived would take memory that they need, and one of them would be refused instead.
-    server.reaches("millrace_http_body_bytes", 2 * (body.len() as u64 - 1)).await;
+    server.reaches("millrace_http_body_bytes", 2 * (body.len() as u64 - 1 + (16 << 10))).await;
     let mut times = HashSet::new();
     for _ in 0..100 {
         let response = server.send(&request).await;
@@ -41,6 +41,29 @@ async fn bodies_under_way_are_bounded_together() {
         stream.write_all(b"]").await.unwrap();
         assert_eq!(stream.response().await.status, 200);
     }
+    server.reaches("millrace_http_body_bytes", 0).await;
+    assert_eq!(server.send(&request).await.status, 200);
+}
+
+/// A body takes memory when it begins: its request, the decoder's choice and the stream cost the server far more than the
+/// few bytes cost the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_takes_memory_before_it_arrives() {
+    const BEGUN: usize = 16 << 10;
+    let mut config = Config { max_body_memory: Size::from_kib(256), ..Config::default() };
+    (config.limits.body_timeout, config.limits.body_idle_timeout) = (Span::from_secs(600), Span::from_secs(600));
+    let server = Server::with(config).await;
+    let request = batch_request(JSON, "[ ]");
+    let mut begun = Vec::new();
+    for _ in 0..15 {
+        let mut stream = server.connect().await;
+        stream.write_all(&request[..request.len() - 2]).await.unwrap();
+        begun.push(stream);
+    }
+    server.reaches("millrace_http_body_bytes", 15 * (BEGUN as u64 + 1)).await;
+    let response = server.send(&request).await;
+    assert_eq!((response.status, response.json()["code"].as_str()), (503, Some("overloaded")), "{response:?}");
+    drop(begun);
     server.reaches("millrace_http_body_bytes", 0).await;
     assert_eq!(server.send(&request).await.status, 200);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millrace_base::{Clock, Span};
+use millrace_base::{Clock, Size, Span};
 use millrace_contracts::{Exactness, Hour, Names};
 use millrace_query::{Config, HourCounts, HourReader, ReadError, Tier};
 use millrace_service::health::Health;
@@ -41,6 +41,7 @@ pub(crate) fn config() -> Config {
         refill_interval: Span(Duration::from_secs(10)),
         max_refill_rate: 100,
         max_range_hours: 744,
+        max_encoder_memory: Size::from_mib(128),
         max_live_streams: 1_000,
         live_interval: Span(Duration::from_millis(1)),
         live_heartbeat: Span(Duration::from_hours(1)),

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use axum::body::Body;
 use axum::http::Request;
 use futures::StreamExt as _;
+use millrace_base::Size;
 use millrace_contracts::Exactness;
 use millrace_query::Tier;
 use serde_json::{Value, json};
@@ -181,4 +182,22 @@ async fn aborts_the_body_of_an_incomplete_range() {
     assert!(body.next().await.unwrap().is_ok());
     server.stores.set(StoreState::Unavailable);
     assert!(body.next().await.unwrap().is_err());
+}
+
+/// An encoder lives as long as its client reads: beyond their memory, responses leave as they are.
+#[tokio::test]
+async fn encoders_share_their_memory() {
+    let server = Server::with(millrace_query::Config { max_encoder_memory: Size::from_mib(5), ..config() }).await;
+    server.stores.set(StoreState::Counts(totals(7, 5, 11), Tier::Archive));
+    let coding = async || {
+        let request = Request::get(target(0, 100 * HOUR_MS, "")).header("accept-encoding", "br");
+        let response = server.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        (response.headers().get("content-encoding").is_some(), response)
+    };
+    let (compressed, unread) = coding().await;
+    assert!(compressed);
+    let (compressed, plain) = coding().await;
+    assert!(!compressed);
+    drop((unread, plain));
+    assert!(coding().await.0);
 }

@@ -31,6 +31,10 @@ impl Deref for RequestBody {
     }
 }
 
+/// What a begun body takes from the memory budget before its first byte: its request waits for as long as the client likes,
+/// and a stream of HTTP/2 costs the client a few bytes.
+const BEGUN: usize = 16 << 10;
+
 /// Reads the whole body of a request and inflates gzip, br and zstd. A body whose `Content-Length` is too large is refused
 /// before any of it is read. The body acquires memory as it arrives, so that a slow client holds no more than it has sent;
 /// it is inflated once it has arrived.
@@ -86,7 +90,7 @@ where
     let end = Instant::now() + limits.body_timeout.0;
     let mut whole = Vec::new();
     let mut first = None;
-    let mut permit: Option<MemoryPermit> = None;
+    let mut permit = memory.try_acquire(BEGUN).ok_or_else(no_memory)?;
     loop {
         let until = end.min(Instant::now() + limits.body_idle_timeout.0);
         let frame = match timeout_at(until, body.frame()).await {
@@ -102,11 +106,7 @@ where
         if (whole.len() + first.as_ref().map_or(0, Bytes::len) + data.len()) as u64 > max {
             return Err(too_large(max));
         }
-        let more = memory.try_acquire(data.len()).ok_or_else(no_memory)?;
-        match &mut permit {
-            None => permit = Some(more),
-            Some(permit) => permit.merge(more),
-        }
+        permit.merge(memory.try_acquire(data.len()).ok_or_else(no_memory)?);
         // Most bodies come in one piece, which needs no copy.
         match first.take() {
             None if whole.is_empty() => first = Some(data),
@@ -116,7 +116,7 @@ where
             }
         }
     }
-    Ok(RequestBody { bytes: first.unwrap_or_else(|| whole.into()), _permit: permit })
+    Ok(RequestBody { bytes: first.unwrap_or_else(|| whole.into()), _permit: Some(permit) })
 }
 
 fn past_limit(error: &(dyn Error + 'static)) -> bool {

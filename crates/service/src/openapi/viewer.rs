@@ -65,3 +65,22 @@ fn files() -> OperationBuilder {
     let operation = asset_operation("docsFile", "About", "A file of the viewer.", POLICY);
     problems(operation.parameter(name).response("200", file), &[EVERY_REQUEST, &[Code::NotFound]].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    /// A client that does not read costs nothing but its connection: no response has a copy of its own.
+    #[tokio::test]
+    async fn files_are_inflated_once() {
+        let plain = || async {
+            let body = FILES[1].respond(&HeaderMap::new()).into_body().collect().await.unwrap().to_bytes();
+            (body.as_ptr(), body.len())
+        };
+        let (first, second) = (plain().await, plain().await);
+        assert!(first.1 > 1_000_000);
+        assert_eq!(first, second);
+    }
+}
