@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use millrace_contracts::{Code, Names};
 use millrace_log::Log;
 use millrace_service::Problem;
+use millrace_service::http::Endless;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -81,7 +82,8 @@ async fn tail(State(shared): State<Arc<Shared>>, Query(query): Query<TailQuery>)
         let line = stream.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(line), stream))
     });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+    let follows = query.follow.then_some(Extension(Endless));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], follows, Body::from_stream(stream)).into_response())
 }
 
 fn ndjson(line: &TailLine) -> Bytes {

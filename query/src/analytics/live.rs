@@ -27,7 +27,7 @@ use futures::stream;
 use mediatype::MediaType;
 use mediatype::names::{EVENT_STREAM, TEXT};
 use millrace_contracts::{Code, Hour};
-use millrace_service::http::negotiate;
+use millrace_service::http::{Endless, negotiate};
 use millrace_service::{Problem, spread_retry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -101,6 +101,7 @@ pub(crate) async fn live(State(feed): State<Arc<LiveFeed>>, request: Request) ->
         None => subscriber.next().await.map(|bytes| (Ok(bytes), (None, subscriber))),
     });
     let mut response = Response::new(Body::from_stream(events));
+    response.extensions_mut().insert(Endless);
     *response.headers_mut() = HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -20,13 +20,18 @@ use super::guard::Guard;
 use super::problem::{IsProblem, Problem, REQUEST_ID, RETRY, spread_retry};
 use super::status::refusal_of;
 use super::stream::{Deliveries, Progress};
-use super::HttpLimits;
+use super::{HttpLimits, host};
 use crate::net::RateLimit;
 
 /// Marks an error response whose body stays as it is, instead of becoming a problem document: put it into the response's
 /// extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct FinalBody;
+
+/// Marks a response without an end of its own, such as a stream of events: put it into the response's extensions. In
+/// HTTP/1 it ends as soon as the client closes its side of the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Endless;
 
 /// What all requests of a listener share.
 pub(super) struct Exchange {
@@ -90,6 +95,9 @@ impl Exchange {
             }
         }
         guard.answer();
+        if version != Version::HTTP_2 && response.extensions().get::<Endless>().is_some() {
+            guard.set_endless();
+        }
         let progress = Progress::of_this_stream();
         let mut delivery = None;
         if progress.is_some() && !health && !response.body().is_end_stream() {
@@ -143,7 +151,7 @@ impl Exchange {
             let detail = format!("request target and header fields exceed {} bytes", limits.max_head_bytes.0);
             return Err(Refusal::new(Code::HeadersTooLarge, detail));
         }
-        Ok(())
+        host::check(request)
     }
 
     /// The router's answer, within its timeout and without a panic.

@@ -43,6 +43,8 @@ pub(super) struct Guard {
     http2: AtomicBool,
     linger: AtomicBool,
     head_timed_out: AtomicBool,
+    /// The answer of HTTP/1 under way has no end of its own.
+    endless: AtomicBool,
     lingering: Mutex<Option<Lingering>>,
     order: OrderCell,
 }
@@ -84,6 +86,7 @@ impl Guard {
             http2: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             head_timed_out: AtomicBool::new(false),
+            endless: AtomicBool::new(false),
             lingering: Mutex::default(),
             order: OrderCell::default(),
         }
@@ -110,6 +113,16 @@ impl Guard {
     pub(super) fn end(&self) {
         self.idle_since.store(now(), Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.endless.store(false, Ordering::Relaxed);
+    }
+
+    /// The answer under way ends when its client leaves.
+    pub(super) fn set_endless(&self) {
+        self.endless.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_endless(&self) -> bool {
+        self.endless.load(Ordering::Relaxed)
     }
 
     /// Every byte that hyper wrote is on its way.

@@ -132,6 +132,14 @@ impl Io {
         Some(Problem::from(refusal).into_http1().into())
     }
 
+    /// Whether the client has closed its side. hyper does not read while it answers, so an answer that has nothing to write
+    /// would outlive its client. Wakes the task when that changes.
+    fn client_left(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut byte = [0];
+        let mut peeked = ReadBuf::new(&mut byte);
+        Ok(matches!(self.stream()?.poll_peek(cx, &mut peeked)?, Poll::Ready(0)))
+    }
+
     fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.replacement.has_remaining() {
             let bytes = self.replacement.clone();
@@ -186,6 +194,9 @@ impl AsyncWrite for Io {
         ready!(self.poll_replacement(cx))?;
         ready!(self.stream()?.poll_flush(cx))?;
         self.guard.flushed();
+        if self.guard.is_endless() && self.client_left(cx)? {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Poll::Ready(Ok(()))
     }
 

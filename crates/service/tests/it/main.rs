@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod config;
+mod dropped;
+mod host;
 mod http2;
 mod server;
 mod tls;
