@@ -17,6 +17,16 @@ pub enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Socket {
+    /// As [`TcpStream::poll_peek`], on the bytes that arrive: an encrypted farewell counts as bytes, and its end as none.
+    pub fn poll_peek(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_peek(cx, buf),
+            Self::Tls(stream) => stream.get_ref().0.poll_peek(cx, buf),
+        }
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
