@@ -58,10 +58,10 @@ pub(crate) enum Failure {
         why: String,
     },
     /// No answer for as long as it was tried; nothing was changed, or the same call again is safe.
-    #[error("http://{0}: {1}")]
+    #[error("{0}: {1}")]
     Unavailable(String, String),
     /// The request may have taken effect, and repeating it is not safe.
-    #[error("http://{0}: {1}; the request may have taken effect")]
+    #[error("{0}: {1}; the request may have taken effect")]
     Unknown(String, String),
 }
 
@@ -120,7 +120,7 @@ impl Service {
             }
             let pause = backoff.next_pause().max(after);
             if since.get_or_insert_with(Instant::now).elapsed() + pause > self.patience {
-                return Err(Failure::Unavailable(self.target.authority.clone(), why));
+                return Err(Failure::Unavailable(self.target.to_string(), why));
             }
             sleep(pause).await;
         }
@@ -129,11 +129,7 @@ impl Service {
     async fn attempt(&mut self, call: &Call) -> Result<Response, Trouble> {
         let passing = |why: String| Trouble::Passing(why, Duration::ZERO);
         let lost = |why: String| {
-            if call.repeatable {
-                passing(why)
-            } else {
-                Trouble::Final(Failure::Unknown(self.target.authority.clone(), why))
-            }
+            if call.repeatable { passing(why) } else { Trouble::Final(Failure::Unknown(self.target.to_string(), why)) }
         };
         let mut connection = match self.connection.take().filter(Connection::is_reusable) {
             Some(connection) => connection,
@@ -169,7 +165,7 @@ impl Service {
         match verdict::of_request(response.status, &response.body) {
             Verdict::Retriable => Err(Trouble::Passing(why, after)),
             Verdict::Unknown if call.repeatable => Err(Trouble::Passing(why, after)),
-            Verdict::Unknown => Err(Trouble::Final(Failure::Unknown(self.target.authority.clone(), why))),
+            Verdict::Unknown => Err(Trouble::Final(Failure::Unknown(self.target.to_string(), why))),
             Verdict::Acknowledged | Verdict::Rejected => Err(Trouble::Final(Failure::Refused { code, why })),
         }
     }
