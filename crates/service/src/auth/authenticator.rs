@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use millrace_base::Clock;
 
 use super::keyring::Keyring;
-use super::{Access, Denial, Identity, Scope};
+use super::{Access, Denial, Identity, Scope, routes};
 use crate::http::query_string::{Unknown, parameters};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -91,7 +91,8 @@ impl Authenticator {
         }
         let mut decoded = String::new();
         let credential = credential_of(headers, &mut decoded)?;
-        if matches!(credential, Credential::Basic(_)) && !method.is_safe() && is_cross_site(uri, headers) {
+        let changes = !method.is_safe() || access == Access::Pixel || access == routes::PULL;
+        if matches!(credential, Credential::Basic(_)) && changes && is_cross_site(uri, headers) {
             return Err(Denial::CrossSite);
         }
         let identity = self.identify(credential)?;
@@ -244,6 +245,9 @@ mod tests {
         assert_eq!(admit(Method::POST, &[basic, ("origin", "null")]), refused);
         assert_eq!(admit(Method::POST, &[basic, ("origin", "http://here:1")]), None);
         assert_eq!(admit(Method::GET, &[basic, ("sec-fetch-site", "cross-site")]), None);
+        let pull = headers(&[("host", "here:1"), basic, ("sec-fetch-site", "cross-site")]);
+        let pull = auth.admit(&Method::GET, &Uri::from_static("/"), &pull, routes::PULL);
+        assert_eq!(pull.err(), refused, "a pull hands messages out, although it is a GET");
         let bearer = ("authorization", bearer.as_str());
         assert_eq!(admit(Method::POST, &[bearer, ("origin", "https://there")]), None, "no browser adds it by itself");
     }

@@ -60,14 +60,19 @@ impl Authenticator {
 }
 
 impl Files {
-    /// Reads both files and applies what changed.
+    /// Reads both files and applies what changed. Each on its own: a broken one must not keep a key valid that the other
+    /// revokes.
     fn read(&mut self, inner: &Inner) -> Result<(), FileError> {
-        let now_ms = inner.clock.now_ms();
         let Some(keyring) = &inner.keys else { return Ok(()) };
-        keyring.end_expired(now_ms);
-        gauge!(metric::AUTH_KEYS.name).set(keyring.len(now_ms) as f64);
+        let keys = self.read_keys(keyring, inner.clock.now_ms());
         let key = outgoing(&self.config.process_key_file)?;
         inner.outgoing.store(key.map(Arc::new));
+        keys
+    }
+
+    fn read_keys(&mut self, keyring: &Keyring, now_ms: i64) -> Result<(), FileError> {
+        keyring.end_expired(now_ms);
+        gauge!(metric::AUTH_KEYS.name).set(keyring.len(now_ms) as f64);
         let bytes = files::read(&self.config.keys_file)?;
         if self.keys.as_ref() == Some(&bytes) {
             return Ok(());
@@ -94,4 +99,43 @@ fn outgoing(path: &Path) -> Result<Option<HeaderValue>, FileError> {
     let key = str::from_utf8(&bytes).ok().and_then(|text| ApiKey::parse(text.trim()));
     let invalid = || FileError::invalid(path, "the content is not a key of Millrace");
     key.map(|key| key.bearer()).ok_or_else(invalid).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{KeyEntry, Scope};
+    use super::*;
+
+    #[test]
+    fn a_broken_key_of_the_process_keeps_no_revoked_key_valid() {
+        let directory = tempfile::tempdir().unwrap();
+        let (keys_file, process_key_file) = (directory.path().join("keys.toml"), directory.path().join("process.key"));
+        let key = ApiKey::generate().unwrap();
+        let entry = KeyEntry::new(&key, "a", &[Scope::Admin], jiff::Timestamp::UNIX_EPOCH, None).unwrap();
+        let write = |keys: Vec<KeyEntry>| {
+            KeyFile::change(&keys_file, |file| {
+                file.keys = keys;
+                Ok(())
+            })
+        };
+        write(vec![entry]).unwrap();
+        fs::write(&process_key_file, key.expose()).unwrap();
+        let config = AuthConfig {
+            mode: AuthMode::Keys,
+            allow_off_beyond_loopback: false,
+            keys_file: keys_file.clone(),
+            process_key_file,
+        };
+        let mut files = Files { config, keys: None };
+        let inner = Inner { keys: Some(Keyring::default()), outgoing: ArcSwapOption::empty(), clock: Clock::system() };
+        let valid = || inner.keys.as_ref().unwrap().verify(key.expose(), 0).is_some();
+        files.read(&inner).unwrap();
+        assert!(valid());
+        fs::write(&files.config.process_key_file, "no key").unwrap();
+        write(Vec::new()).unwrap();
+        assert!(files.read(&inner).is_err(), "the broken file is reported");
+        assert!(!valid(), "and the other one is read all the same");
+    }
 }

@@ -36,7 +36,8 @@ const POST: &[Method] = &[Method::POST];
 const ANY_OF_TOPICS: Access = Access::Scopes(&[TopicsManage, TopicsPublish, TopicsSubscribe]);
 const MANAGE: Access = Access::Scopes(&[TopicsManage]);
 const PUBLISH: Access = Access::Scopes(&[TopicsPublish]);
-const SUBSCRIBE: Access = Access::Scopes(&[TopicsSubscribe]);
+/// Of a pull: a GET that hands messages out for the time of their lease.
+pub(super) const PULL: Access = Access::Scopes(&[TopicsSubscribe]);
 const SUBSCRIPTION: Access = Access::Scopes(&[TopicsSubscribe, TopicsManage]);
 const READ: Access = Access::Scopes(&[CountsRead]);
 const WRITE: Access = Access::Scopes(&[EventsWrite]);
@@ -69,7 +70,7 @@ pub const ROUTES: &[RouteAccess] = &[
         "/v1/topics/{topic}/subscriptions/{subscription}",
         SUBSCRIPTION,
     ),
-    row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/messages", SUBSCRIBE),
+    row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/messages", PULL),
     row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/attempts", SUBSCRIPTION),
     row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters", SUBSCRIPTION),
     row(POST, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters:redrive", SUBSCRIPTION),

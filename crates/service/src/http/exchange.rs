@@ -74,7 +74,11 @@ impl Exchange {
         if !request.body().is_end_stream() && version != Version::HTTP_2 {
             guard.linger();
         }
+        let progress = Progress::of_this_stream();
+        // Before the request takes effect: a pull hands messages out, although it is a GET.
+        let full = progress.is_some() && safe && !health && self.deliveries.is_full();
         let mut response = match self.admit(&request, health, peer) {
+            Ok(_) if full => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Ok(_in_flight) => self.handle(request).await,
             Err(refusal) => Problem::from(refusal).into_response(),
         };
@@ -98,15 +102,13 @@ impl Exchange {
         if version != Version::HTTP_2 && response.extensions().get::<Endless>().is_some() {
             guard.set_endless();
         }
-        let progress = Progress::of_this_stream();
         let mut delivery = None;
-        if progress.is_some() && !health && !response.body().is_end_stream() {
-            delivery = self.deliveries.admit(safe);
-            if delivery.is_none() {
-                // Without a body nobody has to take it.
-                let retry_after = HeaderValue::from(spread_retry(RETRY).as_secs());
-                response = (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, retry_after)]).into_response();
-            }
+        if full {
+            // Without a body nobody has to take it.
+            let retry_after = HeaderValue::from(spread_retry(RETRY).as_secs());
+            response = (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, retry_after)]).into_response();
+        } else if progress.is_some() && !health && !response.body().is_end_stream() {
+            delivery = Some(self.deliveries.add());
         }
         response.map(|body| AnswerBody::new(body, progress, delivery, ticket))
     }

@@ -73,12 +73,15 @@ impl Deliveries {
         Self { number: Arc::default(), max }
     }
 
-    /// One more answer; `None` at the bound, if its request was `safe`. The answer to a write leaves in any case: without it
-    /// the client would repeat what has taken effect.
-    pub(super) fn admit(&self, safe: bool) -> Option<Delivery> {
-        let delivery = Delivery(self.number.clone());
-        let others = self.number.fetch_add(1, Ordering::Relaxed);
-        (others < self.max || !safe).then_some(delivery)
+    /// One more answer, also beyond the bound: without it the client would repeat what has taken effect.
+    pub(super) fn add(&self) -> Delivery {
+        self.number.fetch_add(1, Ordering::Relaxed);
+        Delivery(self.number.clone())
+    }
+
+    /// Whether the bound is used up. To be asked before a request is handled.
+    pub(super) fn is_full(&self) -> bool {
+        self.number.load(Ordering::Relaxed) >= self.max
     }
 
     /// Whether three quarters of the bound are used up.
