@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -72,10 +74,17 @@ async fn sixty_requests_in_the_first_flight_are_answered() {
 async fn streams_whose_client_does_not_read_are_reset_and_block_nobody() {
     const STREAMS: usize = 20;
     let endless = async || Body::from_stream(futures::stream::repeat(Ok::<_, Infallible>("event\n")));
+    let effects = Arc::new(AtomicUsize::new(0));
+    let counted = effects.clone();
+    let effect = async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        "done"
+    };
     let router = Router::new()
         .route("/large", get(async || vec![b'x'; 100_000]))
         .route("/small", get(async || "small").post(async || "small"))
         .route("/endless", get(endless))
+        .route("/effect", get(effect))
         .route("/nothing", get(async || StatusCode::NO_CONTENT));
     let limits = HttpLimits {
         max_in_flight: STREAMS * 3,
@@ -93,9 +102,10 @@ async fn streams_whose_client_does_not_read_are_reset_and_block_nobody() {
     }
     // Beyond the bound of answers on their way there is none that has to be taken.
     client = client.ready().await.unwrap();
-    let refused = client.send_request(get_request("/small"), true).unwrap().0.await.unwrap();
+    let refused = client.send_request(get_request("/effect"), true).unwrap().0.await.unwrap();
     assert!(refused.status() == 503 && refused.headers().contains_key("retry-after"), "{refused:?}");
     assert!(refused.into_body().is_end_stream());
+    assert_eq!(effects.load(Ordering::Relaxed), 0, "what is refused has taken no effect");
     for path in ["/nothing", "/readyz", "/small"] {
         let status = exchange(address, "GET", path).await.status;
         assert!(matches!(status, 200 | 204), "{path}: {status}");
