@@ -16,8 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Named {
     next_offset: u64,
     identity: u64,
-    /// Whether the end of the partition was reached.
-    ended: bool,
+    /// The end of the partition when the check began: what stands for the record is below.
+    end: u64,
+    /// When that end was reached.
+    ended: Option<Instant>,
+}
+
+impl Named {
+    fn has_ended(&mut self) {
+        self.ended.get_or_insert_with(Instant::now);
+    }
 }
 
 /// What a batch shows of a position.
@@ -52,7 +60,7 @@ pub(crate) fn check_positions(
         }
         // Retention dropped what is below the start.
         if let Some(identity) = fault::named_record(last_record).filter(|_| start < next_offset) {
-            unread.insert(partition, Named { next_offset, identity, ended: false });
+            unread.insert(partition, Named { next_offset, identity, end, ended: None });
         }
     }
     if unread.is_empty() {
@@ -61,24 +69,30 @@ pub(crate) fn check_positions(
     let from: Vec<(u32, u64)> = unread.iter().map(|(&partition, named)| (partition, named.next_offset - 1)).collect();
     let mut reader = open(&from)?;
     let (mut batch, mut last) = (Batch::default(), Instant::now());
-    while let Some((&partition, named)) = unread.first_key_value() {
+    while let Some((&partition, _)) = unread.first_key_value() {
+        // By time, not by silence: a partition that is written to is never silent.
+        let overdue = |named: &Named| named.ended.is_some_and(|at| at.elapsed() >= PATIENCE);
+        if let Some((&partition, named)) = unread.iter().find(|(_, named)| overdue(named)) {
+            return Err(another(topic, partition, named));
+        }
         match reader.poll(&mut batch, LIMITS)? {
             PollOutcome::Records => {}
             PollOutcome::CaughtUp { partition, .. } => {
-                unread.entry(partition).and_modify(|named| named.ended = true);
+                unread.entry(partition).and_modify(Named::has_ended);
                 continue;
             }
             PollOutcome::Nothing if last.elapsed() < PATIENCE => continue,
-            PollOutcome::Nothing if named.ended => return Err(another(topic, partition, named)),
+            PollOutcome::Nothing if unread.values().any(|named| named.ended.is_some()) => continue,
             PollOutcome::Nothing => {
                 let detail = format!("{}/{partition}: the record before the position cannot be read", topic.name);
                 return Err(LogError::unavailable(detail));
             }
         }
         last = Instant::now();
-        let Some(named) = unread.get(&batch.partition()) else { continue };
+        let Some(named) = unread.get_mut(&batch.partition()) else { continue };
         match compare(&batch, named, topic.cleanup == Cleanup::Compact) {
             Comparison::Other => return Err(another(topic, batch.partition(), named)),
+            Comparison::Undecided if batch.next_offset() >= Some(named.end) => named.has_ended(),
             Comparison::Undecided => {}
             Comparison::Same => {
                 unread.remove(&batch.partition());
@@ -120,7 +134,7 @@ mod tests {
     #[test]
     fn a_record_that_compaction_removed_is_followed_by_one_of_its_key() {
         let record = |offset, key| Record { offset, timestamp_ms: 0, key, value: Some(b"v") };
-        let named = Named { next_offset: 6, identity: record(5, b"a").identity(), ended: false };
+        let named = Named { next_offset: 6, identity: record(5, b"a").identity(), end: 9, ended: None };
         let compare = |records: &[Record<'_>], compacted| {
             let mut batch = Batch::new(0);
             for &record in records {
