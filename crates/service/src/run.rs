@@ -28,8 +28,8 @@ pub struct ServiceContext {
 }
 
 impl ServiceContext {
-    /// Serves HTTP behind authentication until the stop, then drains. Meanwhile `probe` runs every second, to keep the readiness of the service's
-    /// components current. After the stop readiness is false before the listener closes.
+    /// Serves HTTP behind authentication until the stop, then drains. Meanwhile `probe` runs every second, to keep the
+    /// readiness of the service's components current. After the stop readiness is false before the listener closes.
     pub async fn serve_http<F: Future<Output = ()> + Send + 'static>(
         self,
         listener: TcpListener,

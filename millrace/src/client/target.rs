@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -48,17 +49,23 @@ impl Target {
 
     /// Connects.
     pub(crate) async fn open(&self, within: Duration) -> io::Result<Connection> {
-        let default;
         let tls = match &self.access.tls {
             _ if !self.https => None,
             Some(tls) => Some(tls),
-            None => {
-                default = TlsClient::new(None).map_err(io::Error::other)?;
-                Some(&default)
-            }
+            None => Some(system_authorities()?),
         };
         Ok(Connection::open(&self.authority, tls, within).await?.with_key(self.access.key.clone()))
     }
+}
+
+/// The authorities of the system, read once: a tool may open thousands of connections.
+fn system_authorities() -> io::Result<&'static TlsClient> {
+    static SYSTEM: OnceLock<TlsClient> = OnceLock::new();
+    if let Some(tls) = SYSTEM.get() {
+        return Ok(tls);
+    }
+    let tls = TlsClient::new(None).map_err(io::Error::other)?;
+    Ok(SYSTEM.get_or_init(|| tls))
 }
 
 /// The address of a listener for a client on the same machine: loopback for a listener on every address.

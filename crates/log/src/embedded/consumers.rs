@@ -19,6 +19,13 @@ pub(super) struct Need {
     pub(super) replay: u64,
 }
 
+impl Need {
+    /// That of a consumer that replays nothing.
+    pub(super) fn at(position: u64) -> Self {
+        Self { position, replay: position }
+    }
+}
+
 impl Consumers {
     /// Registers a consumer, before it reads its positions.
     pub(super) fn register(&self, role: &str, topic: Topic, partitions: u32) {

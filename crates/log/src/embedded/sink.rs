@@ -101,12 +101,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         let partition = self.shared.layout.get(self.sink.topic(), number)?;
         let begin = if partition.latest.is_some() { 0 } else { partition.start() };
         let from = position.map_or(begin, |position| position.next_offset);
-        self.shared.consumers.needs(
-            &self.options.role,
-            self.sink.topic(),
-            number,
-            Need { position: from, replay: from },
-        );
+        self.shared.consumers.needs(&self.options.role, self.sink.topic(), number, Need::at(from));
         self.cursors[number as usize] = SinkCursor { position, from, caught_up: false };
         self.reader.assign(self.sink.topic(), number, from)
     }
@@ -191,12 +186,7 @@ impl<'a, S: Sink> Worker<'a, S> {
             Some(WriteOutcome::Applied) => {
                 let position = Some(ProjectionPosition { next_offset: next, last_record });
                 self.cursors[partition as usize] = SinkCursor { position, from: next, caught_up };
-                self.shared.consumers.needs(
-                    &self.options.role,
-                    self.sink.topic(),
-                    partition,
-                    Need { position: next, replay: next },
-                );
+                self.shared.consumers.needs(&self.options.role, self.sink.topic(), partition, Need::at(next));
             }
             Some(WriteOutcome::PositionMismatch(position)) => {
                 let role = &self.options.role;
