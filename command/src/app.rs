@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -51,7 +52,9 @@ impl App {
 
     /// A record's position in the log: `{topic}/{partition}@{offset}`, as `millrace tail` writes it.
     pub(crate) fn position(&self, at: Position) -> String {
-        format!("{}/{}@{}", self.topic, at.partition, at.offset)
+        let mut text = String::with_capacity(self.topic.len() + 32);
+        let _ = write!(text, "{}/{}@{}", self.topic, at.partition, at.offset);
+        text
     }
 
     /// Adds the headers of an accepted event: its position, if the log has reported it, and the preference applied.

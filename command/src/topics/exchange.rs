@@ -13,13 +13,10 @@ use millrace_service::auth::{Identity, Scope};
 
 use crate::app::App;
 
-/// Who makes a request: whom authentication has found, and nobody without it.
+/// Who makes a request.
 pub(super) fn principal(request: &Incoming) -> Principal {
-    let identity = request.extensions().get::<Arc<Identity>>();
-    identity.map_or_else(
-        || Principal { name: String::new(), admin: false },
-        |identity| Principal { name: identity.principal.to_string(), admin: identity.scopes.allow(Scope::Admin) },
-    )
+    let identity = Identity::of(request.extensions());
+    Principal { name: identity.principal.to_string(), admin: identity.scopes.allow(Scope::Admin) }
 }
 
 /// A response of these routes: never stored by a cache.

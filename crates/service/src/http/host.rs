@@ -15,12 +15,29 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     if hosts.next().is_some() {
         return refuse("a request has one Host");
     }
+    if request.uri().authority().is_none() && is_plain(host.as_bytes()) {
+        return Ok(());
+    }
     match authority(host.as_bytes()) {
         None => refuse("Host is not a host with an optional port"),
         Some(host) if request.version() == Version::HTTP_2 && request.uri().authority().is_some_and(|a| *a != host) => {
             refuse("Host differs from :authority")
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// Whether this is a name or an IPv4 address with an optional port, as almost every request has it: [`authority`] without
+/// its cost. False for other valid hosts, too.
+fn is_plain(text: &[u8]) -> bool {
+    let name = text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')).count();
+    match &text[name..] {
+        _ if name == 0 => false,
+        [] => true,
+        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => {
+            str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok())
+        }
+        _ => false,
     }
 }
 
@@ -38,6 +55,7 @@ fn authority(text: &[u8]) -> Option<Authority> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_an_optional_port() {
@@ -46,6 +64,20 @@ mod tests {
         }
         for invalid in ["", ":80", "a:b", "a:70000", "u@a", "a b", "a/b", "[::1", "a,b@c", "a\tb"] {
             assert!(authority(invalid.as_bytes()).is_none(), "{invalid}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_plain_is_a_host(text in "[a-b0-9.:@%/\\[\\]-]{0,9}") {
+            prop_assert!(!is_plain(text.as_bytes()) || authority(text.as_bytes()).is_some());
+        }
+    }
+
+    #[test]
+    fn the_usual_hosts_are_plain() {
+        for usual in ["localhost", "localhost:8080", "127.0.0.1:9081", "millrace.example", "millrace-1.example:443"] {
+            assert!(is_plain(usual.as_bytes()), "{usual}");
         }
     }
 }
