@@ -5,11 +5,14 @@
 //! partition by offset; for a compacted topic, `latest.{topic}.{p}` has its newest record of each key that is not
 //! deleted. Keyspaces named `view.*` belong to the read models.
 
+use std::ops::Range;
+
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
 use millrace_contracts::{Cleanup, Partitions, Topic};
 
 use super::partition::Partition;
+use super::wait::EndSignal;
 use super::{EmbeddedConfig, codec, damaged};
 use crate::LogError;
 use crate::topics::{DeclaredTopic, Topics};
@@ -30,9 +33,17 @@ pub(super) struct Layout {
     pub(super) meta: Keyspace,
     /// By topic in the order of the table, then by number.
     partitions: Vec<Partition>,
-    /// Each topic's name, with the range of its partitions: first index and number.
-    ranges: Vec<(&'static str, usize, u32)>,
+    topics: Vec<TopicPartitions>,
     pub(super) commits: u64,
+}
+
+/// The partitions of one topic.
+pub(super) struct TopicPartitions {
+    name: &'static str,
+    /// Their indexes in [`Layout::all`].
+    pub(super) indexes: Range<usize>,
+    /// Each topic has its own: a reader wakes for no other.
+    pub(super) ends: EndSignal,
 }
 
 /// The key of a stage's input position in `meta`.
@@ -94,10 +105,11 @@ impl Layout {
                 return Err(other_partitions(config, declared, found));
             }
         }
-        let (mut partitions, mut ranges) = (Vec::new(), Vec::new());
+        let (mut partitions, mut of_topics) = (Vec::new(), Vec::new());
         for declared in topics.iter() {
             let (topic, new) = (declared.topic, !is_created(declared.topic));
-            ranges.push((topic.name, partitions.len(), declared.partitions));
+            let indexes = partitions.len()..partitions.len() + declared.partitions as usize;
+            of_topics.push(TopicPartitions { name: topic.name, indexes, ends: EndSignal::default() });
             for number in 0..declared.partitions {
                 let log = keyspace(&format!("log.{}.{number}", topic.name), new)?;
                 let latest = match topic.cleanup {
@@ -126,7 +138,7 @@ impl Layout {
             batch.commit().map_err(|error| damaged(meta.path(), "meta", error))?;
         }
         let commits = read_number(&meta, COMMITS)?.unwrap_or(0);
-        Ok(Self { meta, partitions, ranges, commits })
+        Ok(Self { meta, partitions, topics: of_topics, commits })
     }
 
     pub(super) fn all(&self) -> &[Partition] {
@@ -151,8 +163,17 @@ impl Layout {
 
     /// The index of a partition in [`Layout::all`]; `None` if it does not exist.
     pub(super) fn index(&self, topic: Topic, partition: u32) -> Option<usize> {
-        let (_, first, count) = self.ranges.iter().find(|(name, ..)| *name == topic.name)?;
-        (partition < *count).then_some(first + partition as usize)
+        let indexes = &self.topic(topic)?.indexes;
+        indexes.clone().nth(partition as usize)
+    }
+
+    pub(super) fn topics(&self) -> &[TopicPartitions] {
+        &self.topics
+    }
+
+    /// A topic's partitions; `None` if it does not exist.
+    pub(super) fn topic(&self, topic: Topic) -> Option<&TopicPartitions> {
+        self.topics.iter().find(|partitions| partitions.name == topic.name)
     }
 
     pub(super) fn get(&self, topic: Topic, partition: u32) -> Result<&Partition, LogError> {

@@ -43,7 +43,7 @@ use disk::DiskSpace;
 use layout::Layout;
 use partition::Partition;
 use queue::Queue;
-use wait::{EndSignal, Shutdown};
+use wait::Shutdown;
 
 pub use config::EmbeddedConfig;
 pub(crate) use reader::Reader;
@@ -66,7 +66,6 @@ struct Shared {
     database: Database,
     queue: Queue,
     clock: Clock,
-    ends: EndSignal,
     shutdown: Shutdown,
     /// Set once the writer has failed: nothing is written any more.
     failure: OnceLock<LogError>,
@@ -121,7 +120,6 @@ impl EmbeddedLog {
             layout,
             database,
             clock: Clock::system(),
-            ends: EndSignal::default(),
             shutdown: Shutdown::default(),
             failure: OnceLock::new(),
             _lock: lock,

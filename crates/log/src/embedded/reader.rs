@@ -14,6 +14,7 @@ use crate::{Batch, Limits, LogError, PollOutcome, Record, resume};
 /// See [`crate::Reader`].
 pub struct Reader {
     shared: Arc<Shared>,
+    topic: Topic,
     cursors: Vec<ReadCursor>,
     /// The index of the cursor to read next: round robin.
     turn: usize,
@@ -63,17 +64,18 @@ pub(super) fn check_positions(
 
 impl Reader {
     pub(super) fn open(shared: &Arc<Shared>, topic: Topic, from: &[(u32, u64)]) -> Result<Self, LogError> {
-        let mut reader = Self { shared: shared.clone(), cursors: Vec::new(), turn: 0 };
+        shared.layout.get(topic, 0)?;
+        let mut reader = Self { shared: shared.clone(), topic, cursors: Vec::new(), turn: 0 };
         for &(number, position) in from {
-            reader.assign(topic, number, position)?;
+            reader.assign(number, position)?;
         }
         Ok(reader)
     }
 
     /// Reads a partition from a position.
-    pub(super) fn assign(&mut self, topic: Topic, number: u32, position: u64) -> Result<(), LogError> {
-        let partition = self.shared.layout.get(topic, number)?;
-        let index = self.shared.layout.index(topic, number).expect("the layout has the partition");
+    pub(super) fn assign(&mut self, number: u32, position: u64) -> Result<(), LogError> {
+        let partition = self.shared.layout.get(self.topic, number)?;
+        let index = self.shared.layout.index(self.topic, number).expect("the layout has the partition");
         let cursor = ReadCursor { partition: index, number, position, reported: None, compacted: None };
         cursor.check(partition)?;
         self.unassign(number);
@@ -107,8 +109,10 @@ impl Reader {
     pub(crate) fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<PollOutcome, LogError> {
         batch.clear();
         let deadline = Instant::now() + limits.wait;
+        let shared = self.shared.clone();
+        let ends = &shared.layout.topic(self.topic).expect("the layout has the topic of a reader").ends;
         loop {
-            let moves = self.shared.ends.moves();
+            let moves = ends.moves();
             for _ in 0..self.cursors.len() {
                 let turn = self.turn % self.cursors.len();
                 self.turn = turn + 1;
@@ -127,7 +131,7 @@ impl Reader {
                     return Ok(PollOutcome::CaughtUp { partition: cursor.number, position: cursor.position });
                 }
             }
-            if !self.shared.ends.wait(moves, deadline) {
+            if !ends.wait(moves, deadline) {
                 return Ok(PollOutcome::Nothing);
             }
         }

@@ -103,7 +103,7 @@ impl<'a, S: Sink> Worker<'a, S> {
         let from = position.map_or(begin, |position| position.next_offset);
         self.shared.consumers.needs(&self.options.role, self.sink.topic(), number, Need::at(from));
         self.cursors[number as usize] = SinkCursor { position, from, caught_up: false };
-        self.reader.assign(self.sink.topic(), number, from)
+        self.reader.assign(number, from)
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {

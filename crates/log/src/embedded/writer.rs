@@ -234,10 +234,16 @@ impl Writer {
     }
 
     fn publish(&mut self, group: impl Iterator<Item = Write>, before: &[u64]) {
-        for (partition, &end) in self.shared.layout.all().iter().zip(&self.ends) {
-            partition.set_end(end);
+        for topic in self.shared.layout.topics() {
+            let mut moved = false;
+            for index in topic.indexes.clone().filter(|&index| self.ends[index] != before[index]) {
+                self.shared.layout.all()[index].set_end(self.ends[index]);
+                moved = true;
+            }
+            if moved {
+                topic.ends.notify();
+            }
         }
-        self.shared.ends.notify();
         let mut next = before.to_vec();
         for write in group {
             match write.completion {

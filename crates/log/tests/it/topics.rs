@@ -37,6 +37,24 @@ async fn create(engine: &Engine, partitions: i32) {
     .await;
 }
 
+/// Changes settings of a topic from outside, and waits until the broker shows them: it confirms a change before that.
+async fn alter(engine: &Engine, topic: Topic, settings: &[(&str, &str)]) -> String {
+    let admin: Admin = client(engine).create().unwrap();
+    let name = engine.names().topic(&topic);
+    let config = AlterConfig::new(ResourceSpecifier::Topic(&name));
+    let config = settings.iter().fold(config, |config, (setting, value)| config.set(setting, value));
+    assert!(admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].is_ok());
+    until("the broker shows the settings", || async {
+        let described = admin.describe_configs([&ResourceSpecifier::Topic(&name)], &AdminOptions::new()).await.unwrap();
+        let shown = described.into_iter().next().unwrap().unwrap();
+        settings
+            .iter()
+            .all(|(setting, value)| shown.get(setting).is_some_and(|entry| entry.value.as_deref() == Some(value)))
+    })
+    .await;
+    name
+}
+
 async fn delete(engine: &Engine) {
     let admin: Admin = client(engine).create().unwrap();
     let deleted = admin.delete_topics(&[&engine.names().topic(&Topic::EVENTS)], &AdminOptions::new()).await.unwrap();
@@ -157,9 +175,7 @@ async fn the_log_sets_event_timestamps_and_refuses_another_setting() {
     .await
     .unwrap();
     assert!(stamped < year_3000, "the timestamp is the producer's: {stamped}");
-    let admin: Admin = client(&engine).create().unwrap();
-    let config = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("message.timestamp.type", "CreateTime");
-    assert!(admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].is_ok());
+    alter(&engine, Topic::EVENTS, &[("message.timestamp.type", "CreateTime")]).await;
     refused(&log.create_topics().await.unwrap_err(), &[&topic, "message.timestamp.type=CreateTime", "kafka-configs"]);
 }
 
@@ -168,16 +184,8 @@ async fn settings_that_break_a_guarantee_are_refused_and_others_reported() {
     let Some(engine) = Engine::kafka("topic settings") else { return };
     let log = engine.open().await;
     assert_eq!(log.check_topics().await, Ok(Vec::new()), "topics that Millrace created are as it needs them");
-    let admin: Admin = client(&engine).create().unwrap();
-    let alter = async |topic: Topic, setting: &str, value: &str| {
-        let name = engine.names().topic(&topic);
-        let config = AlterConfig::new(ResourceSpecifier::Topic(&name))
-            .set("message.timestamp.type", "LogAppendTime")
-            .set("max.message.bytes", "1310720")
-            .set(setting, value);
-        assert!(admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].is_ok());
-        name
-    };
+    let needed = [("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "1310720")];
+    let alter = async |topic, setting, value| alter(&engine, topic, &[&needed[..], &[(setting, value)]].concat()).await;
     let events = alter(Topic::EVENTS, "retention.ms", "3600000").await;
     let warnings = log.check_topics().await.unwrap();
     assert!(warnings.len() == 1 && warnings[0].contains(&format!("{events} has retention.ms=3600000")), "{warnings:?}");
