@@ -3,7 +3,9 @@
 //!
 //! An event comes in as a query string or as an item of a body (`analytics`) and goes out as a record of
 //! `analytics.events` (`intake`). The answer is 204 only after the log's report; what a 202 waits for is in
-//! `intake/durability`. Messages come in over TCP (`tcp`) and go out as records of `intake`. Nothing is counted or read here.
+//! `intake/durability`. Messages come in over TCP (`tcp`) and go out as records of `intake`. `topics` has the routes of
+//! topics and subscriptions: publishes go out as records of `messages`, all else to a coordinator. Nothing is counted or
+//! read here.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod analytics;

@@ -54,7 +54,7 @@ pub(crate) struct Layers {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::enum_variant_names, reason = "the name of the command service")]
 pub(crate) enum Command {
-    /// Run all four services in this process, on either engine
+    /// Run all services in this process, on either engine
     Up,
     /// Run the command service: accepts events, responds once they are durable (Kafka only)
     Command,

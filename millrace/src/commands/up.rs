@@ -1,4 +1,4 @@
-//! `millrace up`: all four services in one process. The only way to run the embedded engine, whose directory belongs to one
+//! `millrace up`: all services in one process. The only way to run the embedded engine, whose directory belongs to one
 //! process; its admin listener (`command.admin`) serves the directory to the tools.
 
 use std::sync::{Arc, OnceLock};

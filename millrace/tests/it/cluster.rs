@@ -1,4 +1,4 @@
-//! The four services as separate processes, on real Kafka, Redis and PostgreSQL, with names that are unique to a test.
+//! The services as separate processes, on real Kafka, Redis and PostgreSQL, with names that are unique to a test.
 
 use std::net::SocketAddr;
 use std::process::{Child, Output, Stdio};

@@ -1,4 +1,4 @@
-//! `millrace up`: one event through all four services, an orderly shutdown, and the exclusive directory.
+//! `millrace up`: one event through all services, an orderly shutdown, and the exclusive directory.
 
 use millrace_testkit::{free_port, wait_until};
 
