@@ -20,4 +20,4 @@ mod topics;
 pub use config::Config;
 pub use intake::Durability;
 pub use router::{router, run};
-pub use topics::{Forwarder, NoCoordinator, TopicsConfig};
+pub use topics::{Forwarder, LegacyConfig, NoCoordinator, TopicsConfig};

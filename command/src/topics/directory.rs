@@ -8,8 +8,8 @@ use futures::future::join_all;
 use millrace_base::Size;
 use millrace_base::{Bounds, Span, Violation};
 use millrace_contracts::topics::{
-    Call, CallError, Coordinate, Delay, Listing, Message, Name, Principal, PublishAnswer, Published, Reply, Request,
-    TopicView, partition_of_topic,
+    Call, CallError, Coordinate, Delay, Grant, Listing, Message, Name, Principal, PublishAnswer, Published, Reply,
+    Request, TopicSettings, TopicView, partition_of_topic,
 };
 use millrace_contracts::{Code, Refusal, Topic};
 use millrace_log::{Log, NewRecord, Outcome};
@@ -18,6 +18,7 @@ use quick_cache::sync::Cache;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::legacy::LegacyConfig;
 use crate::intake::{Durability, refusal_of};
 
 /// How long a topic's metadata is used before it is looked up again.
@@ -38,6 +39,8 @@ pub struct TopicsConfig {
     pub max_message_bytes: Size,
     /// Topics whose metadata is cached for publishing.
     pub cached_topics: usize,
+    /// The earlier system's calls.
+    pub legacy: LegacyConfig,
 }
 
 impl Default for TopicsConfig {
@@ -46,6 +49,7 @@ impl Default for TopicsConfig {
             max_retention: Span(Duration::from_hours(7 * 24)),
             max_message_bytes: Size::from_kib(128),
             cached_topics: 65_536,
+            legacy: LegacyConfig::default(),
         }
     }
 }
@@ -57,13 +61,24 @@ impl TopicsConfig {
         bounds
             .range("max_retention", &self.max_retention, &(Span::from_secs(60)..=Span(Duration::from_hours(7 * 24))))
             .range("max_message_bytes", &self.max_message_bytes, &(Size(1)..=Size::from_mib(1)))
-            .range("cached_topics", &self.cached_topics, &(1..=10_000_000));
+            .range("cached_topics", &self.cached_topics, &(1..=10_000_000))
+            .section("legacy", self.legacy.validate());
         bounds.into_violations()
     }
 
     /// The retention of a topic that sets none, in ms.
     pub(super) fn default_retention_ms(&self) -> u64 {
         self.max_retention.as_millis().min(72 * 3_600_000)
+    }
+
+    /// The settings of a topic that sets none.
+    pub(super) fn default_settings(&self) -> TopicSettings {
+        TopicSettings {
+            retention_ms: self.default_retention_ms(),
+            delay_ms: 0,
+            max_message_bytes: self.max_message_bytes.0,
+            description: String::new(),
+        }
     }
 
     /// Bounds of a message's body: the topic's own decides, up to the largest one there is.
@@ -155,7 +170,7 @@ impl Directory {
     /// The topic, if the principal may publish to it.
     pub(super) async fn publishable(&self, name: &Name, principal: &Principal) -> Result<Arc<TopicView>, Refusal> {
         let topic = self.look_up(name, principal).await?;
-        let grant = topic.grants.get(&principal.name).copied().unwrap_or_default();
+        let grant = Grant::of(&topic.grants, &principal.name);
         if principal.admin || topic.owner == principal.name || grant.publish || grant.manage {
             Ok(topic)
         } else {

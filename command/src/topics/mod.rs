@@ -10,6 +10,7 @@ pub(crate) mod directory;
 mod exchange;
 mod fields;
 mod forward;
+mod legacy;
 mod message;
 mod openapi;
 mod path;
@@ -24,4 +25,5 @@ mod topic;
 
 pub use directory::{NoCoordinator, TopicsConfig};
 pub use forward::Forwarder;
+pub use legacy::LegacyConfig;
 pub(crate) use routes::routes;

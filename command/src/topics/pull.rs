@@ -27,6 +27,11 @@ pub(super) async fn get(state: Application, request: Incoming) -> Response {
     if request.method() == Method::GET {
         return respond(pull(&state.0, request).await);
     }
+    get_only()
+}
+
+/// The answer to another method than GET.
+pub(super) fn get_only() -> Response {
     let mut refused = respond(Err(Refusal::new(Code::MethodNotAllowed, "the route supports GET only")));
     refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
     refused

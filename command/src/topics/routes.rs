@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::exchange::{Incoming, respond};
-use super::{batch, deliveries, diagnosis, openapi, path, publish, pull, settle, subscription, topic};
+use super::{batch, deliveries, diagnosis, legacy, openapi, path, publish, pull, settle, subscription, topic};
 use crate::app::App;
 
 /// The routes and their OpenAPI document.
@@ -43,7 +43,9 @@ pub(crate) fn routes(app: &Arc<App>) -> OpenApiRouter<Arc<App>> {
         let redrive = format!("/v1/topics/{{topic}}/subscriptions/{{subscription}}/dead-letters{colon}redrive");
         routes = routes.route(&redrive, post(deliveries::redrive));
     }
-    openapi::describe(routes)
+    let routes = openapi::describe(routes);
+    let config = &app.config.topics.legacy;
+    if config.enabled { routes.merge(legacy::routes(config.base())) } else { routes }
 }
 
 /// Routes `{name}` and each `{name}:{verb}` to methods of their own: to axum the two are one path. Selecting the path

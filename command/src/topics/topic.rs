@@ -1,5 +1,6 @@
 //! Topics: create, describe, list, alter, delete, grant.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
@@ -34,15 +35,15 @@ async fn create_it(app: &Arc<App>, request: Incoming) -> Result<Response, Refusa
     let config = &app.directory.config;
     let if_match = if_match(request.headers());
     let mut fields = Fields::of_body(app, request).await?;
+    let defaults = config.default_settings();
+    let max_ms = config.max_retention.as_millis();
     let settings = TopicSettings {
-        retention_ms: fields
-            .duration("retention", 1_000..=config.max_retention.as_millis())?
-            .unwrap_or(config.default_retention_ms()),
-        delay_ms: fields.duration("delay", 0..=config.max_retention.as_millis())?.unwrap_or(0),
+        retention_ms: fields.duration("retention", 1_000..=max_ms)?.unwrap_or(defaults.retention_ms),
+        delay_ms: fields.duration("delay", 0..=max_ms)?.unwrap_or(defaults.delay_ms),
         max_message_bytes: fields
             .number("max_message_bytes", 1..=MAX_MESSAGE_BYTES)?
-            .unwrap_or(config.max_message_bytes.0),
-        description: description(&mut fields)?.unwrap_or_default(),
+            .unwrap_or(defaults.max_message_bytes),
+        description: description(&mut fields)?.unwrap_or(defaults.description),
     };
     fields.finish()?;
     if if_match.is_some() {
@@ -50,7 +51,7 @@ async fn create_it(app: &Arc<App>, request: Incoming) -> Result<Response, Refusa
         let unchanged = Call::AlterTopic { retention_ms, delay_ms, max_message_bytes, description, if_match };
         app.directory.call(&name, by.clone(), unchanged).await.map_err(absent_fails)?;
     }
-    let reply = app.directory.call(&name, by, Call::CreateTopic { settings }).await?;
+    let reply = app.directory.call(&name, by, Call::CreateTopic { settings, grants: BTreeMap::new() }).await?;
     topic_response(reply)
 }
 
@@ -169,6 +170,9 @@ pub(super) async fn grant(state: Application, request: Incoming) -> Response {
             manage: fields.flag("manage")?.unwrap_or_default(),
         };
         fields.finish()?;
+        if grant.manage && grantee == Grant::EVERYBODY {
+            return Err(invalid("manage", "cannot be granted to everybody".into()));
+        }
         let call = Call::SetGrant { principal: grantee, grant: Some(grant), if_match };
         app.directory.call(&name, by, call).await?;
         Ok(render::json(StatusCode::OK, &grant))

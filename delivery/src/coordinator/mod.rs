@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod courier;
+mod current;
 mod explain;
 pub(crate) mod fold;
 mod housekeeping;

@@ -28,17 +28,15 @@ pub(super) fn topic<'a>(
 
 pub(super) fn may(topic: &Topic, principal: &Principal, right: Right) -> bool {
     let owner = principal.admin || topic.meta.owner == principal.name;
-    let grant = topic.meta.grants.get(&principal.name).copied();
+    let grant = Grant::of(&topic.meta.grants, &principal.name);
     owner
-        || grant.is_some_and(|grant: Grant| {
-            grant.manage
-                || match right {
-                    Right::See => grant.publish || grant.subscribe,
-                    Right::Publish => grant.publish,
-                    Right::Subscribe => grant.subscribe,
-                    Right::Manage => false,
-                }
-        })
+        || grant.manage
+        || match right {
+            Right::See => grant.publish || grant.subscribe,
+            Right::Publish => grant.publish,
+            Right::Subscribe => grant.subscribe,
+            Right::Manage => false,
+        }
 }
 
 /// A subscription that exists and that the principal may use: its owner, or whoever manages the topic.

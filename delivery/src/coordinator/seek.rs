@@ -20,8 +20,10 @@ pub(super) async fn resolve(
     let log_end = super::pull::reach_end(shared, shard).await?.cast_signed();
     let unreadable = |error: millrace_log::LogError| Refusal::new(Code::Unavailable, error.to_string());
     let log_start = shared.log.start(Topic::MESSAGES, partition).await.map_err(unreadable)?.cast_signed();
+    let newest = shard.lock().head(topic).offset;
     let next = match start {
-        Start::Latest => log_end,
+        Start::Newest if newest >= 0 => newest.clamp(log_start, log_end),
+        Start::Newest | Start::Latest => log_end,
         Start::Earliest => log_start,
         Start::Offset(offset) => i64::try_from(offset).unwrap_or(i64::MAX).clamp(log_start, log_end),
         Start::At(ms) => {

@@ -1,5 +1,6 @@
 //! Requests about topics and subscriptions: rights, then a command, then its outcome as read back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_contracts::topics::{
@@ -28,7 +29,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
     };
     let on = On { shared, shard, topic: &topic, principal: &principal };
     match request {
-        Request::CreateTopic { settings } => on.create_topic(settings).await,
+        Request::CreateTopic { settings, grants } => on.create_topic(settings, grants).await,
         Request::DescribeTopic => on.describe(false),
         Request::LookUpTopic => on.look_up(),
         Request::AlterTopic { retention_ms, delay_ms, max_message_bytes, description, if_match } => {
@@ -87,6 +88,8 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
         Request::Resume(name) => on.set_state(&name, Change::Resume).await,
         Request::Seek { subscription, to } => on.seek(&subscription, to).await,
         Request::Pull(wanted) => pull::pull(shared, shard, &topic, &principal, &wanted).await.map(Reply::Messages),
+        Request::Current(name) => on.current_message(&name).await,
+        Request::AckCurrent(name) => on.ack_current(&name).await,
         Request::Ack { subscription, selection } => on.ack(&subscription, selection).await,
         Request::Nack { subscription, tokens, delay_ms } => on.retry(&subscription, &tokens, delay_ms, None).await,
         Request::Extend { subscription, tokens, lease_ms } => on.extend(&subscription, &tokens, lease_ms),
@@ -138,9 +141,10 @@ impl On<'_> {
         Ok(Reply::Topic { topic, created: false })
     }
 
-    async fn create_topic(&self, settings: TopicSettings) -> Result<Reply, Refusal> {
+    async fn create_topic(&self, settings: TopicSettings, grants: BTreeMap<String, Grant>) -> Result<Reply, Refusal> {
         let owner = self.principal.name.clone();
-        let outcome = self.shard.submit(Some(self.topic), None, Change::CreateTopic { owner, settings }).await?;
+        let change = Change::CreateTopic { owner, settings, grants };
+        let outcome = self.shard.submit(Some(self.topic), None, change).await?;
         self.describe(outcome == Outcome::Created)
     }
 

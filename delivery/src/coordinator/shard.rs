@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use millrace_contracts::topics::{Change, Head, Name};
+use millrace_contracts::topics::{Change, Head, Name, SettledRange};
 use millrace_contracts::{Code, Refusal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -84,6 +84,16 @@ pub(crate) struct Reading {
     pub(crate) frontier: Option<Point>,
     /// Messages from behind the ring.
     pub(crate) chunk: Option<Chunk>,
+    /// The message that a call of the earlier system handed out last, until it is acknowledged.
+    pub(crate) current: Option<Current>,
+}
+
+/// A message that a call of the earlier system handed out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Current {
+    pub(crate) range: SettledRange,
+    /// Its size, as the earlier system counted it.
+    pub(crate) bytes: u64,
 }
 
 /// A topic's messages of a range of offsets, read from the log.
@@ -215,7 +225,7 @@ impl Inner {
     pub(crate) fn reading(&mut self, topic: &Name, subscription: &Name) -> Option<&mut Reading> {
         let found = self.fold.topic(topic)?.subscriptions.get(subscription)?;
         let of = (found.meta.created, found.cursor.epoch);
-        let fresh = || Reading { of, leases: Leases::default(), frontier: None, chunk: None };
+        let fresh = || Reading { of, leases: Leases::default(), frontier: None, chunk: None, current: None };
         let reading = self.readings.entry((topic.clone(), subscription.clone())).or_insert_with(fresh);
         if reading.of != of {
             *reading = fresh();

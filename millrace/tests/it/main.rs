@@ -10,6 +10,7 @@ mod durability;
 mod faults;
 mod hostile;
 mod kafka;
+mod legacy;
 mod load;
 mod messaging;
 mod metrics;

@@ -16,6 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 
+pub(super) use schemas::name;
+
 /// A path, a method, and what they do.
 type Operation = (&'static str, HttpMethod, OperationBuilder);
 

@@ -31,7 +31,7 @@ pub(super) fn add(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
 }
 
 /// A name of a topic or a subscription.
-pub(super) fn name(example: &str) -> ObjectBuilder {
+pub(in crate::topics) fn name(example: &str) -> ObjectBuilder {
     text()
         .max_length(Some(127))
         .pattern(Some(r#"^[^\s\u0000-\u001f\u007f-\u009f<>.?:;"*|\\/]{1,127}$"#))

@@ -1,5 +1,7 @@
 //! The commands of `topics.commands`: what a coordinator appends, and its fold reads back.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::message::{optional_text, put_optional_text};
@@ -42,6 +44,9 @@ pub enum Change {
         owner: String,
         /// Its settings.
         settings: TopicSettings,
+        /// Rights of others.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        grants: BTreeMap<String, Grant>,
     },
     /// Replaces the topic's settings.
     AlterTopic {
@@ -133,6 +138,15 @@ pub enum Change {
         epoch: u64,
         /// The ranges.
         ranges: Vec<SettledRange>,
+    },
+    /// Settles a message that a call of the earlier system handed out, in the epoch given.
+    SettleCurrent {
+        /// The cursor's epoch.
+        epoch: u64,
+        /// Its range.
+        range: SettledRange,
+        /// The message's size, as the earlier system counted it.
+        bytes: u64,
     },
     /// Settles a message that has become a dead letter, in the epoch given.
     Bury {

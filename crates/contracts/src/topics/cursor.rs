@@ -31,6 +31,9 @@ pub struct Cursor {
     pub floor_ordinal: u64,
     /// Settled ranges above the floor, ascending, disjoint, never adjacent to the floor or to each other.
     pub above: Vec<SettledRange>,
+    /// Bytes of the messages that were acknowledged through the earlier system's calls, as it counted them.
+    #[serde(default)]
+    pub legacy_bytes: u64,
 }
 
 fn before_everything() -> i64 {
@@ -52,7 +55,7 @@ impl Cursor {
 
     /// A cursor of a new epoch, with everything up to `floor` settled.
     pub fn new(epoch: u64, floor: i64, floor_ordinal: u64) -> Self {
-        Self { epoch, start: floor, floor, floor_ordinal, above: Vec::new() }
+        Self { epoch, start: floor, floor, floor_ordinal, above: Vec::new(), legacy_bytes: 0 }
     }
 
     /// Whether an offset is settled.

@@ -1,6 +1,6 @@
-//! What front ends request of a topic's coordinator, and what it replies. In one process this is a call, between processes
-//! a forward over HTTP/2.
+//! What front ends request of a topic's coordinator, and its replies: a call, or between processes a forward over HTTP/2.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub struct Principal {
 pub enum Start {
     /// Behind the newest message.
     Latest,
+    /// At the newest message: it is the first one to be handed out.
+    Newest,
     /// The oldest retained message.
     Earliest,
     /// The first message at or after this time, ms since the epoch.
@@ -41,6 +43,8 @@ pub enum Request {
     CreateTopic {
         /// Its settings.
         settings: TopicSettings,
+        /// Rights of others, if this request creates it.
+        grants: BTreeMap<String, Grant>,
     },
     /// Describes the topic to whoever may see it.
     DescribeTopic,
@@ -173,6 +177,10 @@ pub enum Request {
     },
     /// Hands out messages.
     Pull(Pull),
+    /// Hands out the current message, and remembers it for [`Request::AckCurrent`].
+    Current(Name),
+    /// Acknowledges what [`Request::Current`] handed out last, once.
+    AckCurrent(Name),
     /// Acknowledges messages.
     Ack {
         /// The subscription.
@@ -337,6 +345,8 @@ pub enum Reply {
     Messages(Vec<Delivery>),
     /// Tokens took effect.
     Acknowledged(AckAnswer),
+    /// The position in bytes, as the earlier system counted it; `None`: nothing was there to acknowledge.
+    Position(Option<u64>),
     /// Done; nothing more to report.
     Done,
 }

@@ -1,5 +1,6 @@
 //! Settings of topics and subscriptions, as they are stored.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -54,6 +55,22 @@ pub struct Grant {
     pub subscribe: bool,
     /// Everything the owner may do.
     pub manage: bool,
+}
+
+impl Grant {
+    /// In the place of a principal: everybody. No principal has this name, as principals begin with their kind.
+    pub const EVERYBODY: &str = "*";
+
+    /// The rights of a principal: its own, and those of everybody.
+    pub fn of(grants: &BTreeMap<String, Self>, principal: &str) -> Self {
+        let granted = |name: &str| grants.get(name).copied().unwrap_or_default();
+        let (own, all) = (granted(principal), granted(Self::EVERYBODY));
+        Self {
+            publish: own.publish || all.publish,
+            subscribe: own.subscribe || all.subscribe,
+            manage: own.manage || all.manage,
+        }
+    }
 }
 
 /// The order in which messages are handed out to several readers.

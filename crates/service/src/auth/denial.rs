@@ -8,6 +8,7 @@ use millrace_contracts::{Code, Refusal, metric};
 
 use super::Scope;
 use crate::Problem;
+use crate::http::{legacy_error, status_of};
 
 /// Why a request may not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +64,15 @@ fn joined(scopes: &[Scope], by: &str) -> String {
     scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(by)
 }
 
-impl IntoResponse for Denial {
-    fn into_response(self) -> Response {
-        let mut response = Problem::from(self.refusal()).into_response();
+impl Denial {
+    /// The response to one of the earlier system's calls.
+    pub(super) fn into_legacy_error(self) -> Response {
+        let refusal = self.refusal();
+        self.challenge(legacy_error(status_of(refusal.code), &refusal.detail))
+    }
+
+    /// Adds what a client may show to get in.
+    fn challenge(self, mut response: Response) -> Response {
         let challenges: &[&str] = match self {
             Self::Missing => &[r#"Bearer realm="millrace""#, BASIC],
             Self::Invalid => &[r#"Bearer realm="millrace", error="invalid_token""#, BASIC],
@@ -83,6 +90,12 @@ impl IntoResponse for Denial {
             response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
+    }
+}
+
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response {
+        self.challenge(Problem::from(self.refusal()).into_response())
     }
 }
 

@@ -66,6 +66,7 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     };
     let identity = match auth.admit(request.method(), request.uri(), request.headers(), access) {
         Ok(identity) => identity,
+        Err(denial) if path.is_some_and(|path| routes::legacy(path).is_some()) => return denial.into_legacy_error(),
         Err(denial) => return denial.into_response(),
     };
     let waits = request.method().is_safe();

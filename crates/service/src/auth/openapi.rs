@@ -49,7 +49,7 @@ pub(crate) fn security_schemes(components: &mut Components) {
 pub(crate) fn secure(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
-            describe(operation, routes::access(&method, path));
+            describe(operation, routes::access(&method, path), routes::legacy(path).is_some());
         }
     }
 }
@@ -66,7 +66,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-fn describe(operation: &mut Operation, access: Access) {
+/// `legacy`: the operation describes its errors itself, as they are no problem documents.
+fn describe(operation: &mut Operation, access: Access, legacy: bool) {
     let scopes: Vec<&str> = match access {
         Access::Open => {
             operation.security = Some(Vec::new());
@@ -89,6 +90,9 @@ fn describe(operation: &mut Operation, access: Access) {
     operation.security = Some(security);
     for (status, codes) in [("401", UNAUTHENTICATED), ("403", FORBIDDEN)] {
         let response = Ref::from_response_name(response_name(codes));
-        operation.responses.responses.insert(status.into(), response.into());
+        let responses = &mut operation.responses.responses;
+        if !(legacy && responses.contains_key(status)) {
+            responses.insert(status.into(), response.into());
+        }
     }
 }

@@ -46,8 +46,18 @@ const fn row(methods: &'static [Method], path: &'static str, access: Access) -> 
     RouteAccess { methods, path, access }
 }
 
-/// Every route of the public listeners. A path with a verb (`{subscription}:ack`) has the row of the path without it, and all
-/// below `/registry` that of `/registry`.
+/// The paths of the earlier system, which stand below a prefix that an operator sets.
+const LEGACY: [&str; 6] = [
+    "/topic/register/{topic}",
+    "/topic/subscribe/{topic}",
+    "/message/publish/{topic}",
+    "/message/get/{topic}",
+    "/message/ack/{topic}",
+    "/health",
+];
+
+/// Every route of the public listeners. A path with a verb (`{subscription}:ack`) has the row of the path without it, all
+/// below `/registry` that of `/registry`, and one of the earlier system that of the path without the prefix.
 pub const ROUTES: &[RouteAccess] = &[
     row(GET, "/livez", Access::Open),
     row(GET, "/readyz", Access::Open),
@@ -75,6 +85,13 @@ pub const ROUTES: &[RouteAccess] = &[
     row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters", SUBSCRIPTION),
     row(POST, "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters:redrive", SUBSCRIPTION),
     row(GET, "/v1/topics/{topic}/subscriptions/{subscription}/redrives/{redrive}", SUBSCRIPTION),
+    // the earlier system's calls
+    row(POST, "/topic/register/{topic}", MANAGE),
+    row(POST, "/topic/subscribe/{topic}", PULL),
+    row(POST, "/message/publish/{topic}", PUBLISH),
+    row(GET, "/message/get/{topic}", PULL),
+    row(POST, "/message/ack/{topic}", PULL),
+    row(GET, "/health", Access::Open),
     // the read side
     row(GET, "/", READ),
     row(GET, "/assets/{file}", READ),
@@ -100,10 +117,18 @@ pub fn access(method: &Method, path: &str) -> Access {
     found.unwrap_or(Access::Scopes(&[Scope::Admin]))
 }
 
+/// The path of the earlier system that a path is, without the prefix.
+pub(super) fn legacy(path: &str) -> Option<&'static str> {
+    LEGACY.into_iter().find(|known| path.ends_with(known))
+}
+
 /// The path of the row that a path has. The colon of a verb may be percent-encoded.
 fn path_of_row(path: &str) -> Cow<'_, str> {
     if path.starts_with("/registry/") {
         return Cow::Borrowed("/registry");
+    }
+    if let Some(path) = legacy(path) {
+        return Cow::Borrowed(path);
     }
     let path =
         if path.contains('%') { Cow::Owned(path.replace("%3A", ":").replace("%3a", ":")) } else { Cow::Borrowed(path) };
@@ -126,6 +151,11 @@ mod tests {
         assert_eq!(access(&Method::PUT, "/analytics"), Access::Credential);
         assert_eq!(access(&Method::GET, "/registry/mode"), Access::Credential);
         assert_eq!(access(&Method::GET, "/new"), Access::Scopes(&[Scope::Admin]));
+        assert_eq!(access(&Method::POST, "/old/v1/message/publish/{topic}"), PUBLISH);
+        assert_eq!(
+            (access(&Method::GET, "/health"), access(&Method::GET, "/old/health")),
+            (Access::Open, Access::Open)
+        );
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub struct FinalBody;
 #[derive(Debug, Clone, Copy)]
 pub struct Endless;
 
+/// The address of a request's connection, in the extensions of every request that a handler sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
 /// What all requests of a listener share.
 pub(super) struct Exchange {
     pub(super) router: Router,
@@ -79,7 +83,7 @@ impl Exchange {
         let full = progress.is_some() && safe && !health && self.deliveries.is_full();
         let mut response = match self.admit(&request, health, peer) {
             Ok(_) if full => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-            Ok(_in_flight) => self.handle(request).await,
+            Ok(_in_flight) => self.handle(request, peer).await,
             Err(refusal) => Problem::from(refusal).into_response(),
         };
         let status = response.status();
@@ -157,7 +161,8 @@ impl Exchange {
     }
 
     /// The router's answer, within its timeout and without a panic.
-    async fn handle(&self, request: Request<Incoming>) -> Response {
+    async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response {
+        request.extensions_mut().insert(Peer(peer));
         let safe = request.method().is_safe();
         let mut timeout = self.limits.handler_timeout.0;
         if !request.body().is_end_stream() {

@@ -31,6 +31,17 @@ impl Write<'_> {
         Outcome::Settled { now, already }
     }
 
+    /// Settles a message, and counts its bytes unless it was settled before.
+    pub(super) fn settle_current(&mut self, topic: &Name, name: &Name, range: SettledRange, bytes: u64) -> Outcome {
+        let outcome = self.settle(topic, name, &[range], RetryEnd::Settled);
+        if let Outcome::Settled { now: 1.., .. } = outcome {
+            let mut cursor = self.subscription(topic, name).cursor.clone();
+            cursor.legacy_bytes += bytes;
+            self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
+        }
+        outcome
+    }
+
     pub(super) fn settle_up_to(&mut self, topic: &Name, name: &Name, offset: i64, ordinal: u64) -> Outcome {
         let Subscription { cursor, retries, .. } = self.subscription(topic, name);
         let mut cursor = cursor.clone();
@@ -192,7 +203,7 @@ mod tests {
             own.apply(false, Change::Open { previous: None, url: String::new() });
             let settings =
                 TopicSettings { retention_ms: 1, delay_ms: 0, max_message_bytes: 1, description: String::new() };
-            own.apply(false, Change::CreateTopic { owner: String::new(), settings });
+            own.apply(false, Change::CreateTopic { owner: String::new(), settings, grants: BTreeMap::new() });
             let (owner, settings) = (String::new(), SubscriptionSettings::default());
             let (floor, floor_ordinal, signing_key) = (9, 9, None);
             own.apply(true, Change::CreateSubscription { owner, settings, floor, floor_ordinal, signing_key });

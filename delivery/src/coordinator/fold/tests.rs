@@ -169,7 +169,11 @@ fn change(model: &Model, act: &Act, previous: Option<u64>) -> (Change, Option<u8
     };
     match act {
         Act::Open { .. } => (Change::Open { previous, url: String::new() }, None, None),
-        Act::Create(topic) => (Change::CreateTopic { owner: "o".into(), settings: settings() }, Some(*topic), None),
+        Act::Create(topic) => (
+            Change::CreateTopic { owner: "o".into(), settings: settings(), grants: BTreeMap::new() },
+            Some(*topic),
+            None,
+        ),
         Act::Delete(topic) => (Change::DeleteTopic { version: None }, Some(*topic), None),
         Act::Subscribe(topic, subscription) => {
             let settings = SubscriptionSettings::default();
@@ -304,10 +308,17 @@ fn a_grant_and_settings_need_the_newest_version() {
         fold.apply(offset, &command, &mut Undo::default(), &mut Vec::new())
     };
     assert_eq!(apply(0, 1, Change::Open { previous: None, url: String::new() }), Outcome::Opened(7));
-    assert_eq!(apply(1, 2, Change::CreateTopic { owner: "o".into(), settings: settings() }), Outcome::Created);
-    assert_eq!(apply(2, 3, Change::CreateTopic { owner: "o".into(), settings: settings() }), Outcome::Existed);
+    assert_eq!(
+        apply(1, 2, Change::CreateTopic { owner: "o".into(), settings: settings(), grants: BTreeMap::new() }),
+        Outcome::Created
+    );
+    assert_eq!(
+        apply(2, 3, Change::CreateTopic { owner: "o".into(), settings: settings(), grants: BTreeMap::new() }),
+        Outcome::Existed
+    );
     let other = TopicSettings { delay_ms: 5, ..settings() };
-    let refused = apply(3, 4, Change::CreateTopic { owner: "o".into(), settings: other.clone() });
+    let refused =
+        apply(3, 4, Change::CreateTopic { owner: "o".into(), settings: other.clone(), grants: BTreeMap::new() });
     assert!(matches!(refused, Outcome::Refused(refusal) if refusal.field.as_deref() == Some("delay")));
     let grant = Some(Grant { publish: true, ..Grant::default() });
     let granted = Change::SetGrant { principal: "p".into(), grant, version: 1 };

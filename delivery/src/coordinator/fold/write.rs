@@ -1,11 +1,10 @@
 //! What one command changes, and whether it counts.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_contracts::topics::{
     Change, Cursor, Head, Name, Secret, SigningKey, StateEntry, SubscriptionMeta, SubscriptionSettings, TopicCommand,
-    TopicMeta, TopicSettings, TopicStateKey,
+    TopicMeta, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
@@ -75,8 +74,18 @@ impl Write<'_> {
 
     pub(super) fn on_topic(&mut self, offset: u64, command: &TopicCommand, name: &Name) -> Outcome {
         let key = TopicStateKey::Topic(name.clone());
-        if let Change::CreateTopic { owner, settings } = &command.change {
-            return self.create_topic(offset, command, name, owner, settings);
+        if let Change::CreateTopic { owner, settings, grants } = &command.change {
+            let (owner, settings) = (owner.clone(), settings.clone());
+            let meta = TopicMeta {
+                created: offset,
+                created_ms: command.at_ms,
+                version: offset,
+                owner,
+                settings,
+                grants: grants.clone(),
+                deleted_ms: None,
+            };
+            return self.create_topic(name, meta);
         }
         let Some(topic) = self.fold.topic(name) else { return no_topic() };
         let mut meta = topic.meta.clone();
@@ -129,18 +138,12 @@ impl Write<'_> {
         }
     }
 
-    fn create_topic(
-        &mut self,
-        offset: u64,
-        command: &TopicCommand,
-        name: &Name,
-        owner: &str,
-        settings: &TopicSettings,
-    ) -> Outcome {
+    fn create_topic(&mut self, name: &Name, created: TopicMeta) -> Outcome {
         match self.fold.topics.get(name).map(|topic| &topic.meta) {
             Some(meta) if meta.deleted_ms.is_none() => {
-                let field =
-                    (meta.owner != owner).then_some("owner").or_else(|| first_difference(&meta.settings, settings));
+                let field = (meta.owner != created.owner)
+                    .then_some("owner")
+                    .or_else(|| first_difference(&meta.settings, &created.settings));
                 return match field {
                     None => Outcome::Existed,
                     Some("owner") => refused(Code::Exists, "the topic exists and belongs to another principal"),
@@ -150,7 +153,7 @@ impl Write<'_> {
                 };
             }
             Some(meta) => {
-                let rest = meta.deleted_ms.unwrap_or_default() + NAME_REST_MS - command.at_ms;
+                let rest = meta.deleted_ms.unwrap_or_default() + NAME_REST_MS - created.created_ms;
                 if rest > 0 {
                     let after = Duration::from_millis(rest.cast_unsigned());
                     let refusal = Refusal::new(Code::NameResting, "a topic of this name was deleted a moment ago");
@@ -159,16 +162,7 @@ impl Write<'_> {
             }
             None => {}
         }
-        let meta = TopicMeta {
-            created: offset,
-            created_ms: command.at_ms,
-            version: offset,
-            owner: owner.to_owned(),
-            settings: settings.clone(),
-            grants: BTreeMap::new(),
-            deleted_ms: None,
-        };
-        self.put(TopicStateKey::Topic(name.clone()), Some(StateEntry::Topic(meta)));
+        self.put(TopicStateKey::Topic(name.clone()), Some(StateEntry::Topic(created)));
         Outcome::Created
     }
 
@@ -265,6 +259,7 @@ impl Write<'_> {
                 Outcome::Changed
             }
             Change::Settle { epoch, .. }
+            | Change::SettleCurrent { epoch, .. }
             | Change::Bury { epoch, .. }
             | Change::SettleUpTo { epoch, .. }
             | Change::Retry { epoch, .. }
@@ -276,6 +271,7 @@ impl Write<'_> {
                 )
             }
             Change::Settle { ranges, .. } => self.settle(topic, name, ranges, RetryEnd::Settled),
+            Change::SettleCurrent { range, bytes, .. } => self.settle_current(topic, name, *range, *bytes),
             Change::Bury { range, .. } => self.settle(topic, name, &[*range], RetryEnd::Buried),
             Change::SettleUpTo { offset, ordinal, .. } => self.settle_up_to(topic, name, *offset, *ordinal),
             Change::Retry { retries, .. } => self.retry(topic, name, retries),
