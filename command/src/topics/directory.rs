@@ -170,6 +170,9 @@ impl Directory {
     /// The topic, if the principal may publish to it.
     pub(super) async fn publishable(&self, name: &Name, principal: &Principal) -> Result<Arc<TopicView>, Refusal> {
         let topic = self.look_up(name, principal).await?;
+        if name.is_reserved() {
+            return Err(Refusal::new(Code::Forbidden, "only Millrace publishes to its own topics").field("topic"));
+        }
         let grant = Grant::of(&topic.grants, &principal.name);
         if principal.admin || topic.owner == principal.name || grant.publish || grant.manage {
             Ok(topic)

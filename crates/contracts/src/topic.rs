@@ -137,7 +137,7 @@ impl Topic {
     pub const TOPIC_STATE: Self = Self {
         name: "topics.state",
         key: "open/{p}, topic/{t}, sub/{t}/{s}, cursor/{t}/{s}, retry/{t}/{s}/{offset}, redrive/{t}/{s}/{id}, \
-              delay/{t}/{due}/{offset}, head/{t}, heads/{p}, pos/{p}, marker/{p}",
+              delay/{t}/{due}/{offset}, event/{offset}, head/{t}, heads/{p}, pos/{p}, marker/{p}",
         partitions: Partitions::Configured,
         cleanup: Cleanup::Compact,
         log_time: false,

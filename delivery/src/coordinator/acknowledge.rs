@@ -30,6 +30,11 @@ impl On<'_> {
     }
 
     pub(super) async fn ack(&self, name: &Name, selection: AckSelection) -> Result<Reply, Refusal> {
+        self.settle(name, selection, false).await
+    }
+
+    /// Settles messages. `delivered`: the endpoint of a push subscription took them.
+    pub(super) async fn settle(&self, name: &Name, selection: AckSelection, delivered: bool) -> Result<Reply, Refusal> {
         let (texts, up_to) = match selection {
             AckSelection::Tokens(tokens) => (tokens, false),
             AckSelection::UpTo(token) => (vec![token], true),
@@ -42,7 +47,7 @@ impl On<'_> {
         let ranges: Vec<_> = current.iter().map(|token| token.range).collect();
         let change = match (up_to, ranges.first()) {
             (true, Some(range)) => Change::SettleUpTo { epoch, offset: range.offset, ordinal: range.ordinal },
-            _ => Change::Settle { epoch, ranges: ranges.clone() },
+            _ => Change::Settle { epoch, ranges: ranges.clone(), delivered },
         };
         let outcome = self.shard.submit(Some(self.topic), Some(name), change).await;
         let (now, already) = match outcome {

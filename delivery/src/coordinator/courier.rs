@@ -336,7 +336,7 @@ impl Push {
         let on = On { shared: &self.shared, shard: &self.shard, topic, principal: &principal };
         let tokens = vec![delivery.token.clone()];
         let settled = match failure {
-            None => on.ack(name, AckSelection::Tokens(tokens)).await,
+            None => on.settle(name, AckSelection::Tokens(tokens), true).await,
             Some(failure) => {
                 let is_last = permanent || delivery.attempt >= self.max_attempts;
                 let pause_ms = if is_last { BURIAL_MS } else { pause_ms };

@@ -4,6 +4,7 @@
 //! same.
 
 mod difference;
+mod events;
 mod retries;
 #[cfg(test)]
 mod tests;
@@ -12,8 +13,8 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_contracts::topics::{
-    Change, Cursor, Head, Name, Redrive, Retry, StateEntry, SubscriptionMeta, SubscriptionSettings, TopicCommand,
-    TopicMeta, TopicSettings, TopicStateKey,
+    Change, Cursor, Head, Name, Redrive, Retry, StateEntry, SubscriptionEvent, SubscriptionMeta, SubscriptionSettings,
+    TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
@@ -36,6 +37,10 @@ pub(crate) struct Fold {
     with_delays: BTreeSet<Name>,
     /// The heads cover `messages` up to this offset; -1: nothing yet.
     covered: i64,
+    /// Events that wait to be published, by the offset of the command that caused them.
+    events: BTreeMap<u64, SubscriptionEvent>,
+    /// The topic of events is in this partition.
+    hosts_events: bool,
 }
 
 /// One topic with everything in it.
@@ -98,6 +103,16 @@ fn refused(code: Code, detail: impl Into<std::borrow::Cow<'static, str>>) -> Out
 impl Fold {
     pub(crate) fn new(partition: u32) -> Self {
         Self { partition, covered: -1, ..Self::default() }
+    }
+
+    /// Whether the topic of events is in this partition.
+    pub(crate) fn hosting_events(self, hosts_events: bool) -> Self {
+        Self { hosts_events, ..self }
+    }
+
+    /// Events that wait to be published, in their order.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (u64, &SubscriptionEvent)> {
+        self.events.iter().map(|(offset, event)| (*offset, event))
     }
 
     pub(crate) fn nonce(&self) -> Option<u64> {
@@ -227,6 +242,8 @@ impl Fold {
                     }
                 }
             }
+            (TopicStateKey::Event(offset), Some(StateEntry::Event(event))) => drop(self.events.insert(offset, event)),
+            (TopicStateKey::Event(offset), _) => drop(self.events.remove(&offset)),
             (TopicStateKey::Heads(_), Some(StateEntry::Heads(covered))) => self.covered = covered,
             (TopicStateKey::Heads(_), _) => self.covered = -1,
         }
@@ -263,6 +280,7 @@ impl Fold {
                 owner: String::new(),
                 settings: SubscriptionSettings::default(),
                 suspended: None,
+                failing: false,
                 active_since: 0,
                 signing_keys: Vec::new(),
                 redriven: Vec::new(),
@@ -299,6 +317,7 @@ impl Fold {
             TopicStateKey::Delay(topic, due, offset) => {
                 self.topics.get(topic)?.delayed.contains(&(*due, *offset)).then_some(StateEntry::Delay)
             }
+            TopicStateKey::Event(offset) => self.events.get(offset).cloned().map(StateEntry::Event),
             TopicStateKey::Heads(_) => (self.covered >= 0).then_some(StateEntry::Heads(self.covered)),
         }
     }
@@ -324,6 +343,9 @@ impl Fold {
         write.fold.number = command.number;
         if let Change::Heads { heads, covered } = &command.change {
             return write.heads(heads, *covered, command.at_ms);
+        }
+        if let Change::EndEvents { offsets } = &command.change {
+            return write.end_events(offsets);
         }
         let Some(topic) = &command.topic else { return refused(Code::Internal, "the command names no topic") };
         match &command.subscription {

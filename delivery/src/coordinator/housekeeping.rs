@@ -1,4 +1,4 @@
-//! What a coordinator does by itself: heads and passed-over messages into the log, delays that are due, dead letters.
+//! What a coordinator does by itself: heads and passed-over messages into the log, delays that are due, dead letters, events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::shard::Shard;
-use super::{Shared, messages, publish, pull};
+use super::{Shared, events, messages, publish, pull};
 
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks between two writes of heads: 10 s.
@@ -42,6 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) -> Result<(), Refusal> {
     end_delays(shared, shard).await?;
     bury(shared, shard).await?;
+    events::publish(shared, shard).await?;
     if heads {
         pass_over(shard).await?;
         write_heads(shard).await?;
@@ -119,6 +120,7 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
             Some(stored) => Some(stored),
             None => messages::read_one(shared, shard.partition, &topic, topic_id, range.offset).await?,
         };
+        let is_letter = stored.is_some();
         if let Some(stored) = stored {
             let now_ms = shared.clock.now_ms();
             let letter = DeadLetter {
@@ -140,7 +142,8 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
         } else {
             tracing::warn!(%topic, %subscription, offset = range.offset, "the log dropped a message before it was settled");
         }
-        shard.submit(Some(&topic), Some(&subscription), Change::Bury { epoch, range }).await?;
+        let reason = is_letter.then(|| reason.to_owned());
+        shard.submit(Some(&topic), Some(&subscription), Change::Bury { epoch, range, reason }).await?;
     }
     Ok(())
 }
@@ -158,7 +161,9 @@ async fn pass_over(shard: &Arc<Shard>) -> Result<(), Refusal> {
         inner.readings.iter().filter_map(reading).take(MAX_DUE).collect()
     };
     for (topic, name, epoch, range) in passed {
-        shard.submit(Some(&topic), Some(&name), Change::Settle { epoch, ranges: vec![range] }).await?;
+        shard
+            .submit(Some(&topic), Some(&name), Change::Settle { epoch, ranges: vec![range], delivered: false })
+            .await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod acknowledge;
 mod courier;
 mod current;
+mod events;
 mod explain;
 pub(crate) mod fold;
 mod housekeeping;

@@ -100,7 +100,10 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
 fn list_topics(shard: &Shard, principal: &Principal, listing: &Listing) -> Reply {
     let inner = shard.lock();
     let visible = inner.fold.topics_after(listing.after.as_ref()).filter(|(name, topic)| {
-        name.as_str().starts_with(&listing.prefix) && rights::may(topic, principal, Right::See)
+        let named = name.as_str().starts_with(&listing.prefix);
+        // Those of Millrace itself only to who asks for them.
+        let own = !name.is_reserved() || listing.prefix.starts_with(Name::RESERVED);
+        named && own && rights::may(topic, principal, Right::See)
     });
     let mut topics: Vec<_> = visible
         .take(listing.limit + 1)
@@ -208,6 +211,9 @@ impl On<'_> {
         let version = {
             let inner = self.inner()?;
             let topic = rights::topic(&inner, self.topic, self.principal, Right::Manage)?;
+            if self.topic.is_reserved() {
+                return Err(Refusal::new(Code::Forbidden, "the topic is one of Millrace's own").field("topic"));
+            }
             view::required(if_match.as_deref(), topic.meta.created, topic.meta.version)?
         };
         self.shard.submit(Some(self.topic), None, Change::DeleteTopic { version }).await?;

@@ -107,10 +107,11 @@ pub(crate) struct Chunk {
 }
 
 impl Shard {
-    pub(crate) fn new(partition: u32) -> Arc<Self> {
+    /// `hosts_events`: the topic of events is in this partition.
+    pub(crate) fn new(partition: u32, hosts_events: bool) -> Arc<Self> {
         let (submissions, submitted) = mpsc::channel(MAX_SUBMISSIONS);
         let inner = Inner {
-            fold: Fold::new(partition),
+            fold: Fold::new(partition).hosting_events(hosts_events),
             nonce: None,
             opening: None,
             waiting: HashMap::new(),

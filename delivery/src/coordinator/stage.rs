@@ -6,9 +6,9 @@ use millrace_contracts::Topic;
 use millrace_contracts::topics::{Name, StateEntry, TopicCommand, TopicOwner, TopicStateKey};
 use millrace_log::{Batch, Failure, Stage, StageError, Step};
 
-use super::Shared;
 use super::fold::{KeyChange, Outcome, Undo};
 use super::shard::Shard;
+use super::{Shared, events};
 
 /// The stage.
 pub(crate) struct Coordination {
@@ -40,7 +40,8 @@ impl Stage for Coordination {
     }
 
     fn new_state(&self, partition: u32) -> Ownership {
-        Ownership { shared: self.shared.clone(), shard: Shard::new(partition) }
+        let partitions = self.shared.log.partitions(Topic::MESSAGES);
+        Ownership { shared: self.shared.clone(), shard: Shard::new(partition, events::is_here(partition, partitions)) }
     }
 
     fn load(&self, state: &mut Ownership, key: &[u8], value: &[u8]) -> Result<(), StageError> {

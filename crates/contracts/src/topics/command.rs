@@ -138,6 +138,9 @@ pub enum Change {
         epoch: u64,
         /// The ranges.
         ranges: Vec<SettledRange>,
+        /// Whether the endpoint of a push subscription took the messages.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        delivered: bool,
     },
     /// Settles a message that a call of the earlier system handed out, in the epoch given.
     SettleCurrent {
@@ -154,6 +157,9 @@ pub enum Change {
         epoch: u64,
         /// Its range.
         range: SettledRange,
+        /// Why it was given up; `None`: the log did not retain it, so there is no letter.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Settles everything up to an offset, retries included, in the epoch given.
     SettleUpTo {
@@ -184,6 +190,11 @@ pub enum Change {
         due_ms: i64,
         /// See [`Change::Delay`].
         offset: u64,
+    },
+    /// Events about subscriptions were published.
+    EndEvents {
+        /// Offsets of the commands that caused them.
+        offsets: Vec<u64>,
     },
     /// The newest messages of topics that changed; together with those before they cover `messages` up to an offset.
     Heads {
@@ -243,7 +254,7 @@ mod tests {
         let range = SettledRange { after: -1, offset: 3, ordinal_after: 0, ordinal: 1 };
         for command in [
             command(None, None, Change::Open { previous: None, url: "http://127.0.0.1:9091".into() }),
-            command(Some("orders"), Some("worker"), Change::Settle { epoch: 4, ranges: vec![range] }),
+            command(Some("orders"), Some("worker"), Change::Settle { epoch: 4, ranges: vec![range], delivered: false }),
             command(Some("orders"), None, Change::DeleteTopic { version: None }),
         ] {
             let mut bytes = Vec::new();

@@ -7,6 +7,7 @@
 mod command;
 mod cursor;
 mod diagnosis;
+mod event;
 mod filter;
 mod line;
 mod message;
@@ -25,6 +26,7 @@ mod wire;
 pub use command::{Change, TopicCommand};
 pub use cursor::{Cursor, Settled, SettledRange};
 pub use diagnosis::{ExplanationView, SampleView, Verdict};
+pub use event::{EventKind, FailedMessage, SubscriptionEvent};
 pub use filter::{Filter, FilterError};
 pub use line::{encode_ce, time_text};
 pub use message::{Delay, Message, MessageError};

@@ -28,7 +28,9 @@ pub enum NameError {
 impl Name {
     /// Most characters of a name.
     pub const MAX_CHARS: usize = 127;
-    const RESERVED: &str = "millrace-";
+    /// The beginning of the names of Millrace's own topics.
+    pub const RESERVED: &str = "millrace-";
+    const EVENTS: &str = "millrace-events";
 
     /// A client's name.
     ///
@@ -55,6 +57,21 @@ impl Name {
                 || matches!(c, '<' | '>' | '.' | '?' | ':' | ';' | '"' | '*' | '|' | '\\' | '/')
         };
         if text.contains(forbidden) { Err(NameError::Character) } else { Ok(Self(text.into())) }
+    }
+
+    /// The topic of events about subscriptions.
+    pub fn events() -> Self {
+        Self(Self::EVENTS.into())
+    }
+
+    /// Whether it is the topic of events about subscriptions.
+    pub fn is_events(&self) -> bool {
+        self.as_str() == Self::EVENTS
+    }
+
+    /// Whether it is one of Millrace's own.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(Self::RESERVED)
     }
 
     /// The name as text.
@@ -114,6 +131,7 @@ mod tests {
         ] {
             assert_eq!(Name::parse(bad), Err(why), "{bad:?}");
         }
-        assert!(Name::of_system("millrace-events").is_ok());
+        assert_eq!(Name::of_system("millrace-events"), Ok(Name::events()));
+        assert!(Name::events().is_events() && Name::events().is_reserved());
     }
 }

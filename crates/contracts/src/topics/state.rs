@@ -6,7 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AttemptFailure, Cursor, Grant, Name, Redrive, SettledRange, SigningKey, SubscriptionSettings, TopicSettings,
+    AttemptFailure, Cursor, Grant, Name, Redrive, SettledRange, SigningKey, SubscriptionEvent, SubscriptionSettings,
+    TopicSettings,
 };
 use crate::codec::{DecodeError, Fields, begin, put_bytes};
 use crate::schema;
@@ -28,6 +29,8 @@ pub enum TopicStateKey {
     Redrive(Name, Name, u64),
     /// `delay/{t}/{due}/{offset}`
     Delay(Name, i64, u64),
+    /// `event/{offset}`: of the command that caused it.
+    Event(u64),
     /// `head/{t}`
     Head(Name),
     /// `heads/{p}`: how far the heads cover `messages`.
@@ -44,6 +47,7 @@ impl fmt::Display for TopicStateKey {
             Self::Retry(topic, subscription, offset) => write!(f, "retry/{topic}/{subscription}/{offset}"),
             Self::Redrive(topic, subscription, id) => write!(f, "redrive/{topic}/{subscription}/{id:016x}"),
             Self::Delay(topic, due, offset) => write!(f, "delay/{topic}/{due}/{offset}"),
+            Self::Event(offset) => write!(f, "event/{offset}"),
             Self::Head(topic) => write!(f, "head/{topic}"),
             Self::Heads(partition) => write!(f, "heads/{partition}"),
         }
@@ -67,6 +71,7 @@ impl TopicStateKey {
                 Self::Redrive(name(first)?, name(parts.next()?)?, u64::from_str_radix(parts.next()?, 16).ok()?)
             }
             "delay" => Self::Delay(name(first)?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?),
+            "event" => Self::Event(first.parse().ok()?),
             "head" => Self::Head(name(first)?),
             "heads" => Self::Heads(first.parse().ok()?),
             _ => return None,
@@ -100,6 +105,8 @@ pub enum StateEntry {
     Redrive(Redrive),
     /// A delayed message that waits.
     Delay,
+    /// An event that is not published yet.
+    Event(SubscriptionEvent),
     /// A topic's newest message.
     Head(Head),
     /// The heads cover `messages` up to this offset.
@@ -155,6 +162,9 @@ pub struct SubscriptionMeta {
     pub settings: SubscriptionSettings,
     /// Why it is suspended; `None`: it is active.
     pub suspended: Option<String>,
+    /// Whether its endpoint did not take a message in several attempts, and none since.
+    #[serde(default)]
+    pub failing: bool,
     /// Offset of the command that last created, altered or resumed it.
     #[serde(default)]
     pub active_since: u64,
@@ -221,6 +231,7 @@ mod tests {
             (TopicStateKey::Retry(name("orders"), name("w"), 12), "retry/orders/w/12"),
             (TopicStateKey::Redrive(name("orders"), name("w"), 255), "redrive/orders/w/00000000000000ff"),
             (TopicStateKey::Delay(name("orders"), 1_700, 12), "delay/orders/1700/12"),
+            (TopicStateKey::Event(12), "event/12"),
             (TopicStateKey::Head(name("orders")), "head/orders"),
             (TopicStateKey::Heads(3), "heads/3"),
         ] {

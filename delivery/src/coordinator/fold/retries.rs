@@ -232,7 +232,7 @@ mod tests {
 
         fn settle(&mut self, offset: i64) {
             let epoch = self.subscription().cursor.epoch;
-            self.apply(true, Change::Settle { epoch, ranges: vec![range(offset)] });
+            self.apply(true, Change::Settle { epoch, ranges: vec![range(offset)], delivered: false });
         }
 
         fn subscription(&self) -> &Subscription {
@@ -257,7 +257,7 @@ mod tests {
         let epoch = own.subscription().cursor.epoch;
         own.apply(true, Change::Retry { epoch, retries: vec![Retry { attempts: 1, ..retry(2) }] });
         assert_eq!(own.progress(1), (3, 1, 0, "running"));
-        own.apply(true, Change::Bury { epoch, range: range(2) });
+        own.apply(true, Change::Bury { epoch, range: range(2), reason: None });
         own.apply(true, Change::SettleUpTo { epoch, offset: 5, ordinal: 5 });
         assert_eq!(own.progress(1), (3, 2, 1, "done"));
         own.settle(1);
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(known[..2], [2, 4]);
         // It goes on counting.
         let epoch = own.subscription().cursor.epoch;
-        own.apply(true, Change::Bury { epoch, range: range(3) });
+        own.apply(true, Change::Bury { epoch, range: range(3), reason: None });
         assert_eq!(own.progress(2), (1, 0, 1, "done"));
     }
 }

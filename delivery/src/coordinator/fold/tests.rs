@@ -196,7 +196,7 @@ fn change(model: &Model, act: &Act, previous: Option<u64>) -> (Change, Option<u8
         }
         Act::Settle(topic, subscription, messages, stale) => {
             let (epoch, ranges) = (epoch(*topic, *subscription, *stale), messages.iter().copied().map(range).collect());
-            (Change::Settle { epoch, ranges }, Some(*topic), Some(*subscription))
+            (Change::Settle { epoch, ranges, delivered: false }, Some(*topic), Some(*subscription))
         }
         Act::SettleUpTo(topic, subscription, message) => {
             let (epoch, range) = (epoch(*topic, *subscription, false), range(*message));

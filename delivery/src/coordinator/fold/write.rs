@@ -1,18 +1,22 @@
 //! What one command changes, and whether it counts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_contracts::topics::{
-    Change, Cursor, Head, Name, Secret, SigningKey, StateEntry, SubscriptionMeta, SubscriptionSettings, TopicCommand,
-    TopicMeta, TopicStateKey,
+    Change, Cursor, EventKind, Head, Name, Retry, Secret, SigningKey, StateEntry, SubscriptionEvent, SubscriptionMeta,
+    SubscriptionSettings, TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
 use super::difference::{first_difference, subscription_difference};
+use super::events::Cause;
 use super::{Fold, KeyChange, Outcome, Subscription, Topic, Undo, refused};
 
 /// For how long the name of a deleted topic cannot be used again, in ms.
 const NAME_REST_MS: i64 = 30_000;
+/// The retention of events, in ms: three days.
+const EVENTS_RETENTION_MS: u64 = 72 * 3_600_000;
 /// Most keys of a push subscription that sign at the same time.
 const MAX_SIGNING_KEYS: usize = 10;
 
@@ -49,6 +53,10 @@ impl Write<'_> {
         let key = TopicStateKey::Open(self.fold.partition);
         let (nonce, number) = (command.nonce, command.number);
         self.put(key, Some(StateEntry::Open { nonce, url: url.to_owned(), number }));
+        let events = Name::events();
+        if self.fold.hosts_events && self.fold.topic(&events).is_none() {
+            self.put(TopicStateKey::Topic(events), Some(StateEntry::Topic(topic_of_events(command.at_ms))));
+        }
         Outcome::Opened(command.nonce)
     }
 
@@ -194,6 +202,7 @@ impl Write<'_> {
                 owner: owner.clone(),
                 settings: settings.clone(),
                 suspended: None,
+                failing: false,
                 active_since: offset,
                 signing_keys: signing_key.iter().map(current).collect(),
                 redriven: Vec::new(),
@@ -203,7 +212,9 @@ impl Write<'_> {
             return Outcome::Created;
         }
         let Some(subscription) = existing else { return no_subscription() };
+        let cause = Cause { offset, at_ms: command.at_ms, topic, subscription: name };
         let mut meta = subscription.meta.clone();
+        let suspended = meta.suspended.is_some();
         match &command.change {
             Change::AlterSubscription { version, .. } | Change::DeleteSubscription { version: Some(version) }
                 if *version != meta.version =>
@@ -212,6 +223,9 @@ impl Write<'_> {
             }
             Change::AlterSubscription { settings, signing_key, .. } => {
                 if meta.settings != *settings {
+                    // Without an endpoint none fails.
+                    let recovered = meta.failing && settings.push.is_none();
+                    meta.failing &= !recovered;
                     meta.settings = settings.clone();
                     meta.active_since = offset;
                     if let (true, Some(secret)) = (meta.signing_keys.is_empty(), signing_key) {
@@ -219,6 +233,9 @@ impl Write<'_> {
                     }
                     meta.version = offset;
                     self.put(key, Some(StateEntry::Subscription(meta)));
+                    if recovered && !suspended {
+                        self.report(cause, EventKind::Recovered);
+                    }
                 }
                 Outcome::Changed
             }
@@ -243,13 +260,15 @@ impl Write<'_> {
                 if meta.suspended.is_none() {
                     meta.suspended = Some(reason.clone());
                     self.put(key, Some(StateEntry::Subscription(meta)));
+                    self.report(cause, EventKind::Suspended { reason: reason.clone() });
                 }
                 Outcome::Changed
             }
             Change::Resume if meta.suspended.is_none() => Outcome::Changed,
             Change::Resume => {
-                (meta.suspended, meta.active_since) = (None, offset);
+                (meta.suspended, meta.failing, meta.active_since) = (None, false, offset);
                 self.put(key, Some(StateEntry::Subscription(meta)));
+                self.report(cause, EventKind::Recovered);
                 Outcome::Changed
             }
             Change::Seek { floor, floor_ordinal } => {
@@ -258,6 +277,15 @@ impl Write<'_> {
                 self.put(cursor_key, Some(StateEntry::Cursor(Cursor::new(offset, *floor, *floor_ordinal))));
                 Outcome::Changed
             }
+            change => self.settlement(cause, change),
+        }
+    }
+
+    /// What becomes of messages that were handed out.
+    fn settlement(&mut self, cause: Cause<'_>, change: &Change) -> Outcome {
+        let Cause { topic, subscription: name, .. } = cause;
+        let subscription = self.subscription(topic, name);
+        match change {
             Change::Settle { epoch, .. }
             | Change::SettleCurrent { epoch, .. }
             | Change::Bury { epoch, .. }
@@ -270,11 +298,33 @@ impl Write<'_> {
                     "the subscription was set to another position since the message was handed out",
                 )
             }
-            Change::Settle { ranges, .. } => self.settle(topic, name, ranges, RetryEnd::Settled),
+            Change::Settle { ranges, delivered, .. } => {
+                let outcome = self.settle(topic, name, ranges, RetryEnd::Settled);
+                if *delivered {
+                    self.delivered(cause, &outcome);
+                }
+                outcome
+            }
             Change::SettleCurrent { range, bytes, .. } => self.settle_current(topic, name, *range, *bytes),
-            Change::Bury { range, .. } => self.settle(topic, name, &[*range], RetryEnd::Buried),
+            Change::Bury { range, reason, .. } => {
+                let retry = subscription.retries.get(&range.offset).copied();
+                let outcome = self.settle(topic, name, &[*range], RetryEnd::Buried);
+                if let (Some(reason), Some(retry)) = (reason, retry) {
+                    self.buried(cause, reason, &retry);
+                }
+                outcome
+            }
             Change::SettleUpTo { offset, ordinal, .. } => self.settle_up_to(topic, name, *offset, *ordinal),
-            Change::Retry { retries, .. } => self.retry(topic, name, retries),
+            Change::Retry { retries, .. } => {
+                let attempts = |retry: &Retry| {
+                    let known = subscription.retries.get(&retry.range.offset);
+                    (retry.range.offset, known.map_or(0, |known| known.attempts))
+                };
+                let before: BTreeMap<i64, u32> = retries.iter().map(attempts).collect();
+                let outcome = self.retry(topic, name, retries);
+                self.failed(cause, retries, &before);
+                outcome
+            }
             _ => refused(Code::Internal, "the command does not concern a subscription"),
         }
     }
@@ -306,6 +356,24 @@ fn rotate(keys: &mut Vec<SigningKey>, secret: &Secret, until_ms: i64, now_ms: i6
     keys.push(SigningKey { secret: secret.clone(), until_ms: None });
     keys.extend(old);
     keys.len() <= MAX_SIGNING_KEYS
+}
+
+/// The topic of events, as a partition has it from its first coordinator on.
+fn topic_of_events(created_ms: i64) -> TopicMeta {
+    TopicMeta {
+        created: SubscriptionEvent::TOPIC_ID,
+        created_ms,
+        version: SubscriptionEvent::TOPIC_ID,
+        owner: "millrace".into(),
+        settings: TopicSettings {
+            retention_ms: EVENTS_RETENTION_MS,
+            delay_ms: 0,
+            max_message_bytes: 1 << 20,
+            description: "events about subscriptions".into(),
+        },
+        grants: BTreeMap::new(),
+        deleted_ms: None,
+    }
 }
 
 fn no_topic() -> Outcome {

@@ -1,6 +1,7 @@
 //! Push subscriptions through HTTP and real endpoints, on the embedded engine and on Kafka.
 
 mod diagnosis;
+mod events;
 mod examples;
 mod receiver;
 mod verify_webhook;
@@ -301,10 +302,16 @@ fn push_on_the_embedded_engine() {
     targets_are_guarded(api);
 }
 
-#[test]
-fn push_on_kafka() {
+/// A file of keys that seal secrets.
+fn keys() -> tempfile::NamedTempFile {
     let keys = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(keys.path(), format!("k1 {}\n", STANDARD.encode([7; 32]))).unwrap();
+    keys
+}
+
+#[test]
+fn push_on_kafka() {
+    let keys = keys();
     let file = keys.path().display().to_string();
     let Some(brokers) = millrace_testkit::kafka("push") else { return };
     let Some(cluster) = Cluster::with(brokers, "push", 2, &[ALLOWED, ("delivery.secrets_file", &file)]) else { return };
