@@ -31,6 +31,8 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Networks of this machine or private ones that push may connect to.
     pub allow_targets: Vec<IpNet>,
+    /// The origin that asks endpoints for their consent: a DNS name.
+    pub consent_origin: String,
     /// The file of keys that seal the secrets of endpoints; empty: none, or, embedded, one in the data directory.
     pub secrets_file: PathBuf,
     /// Bounds of the internal listener.
@@ -48,6 +50,7 @@ impl Default for Config {
             max_polls: 2_000,
             max_in_flight: 2_000,
             allow_targets: Vec::new(),
+            consent_origin: "millrace".into(),
             secrets_file: PathBuf::new(),
             limits: HttpLimits {
                 max_body_bytes: Size::from_mib(2),
@@ -80,6 +83,7 @@ impl Config {
             .range("max_leases", &self.max_leases, &(1..=10_000_000))
             .range("max_polls", &self.max_polls, &(1..=1_000_000))
             .range("max_in_flight", &self.max_in_flight, &(4..=100_000))
+            .check(is_dns_name(&self.consent_origin), "consent_origin", "1..=253 characters of a-z A-Z 0-9 . -")
             .section("limits", self.limits.validate());
         bounds.into_violations()
     }
@@ -110,7 +114,12 @@ impl Config {
             max_polls: self.max_polls,
             max_in_flight: self.max_in_flight,
             targets: Targets { allowed: self.allow_targets.clone() },
+            consent_origin: self.consent_origin.clone(),
             keyring: Arc::new(keyring),
         })
     }
+}
+
+fn is_dns_name(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
 }

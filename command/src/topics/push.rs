@@ -33,6 +33,15 @@ pub(super) fn overlap(fields: &mut Fields) -> Result<u64, Refusal> {
     Ok(fields.duration("overlap", OVERLAP_MS)?.unwrap_or(DEFAULT_OVERLAP_MS))
 }
 
+/// Most requests a second: the subscription's own bound or its endpoint's, whichever is lower.
+fn rate(settings: &PushSettings) -> Value {
+    match settings.per_minute() {
+        None => Value::Null,
+        Some(per_minute) if per_minute % 60 == 0 => json!(per_minute / 60),
+        Some(per_minute) => json!(f64::from(per_minute) / 60.0),
+    }
+}
+
 /// Settings of push, without secrets.
 pub(super) fn settings(settings: &PushSettings) -> Value {
     let headers: serde_json::Map<String, Value> =
@@ -47,10 +56,10 @@ pub(super) fn settings(settings: &PushSettings) -> Value {
         },
         "max_age": duration_text(settings.max_age_ms),
         "permanent_statuses": settings.permanent_statuses,
-        "rate": settings.rate,
+        "rate": rate(settings),
         "body": settings.body,
         "headers": headers,
         "signature": settings.signature,
-        "consent": false,
+        "consent": settings.consent,
     })
 }

@@ -76,6 +76,8 @@ codes! {
     WrongMode = "wrong-mode",
     /// The address of a push endpoint is not allowed.
     BlockedTarget = "blocked-target",
+    /// The endpoint of a push subscription does not agree to get messages.
+    ConsentRefused = "consent-refused",
     /// The batch has no items.
     EmptyBatch = "empty-batch",
     /// No such route, topic or subscription.

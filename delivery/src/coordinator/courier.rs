@@ -161,13 +161,13 @@ async fn step(
             tracing::error!(%topic, subscription = %name, "a secret cannot be opened: its key is not in delivery.secrets_file");
             return Ok(Next::Rest(Some(now_ms + SEALED_MS)));
         };
-        let (topic_id, rate) = (topic_meta.meta.created, settings.rate);
+        let (topic_id, per_minute) = (topic_meta.meta.created, settings.per_minute());
         let lease_ms = Some(settings.timeout_ms + LEASE_MARGIN_MS);
         let pull = Pull { subscription: name.clone(), max: slots.len(), wait_ms: 0, lease_ms };
         let looked = look(shared, &mut inner, shard.partition, topic, &pull, now_ms, retried.take().as_ref())?;
         if let (Look::Found(deliveries), Some(endpoint)) = (&looked, inner.push.endpoints.get_mut(key)) {
             for _ in deliveries {
-                endpoint.begin(now_ms, rate);
+                endpoint.begin(now_ms, per_minute);
             }
         }
         (looked, topic_id, push)
@@ -225,7 +225,7 @@ fn room(inner: &Inner, key: &SubscriptionKey, now_ms: i64) -> Result<Option<Room
     // Of one key one message at a time: the next look sees the lease of the one before.
     let most = if subscription.meta.settings.by_key() { 1 } else { u32::MAX };
     Ok(Some(Room {
-        capacity: endpoint.capacity(now_ms, settings.rate).map(|capacity| capacity.min(most)),
+        capacity: endpoint.capacity(now_ms, settings.per_minute()).map(|capacity| capacity.min(most)),
         troubled: endpoint.is_troubled(),
         given_up: endpoint.is_given_up(now_ms),
         active_since: subscription.meta.active_since,

@@ -1,6 +1,7 @@
 //! Coordinators: each partition of `topics.commands` that this process holds, and the requests about its topics.
 
 mod acknowledge;
+mod consent;
 mod courier;
 mod current;
 mod events;
@@ -63,6 +64,8 @@ pub struct CoordinatorConfig {
     pub max_in_flight: usize,
     /// Where push may connect to.
     pub targets: Targets,
+    /// The origin that asks endpoints for their consent.
+    pub consent_origin: String,
     /// What seals the secrets of endpoints.
     pub keyring: Arc<Keyring>,
 }

@@ -273,6 +273,7 @@ impl On<'_> {
         };
         self.patch_push(name, &mut settings, push)?;
         self.check_target(&settings).await?;
+        self.request_consent(self.known_push(name)?.as_ref(), &mut settings).await?;
         let made = self.make_key(name, &settings)?;
         let (floor, floor_ordinal) = seek::resolve(self.shared, self.shard, self.topic, topic_id, start).await?;
         let owner = self.principal.name.clone();
@@ -290,16 +291,18 @@ impl On<'_> {
     ) -> Result<Reply, Refusal> {
         let mut made = None;
         for tries in 1.. {
-            let (settings, version, required, has_key) = {
+            let (mut settings, known, version, required, has_key) = {
                 let inner = self.inner()?;
                 let (_, found) = rights::subscription(&inner, self.topic, name, self.principal)?;
                 let (created, version) = (found.meta.created, found.meta.version);
                 let required = view::required(if_match.as_deref(), created, version)?;
                 let mut settings = found.meta.settings.clone();
                 alter(&mut settings)?;
-                (settings, version, required, !found.meta.signing_keys.is_empty())
+                let known = found.meta.settings.push.clone();
+                (settings, known, version, required, !found.meta.signing_keys.is_empty())
             };
             self.check_target(&settings).await?;
+            self.request_consent(known.as_ref(), &mut settings).await?;
             made = if has_key { None } else { self.make_key(name, &settings)? };
             let signing_key = made.as_ref().map(|made| made.sealed.clone());
             let change = Change::AlterSubscription { settings, signing_key, version };

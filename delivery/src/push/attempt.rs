@@ -28,7 +28,7 @@ const MAX_REST: Duration = Duration::from_hours(1);
 /// Sends requests to endpoints. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
-    client: reqwest::Client,
+    pub(super) client: reqwest::Client,
     pub(crate) targets: Arc<Targets>,
 }
 
@@ -121,7 +121,8 @@ fn rest(headers: &HeaderMap) -> Option<Duration> {
     Some(rest.min(MAX_REST))
 }
 
-fn classify(error: &reqwest::Error) -> AttemptError {
+/// Why a request got no response.
+pub(super) fn classify(error: &reqwest::Error) -> AttemptError {
     if error.is_timeout() {
         return AttemptError::Timeout;
     }

@@ -128,8 +128,8 @@ impl Endpoint {
         }
     }
 
-    /// How many requests may begin now; else when to look again, ms since the epoch.
-    pub(crate) fn capacity(&self, now_ms: i64, rate: Option<u32>) -> Result<u32, Option<i64>> {
+    /// How many requests may begin now, with a bound of requests a minute; else when to look again, ms since the epoch.
+    pub(crate) fn capacity(&self, now_ms: i64, per_minute: Option<u32>) -> Result<u32, Option<i64>> {
         if self.paused_until_ms > now_ms {
             return Err(Some(self.paused_until_ms));
         }
@@ -144,7 +144,7 @@ impl Endpoint {
         if free == 0 {
             return Err(None);
         }
-        if rate.is_none() {
+        if per_minute.is_none() {
             return Ok(free);
         }
         // One at a time: a rate has no bursts.
@@ -152,10 +152,10 @@ impl Endpoint {
     }
 
     /// A request begins.
-    pub(crate) fn begin(&mut self, now_ms: i64, rate: Option<u32>) {
+    pub(crate) fn begin(&mut self, now_ms: i64, per_minute: Option<u32>) {
         self.in_flight += 1;
-        if let Some(rate) = rate {
-            self.rate_next_us = self.rate_next_us.max(now_ms * 1_000) + 1_000_000 / i64::from(rate);
+        if let Some(rate) = per_minute {
+            self.rate_next_us = self.rate_next_us.max(now_ms * 1_000) + 60_000_000 / i64::from(rate);
         }
     }
 
@@ -297,10 +297,10 @@ mod tests {
         endpoint.pause(500);
         assert_eq!((endpoint.capacity(499, None), endpoint.capacity(500, None)), (Err(Some(500)), Ok(1)));
         for now in [1_000, 1_500, 2_000] {
-            assert_eq!(endpoint.capacity(now, Some(2)), Ok(1));
-            endpoint.begin(now, Some(2));
+            assert_eq!(endpoint.capacity(now, Some(120)), Ok(1));
+            endpoint.begin(now, Some(120));
             finish(&mut endpoint, now, false);
-            assert_eq!(endpoint.capacity(now, Some(2)), Err(Some(now + 501)));
+            assert_eq!(endpoint.capacity(now, Some(120)), Err(Some(now + 501)));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! [`Sender`]; `coordinator/courier.rs` reads the messages and settles them.
 
 mod attempt;
+mod consent;
 mod endpoint;
 mod keyring;
 mod metrics;

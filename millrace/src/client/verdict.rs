@@ -115,6 +115,7 @@ fn of_code(code: Code) -> Verdict {
         | Code::Suspended
         | Code::WrongMode
         | Code::BlockedTarget
+        | Code::ConsentRefused
         | Code::EmptyBatch => Verdict::Rejected,
     }
 }

@@ -2,7 +2,7 @@
 
 use millrace_contracts::Code;
 use millrace_contracts::topics::{AttemptError, Verdict};
-use millrace_service::openapi::{number, object, part, query, some, text, words};
+use millrace_service::openapi::{flag, number, object, part, query, some, text, words};
 use serde_json::json;
 use utoipa::ToSchema as _;
 use utoipa::openapi::path::OperationBuilder;
@@ -54,7 +54,7 @@ pub(super) fn settings() -> ObjectBuilder {
         ("body", words(["raw", "cloudevents-binary", "cloudevents-structured", "envelope"]).into()),
         ("headers", headers.into()),
         ("signature", words(["v1", "v1a"]).into()),
-        ("consent", words(["false"]).schema_type(Type::Boolean).enum_values(Some([false])).into()),
+        ("consent", flag().into()),
     ];
     object(&[], &members).additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }

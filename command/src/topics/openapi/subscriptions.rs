@@ -65,7 +65,8 @@ fn create() -> OperationBuilder {
         json!({"mode": "pull", "start": "latest", "filter": {"prefix": {"kind": "order-"}}, "ack_deadline": "30s"});
     let created = on("createSubscription", "Creates a subscription.").parameter(if_match());
     let body = json_body(settings, example, Required::True);
-    let created = with_body(created, body, &[Code::Exists, Code::PreconditionFailed, Code::BlockedTarget]);
+    let created =
+        with_body(created, body, &[Code::Exists, Code::PreconditionFailed, Code::BlockedTarget, Code::ConsentRefused]);
     let created = with_subscription(created, "201", "It was created.");
     with_subscription(created, "200", "It was there, of the same owner with the same settings.")
 }
@@ -73,7 +74,11 @@ fn create() -> OperationBuilder {
 fn alter() -> OperationBuilder {
     let altered = on("alterSubscription", "Changes settings (JSON merge patch); the position stays.");
     let body = merge_patch(settings(), json!({"ack_deadline": "1m"}));
-    let altered = with_body(altered.parameter(if_match()), body, &[Code::PreconditionFailed, Code::BlockedTarget]);
+    let altered = with_body(
+        altered.parameter(if_match()),
+        body,
+        &[Code::PreconditionFailed, Code::BlockedTarget, Code::ConsentRefused],
+    );
     with_subscription(altered, "200", "The subscription.")
 }
 

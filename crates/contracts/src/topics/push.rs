@@ -28,6 +28,20 @@ pub struct PushSettings {
     pub headers: BTreeMap<String, Secret>,
     /// The kind of signature.
     pub signature: SignatureKind,
+    /// Whether the endpoint must agree before anything is sent to it.
+    #[serde(default)]
+    pub consent: bool,
+    /// Most requests a minute, as the endpoint allowed when it agreed; `None`: no bound.
+    #[serde(default)]
+    pub allowed_rate: Option<u32>,
+}
+
+impl PushSettings {
+    /// Most requests a minute, by the subscription's rate and the endpoint's; `None`: no bound.
+    pub fn per_minute(&self) -> Option<u32> {
+        let own = self.rate.map(|rate| rate.saturating_mul(60));
+        own.into_iter().chain(self.allowed_rate).min()
+    }
 }
 
 /// When a failed message is sent again.

@@ -39,12 +39,19 @@ impl PushSettings {
     /// # Errors
     /// The first member that is unknown, missing or out of bounds.
     pub fn patched(base: Option<&Self>, patch: &Map<String, Value>) -> Result<Self, PushError> {
-        const MEMBERS: [&str; 9] =
-            ["url", "timeout", "schedule", "max_age", "permanent_statuses", "rate", "body", "headers", "signature"];
-        if patch.get("consent").is_some_and(|consent| *consent != Value::Bool(false)) {
-            return Err(wrong("consent", "a handshake is not supported; must be false"));
-        }
-        if let Some(unknown) = patch.keys().find(|name| !MEMBERS.contains(&name.as_str()) && *name != "consent") {
+        const MEMBERS: [&str; 10] = [
+            "url",
+            "timeout",
+            "schedule",
+            "max_age",
+            "permanent_statuses",
+            "rate",
+            "body",
+            "headers",
+            "signature",
+            "consent",
+        ];
+        if let Some(unknown) = patch.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
             let shown: String = unknown.chars().take(64).collect();
             return Err(wrong(&shown, "unknown member"));
         }
@@ -91,6 +98,12 @@ impl PushSettings {
             signature: named(given("signature"), base.map(|base| base.signature))
                 .map_err(|()| wrong("signature", "must be \"v1\" or \"v1a\""))?,
             headers,
+            consent: match given("consent") {
+                None => base.is_some_and(|base| base.consent),
+                Some(Value::Null) => false,
+                Some(value) => value.as_bool().ok_or_else(|| wrong("consent", "must be true or false"))?,
+            },
+            allowed_rate: base.and_then(|base| base.allowed_rate),
         })
     }
 }
@@ -255,6 +268,7 @@ mod tests {
             (json!({"url": "x", "headers": {"Webhook-Id": "1"}}), "push.headers"),
             (json!({"url": "x", "headers": {"a": "b\r\nc: d"}}), "push.headers"),
             (json!({"url": "x", "signature": "v2"}), "push.signature"),
+            (json!({"url": "x", "consent": "yes"}), "push.consent"),
             (json!({"url": "x", "colour": 1}), "push.colour"),
         ] {
             assert_eq!(patched(None, &patch).unwrap_err().field, field, "{patch}");

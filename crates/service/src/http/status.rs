@@ -14,9 +14,12 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::InvalidEncoding
         | Code::MalformedBody
         | Code::BadRequest => StatusCode::BAD_REQUEST,
-        Code::OutsideWindow | Code::KeyReused | Code::InvalidToken | Code::BlockedTarget | Code::EmptyBatch => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Code::OutsideWindow
+        | Code::KeyReused
+        | Code::InvalidToken
+        | Code::BlockedTarget
+        | Code::ConsentRefused
+        | Code::EmptyBatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::Forbidden | Code::CrossSite => StatusCode::FORBIDDEN,
         Code::Exists | Code::NameResting | Code::StaleToken | Code::Suspended | Code::WrongMode => StatusCode::CONFLICT,

@@ -1,5 +1,6 @@
 //! Push subscriptions through HTTP and real endpoints, on the embedded engine and on Kafka.
 
+mod consent;
 mod diagnosis;
 mod events;
 mod examples;

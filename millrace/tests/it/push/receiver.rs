@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
+    pub(crate) method: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
     pub(crate) at: Instant,
@@ -94,7 +95,8 @@ impl Receiver {
             let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
             let mut body = vec![0; length];
             lines.read_exact(&mut body).ok()?;
-            let request = Received { headers, body, at: Instant::now() };
+            let method = head[0].split(' ').next().unwrap_or_default().to_owned();
+            let request = Received { method, headers, body, at: Instant::now() };
             let answer = (self.decide.lock().unwrap())(&request);
             self.received.lock().unwrap().push(request);
             let Some((status, more)) = answer else {
