@@ -125,6 +125,9 @@ metrics! {
     LAG = Gauge "millrace_lag_records", "offsets", ["role", "partition"],
         "Offsets between the durable position of a stage or sink and the last stable offset of the partition, sampled \
          once a second; 0 for a partition that is not assigned to this process";
+    OPEN_RECORDS = Gauge "millrace_open_records", "offsets", ["role", "partition"],
+        "Offsets between the last stable offset and the high watermark of the partition: in transactions that have not ended, \
+         and behind them, where no reader gets past and the lag does not count; sampled once a second, 0 on the embedded engine";
     WORKER_RESTARTS = Counter "millrace_worker_restarts_total", "restarts", ["role"],
         "Restarts of stage and sink workers after a failure";
     RESTORE_DONE = Gauge "millrace_restore_offsets_done", "offsets", ["role"],

@@ -137,8 +137,17 @@ impl StepMetrics {
 /// The lag of one worker, by partition.
 pub(crate) struct LagGauges {
     role: String,
-    gauges: BTreeMap<u32, Gauge>,
+    gauges: BTreeMap<u32, [Gauge; 2]>,
     reported: Instant,
+}
+
+/// What a partition has beyond the position of its worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// Offsets up to the last stable one.
+    pub(crate) stable: u64,
+    /// Offsets from there to the high watermark.
+    pub(crate) open: u64,
 }
 
 impl LagGauges {
@@ -148,22 +157,29 @@ impl LagGauges {
 
     /// Reports the lags that `lags` computes, at most once a second. The lag of a partition that is no longer assigned
     /// is 0.
-    pub(crate) fn report(&mut self, lags: impl FnOnce() -> BTreeMap<u32, u64>) {
+    pub(crate) fn report(&mut self, lags: impl FnOnce() -> BTreeMap<u32, Lag>) {
         if self.reported.elapsed() < LAG_INTERVAL {
             return;
         }
         self.reported = Instant::now();
         let lags = lags();
-        self.gauges.retain(|partition, gauge| {
+        self.gauges.retain(|partition, gauges| {
             let assigned = lags.contains_key(partition);
             if !assigned {
-                gauge.set(0.0);
+                for gauge in &*gauges {
+                    gauge.set(0.0);
+                }
             }
             assigned
         });
         for (partition, lag) in lags {
-            let gauge = || gauge!(metric::LAG.name, "role" => self.role.clone(), "partition" => partition.to_string());
-            self.gauges.entry(partition).or_insert_with(gauge).set(lag as f64);
+            let gauges = || {
+                [metric::LAG, metric::OPEN_RECORDS]
+                    .map(|one| gauge!(one.name, "role" => self.role.clone(), "partition" => partition.to_string()))
+            };
+            let [stable, open] = self.gauges.entry(partition).or_insert_with(gauges);
+            stable.set(lag.stable as f64);
+            open.set(lag.open as f64);
         }
     }
 }
@@ -176,7 +192,7 @@ pub(crate) fn restarts(role: &str) -> Counter {
 /// A worker that ended has no lag: its partitions move to another.
 impl Drop for LagGauges {
     fn drop(&mut self) {
-        self.gauges.values().for_each(|gauge| gauge.set(0.0));
+        self.gauges.values().flatten().for_each(|gauge| gauge.set(0.0));
     }
 }
 
@@ -215,7 +231,8 @@ mod tests {
             let mut lags = LagGauges::of("r");
             let mut report = |lags_now: &[(u32, u64)]| {
                 lags.reported = Instant::now().checked_sub(LAG_INTERVAL).unwrap();
-                lags.report(|| lags_now.iter().copied().collect());
+                let lag = |&(partition, stable)| (partition, Lag { stable, open: 0 });
+                lags.report(|| lags_now.iter().map(lag).collect());
             };
             report(&[(1, 5), (2, 7)]);
             assert_eq!([1, 2, 3].map(lag), [Some(5), Some(7), None]);

@@ -88,11 +88,15 @@ pub(super) struct Inspection {
 /// Checks the directory before fjall opens it. Changes nothing if it refuses.
 pub(super) fn check(directory: &Path) -> Result<Inspection, LogError> {
     let failed = |error: io::Error| LogError::damaged(format!("{}: {error}", directory.display())).because(error);
+    let version = directory.join("version");
+    if !version.exists() && holds_commits(directory)? {
+        return Err(LogError::damaged(format!("{} is missing, and there are records", version.display())));
+    }
     let (sync_mark, highest) = SyncMark::open(directory)?;
     let mut inspection = Inspection { sync_mark, highest, truncated: None };
-    if !directory.join("version").exists() {
+    if !version.exists() {
         if highest > 0 {
-            return Err(LogError::damaged(format!("{} is missing", directory.join("version").display())));
+            return Err(LogError::damaged(format!("{} is missing", version.display())));
         }
         // The first opening was interrupted: fjall would fail on its own leftovers.
         for leftover in ["lock", "0.jnl"] {
@@ -166,6 +170,24 @@ impl Inspection {
 
 fn lost(path: &Path, scan: &JournalScan, why: &str) -> LogError {
     LogError::damaged(format!("{} is whole up to byte {} of {}: {why}", path.display(), scan.valid, scan.length))
+}
+
+/// Whether a journal has commits, or a keyspace tables: a first opening that was interrupted leaves neither.
+fn holds_commits(directory: &Path) -> Result<bool, LogError> {
+    let failed = |error: io::Error| LogError::damaged(format!("{}: {error}", directory.display())).because(error);
+    for (_, path) in journals(directory)? {
+        if journal::scan(&path).map_err(failed)?.commits.is_some() {
+            return Ok(true);
+        }
+    }
+    let Ok(keyspaces) = std::fs::read_dir(directory.join("keyspaces")) else { return Ok(false) };
+    for keyspace in keyspaces {
+        let tables = keyspace.map_err(failed)?.path().join("tables");
+        if std::fs::read_dir(tables).is_ok_and(|mut tables| tables.next().is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The journals, by number. Refuses a gap.

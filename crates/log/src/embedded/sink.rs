@@ -12,7 +12,7 @@ use super::Shared;
 use super::consumers::Need;
 use super::partition::Partition;
 use super::reader::{self, Reader};
-use crate::metric::LagGauges;
+use crate::metric::{Lag, LagGauges};
 use crate::{Batch, GroupPosition, Limits, LogError, PollOutcome, RunOptions, Sink, Status, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
@@ -147,7 +147,7 @@ impl<'a, S: Sink> Worker<'a, S> {
     fn report_lags(&mut self) {
         let (shared, topic, cursors) = (self.shared, self.sink.topic(), &self.cursors);
         let lag = |(partition, cursor): (&Partition, &SinkCursor)| {
-            (partition.number, partition.end().saturating_sub(cursor.from))
+            (partition.number, Lag { stable: partition.end().saturating_sub(cursor.from), open: 0 })
         };
         self.lags.report(|| shared.layout.of(topic).zip(cursors).map(lag).collect());
     }

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::restore::restore;
 use super::writer::{Entry, Records};
 use super::{Shared, codec};
-use crate::metric::{Abort, LagGauges, StepMetrics};
+use crate::metric::{Abort, Lag, LagGauges, StepMetrics};
 use crate::{Batch, LogError, PollOutcome, RunOptions, Stage, Status, Step, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
@@ -102,7 +102,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             if let Some(batch) = uncounted {
                 *lags.entry(batch.partition()).or_default() += batch.len() as u64;
             }
-            lags
+            lags.into_iter().map(|(partition, stable)| (partition, Lag { stable, open: 0 })).collect()
         });
     }
 

@@ -1,5 +1,6 @@
 //! Creates and describes topics, and checks their partitions.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use millrace_base::Backoff;
@@ -9,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use super::config::MAX_RECORD_BYTES;
 use super::consumer::invalid_settings;
@@ -136,6 +137,19 @@ impl KafkaLog {
                 Ok(TopicInfo { topic: declared.topic, full_name, partitions })
             })
             .collect()
+    }
+
+    /// The replicas of each topic: of the partition with the fewest.
+    pub(super) async fn replicas(&self) -> Result<HashMap<String, i64>, LogError> {
+        let log = self.clone();
+        let replicas = move || -> Result<HashMap<String, i64>, LogError> {
+            let metadata =
+                log.admin_consumer()?.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unavailable("metadata"))?;
+            let fewest = |topic: &MetadataTopic| topic.partitions().iter().map(|one| one.replicas().len()).min();
+            let of = |topic: &MetadataTopic| Some((topic.name().to_owned(), i64::try_from(fewest(topic)?).ok()?));
+            Ok(metadata.topics().iter().filter_map(of).collect())
+        };
+        blocking(replicas).await
     }
 
     fn admin_consumer(&self) -> Result<BaseConsumer, LogError> {

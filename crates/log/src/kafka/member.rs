@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
@@ -21,6 +21,7 @@ use super::consumer::{classify, committed, invalid_settings, list, log_error};
 use super::numbers::number_of;
 use super::unassigned::AssignmentCheck;
 use super::unavailable;
+use crate::metric::Lag;
 use crate::producers::RecordNumber;
 use crate::{Batch, LogError, Record};
 
@@ -56,12 +57,15 @@ pub(super) struct MemberContext {
     changed: AtomicBool,
     rebalances: Mutex<Vec<Rebalance>>,
     ends: Mutex<BTreeMap<u32, PartitionEnd>>,
+    commit_failed: AtomicBool,
 }
 
 /// The end of a partition, as of the last statistics.
 struct PartitionEnd {
     /// The last stable offset.
     stable: u64,
+    /// The high watermark.
+    high: u64,
     /// Whether everything below it was delivered: between a position and it are only control records, which librdkafka
     /// consumes itself.
     delivered: bool,
@@ -78,13 +82,21 @@ impl ClientContext for MemberContext {
         for (&partition, stats) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
             if let (Ok(partition), Ok(stable)) = (u32::try_from(partition), u64::try_from(stats.ls_offset)) {
                 let delivered = stats.eof_offset == stats.ls_offset && stats.app_offset == stats.ls_offset;
-                ends.insert(partition, PartitionEnd { stable, delivered });
+                let high = u64::try_from(stats.hi_offset).unwrap_or(stable);
+                ends.insert(partition, PartitionEnd { stable, high, delivered });
             }
         }
     }
 }
 
 impl ConsumerContext for MemberContext {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot commit the group's offsets");
+            self.commit_failed.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             // `Member::assign` completes this once the positions are determined; the group waits for it. Assigned here
@@ -180,6 +192,11 @@ impl Member {
         }
     }
 
+    /// Whether an asynchronous commit of offsets failed since the last call.
+    pub(super) fn take_commit_failed(&self) -> bool {
+        self.consumer.context().commit_failed.swap(false, Ordering::Relaxed)
+    }
+
     /// Whether the assignment changed since the last call of [`Member::take_rebalances`].
     pub(super) fn changed(&self) -> bool {
         self.consumer.context().changed.load(Ordering::Acquire)
@@ -193,10 +210,11 @@ impl Member {
 
     /// The distance of a position from the last stable offset, as of the last statistics; `None` before the first.
     /// `batch` holds the records from the position on that are not processed.
-    pub(super) fn lag(&self, partition: u32, position: u64, batch: &Batch) -> Option<u64> {
+    pub(super) fn lag(&self, partition: u32, position: u64, batch: &Batch) -> Option<Lag> {
         let ends = self.consumer.context().ends.lock().expect("no holder of this lock panics");
-        let PartitionEnd { stable, delivered } = ends.get(&partition)?;
-        Some(if *delivered && batch.is_empty() { 0 } else { stable.saturating_sub(position) })
+        let &PartitionEnd { stable, high, delivered } = ends.get(&partition)?;
+        let left = if delivered && batch.is_empty() { 0 } else { stable.saturating_sub(position) };
+        Some(Lag { stable: left, open: high.saturating_sub(stable) })
     }
 
     /// The first and the next offset of a partition.

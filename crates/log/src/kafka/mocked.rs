@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_base::Span;
-use millrace_contracts::{Names, Topic};
+use millrace_contracts::{Names, ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -17,7 +17,9 @@ use super::member::{Member, PollEvent};
 use super::transaction::{Purpose, TransactionError, TransactionalProducer};
 use super::{KafkaConfig, KafkaLog};
 use crate::metric::Abort;
-use crate::{AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, PollOutcome, RefusalCause};
+use crate::{
+    AppendAcks, Batch, Limits, LogError, NewRecord, Outcome, PollOutcome, RefusalCause, RunOptions, Sink, Status,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -313,4 +315,49 @@ fn a_member_leaves_in_bounded_time_without_a_responding_broker() {
         let _ = gone.send(());
     });
     assert_eq!(left.recv_timeout(PATIENCE), Ok(()));
+}
+
+/// Has no position of its own, and takes every write.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn topic(&self) -> Topic {
+        Topic::EVENTS
+    }
+
+    async fn position(&mut self, _: u32) -> Result<Option<ProjectionPosition>, StoreError> {
+        Ok(None)
+    }
+
+    async fn write(&mut self, writes: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
+        Ok(vec![WriteOutcome::Applied; writes.len()])
+    }
+}
+
+/// Tools would show it as lag for as long as nothing new arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_commit_of_a_sinks_offsets_is_repeated() {
+    let mock = mock();
+    let log = mock.open();
+    let (status, _seen) = tokio::sync::watch::channel(Status::Starting);
+    let (role, instance) = ("nowhere".into(), "a".into());
+    let options = RunOptions { role, instance, workers: 1, step: Limits::default(), status };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = {
+        let (log, stop) = (log.clone(), stop.clone());
+        tokio::spawn(async move { log.run_sink(|| Nowhere, options, stop).await })
+    };
+    let committed = |next_offset: u64| {
+        until("the offset is committed", || {
+            let position = log.group_position("nowhere", Topic::EVENTS, 0);
+            position.is_ok_and(|position| position.is_some_and(|position| position.next_offset == next_offset))
+        });
+    };
+    for next_offset in 1..3 {
+        assert!(matches!(append(&log).await, Outcome::Acknowledged(_)));
+        tokio::task::block_in_place(|| committed(next_offset));
+        mock.cluster.request_errors(Key::OffsetCommit, &[RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]);
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }

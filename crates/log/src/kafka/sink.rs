@@ -149,6 +149,9 @@ impl<'a, S: Sink> Worker<'a, S> {
 
     fn commit_offsets(&mut self) {
         self.committed_at = Instant::now();
+        if self.member.take_commit_failed() {
+            self.committed.clear();
+        }
         let consumed = self.member.positions();
         let mut offsets: BTreeMap<u32, u64> =
             self.partitions.iter().map(|(&number, partition)| (number, partition.from)).collect();
@@ -162,7 +165,9 @@ impl<'a, S: Sink> Worker<'a, S> {
         let mut changed = self.member.offsets(changed.map(|(&number, &offset)| (number, offset)));
         if changed.count() > 0 {
             set_copy_id(&mut changed, self.sink.copy_id());
-            let _ = self.member.consumer().commit(&changed, CommitMode::Async);
+            if self.member.consumer().commit(&changed, CommitMode::Async).is_err() {
+                return;
+            }
         }
         self.committed = offsets;
     }

@@ -39,6 +39,7 @@ impl Deviation {
 #[derive(Clone, Copy)]
 struct Needs {
     min_insync_replicas: i64,
+    replicas: i64,
     /// The longest restore.
     restore: Duration,
 }
@@ -52,8 +53,12 @@ impl KafkaLog {
         let described = self.admin()?.describe_configs(&topics, &options()).await;
         let described = described.map_err(unavailable("topic settings"))?;
         let config = &self.0.config;
-        let needs =
-            Needs { min_insync_replicas: config.min_insync_replicas.into(), restore: config.max_poll_interval() };
+        let needs = Needs {
+            min_insync_replicas: config.min_insync_replicas.into(),
+            replicas: config.replication_factor.into(),
+            restore: config.max_poll_interval(),
+        };
+        let replicas = self.replicas().await?;
         let (mut broken, mut warnings) = (Vec::new(), Vec::new());
         for (declared, described) in self.0.topics.iter().zip(described) {
             let name = &declared.full_name;
@@ -63,6 +68,10 @@ impl KafkaLog {
                         let text = deviation.text(name);
                         if deviation.breaks { broken.push(text) } else { warnings.push(text) }
                     }
+                    if let Some(&found) = replicas.get(name).filter(|&&found| found < needs.replicas) {
+                        let text = too_few_replicas(name, needs, found);
+                        if found < needs.min_insync_replicas { broken.push(text) } else { warnings.push(text) }
+                    }
                 }
                 Err(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
                 Err(code) => warnings.push(format!("the settings of topic {name} cannot be read: {code}")),
@@ -70,6 +79,21 @@ impl KafkaLog {
         }
         if broken.is_empty() { Ok(warnings) } else { Err(LogError::refused(broken.join("; "))) }
     }
+}
+
+/// A topic with fewer replicas than configured, in some partition.
+fn too_few_replicas(name: &str, needs: Needs, found: i64) -> String {
+    let plural = if found == 1 { "" } else { "s" };
+    let consequence = if found < needs.min_insync_replicas {
+        "no record could be appended, since kafka.min_insync_replicas is larger"
+    } else {
+        "records are lost with fewer brokers than that"
+    };
+    format!(
+        "topic {name} has {found} replica{plural}, and kafka.replication_factor is {}: {consequence}. Add replicas with Kafka's \
+         tool: kafka-reassign-partitions --execute --reassignment-json-file FILE",
+        needs.replicas
+    )
 }
 
 fn values(settings: &ConfigResource) -> HashMap<&str, &str> {
@@ -129,7 +153,7 @@ fn deviations(topic: &Topic, needs: Needs, found: &HashMap<&str, &str>) -> Vec<D
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs { min_insync_replicas: 2, restore: Duration::from_mins(30) };
+    const NEEDS: Needs = Needs { min_insync_replicas: 2, replicas: 3, restore: Duration::from_mins(30) };
 
     fn found<'a>(changes: &[(&'a str, &'a str)], policy: &'a str) -> HashMap<&'a str, &'a str> {
         let mut found = HashMap::from([

@@ -205,6 +205,27 @@ async fn a_damaged_journal_is_refused_by_name_and_not_changed() {
     verify(&config).unwrap();
 }
 
+/// They look like those of a first opening that was interrupted, which may be deleted.
+#[tokio::test]
+async fn records_without_the_guards_files_are_refused_and_not_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = make(directory.path()).await;
+    let aside = tempfile::tempdir().unwrap();
+    for name in ["version", "synced"] {
+        std::fs::rename(config.directory.join(name), aside.path().join(name)).unwrap();
+    }
+    let before = files(&config.directory);
+    for _ in 0..2 {
+        let LogError::Damaged(why) = support::try_open(&config).unwrap_err() else { panic!("not damaged") };
+        assert!(why.detail.contains("version is missing, and there are records"), "{why}");
+        assert_eq!(files(&config.directory), before);
+    }
+    for name in ["version", "synced"] {
+        std::fs::copy(aside.path().join(name), config.directory.join(name)).unwrap();
+    }
+    verify(&config).unwrap();
+}
+
 /// The keyspaces of read models are listed from the opening after their creation.
 #[tokio::test]
 async fn a_damaged_read_model_is_refused_by_name_and_a_lost_one_is_not() {

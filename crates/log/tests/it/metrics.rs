@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use millrace_contracts::{StoreError, Topic};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use crate::harness::{Engine, append, run_stage, until};
+use crate::harness::{Engine, PATIENCE, append, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 use crate::on_both_engines;
 use crate::sink::{Shared, end, start_as};
@@ -56,6 +57,39 @@ async fn a_transaction_marker_at_the_end_is_no_lag(engine: Engine) {
     let role = format!("role=\"{role}\"");
     let lag = || value("millrace_lag_records", &[&role, "partition=\"1\""]);
     until("the lag is 0", || async { lag() == Some(0.0) }).await;
+    end(running).await.unwrap();
+}
+
+/// Readers stop before an open transaction, at a lag of 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_an_open_transaction_are_reported() {
+    let Some(engine) = Engine::kafka("an open transaction") else { return };
+    let Engine::Kafka { config, .. } = &engine else { unreachable!() };
+    let log = engine.open().await;
+    let (role, sink) = (millrace_testkit::unique("waiting"), Shared::default());
+    let running = start_as(&role, &log, &sink);
+    let role = format!("role=\"{role}\"");
+    let of = |name| value(name, &[&role, "partition=\"1\""]);
+    let reported = async |open: f64| {
+        until("the open records are reported", || async {
+            of("millrace_open_records") == Some(open) && of("millrace_lag_records") == Some(0.0)
+        })
+        .await;
+    };
+    let mut client = rdkafka::ClientConfig::new();
+    client.set("bootstrap.servers", &config.brokers).set("transactional.id", millrace_testkit::unique("open"));
+    let producer: BaseProducer = client.create().unwrap();
+    let topic = engine.names().topic(&Topic::EVENTS);
+    tokio::task::block_in_place(|| {
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        let record = BaseRecord::to(&topic).partition(1).key("k").payload("v");
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(PATIENCE).unwrap();
+    });
+    reported(1.0).await;
+    tokio::task::block_in_place(|| producer.abort_transaction(PATIENCE).unwrap());
+    reported(0.0).await;
     end(running).await.unwrap();
 }
 

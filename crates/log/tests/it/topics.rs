@@ -200,6 +200,23 @@ async fn settings_that_break_a_guarantee_are_refused_and_others_reported() {
     refused(&log.create_topics().await.unwrap_err(), &parts.map(String::as_str));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn fewer_replicas_than_configured_are_reported() {
+    let Some(mut engine) = Engine::kafka("replicas") else { return };
+    engine.open().await;
+    let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
+    config.replication_factor = 3;
+    let log = engine.try_open().unwrap();
+    let warnings = log.check_topics().await.unwrap();
+    assert_eq!(warnings.len(), millrace_contracts::TOPICS.len(), "{warnings:?}");
+    let events = engine.names().topic(&Topic::EVENTS);
+    let expected = format!("topic {events} has 1 replica, and kafka.replication_factor is 3");
+    assert!(warnings.iter().any(|warning| warning.starts_with(&expected)), "{warnings:?}");
+    let Engine::Kafka { config, .. } = &mut engine else { unreachable!() };
+    config.min_insync_replicas = 2;
+    refused(&engine.try_open().unwrap().check_topics().await.unwrap_err(), &[&expected, "no record could be appended"]);
+}
+
 /// The acknowledgement of the leader suffices, and the stage counts the records.
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_acknowledged_by_the_leader_only_are_readable() {

@@ -55,7 +55,12 @@ impl Archive {
     ) -> Result<Vec<PartitionSnapshot>, StoreError> {
         match &self.0 {
             Engine::Postgres(archive) => archive.snapshot(partitions, hours).await,
-            Engine::Embedded(archive) => archive.snapshot(partitions, &hours),
+            Engine::Embedded(archive) => {
+                // A range may have many rows, and the caller's thread serves other requests.
+                let archive = archive.clone();
+                let read = tokio::task::spawn_blocking(move || archive.snapshot(partitions, &hours)).await;
+                read.unwrap_or_else(|error| Err(StoreError::retry(format!("embedded archive: {error}"))))
+            }
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) struct PartitionFloor {
 }
 
 /// The fields of the position hash.
-pub(super) const FIELDS: [&str; 5] = ["position", "incarnation", "build", "complete", "hours"];
+pub(super) const FIELDS: [&str; 6] = ["position", "incarnation", "build", "complete", "hours", "written_from"];
 
 /// A parsed position hash.
 pub(super) struct PositionFields {
@@ -26,6 +26,8 @@ pub(super) struct PositionFields {
     pub(super) build: String,
     pub(super) complete: bool,
     pub(super) hours: u32,
+    /// The first hour that every writer of the build wrote; `None` in positions of earlier versions.
+    written_from: Option<i64>,
 }
 
 /// The counts of an hour inside the window, where a missing key means zero.
@@ -69,6 +71,10 @@ async fn sum(
         if !same || !first.complete || first.hours < inner.window.hours() || decreased {
             return Ok(None);
         }
+        // By the clock of a writer the hour had left the window: it left out its counts.
+        if missing_is_zero && last.written_from.is_some_and(|from| hour.index() < from) {
+            return Ok(None);
+        }
         let value = Option::<String>::from_redis_value_ref(&replies[1]).map_err(|_| malformed())?;
         let value = value.as_deref().filter(|text| missing_is_zero || !is_reservation(text));
         let stored = value.map(|text| parse(text).ok_or_else(malformed)).transpose()?;
@@ -97,8 +103,8 @@ pub(super) fn parse_position(
     malformed: impl Fn() -> StoreError,
 ) -> Result<Option<PositionFields>, StoreError> {
     let fields = Vec::<Option<String>>::from_redis_value_ref(reply).map_err(|_| malformed())?;
-    let [position, incarnation, build, complete, hours] =
-        <[Option<String>; 5]>::try_from(fields).map_err(|_| malformed())?;
+    let [position, incarnation, build, complete, hours, written_from] =
+        <[Option<String>; 6]>::try_from(fields).map_err(|_| malformed())?;
     let (Some(position), Some(incarnation), Some(build), Some(complete), Some(hours)) =
         (position, incarnation, build, complete, hours)
     else {
@@ -109,6 +115,7 @@ pub(super) fn parse_position(
         build,
         complete: complete == "1",
         hours: hours.parse().map_err(|_| malformed())?,
+        written_from: written_from.map(|from| from.parse().map_err(|_| malformed())).transpose()?,
     }))
 }
 

@@ -35,7 +35,12 @@ impl LiveWindow {
 
     /// Whether writers still write an hour: one hour more than the window, so that a reader with a slow clock finds it.
     pub(super) fn retains(&self, hour: Hour) -> bool {
-        hour >= self.first().plus(-1) && hour <= Hour::MAX
+        hour >= self.first_retained() && hour <= Hour::MAX
+    }
+
+    /// The first hour that writers still write.
+    pub(super) fn first_retained(&self) -> Hour {
+        self.first().plus(-1)
     }
 
     /// The expiry of an hour's key, ms since the epoch: a margin after the hour leaves the window.

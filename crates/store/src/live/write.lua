@@ -6,6 +6,7 @@
 -- ARGV[3] id of a new incarnation, '' = keep the current one (required to begin a rebuild)
 -- ARGV[4] '1' = caught up                 ARGV[5] hours of the window
 -- ARGV[6] next position and identity of the record before it, '' = none
+-- ARGV[7] the first hour that this writer still writes, in hours since the epoch
 -- then for each hour key: its value without the build, and its expiry in ms since the epoch; '' for an older hour, which
 -- the script only corrects if it exists, and whose time to live it keeps
 --
@@ -31,9 +32,10 @@ end
 
 local expected, next_position, minted, caught_up, hours, last_record =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local written_from = tonumber(ARGV[7])
 if not is_number(next_position) or (expected ~= '' and not is_number(expected)) or not is_number(hours)
   or (caught_up ~= '0' and caught_up ~= '1') or (expected == '' and minted == '')
-  or #ARGV ~= 6 + 2 * (#KEYS - 1) then
+  or not written_from or #ARGV ~= 7 + 2 * (#KEYS - 1) then
   return malformed('arguments')
 end
 
@@ -41,7 +43,7 @@ end
 local stored, incarnation, build, complete = '', '', '', '0'
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'hash' then
-  local fields = redis.call('HMGET', KEYS[1], 'position', 'incarnation', 'build', 'complete', 'hours')
+  local fields = redis.call('HMGET', KEYS[1], 'position', 'incarnation', 'build', 'complete', 'hours', 'written_from')
   if not is_number(fields[1]) or not fields[2] or not fields[3]
     or (fields[4] ~= '0' and fields[4] ~= '1') or not is_number(fields[5]) then
     return malformed(KEYS[1])
@@ -49,6 +51,8 @@ if kind == 'hash' then
   -- Hours outside a narrower window are missing, not zero: a wider window needs a rebuild.
   if not is_less(fields[5], hours) then
     stored, incarnation, build, complete = fields[1], fields[2], fields[3], fields[4]
+    -- What a writer with a fast clock left out stays out for the rest of the build.
+    written_from = math.max(written_from, tonumber(fields[6] or '') or written_from)
   end
 elseif kind ~= 'none' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is a ' .. kind)
@@ -65,7 +69,7 @@ end
 -- and any count replaces a reservation of refill.lua.
 local keep = {}
 for i = 2, #KEYS do
-  local value, expires = ARGV[2 * i + 3], ARGV[2 * i + 4]
+  local value, expires = ARGV[2 * i + 4], ARGV[2 * i + 5]
   local older, old = expires == '', nil
   kind = redis.call('TYPE', KEYS[i]).ok
   if kind == 'string' then
@@ -96,7 +100,7 @@ for i = 2, #KEYS do
 end
 
 for i = 2, #KEYS do
-  local value, expires = ARGV[2 * i + 3] .. ':' .. build, ARGV[2 * i + 4]
+  local value, expires = ARGV[2 * i + 4] .. ':' .. build, ARGV[2 * i + 5]
   if keep[i] then
     -- Unchanged.
   elseif expires == '' then
@@ -106,5 +110,6 @@ for i = 2, #KEYS do
   end
 end
 redis.call('HSET', KEYS[1], 'position', next_position, 'incarnation', incarnation, 'build', build,
-  'complete', complete, 'hours', hours, 'last_record', last_record)
+  'complete', complete, 'hours', hours, 'last_record', last_record,
+  'written_from', string.format('%d', written_from))
 return {1, next_position}

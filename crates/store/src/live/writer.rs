@@ -50,6 +50,7 @@ impl LiveHoursWriter {
         call.arg(write.expected.map(|position| position.to_string()).unwrap_or_default()).arg(write.next);
         call.arg(minted).arg(u8::from(write.caught_up)).arg(window.hours());
         call.arg(write.last_record.map(|identity| format!("{}:{identity}", write.next)).unwrap_or_default());
+        call.arg(window.first_retained().index());
         for count in live() {
             call.arg(value(count)).arg(window.expires_ms(count.hour, self.inner.margin_ms));
         }

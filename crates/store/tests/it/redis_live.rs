@@ -1,5 +1,6 @@
 //! The live hours in Redis: conformance, and the window.
 
+use millrace_base::Clock;
 use millrace_contracts::{Hour, Names, WriteOutcome};
 use millrace_store::{HourRead, LiveHours, LiveWindow, RedisConfig, SecretUrl, Totals};
 use redis::aio::MultiplexedConnection;
@@ -79,6 +80,26 @@ async fn hours_outside_the_window_are_rebuilding() {
     assert!(store.covers(now().plus(-24)) && !store.covers(now().plus(-25)));
     assert_eq!(store.hour(now().plus(-24)).await, Ok(HourRead::Complete(Totals::default())));
     assert_eq!(store.hour(now().plus(-25)).await, Ok(HourRead::Rebuilding));
+}
+
+#[tokio::test]
+async fn hours_that_a_writer_with_a_fast_clock_left_out_are_not_zeros() {
+    let Some(url) = millrace_testkit::redis("store: redis") else { return };
+    let names = names();
+    let store = live(url, &names).await;
+    let ahead = LiveWindow::new(24, Clock::new(|| now().plus(3).start_ms()));
+    let ahead = LiveHours::connect(&config(url), &names, PARTITIONS, ahead).await.unwrap();
+    complete(&mut ahead.writer(), [1, 1, 1]).await;
+    let oldest = [count(now().plus(-24), 0, 9, [5, 5, 5])];
+    assert_eq!(put(&mut ahead.writer(), 0, (Some(1), 2), true, &oldest).await, Ok(WriteOutcome::Applied));
+    // The right clock does not bring it back.
+    assert_eq!(put(&mut store.writer(), 0, (Some(2), 3), true, &[]).await, Ok(WriteOutcome::Applied));
+    assert_eq!(store.hour(now().plus(-24)).await, Ok(HourRead::Rebuilding));
+    assert_eq!(store.hour(now().plus(-22)).await, Ok(HourRead::Complete(Totals::default())));
+    assert_eq!(store.hour(now()).await, Ok(hour_read([3, 3, 3])));
+    store.reset().await.unwrap();
+    complete(&mut store.writer(), [1, 1, 1]).await;
+    assert_eq!(store.hour(now().plus(-24)).await, Ok(HourRead::Complete(Totals::default())), "a new build has it");
 }
 
 #[tokio::test]
