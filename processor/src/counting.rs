@@ -95,6 +95,10 @@ impl Stage for Counting {
         Topic::STATE
     }
 
+    fn outputs(&self) -> &'static [Topic] {
+        &[Topic::HOURLY, Topic::LATE]
+    }
+
     fn new_state(&self, partition: u32) -> PartitionState {
         let usage = PartitionUsage::new(self.usage.clone());
         PartitionState::new(partition, Scratch::new(self.scratch.clone()), usage, &self.bounds)

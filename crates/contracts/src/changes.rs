@@ -210,21 +210,30 @@ impl LogTime {
 pub struct Marker {
     /// Random; distinguishes the owner's marker from earlier ones.
     pub nonce: String,
+    /// The owner's transactional id; `None` in old records.
+    pub transactional_id: Option<String>,
 }
 
 impl Marker {
     /// Appends the framed record value.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        begin(out, schema::MARKER);
+        begin(out, if self.transactional_id.is_some() { schema::OWNER_MARKER } else { schema::MARKER });
         put_bytes(out, self.nonce.as_bytes());
+        if let Some(id) = &self.transactional_id {
+            put_bytes(out, id.as_bytes());
+        }
     }
 
-    /// Reads a framed record value.
+    /// Reads a framed record value, or one of its predecessor, which has the nonce only.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = Fields::open(value, schema::MARKER)?;
+        let (mut fields, owned) = match Fields::open(value, schema::OWNER_MARKER) {
+            Err(DecodeError::SchemaId { found: schema::MARKER, .. }) => (Fields::open(value, schema::MARKER)?, false),
+            opened => (opened?, true),
+        };
         let nonce = fields.string("nonce")?.to_owned();
+        let transactional_id = owned.then(|| fields.string("transactional_id").map(str::to_owned)).transpose()?;
         fields.finish()?;
-        Ok(Self { nonce })
+        Ok(Self { nonce, transactional_id })
     }
 }
 
@@ -308,11 +317,13 @@ mod tests {
         }
 
         #[test]
-        fn a_marker_equals_apache_avro_byte_for_byte(nonce in ".{0,40}") {
-            let marker = Marker { nonce: nonce.clone() };
+        fn a_marker_equals_apache_avro_byte_for_byte(nonce in ".{0,40}", id in proptest::option::of(".{0,40}")) {
+            let marker = Marker { nonce: nonce.clone(), transactional_id: id.clone() };
             let bytes = encoded(|out| marker.encode(out));
-            let avro = Value::Record(vec![("nonce".into(), Value::String(nonce))]);
-            prop_assert_eq!(&bytes, &avro_bytes(schema::MARKER, avro));
+            let mut avro = vec![("nonce".into(), Value::String(nonce))];
+            let schema = if id.is_some() { schema::OWNER_MARKER } else { schema::MARKER };
+            avro.extend(id.map(|id| ("transactional_id".into(), Value::String(id))));
+            prop_assert_eq!(&bytes, &avro_bytes(schema, Value::Record(avro)));
             prop_assert_eq!(Marker::decode(&bytes), Ok(marker));
         }
 

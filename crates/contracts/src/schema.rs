@@ -17,6 +17,7 @@ pub(crate) const LOG_TIME: u32 = 9;
 pub(crate) const QUARANTINE_RECORD: u32 = 10;
 pub(crate) const INPUT_POSITION: u32 = 11;
 pub(crate) const HASH_KEY: u32 = 12;
+pub(crate) const OWNER_MARKER: u32 = 13;
 pub(crate) const REFILL_REQUEST: u32 = 20;
 pub(crate) const MESSAGE: u32 = 30;
 pub(crate) const TOPIC_COMMAND: u32 = 31;
@@ -52,7 +53,7 @@ impl Schema {
     }
 }
 
-const SCHEMAS: [Schema; 23] = [
+const SCHEMAS: [Schema; 24] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: Topic::EVENTS.name,
@@ -87,6 +88,7 @@ const SCHEMAS: [Schema; 23] = [
         include_str!("../schemas/input_position.avsc"),
     ),
     state_schema(HASH_KEY, "millrace.analytics.state.HashKey", include_str!("../schemas/hash_key.avsc")),
+    state_schema(OWNER_MARKER, "millrace.analytics.state.OwnerMarker", include_str!("../schemas/owner_marker.avsc")),
     Schema {
         id: REFILL_REQUEST,
         topic: Topic::REFILL.name,
@@ -214,7 +216,7 @@ pub(crate) mod tests {
         assert_eq!(fingerprints, RELEASED);
     }
 
-    const RELEASED: [&str; 23] = [
+    const RELEASED: [&str; 24] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "6d29ca9da9fda6a7",
@@ -227,6 +229,7 @@ pub(crate) mod tests {
         "131a43d249940661",
         "45467e94cb6119c5",
         "d89561a3be63e8c5",
+        "9fbd37f586145a92",
         "1f1cb68a4d488cb8",
         "1091217f56215f50",
         "603a4af454fa4303",

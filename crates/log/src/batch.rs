@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::RunnerKey;
+
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -18,6 +20,12 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// Whether this is the marker of a runner in an output, and no record of the stage: a restore leaves one where it ends a
+    /// transaction that a broker left open.
+    pub(crate) fn is_marker(&self) -> bool {
+        self.value.is_none() && RunnerKey::is_reserved(self.key)
+    }
+
     /// A hash of the record, which tells it from another one at its offset.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hash = Xxh3::new();

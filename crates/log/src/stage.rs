@@ -73,6 +73,9 @@ pub trait Stage: Send + Sync + 'static {
     /// The topic of state changes; it has as many partitions as the input.
     fn changes(&self) -> Topic;
 
+    /// Every other topic that the stage writes: partition p from partition p of the input, or its only partition.
+    fn outputs(&self) -> &'static [Topic];
+
     /// The state of a partition without any record.
     fn new_state(&self, partition: u32) -> Self::State;
 

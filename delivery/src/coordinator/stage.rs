@@ -39,6 +39,10 @@ impl Stage for Coordination {
         Topic::TOPIC_STATE
     }
 
+    fn outputs(&self) -> &'static [Topic] {
+        &[Topic::TOPIC_OWNERS]
+    }
+
     fn new_state(&self, partition: u32) -> Ownership {
         let partitions = self.shared.log.partitions(Topic::MESSAGES);
         Ownership { shared: self.shared.clone(), shard: Shard::new(partition, events::is_here(partition, partitions)) }

@@ -113,7 +113,8 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
         topic if [Topic::STATE, Topic::INTAKE_STATE].contains(topic) => match RunnerKey::parse(key) {
             Some(RunnerKey::Position(_)) => Position::decode(value)
                 .map(|position| json!({ "next_offset": position.next_offset, "producers": position.producers.len() })),
-            Some(RunnerKey::Marker(_)) => Marker::decode(value).map(|marker| json!({ "nonce": marker.nonce })),
+            Some(RunnerKey::Marker(_)) => Marker::decode(value)
+                .map(|marker| json!({ "nonce": marker.nonce, "transactional_id": marker.transactional_id })),
             None if *topic == Topic::INTAKE_STATE => {
                 let key = IntakeKey::parse(key).ok_or("the key is not one of the topic's")?;
                 intake_state(key, value)

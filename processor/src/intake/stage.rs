@@ -69,6 +69,10 @@ impl Stage for Dedup {
         Topic::INTAKE_STATE
     }
 
+    fn outputs(&self) -> &'static [Topic] {
+        &[Topic::INTAKE_JOURNAL]
+    }
+
     fn new_state(&self, partition: u32) -> IntakeState {
         IntakeState::new(partition, self.bounds)
     }

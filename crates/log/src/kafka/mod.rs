@@ -16,6 +16,8 @@ mod numbers;
 mod offsets;
 mod reader;
 mod restore;
+mod scan;
+mod settle;
 mod sink;
 mod stage;
 mod topic_check;

@@ -39,11 +39,21 @@ impl std::fmt::Debug for Reader {
 
 impl KafkaLog {
     pub(crate) fn reader(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Reader, LogError> {
-        let consumer = consumer(&self.0.config.reader(&self.0.names.group("reader")))?;
-        let topic = self.full_name(topic).to_owned();
-        let mut reader = Reader { consumer, topic, positions: BTreeMap::new(), ready: VecDeque::new() };
+        let mut reader = self.reader_with(topic, "read_committed")?;
         reader.assign(from)?;
         Ok(reader)
+    }
+
+    /// A reader that stops at no open transaction and returns what is aborted too; nothing is assigned to it.
+    pub(super) fn uncommitted_reader(&self, topic: Topic) -> Result<Reader, LogError> {
+        self.reader_with(topic, "read_uncommitted")
+    }
+
+    fn reader_with(&self, topic: Topic, isolation: &str) -> Result<Reader, LogError> {
+        let mut config = self.0.config.reader(&self.0.names.group("reader"));
+        let consumer = consumer(config.set("isolation.level", isolation))?;
+        let topic = self.full_name(topic).to_owned();
+        Ok(Reader { consumer, topic, positions: BTreeMap::new(), ready: VecDeque::new() })
     }
 
     pub(crate) fn check_positions(

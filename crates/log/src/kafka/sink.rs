@@ -188,6 +188,9 @@ impl<'a, S: Sink> Worker<'a, S> {
                     let Some(partition) = partition.filter(|partition| record.offset >= partition.next()) else {
                         return;
                     };
+                    if record.is_marker() {
+                        return;
+                    }
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
                     partition.at_end = false;

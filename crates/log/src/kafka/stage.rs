@@ -216,6 +216,8 @@ impl<'a, S: Stage> Worker<'a, S> {
             let position = Position { next_offset, last_record, producers };
             self.step.complete(self.stage.changes(), number, &position)?;
         }
+        let declared = |topic| topic == self.stage.changes() || self.stage.outputs().contains(&topic);
+        debug_assert!(self.step.records().all(|record| declared(record.topic)), "the stage declares all its outputs");
         fault::point("kafka::stage::applied");
         let applied = Instant::now();
         #[cfg(feature = "failpoints")]

@@ -36,6 +36,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 
 /// The one transactional producer of a worker.
 pub(super) struct TransactionalProducer {
+    id: String,
     producer: Arc<BaseProducer<DeliveryErrors>>,
     /// The maximum duration of an operation. After the transaction's timeout the brokers abort it in any case.
     patience: Duration,
@@ -76,7 +77,12 @@ impl TransactionalProducer {
             .map_err(invalid_settings)?;
         producer.init_transactions(MAX_PATIENCE).map_err(unavailable("init transactions"))?;
         let patience = config.transaction_timeout.0.min(MAX_PATIENCE);
-        Ok(Self { producer: Arc::new(producer), patience })
+        Ok(Self { id: id.to_owned(), producer: Arc::new(producer), patience })
+    }
+
+    /// The transactional id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     pub(super) fn begin(&mut self, purpose: Purpose) -> Result<Transaction<'_>, TransactionError> {

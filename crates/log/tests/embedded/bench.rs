@@ -51,6 +51,10 @@ impl Stage for Summing {
         Topic::STATE
     }
 
+    fn outputs(&self) -> &'static [Topic] {
+        &[Topic::HOURLY]
+    }
+
     fn new_state(&self, _: u32) -> u64 {
         0
     }

@@ -145,6 +145,10 @@ impl Stage for Held {
         Topic::STATE
     }
 
+    fn outputs(&self) -> &'static [Topic] {
+        &[]
+    }
+
     fn new_state(&self, _: u32) -> u64 {
         0
     }

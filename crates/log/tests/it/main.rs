@@ -1,5 +1,5 @@
-//! The conformance suite of the log port, run on both engines. Tests of Kafka alone are in `kafka`, `topics` and
-//! `open_offsets`; tests of the embedded engine alone are in the test binary `embedded`.
+//! The conformance suite of the log port, run on both engines. Tests of Kafka alone are in `kafka`, `topics`, `open_offsets` and
+//! `open_foreign`; tests of the embedded engine alone are in the test binary `embedded`.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests fail by panicking")]
 
@@ -10,6 +10,7 @@ mod harness;
 mod kafka;
 mod metrics;
 mod numbering;
+mod open_foreign;
 mod open_offsets;
 mod positions;
 mod read;
@@ -17,6 +18,7 @@ mod repeats;
 mod restore;
 mod sink;
 mod topics;
+mod wire;
 
 /// Defines one test per engine from an `async fn(Engine)`.
 macro_rules! on_both_engines {

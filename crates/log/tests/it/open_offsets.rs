@@ -1,8 +1,6 @@
 //! A restore with offsets that a broker left open in the group when it should have ended them (KAFKA-20734). A broker
 //! that accepts offsets without verification of their transaction allows a test to leave them open.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use millrace_contracts::{Position, Topic};
@@ -13,52 +11,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::harness::{Engine, append, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
+use crate::wire::{Request, producer_id};
 
-const INIT_PRODUCER_ID: i16 = 22;
 const TXN_OFFSET_COMMIT: i16 = 28;
-
-/// Kafka's wire format of old versions: numbers big-endian, a length before strings and arrays.
-#[derive(Default)]
-struct Request(Vec<u8>);
-
-impl Request {
-    fn string(mut self, text: &str) -> Self {
-        self.0.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
-        self.0.extend(text.as_bytes());
-        self
-    }
-
-    fn bytes<const N: usize>(mut self, bytes: [u8; N]) -> Self {
-        self.0.extend(bytes);
-        self
-    }
-
-    /// Sends the request; returns the response after its header.
-    fn send(self, brokers: &str, api: i16, version: i16) -> Vec<u8> {
-        let header = Self::default().bytes(api.to_be_bytes()).bytes(version.to_be_bytes()).bytes([0; 4]).string("test");
-        let mut broker = TcpStream::connect(brokers).unwrap();
-        broker.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let length = u32::try_from(header.0.len() + self.0.len()).unwrap();
-        broker.write_all(&[&length.to_be_bytes()[..], &header.0, &self.0].concat()).unwrap();
-        let mut length = [0; 4];
-        broker.read_exact(&mut length).unwrap();
-        let mut response = vec![0; u32::from_be_bytes(length) as usize];
-        broker.read_exact(&mut response).unwrap();
-        response.split_off(4)
-    }
-}
 
 /// Puts offset 3 of partition 0 into a transaction that only the group has.
 async fn leave_open(brokers: &str, id: &str, group: &str, topic: &str) {
-    let mut producer = [0; 10];
-    // There is none while the last transaction ends.
-    until("there is a producer id", || {
-        let request = Request::default().string(id).bytes(60_000_i32.to_be_bytes());
-        let response = request.send(brokers, INIT_PRODUCER_ID, 1);
-        producer.copy_from_slice(&response[6..]);
-        async move { response[4..6] == [0, 0] }
-    })
-    .await;
+    let producer = producer_id(brokers, id).await;
     let request = Request::default().string(id).string(group).bytes(producer);
     let request = request.bytes(1_i32.to_be_bytes()).string(topic).bytes(1_i32.to_be_bytes());
     let request = request.bytes(0_i32.to_be_bytes()).bytes(3_i64.to_be_bytes()).string("");
@@ -95,7 +54,8 @@ async fn open_offsets_are_committed_if_the_state_contains_them_and_aborted_if_no
         Ok(kafka) => kafka,
         Err(why) => return not_run("offsets left open", "Apache Kafka", &why),
     };
-    for committed in [true, false] {
+    // The next owner has the same id, or another one.
+    for (committed, next) in [(true, "a"), (false, "a"), (true, "b"), (false, "b")] {
         let engine = Engine::kafka_at(&kafka.brokers());
         let names = engine.names();
         let log = engine.open().await;
@@ -110,7 +70,7 @@ async fn open_offsets_are_committed_if_the_state_contains_them_and_aborted_if_no
         }
         leave_open(&kafka.brokers(), &id, &names.group("numbering"), &names.topic(&Topic::EVENTS)).await;
         append(&log, 0, ["3".to_owned()]).await;
-        let running = run_stage(&log, Numbering, "numbering", "a");
+        let running = run_stage(&log, Numbering, "numbering", next);
         until("each is numbered once", || async { check_numbers(&log).await == 4 }).await;
         running.end().await.unwrap();
     }

@@ -119,6 +119,10 @@ impl Stage for Mismatched {
         fixed(2)
     }
 
+    fn outputs(&self) -> &'static [Topic] {
+        &[]
+    }
+
     fn new_state(&self, _: u32) {}
 
     fn load(&self, (): &mut (), _: &[u8], _: &[u8]) -> Result<(), StageError> {

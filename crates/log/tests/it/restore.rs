@@ -52,6 +52,10 @@ impl Stage for Journal {
         Topic::STATE
     }
 
+    fn outputs(&self) -> &'static [Topic] {
+        &[]
+    }
+
     fn new_state(&self, _: u32) -> u64 {
         0
     }
@@ -257,6 +261,10 @@ impl Stage for Bulk {
 
     fn changes(&self) -> Topic {
         Topic::STATE
+    }
+
+    fn outputs(&self) -> &'static [Topic] {
+        &[]
     }
 
     fn new_state(&self, _: u32) {}
