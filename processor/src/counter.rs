@@ -73,13 +73,13 @@ impl<'a> Counter<'a> {
 
     /// Maintains hours after the records of the step: sketches replace expired sets, and snapshots replace long changelogs,
     /// a bounded number of bytes per step.
-    pub(crate) fn maintain(&mut self) -> Result<(), StageError> {
+    pub(crate) fn maintain(&mut self, output: &mut Step) -> Result<(), StageError> {
         self.state.advance_time(self.bounds);
         for hour in &self.hours {
             self.state.enqueue(hour.index);
         }
-        let (mut bytes, mut postponed) = (0, Vec::new());
-        while bytes < self.bounds.snapshot_bytes
+        let mut postponed = Vec::new();
+        while output.deferrable_bytes() < self.bounds.snapshot_bytes
             && let Some(index) = self.state.next_queued()
         {
             let closed = self.state.is_closed(index);
@@ -103,7 +103,7 @@ impl<'a> Counter<'a> {
             }
             step.snapshot = true;
             self.stats.snapshots += 1;
-            bytes += hours[index].snapshot_bytes();
+            output.count_deferrable(hours[index].snapshot_bytes());
         }
         for index in postponed {
             self.state.enqueue(index);

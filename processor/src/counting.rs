@@ -200,7 +200,7 @@ impl Stage for Counting {
                 }
             }
         }
-        counter.maintain()?;
+        counter.maintain(step)?;
         counter.write(next_offset, step)?;
         let Counter { hours, stats, .. } = counter;
         state.window = state.ids.window(next_offset, state.log_time);

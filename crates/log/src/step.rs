@@ -14,6 +14,8 @@ pub struct Step {
     entries: Vec<Entry>,
     /// The number of entries up to the last position.
     completed: usize,
+    /// See [`Step::deferrable_bytes`].
+    deferrable: usize,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,16 @@ impl Step {
     fn put_key(&mut self, key: impl Display) -> usize {
         write!(self.bytes, "{key}").expect("writing to a Vec does not fail");
         self.bytes.len()
+    }
+
+    /// Bytes of this step, of all its partitions, that could wait for another one.
+    pub fn deferrable_bytes(&self) -> usize {
+        self.deferrable
+    }
+
+    /// Counts bytes that the stage adds to this step and could add to another one.
+    pub fn count_deferrable(&mut self, bytes: usize) {
+        self.deferrable += bytes;
     }
 
     /// Number of records.
@@ -104,6 +116,7 @@ impl Step {
         self.bytes.clear();
         self.entries.clear();
         self.completed = 0;
+        self.deferrable = 0;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use millrace_contracts::{EventWindow, Exactness, Hour, Kind, StateKey, UserHash, partition_of};
-use millrace_log::{Batch, Stage};
+use millrace_log::{Batch, Stage, Step};
 use millrace_processor::{Counting, CountingBounds, PartitionState};
 
 use crate::engine::{Engine, Input, PARTITION, PARTITIONS, batch_from, batch_of, encoded, event};
@@ -71,6 +71,27 @@ fn a_snapshot_replaces_the_deltas_of_a_closed_hour() {
         assert_eq!(of_first_hour(&engine), expected);
         log.pop();
     }
+}
+
+/// A step has the partitions of a worker, and must commit within the timeout of a transaction.
+#[test]
+fn the_snapshots_of_a_step_are_bounded_over_its_partitions() {
+    let counting = counting(CountingBounds { snapshot_bytes: 1, ..CountingBounds::default() });
+    let mut log: Vec<Input> = users().take(20).map(|user| click(&user, 0, 0)).collect();
+    log.extend(users().take(2).map(|user| click(&user, 3, 3 * HOUR)));
+    let mut states = [counting.new_state(PARTITION), counting.new_state(PARTITION)];
+    let mut snapshots = Vec::new();
+    for (from, until) in [(0, 10), (10, 20), (20, 21), (21, 22)] {
+        let mut step = Step::default();
+        for state in &mut states {
+            let batch = batch_from(&log[from..until], from as u64);
+            let undo = counting.apply(state, &batch, &mut step).unwrap();
+            counting.committed(state, undo);
+        }
+        let is_snapshot = |key| matches!(StateKey::parse(key), Some(StateKey::Snapshot { .. }));
+        snapshots.push(step.iter().filter(|(_, _, key, value)| value.is_some() && is_snapshot(key)).count());
+    }
+    assert_eq!(snapshots, [0, 0, 1, 1], "the hour closes with the third step");
 }
 
 #[test]
