@@ -16,6 +16,8 @@ use crate::{Durability, TopicsConfig};
 pub struct Config {
     /// Address of the public listener.
     pub listen: SocketAddr,
+    /// Whether connections to `listen` begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// Address of the admin listener: health and metrics.
     pub admin: SocketAddr,
     /// Most items of a batch.
@@ -42,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 8081).into(),
+            proxy_protocol: false,
             admin: (Ipv4Addr::LOCALHOST, 9081).into(),
             max_batch_items: 1_000,
             max_body_memory: Size::from_mib(256),

@@ -40,6 +40,7 @@ pub fn run(
 ) -> impl Future<Output = ()> + Send + 'static {
     // Registered at once, not at the first poll: the process must not look ready before its services have begun.
     let component = context.health.component("command");
+    let context = context.with_proxy_protocol(config.proxy_protocol);
     export_agreed_settings(config.event_window.by_key());
     async move {
         let app = App::new(&config, log.clone(), &names, Clock::system(), coordinate);

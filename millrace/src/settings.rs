@@ -15,7 +15,8 @@ use millrace_log::{EmbeddedConfig, KafkaConfig};
 use millrace_materializer::journal::JournalConfig;
 use millrace_service::auth::AuthConfig;
 use millrace_service::config::{self, ConfigProblem, Schema};
-use millrace_service::net::TlsConfig;
+use millrace_service::cors::CorsConfig;
+use millrace_service::net::{ProxyConfig, TlsConfig};
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
 use serde::Deserialize;
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) shutdown_grace: Span,
     pub(crate) auth: AuthConfig,
     pub(crate) tls: TlsConfig,
+    pub(crate) proxies: ProxyConfig,
+    pub(crate) cors: CorsConfig,
     pub(crate) kafka: KafkaConfig,
     pub(crate) embedded: EmbeddedConfig,
     pub(crate) redis: RedisConfig,

@@ -11,8 +11,9 @@ use millrace_contracts::{Names, Next, StoreError, Topic};
 use millrace_log::{EmbeddedLog, KafkaLog, Log, LogError};
 use millrace_materializer::journal;
 use millrace_service::auth::Authenticator;
+use millrace_service::cors::Cors;
 use millrace_service::health::{Component, Health};
-use millrace_service::net::{BindError, Reserved, Tls, reserve};
+use millrace_service::net::{BindError, Proxies, Reserved, Tls, reserve};
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{ServiceContext, admin, http, shutdown, telemetry};
 use millrace_store::{Archive, LiveHours, LiveWindow};
@@ -61,6 +62,8 @@ impl Start {
             stop: self.stop.clone(),
             auth: self.auth.clone(),
             tls: self.tls.clone(),
+            proxies: Proxies::new(&self.settings.proxies),
+            cors: Cors::new(&self.settings.cors),
         }
     }
 

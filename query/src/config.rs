@@ -11,6 +11,8 @@ use millrace_service::http::HttpLimits;
 pub struct Config {
     /// Where reads are served.
     pub listen: SocketAddr,
+    /// Whether connections to `listen` begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// Where metrics and health are served.
     pub admin: SocketAddr,
     /// Least time between two reads of the current hour from its store.

@@ -54,6 +54,7 @@ pub fn run(
     let app = app::App::new(&config, hours, &context.health, Clock::system());
     let feed = analytics::live::LiveFeed::new(&config, Arc::clone(&app), context.stop.clone());
     let reporter = dashboard::status::StatusReporter::new(config.watch.clone(), &context, Clock::system());
+    let context = context.with_proxy_protocol(config.proxy_protocol);
     let router = router::routes(&app, feed, &names, &context.health, dashboard::router(reporter));
     async move {
         let probe = move || {

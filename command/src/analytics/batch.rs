@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use millrace_contracts::{Code, EventRef, Refusal};
 use millrace_service::Problem;
+use millrace_service::auth::Identity;
 use millrace_service::http::{BatchFormat, batch_response, read_body};
 
 use super::event::Window;
@@ -40,8 +41,10 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
 async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Appended>, Refusal> {
     let format = BatchFormat::of(request.headers())?;
     let key = event_id::of_batch(request.headers())?.map(Cow::into_owned);
+    let identity = Identity::of(request.extensions());
     let body = read_body(request, &app.config.limits, &app.bodies).await?;
     let items = format.split(&body, app.config.max_batch_items)?;
+    identity.charge(items.len().saturating_sub(1) as u64, 0);
     let window = Window::new(&app.config, app.clock.now_ms());
     let (mut encoded, partitions) = (Encoded::default(), app.appender.partitions());
     let mut scratch = String::new();

@@ -1,7 +1,9 @@
 //! Who sends on a connection, and whether they may.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_service::auth::{Authenticator, Credential, Denial, Identity, Scope};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -12,13 +14,14 @@ use super::reply::Closing;
 #[derive(Debug)]
 pub(crate) struct Admission {
     auth: Authenticator,
+    peer: IpAddr,
     identity: Option<Arc<Identity>>,
 }
 
 impl Admission {
     /// Nobody yet.
-    pub(crate) fn new(auth: Authenticator) -> Self {
-        Self { auth, identity: None }
+    pub(crate) fn new(auth: Authenticator, peer: IpAddr) -> Self {
+        Self { auth, peer, identity: None }
     }
 
     /// Takes the token of a HELLO.
@@ -30,10 +33,7 @@ impl Admission {
             return Ok(());
         }
         let identity = token.ok_or(Denial::Missing).and_then(|token| self.auth.identify(Credential::Bearer(token)));
-        let identity = identity.map_err(|denial| {
-            denial.count();
-            Closing::Unauthenticated
-        })?;
+        let identity = identity.map_err(|denial| self.deny(denial))?;
         if !identity.scopes.allow(Scope::IntakeWrite) {
             Denial::Scope(&[Scope::IntakeWrite]).count();
             return Err(Closing::Forbidden);
@@ -42,9 +42,28 @@ impl Admission {
         Ok(())
     }
 
+    /// Why the connection of somebody without a valid token is closed.
+    pub(crate) fn deny(&self, denial: Denial) -> Closing {
+        let denial = self.auth.deny(denial, self.peer);
+        denial.count();
+        if matches!(denial, Denial::TooMany { .. }) { Closing::RateLimited } else { Closing::Unauthenticated }
+    }
+
     /// Whether only a HELLO with a token may come.
     pub(crate) fn is_missing(&self) -> bool {
         self.auth.is_on() && self.identity.is_none()
+    }
+
+    /// Counts frames and their bytes in the sender's limits.
+    pub(crate) fn charge(&self, frames: usize, bytes: usize) {
+        if let Some(identity) = &self.identity {
+            identity.charge(frames as u64, bytes as u64);
+        }
+    }
+
+    /// How long the sender's limits admit no further frame; zero if they do.
+    pub(crate) fn wait(&self) -> Duration {
+        self.identity.as_ref().map(|identity| identity.wait()).unwrap_or_default()
     }
 
     /// What records have of the sender: its principal, and nothing with authentication off.

@@ -16,6 +16,8 @@ pub struct TcpConfig {
     pub enabled: bool,
     /// Address of the listener.
     pub listen: SocketAddr,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// Most bytes of a message.
     pub max_message_bytes: Size,
     /// Names of the journals that intake waits for when they lag.
@@ -53,6 +55,7 @@ impl Default for TcpConfig {
         Self {
             enabled: true,
             listen: (Ipv4Addr::LOCALHOST, 8084).into(),
+            proxy_protocol: false,
             max_message_bytes: Size(256),
             journals: vec!["main".into()],
             limits: TcpLimits::default(),

@@ -3,24 +3,26 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, BytesMut};
 use millrace_contracts::{IntakeMessage, Sender, Topic, UserHash, partition_of};
-use millrace_log::{NewRecord, Outcome, Receipts, RefusalCause};
+use millrace_log::{NewRecord, RefusalCause};
 use millrace_service::net::{Connection as _, Order, OrderCell};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::admission::Revocation;
+use super::admission::{Admission, Revocation};
 use super::handle::TcpConnection;
 use super::intake::TcpIntake;
 use super::metrics;
 use super::replies::Settled;
 use super::reply::{Closing, Nack};
+use super::round::{Round, next_outcomes};
 use super::series::FrameSeries;
 use super::session::{Frame, Session};
 
@@ -30,15 +32,11 @@ const READ: usize = 64 << 10;
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 /// After so long with a full queue, frames are refused.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time that nothing is read because the sender has used more than its limits; beyond it, frames are refused.
+const RATE_PATIENCE: Duration = Duration::from_secs(10);
 /// What is read and thrown away of a connection that is closed with input unread: a reset would destroy the last reply.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
-
-/// Frames whose outcome is to come, in order.
-enum Round {
-    Appended { receipts: Receipts, frames: usize },
-    Refused { frames: usize, cause: RefusalCause },
-}
 
 /// Frames that found the log's queue full. Nothing is read until they are in.
 struct Held {
@@ -51,8 +49,9 @@ struct Held {
 struct Cut(&'static str);
 
 /// Serves a connection to its end.
-pub(crate) async fn drive(mut stream: TcpStream, intake: &TcpIntake, connection: Arc<TcpConnection>) {
-    let mut driver = Driver::new(&stream, intake, &connection);
+pub(crate) async fn drive(mut stream: TcpStream, peer: IpAddr, intake: &TcpIntake, connection: Arc<TcpConnection>) {
+    let admission = Admission::new(intake.auth.clone(), peer);
+    let mut driver = Driver::new(&stream, intake, &connection, admission);
     let ended = driver.run().await;
     let ended_by_client = driver.end_of_input;
     driver.report();
@@ -91,6 +90,8 @@ struct Driver<'a> {
     sent: usize,
     rounds: VecDeque<Round>,
     held: Option<Held>,
+    /// Until when nothing is read, since the sender has used more than its limits.
+    paused_until: Option<Instant>,
     series: FrameSeries,
     /// When input came last, or reading went on.
     active: Instant,
@@ -102,18 +103,19 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(stream: &'a TcpStream, intake: &'a TcpIntake, connection: &'a TcpConnection) -> Self {
+    fn new(stream: &'a TcpStream, intake: &'a TcpIntake, connection: &'a TcpConnection, admission: Admission) -> Self {
         Self {
             stream,
             intake,
             connection,
-            session: Session::new(intake.config.session_limits(), intake.auth.clone()),
+            session: Session::new(intake.config.session_limits(), admission),
             input: BytesMut::new(),
             end_of_input: false,
             output: Vec::new(),
             sent: 0,
             rounds: VecDeque::new(),
             held: None,
+            paused_until: None,
             series: FrameSeries::new(),
             active: Instant::now(),
             partial_since: None,
@@ -158,6 +160,7 @@ impl<'a> Driver<'a> {
                     self.read()?;
                 }
                 () = tokio::time::sleep(QUEUE_PAUSE), if self.held.is_some() => self.offer_again(),
+                () = sleep_until(self.paused_until), if self.paused_until.is_some() => {}
                 () = &mut tick => {
                     tick.as_mut().reset(tokio::time::Instant::now() + pace);
                     self.check_clock(reads)?;
@@ -168,7 +171,12 @@ impl<'a> Driver<'a> {
 
     fn reads(&self) -> bool {
         let backlog = usize::try_from(self.intake.config.limits.max_reply_bytes.0).unwrap_or(usize::MAX);
-        !self.end_of_input && self.held.is_none() && self.session.reads() && self.output.len() - self.sent < backlog
+        !self.end_of_input && !self.is_paused() && self.session.reads() && self.output.len() - self.sent < backlog
+    }
+
+    /// Whether frames have to wait before others are taken.
+    fn is_paused(&self) -> bool {
+        self.held.is_some() || self.paused_until.is_some()
     }
 
     fn read(&mut self) -> Result<(), Cut> {
@@ -184,11 +192,19 @@ impl<'a> Driver<'a> {
 
     /// Hands what was read to the session, and the frames to the log.
     fn take_in(&mut self) {
-        while self.held.is_none() {
-            self.session.set_gate(self.intake.is_lagging().then_some(Nack::JournalLagging));
+        loop {
+            let wait = self.session.admission().wait();
+            self.paused_until = (!wait.is_zero() && wait <= RATE_PATIENCE).then(|| Instant::now() + wait);
+            if self.is_paused() {
+                break;
+            }
+            let limited = (!wait.is_zero()).then_some(Nack::RateLimited);
+            self.session.set_gate(self.intake.is_lagging().then_some(Nack::JournalLagging).or(limited));
             let mut frames = Vec::new();
             let used = self.session.receive(&self.input, &mut frames);
             if !frames.is_empty() {
+                let bytes = frames.iter().map(|frame| frame.payload.len()).sum();
+                self.session.admission().charge(frames.len(), bytes);
                 let input = std::mem::take(&mut self.input);
                 let appended = self.append(&frames, &input);
                 if appended < frames.len() {
@@ -202,7 +218,7 @@ impl<'a> Driver<'a> {
                 break;
             }
         }
-        if self.end_of_input && self.held.is_none() && self.session.reads() {
+        if self.end_of_input && !self.is_paused() && self.session.reads() {
             self.session.end_of_input();
         }
         let items = self.session.items();
@@ -351,6 +367,12 @@ impl<'a> Driver<'a> {
     }
 }
 
+async fn sleep_until(end: Option<Instant>) {
+    if let Some(end) = end {
+        tokio::time::sleep_until(end.into()).await;
+    }
+}
+
 /// An order other than the last one.
 async fn next_order(cell: &OrderCell, last: Order) -> Order {
     poll_fn(|cx| match cell.get(cx.waker()) {
@@ -358,30 +380,4 @@ async fn next_order(cell: &OrderCell, last: Order) -> Order {
         order => Poll::Ready(order),
     })
     .await
-}
-
-/// How the frames of the oldest round ended.
-async fn next_outcomes(rounds: &mut VecDeque<Round>) -> Vec<Settled> {
-    let outcomes = poll_fn(|cx| match rounds.front_mut() {
-        None => Poll::Pending,
-        Some(Round::Refused { frames, cause }) => Poll::Ready(vec![settled(Outcome::Refused(*cause)); *frames]),
-        Some(Round::Appended { receipts, frames }) => {
-            Pin::new(receipts).poll(cx).map(|outcomes| outcomes.into_iter().take(*frames).map(settled).collect())
-        }
-    })
-    .await;
-    rounds.pop_front();
-    outcomes
-}
-
-fn settled(outcome: Outcome) -> Settled {
-    match outcome {
-        Outcome::Acknowledged(_) => Settled::Stored,
-        Outcome::Unknown => Settled::Unknown,
-        Outcome::Refused(cause) => Settled::Refused(match cause {
-            RefusalCause::TooLarge => Nack::TooLarge,
-            RefusalCause::DiskFull => Nack::DiskFull,
-            RefusalCause::Full | RefusalCause::ShuttingDown | RefusalCause::Unavailable => Nack::Unavailable,
-        }),
-    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use millrace_contracts::Topic;
 use millrace_log::Log;
 use millrace_service::auth::Authenticator;
+use millrace_service::net::Proxies;
 
 use super::config::TcpConfig;
 use super::metrics::TcpMetrics;
@@ -16,13 +17,15 @@ pub(crate) struct TcpIntake {
     pub(crate) partitions: u32,
     pub(crate) metrics: TcpMetrics,
     pub(crate) auth: Authenticator,
+    pub(crate) proxies: Proxies,
     lagging: AtomicBool,
 }
 
 impl TcpIntake {
-    pub(crate) fn new(config: TcpConfig, log: Log, auth: Authenticator) -> Self {
+    pub(crate) fn new(config: TcpConfig, log: Log, auth: Authenticator, proxies: Proxies) -> Self {
+        let proxies = proxies.with_protocol(config.proxy_protocol);
         let partitions = log.partitions(Topic::INTAKE);
-        Self { config, log, partitions, metrics: TcpMetrics::new(), auth, lagging: AtomicBool::new(false) }
+        Self { config, log, partitions, metrics: TcpMetrics::new(), auth, proxies, lagging: AtomicBool::new(false) }
     }
 
     /// Whether a journal is so far behind that nothing more is taken.

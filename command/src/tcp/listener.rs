@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millrace_contracts::metric;
 use millrace_log::Log;
 use millrace_service::auth::Authenticator;
-use millrace_service::net::{ConnectionLimits, ListenerMetrics, Protocol, Rejection, serve};
+use millrace_service::net::{ConnectionLimits, ListenerMetrics, Protocol, Proxies, Rejection, serve};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -17,13 +17,20 @@ use super::intake::TcpIntake;
 use super::lag;
 
 /// Takes messages over TCP on `listener` until `stop` is canceled and every frame that was read is answered.
-pub async fn run(config: TcpConfig, listener: TcpListener, log: Log, auth: Authenticator, stop: CancellationToken) {
+pub async fn run(
+    config: TcpConfig,
+    listener: TcpListener,
+    log: Log,
+    auth: Authenticator,
+    proxies: Proxies,
+    stop: CancellationToken,
+) {
     let limits = ConnectionLimits {
         max_connections: config.limits.max_connections,
         max_connections_per_ip: config.limits.max_connections_per_ip,
         drain_timeout: config.limits.drain_timeout.0,
     };
-    let intake = Arc::new(TcpIntake::new(config, log, auth));
+    let intake = Arc::new(TcpIntake::new(config, log, auth, proxies));
     tokio::spawn(stop.child_token().run_until_cancelled_owned(lag::watch(intake.clone())));
     serve(listener, intake, limits, stop).await;
 }
@@ -39,8 +46,14 @@ impl Protocol for TcpIntake {
         Arc::new(TcpConnection::new())
     }
 
-    async fn drive(self: Arc<Self>, stream: TcpStream, _peer: IpAddr, connection: Arc<TcpConnection>) {
-        connection::drive(stream, &self, connection).await;
+    async fn drive(self: Arc<Self>, mut stream: TcpStream, peer: IpAddr, connection: Arc<TcpConnection>) {
+        match self.proxies.accept(&mut stream, peer).await {
+            Ok(client) => connection::drive(stream, client, &self, connection).await,
+            Err(error) => {
+                metrics::counter!(metric::TCP_REFUSED.name, "reason" => "proxy").increment(1);
+                tracing::debug!(%error, %peer, "no PROXY header of a trusted proxy");
+            }
+        }
     }
 
     fn reject(&self, stream: &TcpStream, _rejection: Rejection) {

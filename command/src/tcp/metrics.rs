@@ -7,10 +7,11 @@ use super::replies::Counts;
 use super::reply::Nack;
 
 /// Why the server ends connections.
-const CLOSED: [&str; 9] = [
+const CLOSED: [&str; 10] = [
     "bad-frame",
     "unauthenticated",
     "forbidden",
+    "rate-limited",
     "idle",
     "partial",
     "shutting-down",
@@ -34,7 +35,7 @@ impl TcpMetrics {
         for reason in CLOSED {
             metrics::counter!(metric::TCP_CLOSED.name, "reason" => reason).increment(0);
         }
-        for reason in ["total", "per-ip", "accept"] {
+        for reason in ["total", "per-ip", "accept", "proxy"] {
             metrics::counter!(metric::TCP_REFUSED.name, "reason" => reason).increment(0);
         }
         metrics::gauge!(metric::TCP_CONNECTIONS.name).increment(0);

@@ -15,6 +15,7 @@ mod listener;
 mod metrics;
 mod replies;
 mod reply;
+mod round;
 mod series;
 mod session;
 #[cfg(test)]

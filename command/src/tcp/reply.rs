@@ -2,6 +2,8 @@
 
 /// After how many ms a client tries again what is unavailable now.
 const RETRY_MS: u64 = 1_000;
+/// The same after its limits refuse it: they do so only if it has to wait for longer.
+const RATE_RETRY_MS: u64 = 10_000;
 
 /// Why one frame was refused. Nothing of it is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(crate) enum Nack {
     DiskFull,
     /// A journal is so far behind that records could expire before it has them.
     JournalLagging,
+    /// The sender has used more than its limits, by more than reading can wait for.
+    RateLimited,
 }
 
 /// Why the connection is closed.
@@ -29,6 +33,8 @@ pub(crate) enum Closing {
     Unauthenticated,
     /// The token lacks the scope.
     Forbidden,
+    /// There is no valid token, and the address has come without one too often.
+    RateLimited,
     /// Nothing came for too long.
     Idle,
     /// A frame did not end in time.
@@ -60,8 +66,15 @@ pub(crate) struct Announced {
 }
 
 impl Nack {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::TooLarge, Self::ClientIdChanged, Self::Behind, Self::Unavailable, Self::DiskFull, Self::JournalLagging];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::TooLarge,
+        Self::ClientIdChanged,
+        Self::Behind,
+        Self::Unavailable,
+        Self::DiskFull,
+        Self::JournalLagging,
+        Self::RateLimited,
+    ];
 
     /// The word of the reply and of metrics.
     pub(crate) const fn word(self) -> &'static str {
@@ -72,6 +85,7 @@ impl Nack {
             Self::Unavailable => "unavailable",
             Self::DiskFull => "disk-full",
             Self::JournalLagging => "journal-lagging",
+            Self::RateLimited => "rate-limited",
         }
     }
 
@@ -80,6 +94,7 @@ impl Nack {
             Self::TooLarge => "413",
             Self::ClientIdChanged => "403",
             Self::Behind => "409",
+            Self::RateLimited => "429",
             Self::Unavailable => "503",
             Self::DiskFull | Self::JournalLagging => "507",
         }
@@ -93,6 +108,7 @@ impl Closing {
             Self::BadFrame => "bad-frame",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate-limited",
             Self::Idle => "idle",
             Self::Partial => "partial",
             Self::ShuttingDown => "shutting-down",
@@ -104,6 +120,7 @@ impl Closing {
             Self::BadFrame => "400",
             Self::Unauthenticated => "401",
             Self::Forbidden => "403",
+            Self::RateLimited => "429",
             Self::Idle | Self::Partial => "408",
             Self::ShuttingDown => "503",
         }
@@ -127,6 +144,7 @@ impl Reply {
                 match nack {
                     Nack::TooLarge => named(" max=", announced.max_message as u64, out),
                     Nack::Unavailable => named(" retry_ms=", RETRY_MS, out),
+                    Nack::RateLimited => named(" retry_ms=", RATE_RETRY_MS, out),
                     Nack::ClientIdChanged | Nack::Behind | Nack::DiskFull | Nack::JournalLagging => {}
                 }
             }

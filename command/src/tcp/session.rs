@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use millrace_service::auth::Authenticator;
+use millrace_service::auth::Denial;
 
 use super::admission::Admission;
 use super::frame::{Line, Scan, scan};
@@ -73,10 +73,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(limits: SessionLimits, auth: Authenticator) -> Self {
+    pub(crate) fn new(limits: SessionLimits, admission: Admission) -> Self {
         Self {
             limits,
-            admission: Admission::new(auth),
+            admission,
             client: None,
             begun: false,
             skip: None,
@@ -128,7 +128,8 @@ impl Session {
                     break;
                 }
                 Scan::Line(Line::Ping | Line::Bye | Line::Header { .. }, _) if self.admission.is_missing() => {
-                    self.close(Closing::Unauthenticated);
+                    let why = self.admission.deny(Denial::Missing);
+                    self.close(why);
                 }
                 Scan::Line(Line::Header { client, seq, len }, line) => {
                     let Some(used) = self.frame(client, (seq, len), &input[at..], line, at, frames) else {

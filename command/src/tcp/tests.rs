@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use millrace_service::auth::Authenticator;
 
+use super::admission::Admission;
 use super::replies::Settled;
 use super::reply::{Announced, Closing, Nack};
 use super::session::{Frame, Session, SessionLimits};
@@ -12,6 +13,10 @@ const LIMITS: SessionLimits = SessionLimits {
     announced: Announced { max_message: 256, window: 1_024, idle_seconds: 60 },
     window_bytes: 256 << 10,
 };
+
+fn nobody() -> Admission {
+    Admission::new(Authenticator::off(), std::net::Ipv4Addr::LOCALHOST.into())
+}
 
 /// A connection as a client sees it, with a log that answers at once unless told otherwise.
 struct Peer {
@@ -27,7 +32,7 @@ struct Peer {
 
 impl Peer {
     fn new() -> Self {
-        let session = Session::new(LIMITS, Authenticator::off());
+        let session = Session::new(LIMITS, nobody());
         Self { session, unread: Vec::new(), replies: String::new(), frames: Vec::new(), waiting: 0, settles: true }
     }
 
@@ -231,7 +236,7 @@ fn the_window_stops_reading() {
 
     let mut peer = Peer::new();
     peer.settles = false;
-    peer.session = Session::new(SessionLimits { window_bytes: 1_000, ..LIMITS }, Authenticator::off());
+    peer.session = Session::new(SessionLimits { window_bytes: 1_000, ..LIMITS }, nobody());
     peer.send(&(1..=9).flat_map(|seq| frame("a", seq, &[0; 256])).collect::<Vec<u8>>());
     assert_eq!(peer.frames.len(), 4);
 }

@@ -9,6 +9,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use millrace_contracts::topics::{Name, Principal, Published, TopicView};
 use millrace_contracts::{Code, Refusal};
+use millrace_service::auth::Identity;
 use millrace_service::http::{BatchFormat, FinalBody, read_body};
 use millrace_service::status_of;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -85,11 +86,13 @@ async fn publish_all(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<
     let topic = app.directory.publishable(&name, &by).await?;
     let limits = TopicsConfig::batch_limits(&app.config.limits);
     let format = BatchFormat::of(request.headers())?;
+    let identity = Identity::of(request.extensions());
     let body = read_body(request, &limits, &app.bodies).await?;
     let items = format.split(&body, MAX_ITEMS)?;
     if items.is_empty() {
         return Err(Refusal::new(Code::EmptyBatch, "the batch has no messages"));
     }
+    identity.charge(items.len() as u64 - 1, 0);
     let now_ms = app.clock.now_ms();
     let read: Vec<Result<Published, Refusal>> =
         items.into_iter().map(|item| read_item(item?, topic.settings.max_message_bytes, now_ms)).collect();

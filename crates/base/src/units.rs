@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A duration with a unit: `0s`, `500ms`, `30s`, `5m`, `1h`, `7d`, `1h 30m`. Whether zero makes sense is for the bounds of
 /// a setting to decide.
@@ -107,8 +107,14 @@ impl fmt::Display for Size {
     }
 }
 
-macro_rules! from_text {
+macro_rules! as_text {
     ($type:ident) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;
@@ -129,8 +135,8 @@ macro_rules! from_text {
     };
 }
 
-from_text!(Span);
-from_text!(Size);
+as_text!(Span);
+as_text!(Size);
 
 #[cfg(test)]
 mod tests {

@@ -80,10 +80,11 @@ metrics! {
     TCP_CONNECTIONS = Gauge "millrace_tcp_connections", "connections", [],
         "Open connections of TCP intake";
     TCP_REFUSED = Counter "millrace_tcp_refused_total", "connections", ["reason"],
-        "Connections of TCP intake that were not served: total or per-ip (too many), or accept (an error of the system)";
+        "Connections of TCP intake that were not served: total or per-ip (too many), accept (an error of the system), or proxy \
+         (no PROXY header of a trusted proxy)";
     TCP_CLOSED = Counter "millrace_tcp_closed_total", "connections", ["reason"],
-        "Connections of TCP intake that the server ended: bad-frame, unauthenticated, forbidden, idle, partial, shutting-down, write-timeout (replies \
-         were not taken), evicted (for new ones), or reset (by the client)";
+        "Connections of TCP intake that the server ended: bad-frame, unauthenticated, forbidden, rate-limited (no valid token, too \
+         often), idle, partial, shutting-down, write-timeout (replies were not taken), evicted (for new ones), or reset (by the client)";
 
     INTAKE_MESSAGES = Counter "millrace_intake_messages_total", "messages", ["outcome"],
         "Messages of TCP intake by the stage's decision: journaled, duplicate, behind (a frame before it is missing; the \
@@ -209,8 +210,10 @@ metrics! {
 
     AUTH_DENIED = Counter "millrace_auth_denied_total", "requests", ["reason"],
         "Requests and sessions refused by authentication, by reason: missing (no credential), invalid (unknown, revoked or \
-         expired), scope, cross-site (a browser sent it for a page of another site) or host (a loopback listener under \
-         another name)";
+         expired), scope, cross-site (a browser sent it for a page of another site), host (a loopback listener under \
+         another name) or rate-limited (missing or invalid, beyond auth.max_failure_rate_per_ip)";
+    AUTH_RATE_LIMITED = Counter "millrace_auth_rate_limited_total", "requests", ["limit"],
+        "Requests with 429 beyond a rate of their principal: requests, events or bytes";
     AUTH_KEYS = Gauge "millrace_auth_keys", "keys", [],
         "API keys that are valid in this process";
     AUTH_RELOADS = Counter "millrace_auth_reloads_total", "reloads", [],
@@ -226,7 +229,8 @@ metrics! {
     HTTP_CONNECTIONS = Gauge "millrace_http_connections", "connections", [],
         "Open connections of all listeners";
     HTTP_REFUSED = Counter "millrace_http_connections_refused_total", "connections", ["reason"],
-        "Connections refused, by reason: total or per-ip (a connection limit), or accept (the system call failed)";
+        "Connections refused, by reason: total or per-ip (a connection limit), accept (the system call failed), or proxy (no \
+         PROXY header of a trusted proxy)";
     HTTP_TIMEOUTS = Counter "millrace_http_connection_timeouts_total", "connections", ["reason"],
         "Connections closed by a timeout: head (the request head took too long), idle, or write (the client does not \
          read); and streams of HTTP/2: stream (the client does not take the answer)";

@@ -10,6 +10,7 @@ mod agreed;
 pub mod auth;
 pub mod breaker;
 pub mod config;
+pub mod cors;
 mod files;
 pub mod health;
 pub mod http;

@@ -7,9 +7,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
+use crate::cors::Cors;
 use crate::health::Health;
-use crate::http::{self, HttpLimits};
-use crate::net::Tls;
+use crate::http::{self, Edge, HttpLimits};
+use crate::net::{Proxies, Tls};
 
 /// Interval of readiness probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,9 +26,19 @@ pub struct ServiceContext {
     pub auth: Authenticator,
     /// The certificate of public listeners, if they encrypt.
     pub tls: Option<Tls>,
+    /// The proxies in front of public listeners.
+    pub proxies: Proxies,
+    /// The origins whose pages may use the routes of events and counts.
+    pub cors: Cors,
 }
 
 impl ServiceContext {
+    /// For a listener whose connections all begin with a PROXY header, or none does.
+    #[must_use]
+    pub fn with_proxy_protocol(self, protocol: bool) -> Self {
+        Self { proxies: self.proxies.with_protocol(protocol), ..self }
+    }
+
     /// Serves HTTP behind authentication until the stop, then drains. Meanwhile `probe` runs every second, to keep the
     /// readiness of the service's components current. After the stop readiness is false before the listener closes.
     pub async fn serve_http<F: Future<Output = ()> + Send + 'static>(
@@ -37,13 +48,14 @@ impl ServiceContext {
         limits: HttpLimits,
         probe: impl FnMut() -> F + Send + 'static,
     ) {
-        let Self { health, stop, auth, tls } = self;
-        let router = auth.protect(router);
+        let Self { health, stop, auth, tls, proxies, cors } = self;
+        let edge = Edge { tls, proxies };
+        let router = cors.around(auth.protect(router));
         // However this ends, the probes end with it.
         let probing = stop.child_token();
         let _end = probing.clone().drop_guard();
         tokio::spawn(keep_current(health, probing, probe));
-        http::serve_with(listener, router, limits, tls, stop).await;
+        http::serve_with(listener, router, limits, edge, stop).await;
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, ToSpan as _};
-use millrace_base::Span;
-use millrace_service::auth::Scope;
+use millrace_base::{Size, Span};
+use millrace_service::auth::{KeyLimits, Scope};
 
 /// The subcommands of `keys`.
 #[derive(Debug, Clone, Subcommand)]
@@ -36,7 +36,29 @@ pub(crate) struct CreateKey {
     #[arg(long, value_name = "WHEN", value_parser = expiry)]
     pub(crate) expires: Option<Timestamp>,
     #[command(flatten)]
+    pub(crate) limits: LimitOptions,
+    #[command(flatten)]
     pub(crate) file: KeysFile,
+}
+
+/// Limits of a key in place of those in `[auth.limits]`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LimitOptions {
+    /// Requests per second; 0 for no bound; otherwise that of the settings
+    #[arg(long = "max-request-rate", value_name = "N")]
+    requests: Option<u32>,
+    /// Events and messages per second; 0 for no bound; otherwise that of the settings
+    #[arg(long = "max-event-rate", value_name = "N")]
+    events: Option<u32>,
+    /// Bytes per second, such as 1MiB; 0B for no bound; otherwise that of the settings
+    #[arg(long = "max-byte-rate", value_name = "SIZE", value_parser = size)]
+    bytes: Option<Size>,
+}
+
+impl From<LimitOptions> for KeyLimits {
+    fn from(options: LimitOptions) -> Self {
+        Self { max_request_rate: options.requests, max_event_rate: options.events, max_byte_rate: options.bytes }
+    }
 }
 
 /// Options of `keys list`.
@@ -65,6 +87,10 @@ pub(crate) struct KeysFile {
     /// The keys file; default: the one of the settings
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    Size::parse(text).ok_or_else(|| "must be a whole number with a unit, such as 64KiB".into())
 }
 
 fn expiry(text: &str) -> Result<Timestamp, String> {

@@ -21,6 +21,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
             tcp.listen()?,
             log.clone(),
             start.auth.clone(),
+            context.proxies.clone(),
             start.stop.clone(),
         );
         start.supervisor.spawn("tcp", run);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use comfy_table::Table;
 use jiff::Timestamp;
-use millrace_service::auth::{ApiKey, KeyEntry, KeyFile};
+use millrace_service::auth::{ApiKey, KeyEntry, KeyFile, KeyLimits};
 
 use crate::cli::{CreateKey, Keys, KeysFile, ListKeys, RevokeKey};
 use crate::settings::Settings;
@@ -25,10 +25,11 @@ fn path_of(file: KeysFile, settings: &Settings) -> PathBuf {
 }
 
 fn create(options: CreateKey, settings: &Settings) -> anyhow::Result<()> {
-    let CreateKey { name, scopes, expires, file } = options;
+    let CreateKey { name, scopes, expires, limits, file } = options;
     let path = path_of(file, settings);
     let key = ApiKey::generate().context("the operating system has no random bytes")?;
-    let entry = KeyEntry::new(&key, &name, &scopes, Timestamp::now(), expires).map_err(anyhow::Error::msg)?;
+    let entry = KeyEntry::new(&key, &name, &scopes, Timestamp::now(), expires);
+    let entry = entry.and_then(|entry| entry.with_limits(limits.into())).map_err(anyhow::Error::msg)?;
     KeyFile::change(&path, |file| {
         file.keys.push(entry);
         Ok(())
@@ -46,17 +47,30 @@ fn list(options: ListKeys, settings: &Settings) -> anyhow::Result<()> {
     }
     let now_ms = Timestamp::now().as_millisecond();
     let mut table = Table::new();
-    table.set_header(["id", "name", "scopes", "created", "expires"]);
+    table.set_header(["id", "name", "scopes", "created", "expires", "limits per second"]);
     for key in &file.keys {
         let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
         let expires = match (&key.expires, key.expires_ms()) {
             (Some(time), Some(end)) if end <= now_ms => format!("{time} (expired)"),
             (time, _) => time.clone().unwrap_or_else(|| "never".into()),
         };
-        table.add_row([&key.id, &key.name, &scopes.join(","), key.created.as_deref().unwrap_or("-"), &expires]);
+        let created = key.created.as_deref().unwrap_or("-");
+        table.add_row([&key.id, &key.name, &scopes.join(","), created, &expires, &limits_of(&key.limits)]);
     }
     print_line(&table.to_string());
     Ok(())
+}
+
+/// The limits that are not the configured ones.
+fn limits_of(limits: &KeyLimits) -> String {
+    let KeyLimits { max_request_rate, max_event_rate, max_byte_rate } = limits;
+    let rates = [
+        max_request_rate.map(|rate| format!("{rate} requests")),
+        max_event_rate.map(|rate| format!("{rate} events")),
+        max_byte_rate.map(|rate| rate.to_string()),
+    ];
+    let rates: Vec<String> = rates.into_iter().flatten().collect();
+    if rates.is_empty() { "default".into() } else { rates.join(", ") }
 }
 
 fn revoke(options: RevokeKey, settings: &Settings) -> anyhow::Result<()> {

@@ -24,6 +24,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     sections(settings, &mut bounds);
     listeners(settings, &mut bounds);
     authentication(settings, &mut bounds);
+    proxies(settings, &mut bounds);
     timeouts(settings, &mut bounds);
     let mut violations = bounds.into_violations();
     let mut keys = HashSet::new();
@@ -51,6 +52,8 @@ fn sections(settings: &Settings, bounds: &mut Bounds) {
     bounds
         .section("auth", settings.auth.validate())
         .section("tls", settings.tls.validate())
+        .section("proxies", settings.proxies.validate())
+        .section("cors", settings.cors.validate())
         .section("analytics", settings.analytics.validate())
         .section("topics", settings.topics.validate())
         .section("command", settings.command.validate())
@@ -110,6 +113,23 @@ fn authentication(settings: &Settings, bounds: &mut Bounds) {
         "auth.process_key_file",
         "a file with a key of scope admin: with engine = \"kafka\" processes call each other",
     );
+}
+
+/// A listener that expects PROXY headers takes connections from proxies alone.
+fn proxies(settings: &Settings, bounds: &mut Bounds) {
+    let listeners = [
+        ("command.proxy_protocol", settings.command.proxy_protocol),
+        ("command.tcp.proxy_protocol", settings.command.tcp.proxy_protocol),
+        ("query.proxy_protocol", settings.query.proxy_protocol),
+    ];
+    let none = settings.proxies.trusted_networks.is_empty();
+    for (key, expected) in listeners {
+        bounds.check(
+            !(expected && none),
+            key,
+            "false without proxies.trusted_networks, from where alone connections come then",
+        );
+    }
 }
 
 /// Whether only one of two listeners can be bound.

@@ -41,7 +41,13 @@ impl Keys {
 
     /// A new key.
     pub(crate) fn create(&self, name: &str, scopes: &[&str]) -> String {
-        stdout(&self.run(&["create", name, "--scope", &scopes.join(",")])).trim().to_owned()
+        self.create_with(name, scopes, &[])
+    }
+
+    /// A new key, with more options.
+    pub(crate) fn create_with(&self, name: &str, scopes: &[&str], more: &[&str]) -> String {
+        let scopes = scopes.join(",");
+        stdout(&self.run(&[&["create", name, "--scope", &scopes], more].concat())).trim().to_owned()
     }
 
     pub(crate) fn revoke(&self, key: &str) {
@@ -56,7 +62,9 @@ impl Keys {
     /// With settings of a test's own.
     pub(crate) fn up_with(&self, more: &[(&'static str, &str)]) -> Up {
         let file = self.file().display().to_string();
-        Up::with(&[&[("auth.mode", "keys"), ("auth.keys_file", &*file)], more].concat())
+        // Tests fail to authenticate more often than a client should.
+        let own = [("auth.mode", "keys"), ("auth.keys_file", &*file), ("auth.max_failure_rate_per_ip", "0")];
+        Up::with(&[&own, more].concat())
     }
 }
 

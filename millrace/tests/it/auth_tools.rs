@@ -64,13 +64,13 @@ fn tools_show_a_key_from_environment_file_or_standard_input() {
 /// The reply to a client without a valid key.
 const UNAUTHENTICATED: &str = "NACK 0 401 unauthenticated\n";
 
-struct Tcp {
+pub(crate) struct Tcp {
     up: Up,
-    server: SocketAddr,
+    pub(crate) server: SocketAddr,
     journal: std::path::PathBuf,
 }
 
-fn tcp(keys: &Keys) -> Tcp {
+pub(crate) fn tcp(keys: &Keys) -> Tcp {
     let server = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let journal = keys.file().with_file_name("journal");
     let own = [

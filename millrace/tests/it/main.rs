@@ -11,6 +11,7 @@ mod faults;
 mod hostile;
 mod kafka;
 mod legacy;
+mod limits;
 mod load;
 mod messaging;
 mod metrics;

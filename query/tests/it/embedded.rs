@@ -7,7 +7,9 @@ use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, W
 use millrace_query::ReadModels;
 use millrace_service::ServiceContext;
 use millrace_service::auth::Authenticator;
+use millrace_service::cors::Cors;
 use millrace_service::health::Health;
+use millrace_service::net::Proxies;
 use millrace_store::{Archive, HourlyStore as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +27,14 @@ async fn serves_the_counts_of_the_archive() {
     let client = Client(listener.local_addr().unwrap());
     let stop = CancellationToken::new();
     let models = ReadModels { live: None, archive, live_hours: 24, refill: None };
-    let context = ServiceContext { health: Health::new(), stop: stop.clone(), auth: Authenticator::off(), tls: None };
+    let context = ServiceContext {
+        health: Health::new(),
+        stop: stop.clone(),
+        auth: Authenticator::off(),
+        tls: None,
+        proxies: Proxies::default(),
+        cors: Cors::default(),
+    };
     let service = tokio::spawn(millrace_query::run(config(), listener, models, Names::default(), context));
 
     let (past, current) = (Hour::of_ms(123), Hour::of_ms(Clock::system().now_ms()));

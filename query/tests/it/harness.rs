@@ -30,6 +30,7 @@ pub(crate) const STALE_AFTER_MS: i64 = 1_000;
 pub(crate) fn config() -> Config {
     Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        proxy_protocol: false,
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         refresh_interval: Span(Duration::from_millis(REFRESH_MS.unsigned_abs())),
         stale_after: Span(Duration::from_millis(STALE_AFTER_MS.unsigned_abs())),

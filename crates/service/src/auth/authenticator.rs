@@ -1,6 +1,7 @@
 //! Turns a credential into an identity, and lets a request pass or not.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -10,6 +11,7 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use millrace_base::Clock;
 
+use super::failures::Failures;
 use super::keyring::Keyring;
 use super::{Access, Denial, Identity, Scope, routes};
 use crate::http::query_string::{Unknown, parameters};
@@ -26,6 +28,7 @@ pub(super) struct Inner {
     /// What this process shows to others.
     pub(super) outgoing: ArcSwapOption<HeaderValue>,
     pub(super) clock: Clock,
+    pub(super) failures: Failures,
 }
 
 impl fmt::Debug for Authenticator {
@@ -46,7 +49,8 @@ pub enum Credential<'a> {
 impl Authenticator {
     /// Authentication off: everybody is [`Identity::anonymous`].
     pub fn off() -> Self {
-        Self(Arc::new(Inner { keys: None, outgoing: ArcSwapOption::empty(), clock: Clock::system() }))
+        let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
+        Self(Arc::new(Inner { keys: None, outgoing, clock, failures }))
     }
 
     /// Whether requests need a credential.
@@ -67,6 +71,14 @@ impl Authenticator {
         let Some(keys) = &self.0.keys else { return Ok(Identity::anonymous()) };
         let (Credential::Bearer(key) | Credential::Basic(key)) = credential;
         keys.verify(key, self.0.clock.now_ms()).ok_or(Denial::Invalid)
+    }
+
+    /// The denial for a client at an address: another one, if it comes without a valid credential too often.
+    pub fn deny(&self, denial: Denial, address: IpAddr) -> Denial {
+        if !matches!(denial, Denial::Missing | Denial::Invalid) {
+            return denial;
+        }
+        self.0.failures.count(address).map_or_else(|retry_after| Denial::TooMany { retry_after }, |()| denial)
     }
 
     /// The identity of a request's maker, if the request may pass.
@@ -145,7 +157,8 @@ fn is_cross_site(uri: &Uri, headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ApiKey, KeyEntry, KeyFile};
+    use super::super::rate::Quotas;
+    use super::super::{ApiKey, KeyEntry, KeyFile, PrincipalLimits};
     use super::*;
 
     fn with_keys<const N: usize>(scopes: [Scope; N]) -> (Authenticator, [ApiKey; N]) {
@@ -153,9 +166,10 @@ mod tests {
         let entry = |(key, scope): (&ApiKey, &Scope)| {
             KeyEntry::new(key, "a", &[*scope], jiff::Timestamp::UNIX_EPOCH, None).unwrap()
         };
-        let ring = Keyring::default();
+        let ring = Keyring::new(Quotas::new(PrincipalLimits::NONE));
         ring.replace(&KeyFile { keys: keys.iter().zip(&scopes).map(entry).collect() });
-        let inner = Inner { keys: Some(ring), outgoing: ArcSwapOption::empty(), clock: Clock::system() };
+        let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
+        let inner = Inner { keys: Some(ring), outgoing, clock, failures };
         (Authenticator(Arc::new(inner)), keys)
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use millrace_base::{Bounds, Violation};
 use serde::Deserialize;
 
+use super::PrincipalLimits;
+
 /// Settings of authentication.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +19,10 @@ pub struct AuthConfig {
     pub keys_file: PathBuf,
     /// The file with the key that this process shows to others; empty for none.
     pub process_key_file: PathBuf,
+    /// Requests a second of one address without a valid credential; 0 for no bound.
+    pub max_failure_rate_per_ip: u32,
+    /// Rates of each principal.
+    pub limits: PrincipalLimits,
 }
 
 /// Whether requests need a credential.
@@ -38,6 +44,8 @@ impl AuthConfig {
             "keys_file",
             "a file: auth.mode = \"keys\" needs one",
         );
+        bounds.range("max_failure_rate_per_ip", &self.max_failure_rate_per_ip, &(0..=1_000_000));
+        bounds.section("limits", self.limits.validate());
         bounds.into_violations()
     }
 }

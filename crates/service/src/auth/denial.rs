@@ -1,5 +1,7 @@
 //! Why a request may not pass, as a response.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
@@ -9,6 +11,7 @@ use millrace_contracts::{Code, Refusal, metric};
 use super::Scope;
 use crate::Problem;
 use crate::http::{legacy_error, status_of};
+use crate::net::spread;
 
 /// Why a request may not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,11 @@ pub enum Denial {
     /// The `Host` of a request to a listener on loopback is not this machine: a page of another site has given its own name
     /// the address of this machine.
     Host,
+    /// There is no valid credential, and the address has sent too many such requests.
+    TooMany {
+        /// When it may send another.
+        retry_after: Duration,
+    },
 }
 
 impl Denial {
@@ -34,6 +42,7 @@ impl Denial {
             Self::Scope(_) => "scope",
             Self::CrossSite => "cross-site",
             Self::Host => "host",
+            Self::TooMany { .. } => "rate-limited",
         }
     }
 
@@ -51,6 +60,10 @@ impl Denial {
             Self::Scope(needed) => {
                 let detail = format!("the credential lacks the scope {}", joined(needed, " or "));
                 Refusal::new(Code::Forbidden, detail)
+            }
+            Self::TooMany { retry_after } => {
+                let detail = "too many requests without a valid credential from this address";
+                Refusal::new(Code::RateLimited, detail).retry_after(spread(retry_after))
             }
             Self::CrossSite => Refusal::new(Code::CrossSite, "a page of another site may not send this request"),
             Self::Host => {
@@ -84,7 +97,7 @@ impl Denial {
                 }
                 &[]
             }
-            Self::CrossSite | Self::Host => &[],
+            Self::CrossSite | Self::Host | Self::TooMany { .. } => &[],
         };
         for challenge in challenges {
             response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

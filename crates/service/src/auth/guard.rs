@@ -11,7 +11,10 @@ use http::header::HOST;
 use hyper::body::Body as _;
 
 use super::ending::EndingBody;
+use super::rate::{Quota, metered};
 use super::{Access, Authenticator, Denial, Scope, routes};
+use crate::Problem;
+use crate::http::{Peer, legacy_error, status_of};
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +67,28 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         (Policy::Routes, Some(path)) => routes::access(request.method(), path),
         (Policy::Routes, None) => Access::Credential,
     };
+    let legacy = policy == Policy::Routes && path.is_some_and(|path| routes::legacy(path).is_some());
     let identity = match auth.admit(request.method(), request.uri(), request.headers(), access) {
         Ok(identity) => identity,
-        Err(denial) if path.is_some_and(|path| routes::legacy(path).is_some()) => return denial.into_legacy_error(),
-        Err(denial) => return denial.into_response(),
+        Err(denial) => {
+            let denial = request.extensions().get::<Peer>().map_or(denial, |peer| auth.deny(denial, peer.0));
+            return if legacy { denial.into_legacy_error() } else { denial.into_response() };
+        }
     };
+    // Those of other listeners are processes and operators.
+    let quota = identity.quota.as_ref().filter(|_| policy == Policy::Routes);
+    if let Some(quota) = quota {
+        if let Some(refused) = refuse(quota, access, legacy, &request) {
+            return refused;
+        }
+        request = metered(request, &identity);
+    }
     let waits = request.method().is_safe();
     request.extensions_mut().insert(identity.clone());
     if identity.credential.is_empty() {
         return next.run(request).await;
     }
-    let response = if waits {
+    let mut response = if waits {
         tokio::select! {
             biased;
             response = next.run(request) => response,
@@ -84,10 +98,28 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     } else {
         next.run(request).await
     };
+    if let Some(quota) = quota {
+        quota.add_headers(response.headers_mut());
+    }
     if response.body().size_hint().exact().is_some() {
         return response;
     }
     response.map(|body| Body::new(EndingBody::new(body, &identity.ended)))
+}
+
+/// Counts a request, its first event and the length of its body; the response if that exceeds a rate.
+fn refuse(quota: &Quota, access: Access, legacy: bool, request: &Request) -> Option<Response> {
+    // A body of unknown length has at least a byte; the others count as they arrive.
+    let bytes = request.body().size_hint().exact().unwrap_or(1);
+    let exceeded = quota.admit(routes::has_event(access).into(), bytes).err()?;
+    let refusal = exceeded.refusal();
+    let mut response = if legacy {
+        legacy_error(status_of(refusal.code), &refusal.detail)
+    } else {
+        Problem::from(refusal).into_response()
+    };
+    quota.add_headers(response.headers_mut());
+    Some(response)
 }
 
 /// Whether a request names this machine as its host. Only browsers send requests for others, and they always have a host.

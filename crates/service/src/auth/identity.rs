@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use http::Extensions;
 use tokio_util::sync::CancellationToken;
 
+use super::rate::Quota;
 use super::{Scope, Scopes};
 
 /// The maker of a request: a principal with the scopes of the credential that it showed. With authentication on, it is in
@@ -19,11 +21,27 @@ pub struct Identity {
     pub credential: Box<str>,
     /// Canceled when the credential is revoked or expires.
     pub ended: CancellationToken,
+    /// Its limits; `None` without any.
+    pub(super) quota: Option<Quota>,
 }
 
 impl Identity {
-    pub(super) fn of_key(name: &str, id: &str, scopes: Scopes) -> Self {
-        Self { principal: format!("key:{name}").into(), scopes, credential: id.into(), ended: CancellationToken::new() }
+    /// The holder of a credential.
+    pub(super) fn new(principal: &str, credential: &str, scopes: Scopes, quota: Option<Quota>) -> Self {
+        let (principal, credential) = (principal.into(), credential.into());
+        Self { principal, scopes, credential, ended: CancellationToken::new(), quota }
+    }
+
+    /// Counts events and bytes in its limits, beyond what was counted at the admission of a request: one event.
+    pub fn charge(&self, events: u64, bytes: u64) {
+        if let Some(quota) = &self.quota {
+            quota.charge(events, bytes);
+        }
+    }
+
+    /// How long its limits admit no further event; zero if they do.
+    pub fn wait(&self) -> Duration {
+        self.quota.as_ref().map(Quota::wait).unwrap_or_default()
     }
 
     /// Who makes a request. A router without authentication marks no request: then it is [`Identity::anonymous`].
@@ -39,6 +57,7 @@ impl Identity {
                 scopes: Scopes::from_iter([Scope::Admin]),
                 credential: Box::default(),
                 ended: CancellationToken::new(),
+                quota: None,
             })
         });
         ANONYMOUS.clone()

@@ -7,10 +7,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use jiff::Timestamp;
+use millrace_base::Violation;
 use serde::{Deserialize, Serialize};
 
 use super::key::is_id;
-use super::{ApiKey, Scope, Scopes};
+use super::{ApiKey, KeyLimits, PrincipalLimits, Scope, Scopes};
 use crate::files::{self, FileError};
 use crate::shown;
 
@@ -40,6 +41,9 @@ pub struct KeyEntry {
     /// From when on it is not valid, in RFC 3339; never, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// Rates of this key in place of the configured ones.
+    #[serde(default, skip_serializing_if = "KeyLimits::is_empty")]
+    pub limits: KeyLimits,
 }
 
 impl KeyEntry {
@@ -61,7 +65,17 @@ impl KeyEntry {
             scopes: Scope::ALL.iter().copied().filter(|scope| scopes.contains(scope)).collect(),
             created: Some(created.to_string()),
             expires: expires.map(|time| time.to_string()),
+            limits: KeyLimits::default(),
         };
+        entry.check().map(|()| entry)
+    }
+
+    /// The entry with limits of its own.
+    ///
+    /// # Errors
+    /// They are out of their bounds.
+    pub fn with_limits(self, limits: KeyLimits) -> Result<Self, String> {
+        let entry = Self { limits, ..self };
         entry.check().map(|()| entry)
     }
 
@@ -104,6 +118,9 @@ impl KeyEntry {
         let time = |text: &Option<String>| text.as_ref().is_none_or(|text| text.parse::<Timestamp>().is_ok());
         if !time(&self.created) || !time(&self.expires) {
             return of("created and expires must be times in RFC 3339");
+        }
+        if let Some(Violation { key, allowed }) = self.limits.or(PrincipalLimits::NONE).validate().first() {
+            return of(&format!("limits.{key} must be {allowed}"));
         }
         Ok(())
     }
@@ -185,6 +202,8 @@ fn described(text: &str, error: &toml::de::Error) -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use millrace_base::Size;
+
     use super::*;
 
     fn entry(name: &str, scopes: &[Scope]) -> Result<KeyEntry, String> {
@@ -202,7 +221,8 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        let page = entry("page", &[Scope::CountsRead]).unwrap();
+        let mut page = entry("page", &[Scope::CountsRead]).unwrap();
+        page.limits = KeyLimits { max_request_rate: Some(5), max_byte_rate: Some(Size(1024)), ..KeyLimits::default() };
         KeyFile::change(&path, |file| {
             file.keys.push(page.clone());
             Ok(())
@@ -238,6 +258,15 @@ mod tests {
             let problem = parse(&good.replace(from, to)).unwrap_err().to_string();
             assert!(problem.contains(part), "{problem}");
         }
+        let limited = |limits: &str| parse(&format!("{good}{limits}")).map_err(|error| error.to_string());
+        let limits = limited("limits = {max_event_rate = 7, max_byte_rate = \"0B\"}\n").unwrap().keys[0].limits;
+        assert_eq!(
+            (limits.max_request_rate, limits.max_event_rate, limits.max_byte_rate),
+            (None, Some(7), Some(Size(0)))
+        );
+        let problem = limited("limits = {max_event_rate = 10000001}\n").unwrap_err();
+        assert!(problem.contains("limits.max_event_rate must be 0..=10000000"), "{problem}");
+        assert!(limited("limits = {max_rate = 1}\n").unwrap_err().contains("max_rate"));
         assert!(parse(&[&*good, &*good].concat()).unwrap_err().to_string().contains("two keys"));
     }
 }

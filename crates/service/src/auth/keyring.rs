@@ -7,11 +7,14 @@ use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq as _;
 
 use super::key::{digest, id_of};
+use super::rate::Quotas;
 use super::{Identity, KeyEntry, KeyFile};
 
 /// The keys of a file, by id. Replaced as a whole when the file changes.
-#[derive(Default)]
-pub(super) struct Keyring(ArcSwap<Keys>);
+pub(super) struct Keyring {
+    keys: ArcSwap<Keys>,
+    quotas: Arc<Quotas>,
+}
 
 type Keys = HashMap<Box<str>, LoadedKey>;
 
@@ -24,12 +27,14 @@ struct LoadedKey {
 }
 
 impl LoadedKey {
-    fn new(entry: &KeyEntry) -> Option<Self> {
+    fn new(entry: &KeyEntry, quotas: &Quotas) -> Option<Self> {
         let scopes = entry.scopes.iter().copied().collect();
+        let principal = format!("key:{}", entry.name);
+        let quota = quotas.of(&principal, entry.limits);
         Some(Self {
             digest: entry.digest()?,
             expires_ms: entry.expires_ms(),
-            identity: Arc::new(Identity::of_key(&entry.name, &entry.id, scopes)),
+            identity: Arc::new(Identity::new(&principal, &entry.id, scopes, quota)),
             entry: Arc::new(entry.clone()),
         })
     }
@@ -48,12 +53,17 @@ pub(super) struct Difference {
 }
 
 impl Keyring {
+    /// No keys yet.
+    pub(super) fn new(quotas: Arc<Quotas>) -> Self {
+        Self { keys: ArcSwap::default(), quotas }
+    }
+
     /// The identity of a key's holder; `None` for any text that is not a valid key. An unknown id costs what a wrong secret
     /// does, so that the time tells nothing about ids.
     pub(super) fn verify(&self, key: &str, now_ms: i64) -> Option<Arc<Identity>> {
         const NOBODY: [u8; 32] = [0; 32];
         let id = id_of(key)?;
-        let keys = self.0.load();
+        let keys = self.keys.load();
         let held = keys.get(id);
         let expected = held.map_or(&NOBODY, |held| &held.digest);
         let equal = bool::from(digest(key).ct_eq(expected));
@@ -62,26 +72,27 @@ impl Keyring {
 
     /// Replaces the keys. Identities of keys that are gone or changed end; unchanged ones go on.
     pub(super) fn replace(&self, file: &KeyFile) -> Difference {
-        let old = self.0.load_full();
+        let old = self.keys.load_full();
         let mut new = Keys::with_capacity(file.keys.len());
         let mut difference = Difference::default();
+        let new_key = |entry| LoadedKey::new(entry, &self.quotas);
         for entry in &file.keys {
             let held = match old.get(&*entry.id) {
                 Some(held) if *held.entry == *entry => Some(held.clone()),
                 Some(_) => {
                     difference.changed.push(entry.id.clone());
-                    LoadedKey::new(entry)
+                    new_key(entry)
                 }
                 None => {
                     difference.added.push(entry.id.clone());
-                    LoadedKey::new(entry)
+                    new_key(entry)
                 }
             };
             new.extend(held.map(|held| (entry.id.as_str().into(), held)));
         }
         difference.removed.extend(old.keys().filter(|id| !new.contains_key(*id)).map(ToString::to_string));
         let new = Arc::new(new);
-        self.0.store(new.clone());
+        self.keys.store(new.clone());
         // After the new keys are in place: what begins now cannot show an old one.
         for (id, held) in old.iter() {
             if new.get(id).is_none_or(|kept| !Arc::ptr_eq(&kept.identity, &held.identity)) {
@@ -93,23 +104,27 @@ impl Keyring {
 
     /// Ends the identities of keys that have expired.
     pub(super) fn end_expired(&self, now_ms: i64) {
-        for held in self.0.load().values().filter(|held| !held.is_valid(now_ms)) {
+        for held in self.keys.load().values().filter(|held| !held.is_valid(now_ms)) {
             held.identity.ended.cancel();
         }
     }
 
     /// Valid keys.
     pub(super) fn len(&self, now_ms: i64) -> usize {
-        self.0.load().values().filter(|held| held.is_valid(now_ms)).count()
+        self.keys.load().values().filter(|held| held.is_valid(now_ms)).count()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ApiKey, Scope};
+    use super::super::{ApiKey, PrincipalLimits, Scope};
     use super::*;
 
     const NOW: i64 = 1_000;
+
+    fn unlimited() -> Keyring {
+        Keyring::new(Quotas::new(PrincipalLimits::NONE))
+    }
 
     fn key(name: &str, expires: Option<&str>) -> (ApiKey, KeyEntry) {
         let key = ApiKey::generate().unwrap();
@@ -121,7 +136,7 @@ mod tests {
     #[test]
     fn only_the_whole_key_is_valid_and_only_until_it_expires() {
         let (key, entry) = key("a", Some("1970-01-01T00:00:02Z"));
-        let ring = Keyring::default();
+        let ring = unlimited();
         ring.replace(&KeyFile { keys: vec![entry] });
         assert_eq!(&*ring.verify(key.expose(), NOW).unwrap().principal, "key:a");
         let last = if key.expose().ends_with('a') { "b" } else { "a" };
@@ -140,7 +155,7 @@ mod tests {
     #[test]
     fn a_reload_ends_what_changed_and_nothing_else() {
         let ((a, entry_a), (b, entry_b), (c, entry_c)) = (key("same", None), key("same", None), key("c", None));
-        let ring = Keyring::default();
+        let ring = unlimited();
         ring.replace(&KeyFile { keys: vec![entry_a.clone(), entry_b.clone()] });
         let [of_a, of_b] = [&a, &b].map(|key| ring.verify(key.expose(), NOW).unwrap());
         assert_eq!(of_a.principal, of_b.principal, "a key and its successor");
@@ -151,5 +166,26 @@ mod tests {
         assert!(ring.verify(c.expose(), NOW).is_some());
         assert_eq!(ring.replace(&KeyFile { keys: vec![entry_c] }).removed.len(), 2);
         assert!(of_a.ended.is_cancelled() && ring.verify(a.expose(), NOW).is_none());
+    }
+
+    #[test]
+    fn keys_of_a_principal_have_limits_of_their_own_and_meters_in_common() {
+        let ((a, mut entry_a), (b, entry_b), (c, entry_c)) = (key("same", None), key("same", None), key("c", None));
+        let ring = Keyring::new(Quotas::new(PrincipalLimits { max_request_rate: 2, ..PrincipalLimits::NONE }));
+        entry_a.limits.max_request_rate = Some(4);
+        ring.replace(&KeyFile { keys: vec![entry_a.clone(), entry_b.clone(), entry_c] });
+        let admitted = |key: &ApiKey| {
+            let identity = ring.verify(key.expose(), NOW).unwrap();
+            let quota = identity.quota.as_ref().unwrap();
+            std::iter::repeat_with(|| quota.admit_at(0, 0, 0)).take(10).take_while(Result::is_ok).count()
+        };
+        assert_eq!(admitted(&a), 4);
+        assert_eq!((admitted(&b), admitted(&c)), (0, 2), "a and b are one principal");
+        // A reload that changes a key keeps what its principal has used.
+        entry_a.limits.max_request_rate = Some(0);
+        let narrowed = KeyEntry { scopes: vec![Scope::EventsWrite], ..entry_b };
+        ring.replace(&KeyFile { keys: vec![entry_a, narrowed] });
+        assert!(ring.verify(a.expose(), NOW).unwrap().quota.is_none());
+        assert_eq!(admitted(&b), 0);
     }
 }

@@ -3,10 +3,15 @@
 use metrics::{counter, gauge};
 use millrace_contracts::metric;
 
+use super::rate::Unit;
+
 /// Creates every series at 0.
 pub(crate) fn register() {
-    for reason in ["missing", "invalid", "scope", "cross-site", "host"] {
+    for reason in ["missing", "invalid", "scope", "cross-site", "host", "rate-limited"] {
         counter!(metric::AUTH_DENIED.name, "reason" => reason).increment(0);
+    }
+    for unit in Unit::ALL {
+        counter!(metric::AUTH_RATE_LIMITED.name, "limit" => unit.name()).increment(0);
     }
     counter!(metric::AUTH_RELOADS.name).increment(0);
     for gauge in [metric::AUTH_KEYS, metric::AUTH_STALE] {

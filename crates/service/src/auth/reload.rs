@@ -11,7 +11,9 @@ use millrace_contracts::metric;
 use tokio_util::sync::CancellationToken;
 
 use super::authenticator::Inner;
+use super::failures::Failures;
 use super::keyring::Keyring;
+use super::rate::Quotas;
 use super::{ApiKey, AuthConfig, AuthMode, Authenticator, KeyFile};
 use crate::files::{self, FileError};
 use crate::health::Health;
@@ -33,8 +35,9 @@ impl Authenticator {
             return Ok(Self::off());
         }
         let mut files = Files { config: config.clone(), keys: None };
-        let (keyring, outgoing) = (Keyring::default(), ArcSwapOption::empty());
-        let inner = Inner { keys: Some(keyring), outgoing, clock: Clock::system() };
+        let (keyring, outgoing) = (Keyring::new(Quotas::new(config.limits)), ArcSwapOption::empty());
+        let failures = Failures::new(config.max_failure_rate_per_ip);
+        let inner = Inner { keys: Some(keyring), outgoing, clock: Clock::system(), failures };
         files.read(&inner)?;
         let component = health.component("auth");
         component.ready();
@@ -105,7 +108,7 @@ fn outgoing(path: &Path) -> Result<Option<HeaderValue>, FileError> {
 mod tests {
     use std::fs;
 
-    use super::super::{KeyEntry, Scope};
+    use super::super::{KeyEntry, PrincipalLimits, Scope};
     use super::*;
 
     #[test]
@@ -127,9 +130,12 @@ mod tests {
             allow_off_beyond_loopback: false,
             keys_file: keys_file.clone(),
             process_key_file,
+            max_failure_rate_per_ip: 0,
+            limits: PrincipalLimits::NONE,
         };
         let mut files = Files { config, keys: None };
-        let inner = Inner { keys: Some(Keyring::default()), outgoing: ArcSwapOption::empty(), clock: Clock::system() };
+        let (keyring, failures) = (Keyring::new(Quotas::new(PrincipalLimits::NONE)), Failures::new(0));
+        let inner = Inner { keys: Some(keyring), outgoing: ArcSwapOption::empty(), clock: Clock::system(), failures };
         let valid = || inner.keys.as_ref().unwrap().verify(key.expose(), 0).is_some();
         files.read(&inner).unwrap();
         assert!(valid());

@@ -122,6 +122,16 @@ pub(super) fn legacy(path: &str) -> Option<&'static str> {
     LEGACY.into_iter().find(|known| path.ends_with(known))
 }
 
+/// Whether each request with this access has an event or a message.
+pub(super) fn has_event(access: Access) -> bool {
+    matches!(access, WRITE | PUBLISH | Access::Pixel)
+}
+
+/// Whether pages of other origins may use the routes of a path: those of events and counts.
+pub(crate) fn is_for_pages(path: &str) -> bool {
+    matches!(path, "/analytics" | "/analytics/batch" | "/pixel.gif" | "/analytics/range" | "/analytics/live")
+}
+
 /// The path of the row that a path has. The colon of a verb may be percent-encoded.
 fn path_of_row(path: &str) -> Cow<'_, str> {
     if path.starts_with("/registry/") {

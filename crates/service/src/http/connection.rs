@@ -100,7 +100,15 @@ async fn supervise(http: &Arc<Http>, stream: TcpStream, peer: IpAddr, guard: &Ar
     .await;
 }
 
-async fn serve(http: &Arc<Http>, stream: TcpStream, peer: IpAddr, guard: &Arc<Guard>) {
+async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Arc<Guard>) {
+    let peer = match http.exchange.proxies.accept(&mut stream, peer).await {
+        Ok(client) => client,
+        Err(error) => {
+            counter!(metric::HTTP_REFUSED.name, "reason" => "proxy").increment(1);
+            tracing::debug!(%error, %peer, "no PROXY header of a trusted proxy");
+            return;
+        }
+    };
     let socket = match &http.tls {
         None => Socket::Plain(stream),
         Some(tls) => {

@@ -16,12 +16,13 @@ use tower::Service;
 use uuid::Uuid;
 
 use super::answer_body::{AnswerBody, Ticket};
+use super::forwarding::client_of;
 use super::guard::Guard;
 use super::problem::{IsProblem, Problem, REQUEST_ID, RETRY, spread_retry};
 use super::status::refusal_of;
 use super::stream::{Deliveries, Progress};
 use super::{HttpLimits, host};
-use crate::net::RateLimit;
+use crate::net::{Proxies, RateLimit};
 
 /// Marks an error response whose body stays as it is, instead of becoming a problem document: put it into the response's
 /// extensions.
@@ -33,7 +34,8 @@ pub struct FinalBody;
 #[derive(Debug, Clone, Copy)]
 pub struct Endless;
 
-/// The address of a request's connection, in the extensions of every request that a handler sees.
+/// The address of a request's client, in the extensions of every request that a handler sees: that of its connection, or what
+/// trusted proxies state.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
@@ -41,6 +43,7 @@ pub struct Peer(pub IpAddr);
 pub(super) struct Exchange {
     pub(super) router: Router,
     pub(super) limits: HttpLimits,
+    pub(super) proxies: Proxies,
     pub(super) in_flight: Arc<AtomicUsize>,
     pub(super) deliveries: Deliveries,
     pub(super) rate_limit: Option<RateLimit>,
@@ -57,7 +60,7 @@ impl Drop for InFlight {
 }
 
 impl Exchange {
-    /// Answers a request. `peer` is the address of the connection; forwarding headers are not trusted.
+    /// Answers a request. `peer` is the address of the connection.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
@@ -74,6 +77,7 @@ impl Exchange {
         if !health && let Some(pause) = guard.pause() {
             tokio::time::sleep(pause).await;
         }
+        let client = client_of(&self.proxies, peer, request.headers());
         // Closing with an unread body sends a reset, and the client might lose its answer.
         if !request.body().is_end_stream() && version != Version::HTTP_2 {
             guard.linger();
@@ -81,9 +85,9 @@ impl Exchange {
         let progress = Progress::of_this_stream();
         // Before the request takes effect: a pull hands messages out, although it is a GET.
         let full = progress.is_some() && safe && !health && self.deliveries.is_full();
-        let mut response = match self.admit(&request, health, peer) {
+        let mut response = match self.admit(&request, health, client) {
             Ok(_) if full => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-            Ok(_in_flight) => self.handle(request, peer).await,
+            Ok(_in_flight) => self.handle(request, client).await,
             Err(refusal) => Problem::from(refusal).into_response(),
         };
         let status = response.status();
@@ -118,7 +122,7 @@ impl Exchange {
     }
 
     /// Admits a request within the bounds.
-    fn admit(&self, request: &Request<Incoming>, health: bool, peer: IpAddr) -> Result<Option<InFlight>, Refusal> {
+    fn admit(&self, request: &Request<Incoming>, health: bool, client: IpAddr) -> Result<Option<InFlight>, Refusal> {
         // Requests with bodies have a bound of their own, in bytes; counted here, a few slow ones would lock everyone out.
         let mut in_flight = None;
         if request.body().is_end_stream() && !health {
@@ -128,16 +132,16 @@ impl Exchange {
                 return Err(overloaded());
             }
         }
-        self.check(request, health, peer)?;
+        self.check(request, health, client)?;
         Ok(in_flight)
     }
 
     /// Whether the request is within the bounds of one request.
-    fn check(&self, request: &Request<Incoming>, health: bool, peer: IpAddr) -> Result<(), Refusal> {
+    fn check(&self, request: &Request<Incoming>, health: bool, client: IpAddr) -> Result<(), Refusal> {
         let limits = &self.limits;
         if !health
             && let Some(rate_limit) = &self.rate_limit
-            && let Err(limited) = rate_limit.check(peer)
+            && let Err(limited) = rate_limit.check(client)
         {
             let refusal = Refusal::new(Code::RateLimited, "too many requests from this address");
             return Err(refusal.retry_after(limited.retry_after));
@@ -161,8 +165,8 @@ impl Exchange {
     }
 
     /// The router's answer, within its timeout and without a panic.
-    async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response {
-        request.extensions_mut().insert(Peer(peer));
+    async fn handle(&self, mut request: Request<Incoming>, client: IpAddr) -> Response {
+        request.extensions_mut().insert(Peer(client));
         let safe = request.method().is_safe();
         let mut timeout = self.limits.handler_timeout.0;
         if !request.body().is_end_stream() {

@@ -7,7 +7,7 @@ use millrace_contracts::{Code, metric};
 /// Creates every series at 0.
 pub(crate) fn register() {
     gauge!(metric::HTTP_CONNECTIONS.name).increment(0.0);
-    for reason in ["total", "per-ip", "accept"] {
+    for reason in ["total", "per-ip", "accept", "proxy"] {
         counter!(metric::HTTP_REFUSED.name, "reason" => reason).increment(0);
     }
     for reason in ["head", "idle", "write", "stream"] {

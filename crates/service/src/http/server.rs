@@ -15,20 +15,29 @@ use super::exchange::Exchange;
 use super::guard::Guard;
 use super::problem::{Problem, RETRY, spread_retry};
 use super::stream::Deliveries;
-use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, RateLimit, Rejection, Tls};
+use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, Proxies, RateLimit, Rejection, Tls};
 
 /// Serves `router` on `listener` until `stop` is canceled; then closes idle connections, lets requests under way finish
 /// within [`HttpLimits::drain_timeout`], and cuts what is left.
 pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, stop: CancellationToken) {
-    serve_with(listener, router, limits, None, stop).await;
+    serve_with(listener, router, limits, Edge::default(), stop).await;
 }
 
-/// As [`serve`]; encrypted, if there is a certificate.
+/// What stands between the clients of a listener and its router.
+#[derive(Default)]
+pub(crate) struct Edge {
+    /// The certificate, if connections are encrypted.
+    pub(crate) tls: Option<Tls>,
+    /// The proxies in front.
+    pub(crate) proxies: Proxies,
+}
+
+/// As [`serve`], with an edge.
 pub(crate) async fn serve_with(
     listener: TcpListener,
     router: Router,
     limits: HttpLimits,
-    tls: Option<Tls>,
+    Edge { tls, proxies }: Edge,
     stop: CancellationToken,
 ) {
     let connections = ConnectionLimits {
@@ -43,6 +52,7 @@ pub(crate) async fn serve_with(
         http2: http2_builder(&limits, deliveries.clone()),
         exchange: Exchange {
             router: router.with_state(()),
+            proxies,
             rate_limit: RateLimit::new(limits.max_request_rate_per_ip),
             in_flight: Arc::new(AtomicUsize::new(0)),
             deliveries,

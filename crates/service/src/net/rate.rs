@@ -22,6 +22,11 @@ pub struct RateLimited {
     pub retry_after: Duration,
 }
 
+/// A time to retry after `wait`, at random within a second.
+pub(crate) fn spread(wait: Duration) -> Duration {
+    (wait + jitter(SPREAD)).max(Duration::from_millis(1))
+}
+
 impl RateLimit {
     /// A limit of `per_second`; 0 means no limit.
     pub fn new(per_second: u32) -> Option<Self> {
@@ -35,7 +40,7 @@ impl RateLimit {
     pub fn check(&self, ip: IpAddr) -> Result<(), RateLimited> {
         self.0.check_key(&ip).map_err(|until| {
             let wait = until.wait_time_from(DefaultClock::default().now());
-            RateLimited { retry_after: (wait + jitter(SPREAD)).max(Duration::from_millis(1)) }
+            RateLimited { retry_after: spread(wait) }
         })
     }
 

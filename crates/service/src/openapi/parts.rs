@@ -16,6 +16,7 @@ use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, Param
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{HttpMethod, Ref, RefOr, Required, ResponseBuilder, Schema};
 
+use crate::auth::RATE_LIMIT_HEADERS;
 use crate::http::{Document, MEDIA_TYPE, REQUEST_ID, REVALIDATE};
 use crate::status_of;
 
@@ -123,6 +124,11 @@ pub(crate) fn problem(codes: &[Code]) -> ResponseBuilder {
     let status = codes.first().map(|&code| status_of(code));
     if matches!(status, Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) {
         response = response.header(RETRY_AFTER.as_str(), header("When to try again, in seconds.", number()));
+    }
+    if codes.contains(&Code::RateLimited) {
+        for (name, about) in RATE_LIMIT_HEADERS {
+            response = response.header(name.as_str(), maybe_header(about, text()));
+        }
     }
     response
 }

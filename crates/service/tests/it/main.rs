@@ -3,6 +3,7 @@
 
 mod config;
 mod dropped;
+mod edge;
 mod host;
 mod http2;
 mod server;

@@ -11,9 +11,10 @@ use axum::Router;
 use axum::routing::get;
 use millrace_service::ServiceContext;
 use millrace_service::auth::Authenticator;
+use millrace_service::cors::Cors;
 use millrace_service::health::Health;
 use millrace_service::http::HttpLimits;
-use millrace_service::net::{Tls, TlsConfig};
+use millrace_service::net::{Proxies, Tls, TlsConfig};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
@@ -53,7 +54,14 @@ async fn start() -> (Server, CertificateDer<'static>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/livez", get(async || "live\n"));
-    let context = ServiceContext { health: health.clone(), stop: stop.clone(), auth: Authenticator::off(), tls };
+    let context = ServiceContext {
+        health: health.clone(),
+        stop: stop.clone(),
+        auth: Authenticator::off(),
+        tls,
+        proxies: Proxies::default(),
+        cors: Cors::default(),
+    };
     tokio::spawn(context.serve_http(listener, router, HttpLimits::default(), async || {}));
     (Server { address, directory, health, _stop: stop.drop_guard() }, certificate)
 }
