@@ -22,6 +22,8 @@ mod serve;
 mod shard;
 mod stage;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::BTreeMap;

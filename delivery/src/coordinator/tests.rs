@@ -1,0 +1,167 @@
+//! Requests to coordinators over an embedded log, in one process.
+
+use std::collections::BTreeMap;
+
+use millrace_base::{Clock, Size, Span};
+use millrace_contracts::Names;
+use millrace_contracts::topics::{
+    Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings, TopicSettings,
+    partition_of_topic,
+};
+use millrace_log::{EmbeddedConfig, EmbeddedLog};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::Config;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Coordinators at work.
+struct Running {
+    coordinators: Coordinators,
+    stop: CancellationToken,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let embedded = EmbeddedConfig {
+            directory: directory.path().join("log"),
+            partitions: 3,
+            max_queue_records: 10_000,
+            max_queue_bytes: Size::from_mib(16),
+            max_record_bytes: Size::from_mib(1),
+            cache_size: Size::from_mib(1),
+            memtable_size: Size::from_mib(1),
+            journal_size: Size::from_mib(64),
+            min_free_disk: Size(0),
+            retention_bytes: Size(0),
+            max_tail_records: 1_000,
+            retention_check_interval: Span::from_secs(60),
+        };
+        let open = move || EmbeddedLog::open(embedded, Names::default());
+        let log = Log::Embedded(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
+        log.create_topics().await.unwrap();
+        let config = Config::default().coordinators(false, None).unwrap();
+        let coordinators = Coordinators::new(log, config, Clock::system()).unwrap();
+        let (stop, (status, _)) = (CancellationToken::new(), watch::channel(Status::Starting));
+        let (own, ended) = (coordinators.clone(), stop.clone());
+        tokio::spawn(async move { own.run("test".into(), status, ended).await });
+        Self { coordinators, stop, _directory: directory }
+    }
+
+    async fn call(&self, topic: &str, request: Request) -> Result<Reply, Refusal> {
+        let topic = Name::of_system(topic).unwrap();
+        let partition = partition_of_topic(&topic, 3);
+        let principal = Principal { name: "somebody".into(), admin: true };
+        let call = Call { partition, topic: Some(topic), principal, request };
+        let answered = async {
+            loop {
+                match self.coordinators.call(call.clone()).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(CallError::Refused(refusal)) => return Err(refusal),
+                    // It takes over.
+                    Err(CallError::Elsewhere) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answered).await.expect("a coordinator is in force")
+    }
+
+    async fn create(&self, topic: &str) {
+        let settings =
+            TopicSettings { retention_ms: 60_000, delay_ms: 0, max_message_bytes: 100, description: String::new() };
+        self.call(topic, Request::CreateTopic { settings, grants: BTreeMap::new() }).await.unwrap();
+    }
+
+    async fn subscribe(&self, topic: &str, subscription: &str, start: Start) {
+        let push = PushPatch { push: Some(false), settings: None };
+        let (subscription, settings) = (Name::parse(subscription).unwrap(), SubscriptionSettings::default());
+        let created = self.call(topic, Request::CreateSubscription { subscription, settings, push, start }).await;
+        assert!(matches!(created, Ok(Reply::Subscription { created: true, .. })), "{created:?}");
+    }
+
+    async fn publish(&self, topic: &str, body: &str) {
+        let published = Published {
+            id: body.to_owned(),
+            key: None,
+            idempotency_key: None,
+            deliver_at_ms: None,
+            content_type: "application/json".into(),
+            attributes: Vec::new(),
+            body: body.as_bytes().to_vec(),
+        };
+        self.call(topic, Request::Publish(published)).await.unwrap();
+    }
+
+    async fn messages(&self, topic: &str, request: Request) -> Vec<Delivery> {
+        let Ok(Reply::Messages(messages)) = self.call(topic, request).await else { panic!("no messages") };
+        messages
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_current_message_is_acknowledged_once_without_a_token() {
+    let running = Running::start().await;
+    running.create("t").await;
+    running.publish("t", "1").await;
+    running.publish("t", "22").await;
+    running.subscribe("t", "own", Start::Newest).await;
+    let own = || Name::parse("own").unwrap();
+    let current = async || {
+        let messages = running.messages("t", Request::Current(own())).await;
+        messages.iter().map(|message| String::from_utf8(message.body.clone()).unwrap()).collect::<Vec<_>>()
+    };
+    let ack = async || running.call("t", Request::AckCurrent(own())).await;
+    assert_eq!(ack().await, Ok(Reply::Position(None)), "nothing was handed out");
+    assert_eq!(current().await, ["22"], "it begins at the newest message");
+    assert_eq!(current().await, ["22"]);
+    assert_eq!(ack().await, Ok(Reply::Position(Some(13 + 1 + 2))));
+    assert_eq!(ack().await, Ok(Reply::Position(None)));
+    assert!(current().await.is_empty());
+    running.publish("t", "3").await;
+    assert_eq!(current().await, ["3"]);
+    assert_eq!(ack().await, Ok(Reply::Position(Some(13 + 1 + 2 + 13 + 1 + 1))));
+    let missing = running.call("t", Request::Current(Name::parse("other").unwrap())).await;
+    assert_eq!(missing.map_err(|refusal| refusal.code), Err(Code::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_published_to_their_topic_once() {
+    let running = Running::start().await;
+    running.subscribe("millrace-events", "watch", Start::Latest).await;
+    running.create("t").await;
+    running.subscribe("t", "s", Start::Latest).await;
+    let name = || Name::parse("s").unwrap();
+    for request in [Request::Suspend(name()), Request::Suspend(name()), Request::Resume(name())] {
+        running.call("t", request).await.unwrap();
+    }
+    // One of a subscription of the events themselves is not reported.
+    running.call("millrace-events", Request::Suspend(Name::parse("watch").unwrap())).await.unwrap();
+    running.call("millrace-events", Request::Resume(Name::parse("watch").unwrap())).await.unwrap();
+    running.call("t", Request::Suspend(name())).await.unwrap();
+    let pull = || {
+        let subscription = Name::parse("watch").unwrap();
+        Request::Pull(Pull { subscription, max: 10, wait_ms: 0, lease_ms: None })
+    };
+    let three = async {
+        while running.messages("millrace-events", pull()).await.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, three).await.expect("three events");
+    let events = running.messages("millrace-events", pull()).await;
+    let bodies: Vec<Value> = events.iter().map(|event| serde_json::from_slice(&event.body).unwrap()).collect();
+    let types: Vec<&Value> = bodies.iter().map(|body| &body["type"]).collect();
+    assert_eq!(types, ["subscription.suspended", "subscription.recovered", "subscription.suspended"]);
+    assert!(bodies.iter().all(|body| body["subject"] == json!("t/s")), "{bodies:?}");
+    let deleted = running.call("millrace-events", Request::DeleteTopic { if_match: None }).await;
+    assert_eq!(deleted.map_err(|refusal| refusal.code), Err(Code::Forbidden));
+}
