@@ -33,13 +33,15 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
         }
         Err(refusal) => {
             app.metrics.count(refusal.code);
-            Problem::from(refusal).into_response()
+            let mut response = Problem::from(refusal).into_response();
+            BatchFormat::TYPES.describe(&mut response);
+            response
         }
     }
 }
 
 async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Appended>, Refusal> {
-    let format = BatchFormat::of(request.headers())?;
+    let format = BatchFormat::TYPES.of(request.headers())?;
     let key = event_id::of_batch(request.headers())?.map(Cow::into_owned);
     let identity = Identity::of(request.extensions());
     let body = read_body(request, &app.config.limits, &app.bodies).await?;

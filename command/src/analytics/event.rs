@@ -9,6 +9,8 @@ use super::field::{invalid, missing};
 use super::parameters::Parameters;
 use crate::Config;
 
+const DAY_MS: i64 = 86_400_000;
+
 /// The window of accepted timestamps, in ms since the epoch, both ends inclusive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
@@ -30,11 +32,31 @@ impl Window {
             let detail = format!("timestamp is not an unsigned decimal integer of milliseconds: \"{}\"", shown(text));
             return Err(invalid("timestamp", detail));
         };
-        if ms < self.from || ms > self.to {
-            let detail = format!("timestamp {ms} is outside the accepted window {} to {}", self.from, self.to);
-            return Err(Refusal::new(Code::OutsideWindow, detail).field("timestamp"));
-        }
-        Ok(ms)
+        if ms < self.from || ms > self.to { Err(self.outside(ms)) } else { Ok(ms) }
+    }
+
+    #[cold]
+    fn outside(self, number: i64) -> Refusal {
+        let hint = self.unit_of(number).map(|unit| format!("; it looks like {unit}, and the unit is milliseconds"));
+        let detail = format!(
+            "timestamp {number} is outside the accepted window {} to {}{}",
+            self.from,
+            self.to,
+            hint.unwrap_or_default()
+        );
+        Refusal::new(Code::OutsideWindow, detail).field("timestamp")
+    }
+
+    /// The unit in which a number is a time of the window and of the last ten years.
+    fn unit_of(self, number: i64) -> Option<&'static str> {
+        let recent = self.from.max(self.now - 10 * 366 * DAY_MS)..=self.to;
+        [
+            ("seconds", number.checked_mul(1_000)),
+            ("microseconds", Some(number / 1_000)),
+            ("nanoseconds", Some(number / 1_000_000)),
+        ]
+        .into_iter()
+        .find_map(|(unit, ms)| ms.is_some_and(|ms| recent.contains(&ms)).then_some(unit))
     }
 
     /// Validates the parts of an event, except its id.
@@ -99,6 +121,33 @@ mod tests {
         for bad in ["", "9223372036854775808", "-1", "+5", " 5", "1.5", "1e3", "0x10", "٣"] {
             assert_eq!(window.timestamp(bad).unwrap_err().code, Code::InvalidField, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_timestamp_in_another_unit_is_refused_with_the_unit() {
+        let now = 1_795_248_000_123;
+        let window = |from| {
+            let event_window = EventWindow { accept_from_ms: from, ..EventWindow::default() };
+            Window::new(&Config { event_window, ..Config::default() }, now)
+        };
+        let later = window(1_577_836_800_000);
+        for (text, unit) in [
+            ("1795248000", Some("seconds")),
+            ("1577836800", Some("seconds")),
+            ("1577836799", None),
+            ("1795248000123456", Some("microseconds")),
+            ("1795248000123456789", Some("nanoseconds")),
+            ("123", None),
+            ("1795249000123", None),
+            ("9223372036854775807", None),
+        ] {
+            let detail = later.timestamp(text).unwrap_err().detail.into_owned();
+            let hint = detail.split_once("; it looks like ").map(|(_, hint)| hint);
+            assert_eq!(hint, unit.map(|unit| format!("{unit}, and the unit is milliseconds")).as_deref(), "{text}");
+        }
+        // By default every time from 1970 on is accepted, and seconds are such a time.
+        assert_eq!(window(0).timestamp("1795248000"), Ok(1_795_248_000));
+        assert!(window(0).timestamp("1795248000123456").unwrap_err().detail.contains("microseconds"));
     }
 
     #[test]

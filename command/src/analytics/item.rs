@@ -1,4 +1,5 @@
-//! One item of a batch: `{"timestamp": 1, "user": "u", "event": "click"}`, with or without an `event_id`.
+//! One event as a JSON object, alone or as an item of a batch: `{"timestamp": 1, "user": "u", "event": "click"}`, with or
+//! without an `event_id`.
 //!
 //! A visitor over raw values parses it, so that a refusal names its field and duplicate keys are found (a derived
 //! implementation would stop at the first fault, a map would keep the last value).
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::event::{Window, kind_of};
 use super::field::{invalid, missing};
+use super::parameters::Parameters;
 
 /// The fields of an item, not parsed yet.
 #[derive(Default)]
@@ -37,10 +39,7 @@ pub(crate) struct Item<'a> {
 impl<'a> Item<'a> {
     /// Parses an item.
     pub(crate) fn parse(json: &'a str) -> Result<Self, Refusal> {
-        let mut fields: Fields<'a> = serde_json::from_str(json).map_err(|error| malformed_json(&error))?;
-        if let Some(refusal) = fields.refusal.take() {
-            return Err(refusal);
-        }
+        let fields = Fields::parse(json)?;
         let timestamp = fields.timestamp.ok_or_else(|| missing("timestamp"))?.get();
         let user = text(fields.user.ok_or_else(|| missing("user"))?, "user")?;
         let event = text(fields.event.ok_or_else(|| missing("event"))?, "event")?;
@@ -57,6 +56,19 @@ impl<'a> Item<'a> {
     pub(crate) fn event_id(&self) -> Option<&str> {
         self.event_id.as_deref()
     }
+}
+
+/// Parses the event of a single request. Its fields may be in the query string, too.
+pub(crate) fn parameters(json: &str) -> Result<Parameters<'_>, Refusal> {
+    let fields = Fields::parse(json)?;
+    let given = |raw: Option<_>, field| raw.map(|raw| text(raw, field)).transpose();
+    Ok(Parameters {
+        timestamp: fields.timestamp.map(|raw| raw.get().into()),
+        user: given(fields.user, "user")?,
+        event: given(fields.event, "event")?,
+        event_id: given(fields.event_id, "event_id")?,
+        flag: None,
+    })
 }
 
 fn text<'a>(raw: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, Refusal> {
@@ -97,6 +109,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    fn parse(json: &'a str) -> Result<Self, Refusal> {
+        let mut fields: Self = serde_json::from_str(json).map_err(|error| malformed_json(&error))?;
+        fields.refusal.take().map_or(Ok(fields), Err)
+    }
+
     fn add(&mut self, key: &str, value: &'a RawValue) {
         let (name, slot) = match key {
             "timestamp" => ("timestamp", &mut self.timestamp),

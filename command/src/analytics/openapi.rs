@@ -8,8 +8,10 @@ use millrace_service::openapi::{
     self, EVERY_REQUEST, answer, fixed, get, header, idempotency_key_text, maybe_header, number, object, operation,
     or_results, problems, query, request_header, some, text, words,
 };
+use serde_json::{Value, json};
+use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{Parameter, PathItem};
-use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder};
 use utoipa::openapi::{HttpMethod, OpenApi, Ref, Required, ResponseBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -34,8 +36,13 @@ const EVENT: &[Code] = &[
     Code::OutcomeUnknown,
 ];
 
-/// The codes with which a body may be refused as a whole.
+/// The codes with which the body of one event may be refused.
+const SINGLE_BODY: &[Code] = &[Code::MalformedBody, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
+
+/// The codes with which the body of a batch may be refused as a whole.
 const BODY: &[Code] = &[Code::MalformedBody, Code::TooManyItems, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
+
+const EXAMPLE_MS: i64 = 1_795_248_000_000;
 
 pub(super) fn document() -> OpenApi {
     let mut document = openapi::document("Millrace, write side", "Takes events, and answers when they are durable.");
@@ -46,22 +53,52 @@ pub(super) fn document() -> OpenApi {
 
 /// `POST /analytics`
 pub(crate) fn single(config: &Config) -> PathItem {
-    let operation = operation("postEvent", EVENTS, "Records one event, which is in the query string.")
-        .description(Some("The kind is `click` or `impression` without a value, or `event`: exactly one of the three."))
-        .parameter(timestamp(config, Required::True, ""))
-        .parameter(user())
+    let about = "The fields are in the query string, in the body, or some in each; one that is in both is refused by its name. `user` is \
+                 required, and the kind: `click` or `impression` without a value, or `event`, exactly one of the three. `timestamp` is \
+                 required without a body; with one it defaults to now.";
+    let operation = operation("postEvent", EVENTS, "Records one event.")
+        .description(Some(about))
+        .parameter(timestamp(config, " Default, with a body: now."))
+        .parameter(user(Required::False))
         .parameter(kind("click"))
         .parameter(kind("impression"))
         .parameter(query("event", Required::False, "The kind by its name.", kinds()))
         .parameter(event_id())
+        .parameter(content_encoding())
         .parameter(idempotency_key(MAX_EVENT_ID_BYTES))
         .parameter(prefer())
+        .request_body(Some(single_body(config)))
         .response(
             "204",
             position(true, ResponseBuilder::new().description("The event is in the log, at that position.")),
         )
         .response("202", applied(position(false, answer(WEAKER))));
-    PathItem::new(HttpMethod::Post, problems(operation, &[EVERY_REQUEST, EVENT, &[Code::UnknownField]].concat()))
+    let codes = [EVERY_REQUEST, EVENT, SINGLE_BODY, &[Code::UnknownField]].concat();
+    PathItem::new(HttpMethod::Post, problems(operation, &codes))
+}
+
+fn single_body(config: &Config) -> RequestBody {
+    let fields = [
+        ("timestamp", earliest(config).into()),
+        ("user", name(MAX_USER_BYTES, "ann").into()),
+        ("event", kinds().into()),
+        ("event_id", name(MAX_EVENT_ID_BYTES, "order-17").into()),
+    ];
+    let flags = [("click", words([""]).into()), ("impression", words([""]).into())];
+    let form = object(&[], &[&fields[..], &flags[..]].concat());
+    let content = |schema: ObjectBuilder, example: Value| {
+        let schema = schema.additional_properties(Some(AdditionalProperties::FreeForm(false)));
+        ContentBuilder::new().schema(Some(schema)).example(Some(example)).build()
+    };
+    RequestBodyBuilder::new()
+        .description(Some("The fields that are not in the query string."))
+        .required(Some(Required::False))
+        .content(
+            "application/json",
+            content(object(&[], &fields), json!({"timestamp": EXAMPLE_MS, "user": "ann", "event": "click"})),
+        )
+        .content("application/x-www-form-urlencoded", content(form, json!({"user": "ann", "event": "click"})))
+        .build()
 }
 
 /// `POST /analytics/batch`
@@ -84,7 +121,7 @@ pub(crate) fn batch(config: &Config) -> PathItem {
         .build();
     let mut operation = operation("postBatch", EVENTS, "Records many events.")
         .description(Some(about))
-        .parameter(request_header(&CONTENT_ENCODING, "Of the body.", words(["identity", "gzip", "br", "zstd"])))
+        .parameter(content_encoding())
         .parameter(idempotency_key(event_id::MAX_BATCH_KEY_BYTES))
         .parameter(prefer())
         .request_body(Some(body))
@@ -99,8 +136,8 @@ pub(crate) fn batch(config: &Config) -> PathItem {
 pub(crate) fn pixel(config: &Config) -> PathItem {
     let operation = operation("pixel", EVENTS, "Records an impression from a web page.")
         .description(Some("Unknown parameters are ignored. HEAD is refused: it displays nothing."))
-        .parameter(user())
-        .parameter(timestamp(config, Required::False, " Default: now."))
+        .parameter(user(Required::True))
+        .parameter(timestamp(config, " Default: now."))
         .parameter(event_id())
         .parameter(idempotency_key(MAX_EVENT_ID_BYTES))
         .parameter(prefer())
@@ -118,19 +155,23 @@ pub(crate) fn pixel(config: &Config) -> PathItem {
 const WEAKER: &str = "Accepted with a weaker durability than all replicas, which the operator configured or allows a \
                       request to prefer.";
 
-fn timestamp(config: &Config, required: Required, default: &str) -> Parameter {
+fn content_encoding() -> Parameter {
+    request_header(&CONTENT_ENCODING, "Of the body.", words(["identity", "gzip", "br", "zstd"]))
+}
+
+fn timestamp(config: &Config, default: &str) -> Parameter {
     let ahead = config.event_window.future_tolerance.0.as_secs();
     let about = format!("Milliseconds since the epoch, at most {ahead} seconds ahead.{default}");
-    query("timestamp", required, &about, earliest(config))
+    query("timestamp", Required::False, &about, earliest(config))
 }
 
 fn earliest(config: &Config) -> ObjectBuilder {
     let earliest = usize::try_from(config.event_window.accept_from_ms).unwrap_or(usize::MAX);
-    number().minimum(Some(earliest)).maximum(Some(isize::MAX)).examples([1_795_248_000_000_i64])
+    number().minimum(Some(earliest)).maximum(Some(isize::MAX)).examples([EXAMPLE_MS])
 }
 
-fn user() -> Parameter {
-    query("user", Required::True, "1 to 256 bytes of UTF-8.", name(MAX_USER_BYTES, "ann"))
+fn user(required: Required) -> Parameter {
+    query("user", required, "1 to 256 bytes of UTF-8.", name(MAX_USER_BYTES, "ann"))
 }
 
 fn event_id() -> Parameter {

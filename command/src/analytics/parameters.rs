@@ -1,4 +1,4 @@
-//! The query string of an event.
+//! The fields of a single event: in the query string, in a body of the same form, or in both.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ pub(crate) struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Reads a query string.
+    /// Reads a query string, or a body of the media type `application/x-www-form-urlencoded`.
     ///
     /// # Errors
     /// Names a parameter that is unknown, given twice, or not decodable.
@@ -38,6 +38,20 @@ impl<'a> Parameters<'a> {
         Ok(Self { timestamp, user, event, event_id, flag })
     }
 
+    /// Adds the fields of the body to those of the query string.
+    ///
+    /// # Errors
+    /// Names a field that is in both.
+    pub(crate) fn and_body(self, body: Self) -> Result<Self, Refusal> {
+        Ok(Self {
+            timestamp: one_of(self.timestamp, body.timestamp, "timestamp")?,
+            user: one_of(self.user, body.user, "user")?,
+            event: one_of(self.event, body.event, "event")?,
+            event_id: one_of(self.event_id, body.event_id, "event_id")?,
+            flag: one_of(self.flag, body.flag, "event")?,
+        })
+    }
+
     /// Reads `user`, `timestamp` and `event_id` of a query string and ignores all other parameters.
     ///
     /// # Errors
@@ -46,6 +60,14 @@ impl<'a> Parameters<'a> {
         let [timestamp, user, event_id] = parameters(query, ["timestamp", "user", "event_id"], Unknown::Ignore)?;
         Ok(Self { timestamp, user, event_id, ..Self::default() })
     }
+}
+
+fn one_of<T>(query: Option<T>, body: Option<T>, field: &'static str) -> Result<Option<T>, Refusal> {
+    if query.is_some() && body.is_some() {
+        let detail = format!("{field} is in the query string and in the body");
+        return Err(Refusal::new(Code::DuplicateField, detail).field(field));
+    }
+    Ok(query.or(body))
 }
 
 fn has_flag(value: Option<&str>, kind: Kind) -> Result<bool, Refusal> {

@@ -73,6 +73,7 @@ pub(crate) struct ResultBody {
 pub(super) async fn post(state: Application, request: Incoming) -> Response {
     let terms = Terms::of(&state.0.config, request.headers());
     let mut response = respond(publish_all(&state.0, request, terms).await);
+    BatchFormat::TYPES.describe(&mut response);
     if response.status().is_success() {
         terms.add_header(response.headers_mut());
     }
@@ -85,7 +86,7 @@ async fn publish_all(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<
     no_parameters(&request)?;
     let topic = app.directory.publishable(&name, &by).await?;
     let limits = TopicsConfig::batch_limits(&app.config.limits);
-    let format = BatchFormat::of(request.headers())?;
+    let format = BatchFormat::TYPES.of(request.headers())?;
     let identity = Identity::of(request.extensions());
     let body = read_body(request, &limits, &app.bodies).await?;
     let items = format.split(&body, MAX_ITEMS)?;

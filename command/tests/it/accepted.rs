@@ -28,7 +28,7 @@ pub(crate) fn event_at(log: &Log, position: &str) -> AnalyticsEvent {
     event.to_owned()
 }
 
-fn events_of(log: &Log, position: &str) -> (String, i64, Kind) {
+pub(crate) fn events_of(log: &Log, position: &str) -> (String, i64, Kind) {
     let event = event_at(log, position);
     assert_eq!(event.event_id, None);
     (event.user, event.timestamp_ms, event.kind)

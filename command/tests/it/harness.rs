@@ -135,6 +135,11 @@ impl Server {
         self.send(request("POST", &format!("/analytics?{query}"), &[], "")).await
     }
 
+    /// One event with a body.
+    pub(crate) async fn post_body(&self, query: &str, media: &str, body: impl AsRef<[u8]>) -> Response {
+        self.send(request("POST", &format!("/analytics?{query}"), &[("Content-Type", media)], body)).await
+    }
+
     pub(crate) async fn batch(&self, media: &str, body: impl AsRef<[u8]>) -> Response {
         self.send(batch_request(&format!("Content-Type: {media}\r\n"), body)).await
     }

@@ -9,4 +9,5 @@ mod durability;
 mod harness;
 mod ids;
 mod overload;
+mod single;
 mod slow;

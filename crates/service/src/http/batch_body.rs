@@ -2,15 +2,11 @@
 
 use std::fmt;
 
-use ::http::HeaderMap;
-use ::http::header::CONTENT_TYPE;
-use mediatype::names::{APPLICATION, CHARSET, JSON};
-use mediatype::{MediaType, Name, ReadParams as _};
 use millrace_contracts::{Code, Refusal};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::shown;
+use super::MediaTypes;
 
 /// The format of a batch, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,41 +18,16 @@ pub enum BatchFormat {
 }
 
 impl BatchFormat {
-    /// The format that `Content-Type` names.
-    ///
-    /// # Errors
-    /// `unsupported-media-type` for another type or charset.
-    pub fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let refuse = |detail: String| Refusal::new(Code::UnsupportedMediaType, detail).field("content-type");
-        let mut types = headers.get_all(CONTENT_TYPE).iter();
-        let (Some(text), None) = (types.next(), types.next()) else {
-            return Err(refuse("content-type is application/x-ndjson or application/json, once".into()));
-        };
-        let text = text.to_str().unwrap_or("?");
-        let unsupported =
-            || refuse(format!("application/x-ndjson and application/json are supported, not \"{}\"", shown(text)));
-        let media = MediaType::parse(text).map_err(|_| unsupported())?;
-        let format = match media.essence() {
-            essence if essence == LINES => Self::Lines,
-            essence if essence == ARRAY => Self::Array,
-            _ => return Err(unsupported()),
-        };
-        match media.get_param(CHARSET) {
-            Some(charset) if !charset.unquoted_str().eq_ignore_ascii_case("utf-8") => {
-                Err(refuse(format!("charset is utf-8, not \"{}\"", shown(charset.as_str()))))
-            }
-            _ => Ok(format),
-        }
-    }
+    /// Its media types.
+    pub const TYPES: MediaTypes<Self> =
+        MediaTypes::new(&[("application/x-ndjson", Self::Lines), ("application/json", Self::Array)]);
 
     /// Splits a body into items, at most `max_items`. An item that is not UTF-8 is refused alone.
     ///
     /// # Errors
     /// When the body is not in this format, begins with a byte order mark, or has more items.
     pub fn split(self, body: &[u8], max_items: usize) -> Result<Vec<Result<&str, Refusal>>, Refusal> {
-        if body.starts_with(b"\xef\xbb\xbf") {
-            return Err(Refusal::new(Code::MalformedBody, "the body begins with a byte order mark"));
-        }
+        refuse_mark(body)?;
         match self {
             Self::Lines => lines(body, max_items),
             Self::Array => array(body, max_items),
@@ -64,8 +35,21 @@ impl BatchFormat {
     }
 }
 
-const LINES: MediaType<'static> = MediaType::new(APPLICATION, Name::new_unchecked("x-ndjson"));
-const ARRAY: MediaType<'static> = MediaType::new(APPLICATION, JSON);
+/// A body of JSON as text.
+///
+/// # Errors
+/// When it is not UTF-8, or begins with a byte order mark (RFC 8259, 8.1).
+pub fn json_text(body: &[u8]) -> Result<&str, Refusal> {
+    refuse_mark(body)?;
+    std::str::from_utf8(body).map_err(|_| not_utf8())
+}
+
+fn refuse_mark(body: &[u8]) -> Result<(), Refusal> {
+    if body.starts_with(b"\xef\xbb\xbf") {
+        return Err(Refusal::new(Code::MalformedBody, "the body begins with a byte order mark"));
+    }
+    Ok(())
+}
 
 fn not_utf8() -> Refusal {
     Refusal::new(Code::InvalidEncoding, "not valid UTF-8")
@@ -137,25 +121,6 @@ impl<'de> Visitor<'de> for Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::http::HeaderValue;
-
-    #[test]
-    fn the_media_type_decides_the_format() {
-        let of = |text| BatchFormat::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]));
-        for (text, format) in [
-            ("application/json", BatchFormat::Array),
-            ("Application/JSON; charset=UTF-8", BatchFormat::Array),
-            ("application/json;charset=\"utf-8\"", BatchFormat::Array),
-            ("application/x-ndjson", BatchFormat::Lines),
-            ("application/x-ndjson; header=1", BatchFormat::Lines),
-        ] {
-            assert_eq!(of(text), Ok(format), "{text}");
-        }
-        for text in ["text/plain", "application/json; charset=latin1", "application/ld+json", "", "application"] {
-            assert_eq!(of(text).unwrap_err().code, Code::UnsupportedMediaType, "{text}");
-        }
-        assert_eq!(BatchFormat::of(&HeaderMap::new()).unwrap_err().field.as_deref(), Some("content-type"));
-    }
 
     #[test]
     fn splits_within_the_bound() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use ::http::{HeaderName, StatusCode};
@@ -17,7 +17,7 @@ use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{HttpMethod, Ref, RefOr, Required, ResponseBuilder, Schema};
 
 use crate::auth::RATE_LIMIT_HEADERS;
-use crate::http::{Document, MEDIA_TYPE, REQUEST_ID, REVALIDATE};
+use crate::http::{ACCEPT_POST, Document, MEDIA_TYPE, REQUEST_ID, REVALIDATE};
 use crate::status_of;
 
 /// The codes with which the server itself may refuse any request, whatever its route.
@@ -129,6 +129,12 @@ pub(crate) fn problem(codes: &[Code]) -> ResponseBuilder {
         for (name, about) in RATE_LIMIT_HEADERS {
             response = response.header(name.as_str(), maybe_header(about, text()));
         }
+    }
+    if status == Some(StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+        let listed = |what| maybe_header(what, text());
+        response = response
+            .header(ACCEPT_POST.as_str(), listed("The media types that the route takes."))
+            .header(ACCEPT_ENCODING.as_str(), listed("The content codings that the route takes."));
     }
     response
 }
