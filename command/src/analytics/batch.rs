@@ -1,4 +1,4 @@
-//! `POST /analytics/batch`: many events as NDJSON or as a JSON array, with a result for each, in order.
+//! `POST /analytics/batch`: many events in one of the formats of [`Format`], with a result for each, in order.
 //!
 //! An invalid item does not affect the others. A body that is not a batch (a broken array, too many items) is refused as a
 //! whole, before anything is appended.
@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use millrace_contracts::{Code, EventRef, Refusal};
+use millrace_contracts::{Code, Refusal};
 use millrace_service::Problem;
 use millrace_service::auth::Identity;
-use millrace_service::http::{BatchFormat, batch_response, read_body};
+use millrace_service::http::{batch_response, read_body};
 
 use super::event::Window;
 use super::event_id;
-use super::item::Item;
+use super::format::Format;
+use super::items::Items;
 use crate::app::App;
-use crate::intake::{Appended, Encoded, Terms};
+use crate::intake::{Appended, Terms};
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     let terms = Terms::of(&app.config, request.headers());
@@ -34,30 +35,23 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
         Err(refusal) => {
             app.metrics.count(refusal.code);
             let mut response = Problem::from(refusal).into_response();
-            BatchFormat::TYPES.describe(&mut response);
+            Format::TYPES.describe(&mut response);
             response
         }
     }
 }
 
 async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Appended>, Refusal> {
-    let format = BatchFormat::TYPES.of(request.headers())?;
+    let format = Format::TYPES.of(request.headers())?;
+    let attributes = format.attributes(request.headers())?;
     let key = event_id::of_batch(request.headers())?.map(Cow::into_owned);
     let identity = Identity::of(request.extensions());
     let body = read_body(request, &app.config.limits, &app.bodies).await?;
-    let items = format.split(&body, app.config.max_batch_items)?;
-    identity.charge(items.len().saturating_sub(1) as u64, 0);
     let window = Window::new(&app.config, app.clock.now_ms());
-    let (mut encoded, partitions) = (Encoded::default(), app.appender.partitions());
-    let mut scratch = String::new();
-    let mut encode = |(index, json): (usize, Result<&str, Refusal>)| {
-        let item = Item::parse(json?)?;
-        let event = item.event(window)?;
-        let event_id = event_id::of_item(item.event_id(), key.as_deref(), index, &mut scratch)?;
-        encoded.push(&EventRef { event_id, ..event }, partitions);
-        Ok(())
-    };
-    let checked: Vec<Result<(), Refusal>> = items.into_iter().enumerate().map(&mut encode).collect();
+    let mut items = Items::new(window, key.as_deref(), app.appender.partitions(), app.config.max_batch_items);
+    format.read(attributes.as_ref(), &body, &mut items)?;
+    identity.charge(items.len().saturating_sub(1) as u64, 0);
+    let (encoded, checked) = items.finish();
     let mut appended = app.appender.all(&encoded, terms.durability).await.into_iter();
     let unknown = || Err(Refusal::new(Code::OutcomeUnknown, "the event may or may not have been stored"));
     Ok(checked.into_iter().map(|good| good.and_then(|()| appended.next().unwrap_or_else(unknown))).collect())

@@ -4,9 +4,9 @@ use millrace_base::limits::MAX_USER_BYTES;
 use millrace_contracts::{Code, EventRef, Kind, Refusal};
 use millrace_service::shown;
 
+use super::event_fields::EventFields;
 use super::event_id;
 use super::field::{invalid, missing};
-use super::parameters::Parameters;
 use crate::Config;
 
 const DAY_MS: i64 = 86_400_000;
@@ -59,15 +59,8 @@ impl Window {
         .find_map(|(unit, ms)| ms.is_some_and(|ms| recent.contains(&ms)).then_some(unit))
     }
 
-    /// Validates the parts of an event, except its id.
-    pub(crate) fn event<'a>(self, timestamp: &str, user: &'a str, kind: Kind) -> Result<EventRef<'a>, Refusal> {
-        let timestamp_ms = self.timestamp(timestamp)?;
-        check_user(user)?;
-        Ok(EventRef { event_id: None, timestamp_ms, user, kind, received_at_ms: self.now })
-    }
-
-    /// Validates a request's parameters and the id in its header.
-    pub(crate) fn event_of<'a>(self, given: &'a Parameters<'_>, key: Option<&'a str>) -> Result<EventRef<'a>, Refusal> {
+    /// Validates the fields of an event, except its id.
+    pub(crate) fn event<'a>(self, given: &'a EventFields<'_>) -> Result<EventRef<'a>, Refusal> {
         let timestamp = given.timestamp.as_deref().ok_or_else(|| missing("timestamp"))?;
         let user = given.user.as_deref().ok_or_else(|| missing("user"))?;
         let kind = match (given.flag, given.event.as_deref()) {
@@ -81,13 +74,20 @@ impl Window {
                 return Err(Refusal::new(Code::DuplicateField, "the kind of event is given twice").field("event"));
             }
         };
-        let event = self.event(timestamp, user, kind)?;
+        let timestamp_ms = self.timestamp(timestamp)?;
+        check_user(user)?;
+        Ok(EventRef { event_id: None, timestamp_ms, user, kind, received_at_ms: self.now })
+    }
+
+    /// Validates the fields of a single event and the id in its request's header.
+    pub(crate) fn single<'a>(self, given: &'a EventFields<'_>, key: Option<&'a str>) -> Result<EventRef<'a>, Refusal> {
+        let event = self.event(given)?;
         Ok(EventRef { event_id: event_id::one_of(given.event_id.as_deref(), key)?, ..event })
     }
 }
 
 /// Parses a kind.
-pub(crate) fn kind_of(word: &str) -> Result<Kind, Refusal> {
+fn kind_of(word: &str) -> Result<Kind, Refusal> {
     Kind::parse(word).ok_or_else(|| invalid("event", format!("event is click or impression, not \"{}\"", shown(word))))
 }
 

@@ -1,12 +1,17 @@
 //! The routes that take events: one event, a batch, and the pixel.
 
 mod batch;
+mod cbor;
+mod cloud_event;
+mod csv;
 mod event;
+mod event_fields;
 mod event_id;
 mod field;
-mod item;
+mod format;
+mod items;
+mod json;
 mod openapi;
-mod parameters;
 mod pixel;
 mod single;
 

@@ -9,11 +9,13 @@ use millrace_service::openapi::{
     or_results, problems, query, request_header, some, text, words,
 };
 use serde_json::{Value, json};
-use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::content::{Content, ContentBuilder};
 use utoipa::openapi::path::{Parameter, PathItem};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
-use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder};
-use utoipa::openapi::{HttpMethod, OpenApi, Ref, Required, ResponseBuilder};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type,
+};
+use utoipa::openapi::{HttpMethod, OpenApi, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use super::event_id;
@@ -42,6 +44,8 @@ const SINGLE_BODY: &[Code] = &[Code::MalformedBody, Code::UnsupportedMediaType, 
 /// The codes with which the body of a batch may be refused as a whole.
 const BODY: &[Code] = &[Code::MalformedBody, Code::TooManyItems, Code::UnsupportedMediaType, Code::UnsupportedEncoding];
 
+const CLOUD_EVENT: &str = "application/cloudevents+json";
+
 const EXAMPLE_MS: i64 = 1_795_248_000_000;
 
 pub(super) fn document() -> OpenApi {
@@ -55,7 +59,7 @@ pub(super) fn document() -> OpenApi {
 pub(crate) fn single(config: &Config) -> PathItem {
     let about = "The fields are in the query string, in the body, or some in each; one that is in both is refused by its name. `user` is \
                  required, and the kind: `click` or `impression` without a value, or `event`, exactly one of the three. `timestamp` is \
-                 required without a body; with one it defaults to now.";
+                 required without a body; with one it defaults to now. JSON with the header `ce-specversion` is the data of a CloudEvent.";
     let operation = operation("postEvent", EVENTS, "Records one event.")
         .description(Some(about))
         .parameter(timestamp(config, " Default, with a body: now."))
@@ -77,13 +81,76 @@ pub(crate) fn single(config: &Config) -> PathItem {
     PathItem::new(HttpMethod::Post, problems(operation, &codes))
 }
 
-fn single_body(config: &Config) -> RequestBody {
-    let fields = [
+fn batch_body(config: &Config) -> RequestBody {
+    let max = Some(config.max_batch_items);
+    let example = json!([{"timestamp": EXAMPLE_MS, "user": "ann", "event": "click"}]);
+    let lines = "{\"timestamp\":1795248000000,\"user\":\"ann\",\"event\":\"click\"}\n";
+    let records = "timestamp,user,event\n1795248000000,ann,click\n";
+    let events = ArrayBuilder::new().items(cloud_event(config)).max_items(max);
+    let text_with = |about: &str, example: &str| {
+        ContentBuilder::new().schema(Some(text().description(Some(about)))).example(Some(example.into())).build()
+    };
+    RequestBodyBuilder::new()
+        .required(Some(Required::True))
+        .content(
+            "application/json",
+            ContentBuilder::new()
+                .schema(Some(ArrayBuilder::new().items(item(config)).max_items(max)))
+                .example(Some(example))
+                .build(),
+        )
+        .content("application/x-ndjson", text_with("An item a line; blank lines are ignored.", lines))
+        .content("text/csv", text_with("A header line with the names of the fields, then an item a record.", records))
+        .content(
+            "application/cbor",
+            some(text().description(Some("The array in CBOR (RFC 8949): maps with texts and unsigned integers."))),
+        )
+        .content(
+            "application/cloudevents-batch+json",
+            ContentBuilder::new().schema(Some(events)).example(Some(json!([cloud_event_example()]))).build(),
+        )
+        .content(CLOUD_EVENT, cloud_event_content(config))
+        .build()
+}
+
+/// One CloudEvent of the JSON format.
+fn cloud_event(config: &Config) -> ObjectBuilder {
+    let attribute = || text().min_length(Some(1));
+    let fields = object(&[("user", name(MAX_USER_BYTES, "ann").into())], &fields(config))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+    let required = [
+        ("specversion", words(["1.0"]).into()),
+        ("id", attribute().description(Some("With `source` the id of the event.")).into()),
+        ("source", attribute().into()),
+        ("type", attribute().description(Some("Ends in `click` or `impression`, unless the data has `event`.")).into()),
+        ("data", fields.into()),
+    ];
+    let or_null = |text: ObjectBuilder| text.schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+    let time = or_null(text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))));
+    let content_type = or_null(text().examples(["application/json"]));
+    object(&required, &[("time", time.into()), ("datacontenttype", content_type.into())])
+}
+
+fn cloud_event_content(config: &Config) -> Content {
+    ContentBuilder::new().schema(Some(cloud_event(config))).example(Some(cloud_event_example())).build()
+}
+
+fn cloud_event_example() -> Value {
+    json!({"specversion": "1.0", "id": "17", "source": "/shop", "type": "com.example.click",
+        "time": "2026-11-21T08:00:00Z", "data": {"user": "ann"}})
+}
+
+/// The fields of an event, but its user.
+fn fields(config: &Config) -> [(&'static str, RefOr<Schema>); 3] {
+    [
         ("timestamp", earliest(config).into()),
-        ("user", name(MAX_USER_BYTES, "ann").into()),
         ("event", kinds().into()),
         ("event_id", name(MAX_EVENT_ID_BYTES, "order-17").into()),
-    ];
+    ]
+}
+
+fn single_body(config: &Config) -> RequestBody {
+    let fields = [&fields(config)[..], &[("user", name(MAX_USER_BYTES, "ann").into())]].concat();
     let flags = [("click", words([""]).into()), ("impression", words([""]).into())];
     let form = object(&[], &[&fields[..], &flags[..]].concat());
     let content = |schema: ObjectBuilder, example: Value| {
@@ -98,6 +165,7 @@ fn single_body(config: &Config) -> RequestBody {
             content(object(&[], &fields), json!({"timestamp": EXAMPLE_MS, "user": "ann", "event": "click"})),
         )
         .content("application/x-www-form-urlencoded", content(form, json!({"user": "ann", "event": "click"})))
+        .content(CLOUD_EVENT, cloud_event_content(config))
         .build()
 }
 
@@ -107,24 +175,17 @@ pub(crate) fn batch(config: &Config) -> PathItem {
     let result = |description: &str| answer(description).content("application/json", results.clone());
     let limits = &config.limits;
     let about = format!(
-        "At most {} items, {} bytes on the wire and {} inflated. The answer has a result for each item, in order. When no \
+        "At most {} items, {} bytes on the wire and {} inflated. JSON with the header `ce-specversion` is the data of one CloudEvent, \
+         whose attributes are in headers. The answer has a result for each item, in order. When no \
          item was accepted, its status is that of the first item, or 503 if the server failed for one of them. A body that is not a batch is refused as a whole, with a problem document.",
         config.max_batch_items, limits.max_body_bytes.0, limits.max_inflated_bytes.0
     );
-    let body = RequestBodyBuilder::new()
-        .required(Some(Required::True))
-        .content(
-            "application/json",
-            some(ArrayBuilder::new().items(item(config)).max_items(Some(config.max_batch_items))),
-        )
-        .content("application/x-ndjson", some(text().description(Some("An item a line; blank lines are ignored."))))
-        .build();
     let mut operation = operation("postBatch", EVENTS, "Records many events.")
         .description(Some(about))
         .parameter(content_encoding())
         .parameter(idempotency_key(event_id::MAX_BATCH_KEY_BYTES))
         .parameter(prefer())
-        .request_body(Some(body))
+        .request_body(Some(batch_body(config)))
         .response("200", result("Every item was accepted."))
         .response("202", applied(result(WEAKER)))
         .response("207", applied(result("Some items were accepted.")));

@@ -13,8 +13,8 @@ use millrace_contracts::{Code, Kind};
 use millrace_service::Problem;
 
 use super::event::Window;
+use super::event_fields::EventFields;
 use super::event_id;
-use super::parameters::Parameters;
 use crate::app::App;
 use crate::intake::{Appended, Terms};
 
@@ -50,9 +50,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request) -> Respon
 
 async fn accept(app: &App, head: &Parts, terms: Terms) -> Appended {
     let window = Window::new(&app.config, app.clock.now_ms());
-    let mut parameters = Parameters::parse_lenient(head.uri.query().unwrap_or_default())?;
-    parameters.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
-    parameters.flag = Some(Kind::Impression);
+    let mut fields = EventFields::parse_lenient(head.uri.query().unwrap_or_default())?;
+    fields.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
+    fields.flag = Some(Kind::Impression);
     let key = event_id::of_header(&head.headers)?;
-    app.appender.one(&window.event_of(&parameters, key.as_deref())?, terms.durability).await
+    app.appender.one(&window.single(&fields, key.as_deref())?, terms.durability).await
 }

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
 use http::request::Parts;
 use millrace_contracts::{Code, Refusal};
 use millrace_service::Problem;
 use millrace_service::http::{MediaTypes, json_text, read_body};
 
+use super::cloud_event::{self, Attributes};
 use super::event::Window;
-use super::parameters::Parameters;
-use super::{event_id, item};
+use super::event_fields::EventFields;
+use super::{event_id, json};
 use crate::app::App;
 use crate::intake::{Appended, Terms};
 
@@ -27,19 +29,41 @@ enum Format {
     Json,
     /// As the query string.
     Form,
+    /// A CloudEvent.
+    CloudEvent,
 }
 
-const TYPES: MediaTypes<Format> =
-    MediaTypes::new(&[("application/json", Format::Json), ("application/x-www-form-urlencoded", Format::Form)]);
+const TYPES: MediaTypes<Format> = MediaTypes::new(&[
+    ("application/json", Format::Json),
+    ("application/x-www-form-urlencoded", Format::Form),
+    ("application/cloudevents+json", Format::CloudEvent),
+]);
 
 impl Format {
-    fn parse(self, body: &[u8]) -> Result<Parameters<'_>, Refusal> {
+    /// That of a request, with the attributes of a CloudEvent in binary mode.
+    fn of(headers: &HeaderMap) -> Result<(Self, Option<Attributes<'static>>), Refusal> {
+        match TYPES.of(headers)? {
+            Self::CloudEvent => Ok((Self::CloudEvent, None)),
+            format => Ok((format, Attributes::of_headers(headers, format == Self::Json)?)),
+        }
+    }
+
+    fn parse<'a>(
+        self,
+        attributes: Option<&Attributes<'_>>,
+        body: &'a [u8],
+        now: i64,
+    ) -> Result<EventFields<'a>, Refusal> {
+        if let Some(attributes) = attributes {
+            return attributes.fields(json_text(body)?, now);
+        }
         match self {
-            Self::Json => item::parameters(json_text(body)?),
+            Self::Json => json::fields(json_text(body)?),
             Self::Form => {
                 let text = std::str::from_utf8(body);
-                Parameters::parse(text.map_err(|_| Refusal::new(Code::InvalidEncoding, "not valid UTF-8"))?)
+                EventFields::parse(text.map_err(|_| Refusal::new(Code::InvalidEncoding, "not valid UTF-8"))?)
             }
+            Self::CloudEvent => cloud_event::structured(json_text(body)?, now),
         }
     }
 }
@@ -70,23 +94,24 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 async fn accept(app: &App, head: &Parts, terms: Terms) -> Appended {
-    let parameters = Parameters::parse(head.uri.query().unwrap_or_default())?;
+    let fields = EventFields::parse(head.uri.query().unwrap_or_default())?;
     let key = event_id::of_header(&head.headers)?;
-    let event = Window::new(&app.config, app.clock.now_ms()).event_of(&parameters, key.as_deref())?;
+    let event = Window::new(&app.config, app.clock.now_ms()).single(&fields, key.as_deref())?;
     app.appender.one(&event, terms.durability).await
 }
 
 async fn accept_with_body(app: &App, request: Request, terms: Terms) -> Appended {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let key = event_id::of_header(request.headers())?.map(Cow::into_owned);
-    let format = TYPES.of(request.headers());
+    let format = Format::of(request.headers());
     let body = read_body(request, &app.config.limits, &app.bodies).await?;
     let window = Window::new(&app.config, app.clock.now_ms());
-    let mut parameters = Parameters::parse(&query)?;
+    let mut fields = EventFields::parse(&query)?;
     // A body that turns out to be empty is none, and has no format.
     if !body.is_empty() {
-        parameters = parameters.and_body(format?.parse(&body)?)?;
-        parameters.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
+        let (format, attributes) = format?;
+        fields = fields.and_body(format.parse(attributes.as_ref(), &body, window.now)?)?;
+        fields.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
     }
-    app.appender.one(&window.event_of(&parameters, key.as_deref())?, terms.durability).await
+    app.appender.one(&window.single(&fields, key.as_deref())?, terms.durability).await
 }

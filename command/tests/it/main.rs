@@ -6,6 +6,7 @@ mod batch;
 mod catalogue;
 mod codings;
 mod durability;
+mod formats;
 mod harness;
 mod ids;
 mod overload;

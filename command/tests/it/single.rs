@@ -8,7 +8,7 @@ use crate::harness::{NOW, Server};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-const SERVED: &str = "application/json, application/x-www-form-urlencoded";
+const SERVED: &str = "application/json, application/x-www-form-urlencoded, application/cloudevents+json";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_comes_from_query_and_body_together() {

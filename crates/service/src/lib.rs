@@ -11,6 +11,7 @@ pub mod auth;
 pub mod breaker;
 pub mod config;
 pub mod cors;
+pub mod csv;
 mod files;
 pub mod health;
 pub mod http;

@@ -55,7 +55,8 @@ fn not_utf8() -> Refusal {
     Refusal::new(Code::InvalidEncoding, "not valid UTF-8")
 }
 
-fn too_many(max_items: usize) -> Refusal {
+/// The refusal of a batch with more than `max_items`.
+pub fn too_many_items(max_items: usize) -> Refusal {
     Refusal::new(Code::TooManyItems, format!("more than {max_items} items"))
 }
 
@@ -69,7 +70,7 @@ fn lines(body: &[u8], max_items: usize) -> Result<Vec<Result<&str, Refusal>>, Re
     let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let items = lines.take(max_items + 1).map(|line| std::str::from_utf8(line).map_err(|_| not_utf8()));
     let items: Vec<_> = items.collect();
-    if items.len() > max_items { Err(too_many(max_items)) } else { Ok(items) }
+    if items.len() > max_items { Err(too_many_items(max_items)) } else { Ok(items) }
 }
 
 fn array(body: &[u8], max_items: usize) -> Result<Vec<Result<&str, Refusal>>, Refusal> {
@@ -77,7 +78,7 @@ fn array(body: &[u8], max_items: usize) -> Result<Vec<Result<&str, Refusal>>, Re
     let mut parser = serde_json::Deserializer::from_str(text);
     let (items, more) = Elements { max: max_items }.deserialize(&mut parser).map_err(|error| malformed_json(&error))?;
     if more {
-        return Err(too_many(max_items));
+        return Err(too_many_items(max_items));
     }
     parser.end().map_err(|error| malformed_json(&error))?;
     Ok(items.into_iter().map(|raw| Ok(raw.get())).collect())

@@ -34,7 +34,7 @@ mod status;
 mod stream;
 
 pub use assets::{Asset, REVALIDATE};
-pub use batch_body::{BatchFormat, json_text, malformed_json};
+pub use batch_body::{BatchFormat, json_text, malformed_json, too_many_items};
 pub use batch_result::{ItemResult, batch_response};
 pub use body::{RequestBody, read_body};
 pub use content_coding::accepts_coding;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use millrace_base::limits::{MAX_EVENT_ID_BYTES, MAX_USER_BYTES};
-use millrace_contracts::{Code, Kind};
+use millrace_contracts::{Code, Kind, Refusal};
 use millrace_service::shown;
 
 /// Names of the fields, in the order of [`Field`].
@@ -40,7 +40,19 @@ impl Fault {
     }
 }
 
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let field = FIELDS.into_iter().find(|name| refusal.field.as_deref() == Some(name));
+        Self::new(refusal.code, field, refusal.detail)
+    }
+}
+
 impl<'a> Event<'a> {
+    /// Validates the [`FIELDS`] of a record of CSV. An empty cell means no id.
+    pub(super) fn of_columns([timestamp, user, kind, event_id]: [&'a str; 4]) -> Result<Self, Fault> {
+        Self::new(timestamp, user.into(), kind, Some(event_id).filter(|id| !id.is_empty()).map(Cow::Borrowed))
+    }
+
     /// Validates the fields.
     pub(super) fn new(
         timestamp: &str,
@@ -102,6 +114,20 @@ mod tests {
         };
         assert_eq!(put(None), "{\"timestamp\":123,\"user\":\"a\\\"b\",\"event\":\"click\",\"event_id\":\"f-7\"}\n");
         assert!(put(Some("own")).ends_with("\"event_id\":\"own\"}\n"), "{}", put(Some("own")));
+    }
+
+    #[test]
+    fn columns_are_events() {
+        for (columns, expected) in [
+            (["5", "kek", "click", "i"], event("5", "kek", "click", Some("i"))),
+            (["5", "kek", "impression", ""], event("5", "kek", "impression", None)),
+        ] {
+            assert_eq!(Event::of_columns(columns), expected);
+            assert!(expected.is_ok());
+        }
+        assert_eq!(Event::of_columns(["5", "a\nb", "click", ""]).unwrap_err().field, Some("user"));
+        let fault = Fault::from(Refusal::new(Code::InvalidEncoding, "user is not valid UTF-8").field("user"));
+        assert_eq!(fault, Fault::new(Code::InvalidEncoding, Some("user"), "user is not valid UTF-8"));
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::fmt;
 
 use clap::ValueEnum;
 use millrace_contracts::Code;
+use millrace_service::csv::{CsvReader, Fed};
 use serde::{Deserialize, Serialize};
 
 use super::Stop;
-use super::csv::{Csv, Fed};
-use super::event::{Event, Fault};
+use super::event::{Event, FIELDS, Fault};
 use super::lines::{Line, Lines, MAX_LINE_BYTES, Mark};
 use super::ndjson;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Format {
 /// A parser, after the header.
 pub(super) enum Parser {
     Ndjson,
-    Csv(Box<Csv>),
+    Csv(Box<CsvReader<4>>),
 }
 
 impl Parser {
@@ -45,7 +45,10 @@ impl Parser {
             Format::Csv => match lines.next()? {
                 None => Err(Stop::Header("the input is empty".into()).into()),
                 Some(Line::TooLong) => Err(Stop::Header(too_long().detail).into()),
-                Some(Line::Whole) => Ok(Self::Csv(Box::new(Csv::new(lines.text()).map_err(Stop::Header)?))),
+                Some(Line::Whole) => match CsvReader::new(lines.text(), FIELDS, 3, MAX_LINE_BYTES) {
+                    Ok(csv) => Ok(Self::Csv(Box::new(csv))),
+                    Err(refusal) => Err(Stop::Header(refusal.detail.into_owned()).into()),
+                },
             },
         }
     }
@@ -92,9 +95,9 @@ impl Records {
                 csv.begin();
                 loop {
                     match csv.feed(self.lines.text()) {
-                        Fed::Record => break csv.parse(),
+                        Fed::Record => break csv.fields().map_err(Fault::from).and_then(Event::of_columns),
                         Fed::More if self.lines.next()? == Some(Line::Whole) => {}
-                        Fed::More | Fed::Unclosed => return Err(Stop::Unclosed(number).into()),
+                        Fed::More | Fed::Full => return Err(Stop::Unclosed(number).into()),
                     }
                 }
             }

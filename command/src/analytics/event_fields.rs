@@ -1,22 +1,25 @@
-//! The fields of a single event: in the query string, in a body of the same form, or in both.
+//! The fields of an event as they were given, whatever the format.
 
 use std::borrow::Cow;
 
 use millrace_contracts::{Code, Kind, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 
-/// The parameters of an event as they were given.
+/// The names of the fields of an object or a record. The first three are required of an item of a batch.
+pub(super) const NAMES: [&str; 4] = ["timestamp", "user", "event", "event_id"];
+
+/// The fields of an event, decoded but not validated.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Parameters<'a> {
+pub(crate) struct EventFields<'a> {
     pub(crate) timestamp: Option<Cow<'a, str>>,
     pub(crate) user: Option<Cow<'a, str>>,
     pub(crate) event: Option<Cow<'a, str>>,
     pub(crate) event_id: Option<Cow<'a, str>>,
-    /// The kind as a parameter without a value.
+    /// The kind as a parameter of a query string, without a value.
     pub(crate) flag: Option<Kind>,
 }
 
-impl<'a> Parameters<'a> {
+impl<'a> EventFields<'a> {
     /// Reads a query string, or a body of the media type `application/x-www-form-urlencoded`.
     ///
     /// # Errors
@@ -103,20 +106,20 @@ mod tests {
             ];
             pairs.rotate_left(order);
             let query = pairs.join("&");
-            let expected = Parameters {
+            let expected = EventFields {
                 timestamp: Some(timestamp.to_string().into()),
                 user: Some(user.into()),
                 event: None,
                 event_id: Some(id.into()),
                 flag: Some(kind),
             };
-            prop_assert_eq!(Parameters::parse(&query), Ok(expected));
+            prop_assert_eq!(EventFields::parse(&query), Ok(expected));
         }
 
         #[test]
         fn no_query_panics(query: String) {
-            let _ = Parameters::parse(&query);
-            let _ = Parameters::parse_lenient(&query);
+            let _ = EventFields::parse(&query);
+            let _ = EventFields::parse_lenient(&query);
         }
     }
 }
