@@ -67,9 +67,8 @@ impl Default for Config {
 impl Config {
     /// Every setting outside its bounds.
     pub fn validate(&self) -> Vec<Violation> {
-        // The largest body has room: inflated, beside its bytes from the wire and what each body takes at its begin.
-        let bytes = self.limits.max_body_bytes.0.saturating_add(self.limits.max_inflated_bytes.0);
-        let largest = Size(bytes.saturating_add(16 << 10));
+        // The largest body has room: inflated, and beside that converted to UTF-8. What each body takes at its begin is less.
+        let largest = Size(self.limits.max_inflated_bytes.0.saturating_mul(2).saturating_add(32 << 10));
         let body_memory = largest..=Size::from_gib(1_024);
         let two_addresses = self.listen != self.admin || self.listen.port() == 0;
         let mut bounds = Bounds::new();
@@ -80,7 +79,7 @@ impl Config {
             .check(
                 body_memory.contains(&self.max_body_memory),
                 "max_body_memory",
-                "command.limits.max_body_bytes + max_inflated_bytes + 16KiB..=1024GiB",
+                "2 * command.limits.max_inflated_bytes + 32KiB..=1024GiB",
             )
             .check(two_addresses, "admin", "another address than command.listen");
         bounds.into_violations()

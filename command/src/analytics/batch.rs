@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::Problem;
 use millrace_service::auth::Identity;
-use millrace_service::http::{batch_response, read_body};
+use millrace_service::http::{batch_response, read_text};
 
 use super::event::Window;
 use super::event_id;
@@ -42,11 +42,11 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 async fn accept(app: &App, request: Request, terms: Terms) -> Result<Vec<Appended>, Refusal> {
-    let format = Format::TYPES.of(request.headers())?;
+    let (format, charset) = Format::of(request.headers())?;
     let attributes = format.attributes(request.headers())?;
     let key = event_id::of_batch(request.headers())?.map(Cow::into_owned);
     let identity = Identity::of(request.extensions());
-    let body = read_body(request, &app.config.limits, &app.bodies).await?;
+    let body = read_text(request, charset, &app.config.limits, &app.bodies).await?;
     let window = Window::new(&app.config, app.clock.now_ms());
     let mut items = Items::new(window, key.as_deref(), app.appender.partitions(), app.config.max_batch_items);
     format.read(attributes.as_ref(), &body, &mut items)?;

@@ -59,12 +59,12 @@ impl Reader<'_> {
                 refusal.get_or_insert_with(|| Refusal::new(Code::UnknownField, "a key of the item is not a text"));
                 continue;
             };
-            match NAMES.iter().position(|name| *name == key) {
-                None => drop(refusal.get_or_insert_with(|| unknown_field(&key, &NAMES))),
-                Some(index) if values[index].replace(value).is_some() => {
-                    refusal.get_or_insert_with(|| given_twice(NAMES[index]));
-                }
-                Some(_) => {}
+            let Some(index) = NAMES.iter().position(|name| *name == key) else {
+                refusal.get_or_insert_with(|| unknown_field(&key, &NAMES));
+                continue;
+            };
+            if values[index].replace(value).is_some() {
+                refusal.get_or_insert_with(|| given_twice(NAMES[index]));
             }
         }
         Ok(refusal.map_or_else(|| event_fields(values), Err))

@@ -28,7 +28,7 @@ pub(super) fn read(body: &[u8], items: &mut Items<'_>) -> Result<(), Refusal> {
             match csv.feed(line) {
                 Fed::Record => break,
                 Fed::More => {
-                    line = lines.next().ok_or_else(|| unreadable(items, "has a quoted field without an end"))?
+                    line = lines.next().ok_or_else(|| unreadable(items, "has a quoted field without an end"))?;
                 }
                 Fed::Full => return Err(unreadable(items, "is longer than 16384 bytes")),
             }

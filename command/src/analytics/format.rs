@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use millrace_contracts::Refusal;
-use millrace_service::http::{BatchFormat, MediaTypes, json_text};
+use millrace_service::http::{BatchFormat, Charset, MediaTypes, json_text};
 
 use super::cloud_event::{self, Attributes};
 use super::items::Items;
@@ -30,6 +30,13 @@ impl Format {
         ("application/cloudevents-batch+json", Self::CloudEvents),
         ("application/cloudevents+json", Self::CloudEvent),
     ]);
+
+    /// That of a request, and the charset of its text.
+    pub(super) fn of(headers: &HeaderMap) -> Result<(Self, Charset), Refusal> {
+        let (format, charset) = Self::TYPES.of(headers)?;
+        // Texts of CBOR are UTF-8, and the rest of it is no text.
+        Ok((format, if format == Self::Cbor { Charset::UTF_8 } else { charset }))
+    }
 
     /// The attributes of a CloudEvent in binary mode, of which the body is the data: a batch of one, too.
     pub(super) fn attributes(self, headers: &HeaderMap) -> Result<Option<Attributes<'static>>, Refusal> {

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use millrace_contracts::{Code, Refusal};
 use millrace_service::Problem;
-use millrace_service::http::{MediaTypes, json_text, read_body};
+use millrace_service::http::{Charset, MediaTypes, json_text, read_text};
 
 use super::cloud_event::{self, Attributes};
 use super::event::Window;
@@ -40,11 +40,23 @@ const TYPES: MediaTypes<Format> = MediaTypes::new(&[
 ]);
 
 impl Format {
-    /// That of a request, with the attributes of a CloudEvent in binary mode.
-    fn of(headers: &HeaderMap) -> Result<(Self, Option<Attributes<'static>>), Refusal> {
+    /// That of a request, and the charset of its text.
+    fn of(headers: &HeaderMap) -> Result<(Self, Charset), Refusal> {
         match TYPES.of(headers)? {
-            Self::CloudEvent => Ok((Self::CloudEvent, None)),
-            format => Ok((format, Attributes::of_headers(headers, format == Self::Json)?)),
+            // What is percent-encoded is UTF-8 (URL Standard, 5.1), so the rest must be, too.
+            (Self::Form, charset) if charset != Charset::UTF_8 => {
+                let detail = format!("a form is UTF-8, not {}", charset.name());
+                Err(Refusal::new(Code::UnsupportedMediaType, detail).field("content-type"))
+            }
+            known => Ok(known),
+        }
+    }
+
+    /// The attributes of a CloudEvent in binary mode, of which the body is the data.
+    fn attributes(self, headers: &HeaderMap) -> Result<Option<Attributes<'static>>, Refusal> {
+        match self {
+            Self::CloudEvent => Ok(None),
+            Self::Json | Self::Form => Attributes::of_headers(headers, self == Self::Json),
         }
     }
 
@@ -103,13 +115,17 @@ async fn accept(app: &App, head: &Parts, terms: Terms) -> Appended {
 async fn accept_with_body(app: &App, request: Request, terms: Terms) -> Appended {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let key = event_id::of_header(request.headers())?.map(Cow::into_owned);
-    let format = Format::of(request.headers());
-    let body = read_body(request, &app.config.limits, &app.bodies).await?;
+    let given = Format::of(request.headers()).and_then(|(format, charset)| {
+        let attributes = format.attributes(request.headers())?;
+        Ok((format, charset, attributes))
+    });
+    let charset = given.as_ref().map_or(Charset::UTF_8, |(_, charset, _)| *charset);
+    let body = read_text(request, charset, &app.config.limits, &app.bodies).await?;
     let window = Window::new(&app.config, app.clock.now_ms());
     let mut fields = EventFields::parse(&query)?;
     // A body that turns out to be empty is none, and has no format.
     if !body.is_empty() {
-        let (format, attributes) = format?;
+        let (format, _, attributes) = given?;
         fields = fields.and_body(format.parse(attributes.as_ref(), &body, window.now)?)?;
         fields.timestamp.get_or_insert_with(|| Cow::Owned(window.now.to_string()));
     }

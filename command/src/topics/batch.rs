@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use millrace_contracts::topics::{Name, Principal, Published, TopicView};
 use millrace_contracts::{Code, Refusal};
 use millrace_service::auth::Identity;
-use millrace_service::http::{BatchFormat, FinalBody, read_body};
+use millrace_service::http::{BatchFormat, FinalBody, read_text};
 use millrace_service::status_of;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -86,9 +86,9 @@ async fn publish_all(app: &Arc<App>, request: Incoming, terms: Terms) -> Result<
     no_parameters(&request)?;
     let topic = app.directory.publishable(&name, &by).await?;
     let limits = TopicsConfig::batch_limits(&app.config.limits);
-    let format = BatchFormat::TYPES.of(request.headers())?;
+    let (format, charset) = BatchFormat::TYPES.of(request.headers())?;
     let identity = Identity::of(request.extensions());
-    let body = read_body(request, &limits, &app.bodies).await?;
+    let body = read_text(request, charset, &limits, &app.bodies).await?;
     let items = format.split(&body, MAX_ITEMS)?;
     if items.is_empty() {
         return Err(Refusal::new(Code::EmptyBatch, "the batch has no messages"));

@@ -159,7 +159,7 @@ fn rows() -> Vec<Row> {
         (34, batch_request("Content-Type: application/x-ndjson\r\n", vec![ITEM; 1001].join("\n")), 413, "too-many-items", ""),
         (35, batch_request("", format!("[{ITEM}]")), 415, "unsupported-media-type", "content-type"),
         (35, batch_request("Content-Type: text/plain\r\n", ITEM), 415, "unsupported-media-type", "content-type"),
-        (35, batch_request("Content-Type: application/json; charset=latin1\r\n", ITEM), 415, "unsupported-media-type", "content-type"),
+        (35, batch_request("Content-Type: application/json; charset=ebcdic\r\n", ITEM), 415, "unsupported-media-type", "content-type"),
         (36, batch_request(&format!("{JSON}Content-Encoding: lzma\r\n"), ITEM), 415, "unsupported-encoding", "content-encoding"),
         (36, batch_request(&format!("{JSON}Content-Encoding: gzip, gzip\r\n"), ITEM), 415, "unsupported-encoding", "content-encoding"),
         (37, query(&"x".repeat(70_000)), 414, "uri-too-long", ""),

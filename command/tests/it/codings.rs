@@ -10,7 +10,7 @@ use crate::harness::{Server, batch_request};
 const GZIP: &str = "Content-Type: application/x-ndjson\r\nContent-Encoding: gzip\r\n";
 const LINE: &[u8] = b"{\"timestamp\":1,\"user\":\"a\",\"event\":\"click\"}\n";
 
-fn gzip(plain: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()

@@ -1,9 +1,12 @@
 //! Batches in each format: what reaches the log, and what is refused, an item alone or the body as a whole.
 
+use millrace_base::Size;
+use millrace_command::Config;
 use millrace_contracts::Kind;
 use millrace_testkit::{Response, request};
 
 use crate::accepted::event_at;
+use crate::codings::gzip as gzipped;
 use crate::harness::{NOW, Server, batch_request};
 
 const CSV: &str = "text/csv";
@@ -273,8 +276,8 @@ async fn bad_bodies_are_refused_as_a_whole() {
         (CBOR, b"\xff", 400, "malformed-body", ""),
         (CBOR, b"[{}]", 400, "malformed-body", ""),
         (CBOR, &good, 400, "malformed-body", ""),
-        (CBOR, &array(&[good.clone()])[..20], 400, "malformed-body", ""),
-        (CBOR, &[array(&[good.clone()]), vec![0]].concat(), 400, "malformed-body", ""),
+        (CBOR, &array(std::slice::from_ref(&good))[..20], 400, "malformed-body", ""),
+        (CBOR, &[array(std::slice::from_ref(&good)), vec![0]].concat(), 400, "malformed-body", ""),
         (CBOR, &[0x81, 0x1c], 400, "malformed-body", ""),
         (CBOR, &[0x81, 0xff], 400, "malformed-body", ""),
         (CBOR, &[0x9f, 0xbf, 0x61, b'a', 0xff, 0xff], 400, "malformed-body", ""),
@@ -307,4 +310,50 @@ async fn bad_bodies_are_refused_as_a_whole() {
         assert_eq!(answer.header("accept-post"), (status == 415).then_some(SERVED), "{answer:?}");
     }
     assert_eq!(server.answered("accepted"), 0, "nothing of a refused body counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charset_is_converted() {
+    let mut config = Config::default();
+    config.limits.max_inflated_bytes = Size::from_mib(1);
+    let server = Server::with(config).await;
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+    let line = "{\"timestamp\":5,\"user\":\"n\u{e4}me\",\"event\":\"click\"}\n";
+    let latin1: Vec<u8> = line.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let csv = b"timestamp,user,event\n5,n\xe4me,click\n";
+    let event = cloud_event(r#","time":"1970-01-01T00:00:00.005Z""#, "{\"user\":\"n\u{e4}me\",\"event_id\":\"1\"}");
+    for (media, body, id) in [
+        ("application/x-ndjson; charset=iso-8859-1", latin1.clone(), None),
+        ("application/json; charset=\"UTF-16BE\"", utf16(&format!("[{line}]")), None),
+        ("application/json; charset=utf-16", utf16(&format!("\u{feff}[{line}]")), None),
+        ("text/csv; charset=windows-1252", csv.to_vec(), None),
+        ("application/cloudevents+json; charset=utf-16be", utf16(&event), Some("1")),
+        // A param without a meaning: texts of CBOR are UTF-8.
+        ("application/cbor; charset=utf-16", array(&[item(number(5), text("n\u{e4}me"))]), None),
+    ] {
+        let answer = server.batch(media, &body).await;
+        expect(&server, &answer, &[Ok(("n\u{e4}me", 5, Kind::Click, id))]).await;
+    }
+    // 700,000 characters become 1.4 MB: the bound is that of the converted text, and the rest of the memory is free again.
+    let padded = [latin1.clone(), vec![0xa0; 700_000]].concat();
+    let gzip = "Content-Type: application/x-ndjson; charset=latin1\r\nContent-Encoding: gzip\r\n";
+    let rows = [
+        (batch_request("Content-Type: application/x-ndjson; charset=latin1\r\n", &padded), 413, "too-large"),
+        (batch_request(gzip, gzipped(&padded)), 413, "too-large"),
+        (batch_request("Content-Type: application/json; charset=utf-16le\r\n", b"[\0]\0 "), 400, "invalid-encoding"),
+        (
+            batch_request("Content-Type: application/json; charset=shift_jis\r\n", b"[\"\xff\"]"),
+            400,
+            "invalid-encoding",
+        ),
+        (batch_request("Content-Type: text/csv; charset=utf-7\r\n", csv), 415, "unsupported-media-type"),
+        (batch_request("Content-Type: text/csv; charset=\"\"\r\n", csv), 415, "unsupported-media-type"),
+    ];
+    for (request, status, code) in rows {
+        let answer = server.send(&request).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{answer:?}");
+    }
+    let answer = server.send(batch_request(gzip, gzipped(&latin1))).await;
+    expect(&server, &answer, &[Ok(("n\u{e4}me", 5, Kind::Click, None))]).await;
+    server.reaches("millrace_http_body_bytes", 0).await;
 }

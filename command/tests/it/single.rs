@@ -21,6 +21,8 @@ async fn an_event_comes_from_query_and_body_together() {
         ("user=k&click", JSON, "{}", ("k", NOW, Kind::Click, None)),
         ("user=k", JSON, r#"{"event":"click","timestamp":5}"#, ("k", 5, Kind::Click, None)),
         ("timestamp=5&event_id=e", JSON, r#"{"event":"click","user":"k"}"#, ("k", 5, Kind::Click, Some("e"))),
+        ("", "application/json; charset=us-ascii", r#"{"event":"click","user":"k"}"#, ("k", NOW, Kind::Click, None)),
+        ("", "application/x-www-form-urlencoded; charset=utf-8", "user=k&click", ("k", NOW, Kind::Click, None)),
         ("", FORM, "timestamp=123&user=a+b%26&click", ("a b&", 123, Kind::Click, None)),
         ("", FORM, "user=k&impression=&event_id=%C3%A4", ("k", NOW, Kind::Impression, Some("\u{e4}"))),
         ("click", FORM, "user=k", ("k", NOW, Kind::Click, None)),
@@ -51,13 +53,17 @@ async fn an_empty_body_is_none() {
     assert_eq!((answer.status, answer.json()["field"].as_str()), (400, Some("timestamp")), "{answer:?}");
 }
 
+/// Query, media type and body; status, code and field of the refusal.
+type Row<'a> = (&'a str, &'a str, &'a [u8], u16, &'a str, &'a str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_bodies_are_refused_by_name() {
     let server = Server::start().await;
     let long = format!(r#"{{"user":"{}","event":"click"}}"#, "u".repeat(257));
     let nested = "[".repeat(100_000);
+    let long_body = vec![b' '; (1 << 20) + 1];
     #[rustfmt::skip]
-    let rows: &[(&str, &str, &[u8], u16, &str, &str)] = &[
+    let rows: &[Row] = &[
         ("user=a", JSON, br#"{"user":"a","event":"click"}"#, 400, "duplicate-field", "user"),
         ("timestamp=1", FORM, b"timestamp=1&user=a&click", 400, "duplicate-field", "timestamp"),
         ("event_id=1", JSON, br#"{"user":"a","event":"click","event_id":"1"}"#, 400, "duplicate-field", "event_id"),
@@ -94,9 +100,11 @@ async fn bad_bodies_are_refused_by_name() {
         ("", JSON, "\u{feff}{}".as_bytes(), 400, "malformed-body", ""),
         ("", JSON, nested.as_bytes(), 400, "malformed-body", ""),
         ("", JSON, br#"{"timestamp":9223372036854775807,"user":"a","event":"click"}"#, 422, "outside-window", "timestamp"),
-        ("", JSON, &[b' '; (1 << 20) + 1], 413, "too-large", ""),
+        ("", JSON, &long_body, 413, "too-large", ""),
         ("timestamp=1&user=a&click", "text/plain", b"x", 415, "unsupported-media-type", "content-type"),
         ("", "application/x-ndjson", br#"{"user":"a","event":"click"}"#, 415, "unsupported-media-type", "content-type"),
+        ("", "application/x-www-form-urlencoded; charset=latin1", b"user=a&click", 415, "unsupported-media-type", "content-type"),
+        ("", "application/json; charset=utf-16", br#"{"user":"a","event":"click"} "#, 400, "invalid-encoding", ""),
         ("", "application/json; charset=ebcdic", br#"{"user":"a","event":"click"}"#, 415, "unsupported-media-type", "content-type"),
     ];
     for &(query, media, body, status, code, field) in rows {

@@ -11,9 +11,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use millrace_contracts::{Code, Refusal};
 use tokio::time::{Instant, timeout_at};
 
-use super::HttpLimits;
-use super::inflate::{Coding, InflateError};
+use super::inflate::{Coding, DecodeError};
 use super::problem::{RETRY, spread_retry};
+use super::{Charset, HttpLimits};
 use crate::net::{MemoryBudget, MemoryPermit};
 use crate::shown;
 
@@ -59,9 +59,35 @@ pub async fn read_body(
     let Some(coding) = coding else { return Ok(body) };
     match coding.inflate(&body, limits.max_inflated_bytes.as_usize(), memory).await {
         Ok((inflated, permit)) => Ok(RequestBody { bytes: inflated.into(), _permit: permit }),
-        Err(InflateError::Malformed) => Err(malformed()),
-        Err(InflateError::TooLarge) => Err(too_large(limits.max_inflated_bytes.0)),
-        Err(InflateError::NoMemory) => Err(no_memory()),
+        Err(DecodeError::Malformed) => Err(malformed()),
+        Err(DecodeError::TooLarge) => Err(too_large(limits.max_inflated_bytes.0)),
+        Err(DecodeError::NoMemory) => Err(no_memory()),
+    }
+}
+
+/// Reads the whole body of a request as [`read_body`] does, and converts it from its charset to UTF-8. A body in UTF-8 stays as it
+/// is, not validated.
+///
+/// # Errors
+/// As [`read_body`], and `invalid-encoding` for bytes that stand for no character. The bound of the converted text is that of
+/// inflated bodies.
+pub async fn read_text(
+    request: Request<Body>,
+    charset: Charset,
+    limits: &HttpLimits,
+    memory: &MemoryBudget,
+) -> Result<RequestBody, Refusal> {
+    let body = read_body(request, limits, memory).await?;
+    if charset == Charset::UTF_8 || body.is_empty() {
+        return Ok(body);
+    }
+    match charset.convert(&body, limits.max_inflated_bytes.as_usize(), memory).await {
+        Ok((text, permit)) => Ok(RequestBody { bytes: text.into(), _permit: permit }),
+        Err(DecodeError::Malformed) => {
+            Err(Refusal::new(Code::InvalidEncoding, format!("the body is not valid {}", charset.name())))
+        }
+        Err(DecodeError::TooLarge) => Err(too_large(limits.max_inflated_bytes.0)),
+        Err(DecodeError::NoMemory) => Err(no_memory()),
     }
 }
 

@@ -30,10 +30,10 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// Why a body does not inflate.
+/// Why a body does not decode from its coding or its charset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InflateError {
-    /// Not in its coding, incomplete, or followed by other bytes.
+pub(super) enum DecodeError {
+    /// Not in its coding or charset, incomplete, or followed by other bytes.
     Malformed,
     /// Longer than the bound.
     TooLarge,
@@ -70,9 +70,9 @@ impl Coding {
         coded: &[u8],
         max: usize,
         memory: &MemoryBudget,
-    ) -> Result<(Vec<u8>, Option<MemoryPermit>), InflateError> {
+    ) -> Result<(Vec<u8>, Option<MemoryPermit>), DecodeError> {
         let _permit = DECODERS.acquire().await;
-        let mut decoder = self.decoder(coded).map_err(|_| InflateError::Malformed)?;
+        let mut decoder = self.decoder(coded).map_err(|_| DecodeError::Malformed)?;
         let (mut inflated, mut permit) = (Vec::new(), None);
         loop {
             let begin = inflated.len();
@@ -80,13 +80,13 @@ impl Coding {
             let piece = PIECE.min(max - begin + 1);
             grow(&mut inflated, piece, max + 1, memory, &mut permit)?;
             inflated.resize(begin + piece, 0);
-            let read = decoder.read(&mut inflated[begin..]).map_err(|_| InflateError::Malformed)?;
+            let read = decoder.read(&mut inflated[begin..]).map_err(|_| DecodeError::Malformed)?;
             inflated.truncate(begin + read);
             if read == 0 {
                 return Ok((inflated, permit));
             }
             if inflated.len() > max {
-                return Err(InflateError::TooLarge);
+                return Err(DecodeError::TooLarge);
             }
             yield_now().await;
         }
@@ -94,19 +94,19 @@ impl Coding {
 }
 
 /// Makes room for `more` bytes: doubles the capacity, to `max` bytes at most, and takes the growth from the budget.
-fn grow(
+pub(super) fn grow(
     bytes: &mut Vec<u8>,
     more: usize,
     max: usize,
     memory: &MemoryBudget,
     permit: &mut Option<MemoryPermit>,
-) -> Result<(), InflateError> {
+) -> Result<(), DecodeError> {
     let (needed, capacity) = (bytes.len() + more, bytes.capacity());
     if needed <= capacity {
         return Ok(());
     }
     let target = needed.max(capacity * 2).min(max);
-    let growth = memory.try_acquire(target - capacity).ok_or(InflateError::NoMemory)?;
+    let growth = memory.try_acquire(target - capacity).ok_or(DecodeError::NoMemory)?;
     match permit {
         None => *permit = Some(growth),
         Some(permit) => permit.merge(growth),
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    async fn inflate(coding: Coding, coded: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+    async fn inflate(coding: Coding, coded: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
         coding.inflate(coded, max, &MemoryBudget::new(1 << 20)).await.map(|(bytes, _)| bytes)
     }
 
@@ -177,20 +177,20 @@ mod tests {
         for coding in CODINGS {
             let coded = deflate(coding, &plain);
             assert_eq!(inflate(coding, &coded, plain.len()).await.as_ref(), Ok(&plain), "{coding:?}");
-            assert_eq!(inflate(coding, &coded, plain.len() - 1).await, Err(InflateError::TooLarge), "{coding:?}");
+            assert_eq!(inflate(coding, &coded, plain.len() - 1).await, Err(DecodeError::TooLarge), "{coding:?}");
             for cut in [0, 1, 3, coded.len() / 2, coded.len() - 1] {
                 assert_eq!(
                     inflate(coding, &coded[..cut], 1 << 20).await,
-                    Err(InflateError::Malformed),
+                    Err(DecodeError::Malformed),
                     "{coding:?} {cut}"
                 );
             }
             let trailing = [&coded[..], b"x"].concat();
-            assert_eq!(inflate(coding, &trailing, 1 << 20).await, Err(InflateError::Malformed), "{coding:?}");
+            assert_eq!(inflate(coding, &trailing, 1 << 20).await, Err(DecodeError::Malformed), "{coding:?}");
             let little = MemoryBudget::new(100_000);
             assert_eq!(
                 coding.inflate(&coded, 1 << 20, &little).await.map(drop),
-                Err(InflateError::NoMemory),
+                Err(DecodeError::NoMemory),
                 "{coding:?}"
             );
             assert!(little.try_acquire(100_000).is_some(), "{coding:?} keeps memory");
@@ -203,15 +203,15 @@ mod tests {
             let (first, second) = (deflate(coding, b"first\n"), deflate(coding, b"second\n"));
             let both = [&first[..], &second[..]].concat();
             assert_eq!(inflate(coding, &both, 13).await.as_deref(), Ok(&b"first\nsecond\n"[..]), "{coding:?}");
-            assert_eq!(inflate(coding, &both, 12).await, Err(InflateError::TooLarge), "{coding:?}");
+            assert_eq!(inflate(coding, &both, 12).await, Err(DecodeError::TooLarge), "{coding:?}");
             for cut in 1..second.len() {
                 let cut = &both[..both.len() - cut];
-                assert_eq!(inflate(coding, cut, 13).await, Err(InflateError::Malformed), "{coding:?} {}", cut.len());
+                assert_eq!(inflate(coding, cut, 13).await, Err(DecodeError::Malformed), "{coding:?} {}", cut.len());
             }
         }
         // A second stream of Brotli is not part of the format.
         let both = [deflate(Coding::Brotli, b"first\n"), deflate(Coding::Brotli, b"second\n")].concat();
-        assert_eq!(inflate(Coding::Brotli, &both, 13).await, Err(InflateError::Malformed));
+        assert_eq!(inflate(Coding::Brotli, &both, 13).await, Err(DecodeError::Malformed));
     }
 
     #[tokio::test]
@@ -220,6 +220,6 @@ mod tests {
         encoder.window_log(24).unwrap();
         encoder.write_all(b"small").unwrap();
         let coded = encoder.finish().unwrap();
-        assert_eq!(inflate(Coding::Zstd, &coded, 100).await, Err(InflateError::Malformed));
+        assert_eq!(inflate(Coding::Zstd, &coded, 100).await, Err(DecodeError::Malformed));
     }
 }

@@ -29,7 +29,7 @@ pub struct HttpLimits {
     pub max_uri_bytes: Size,
     /// A body as it is on the wire.
     pub max_body_bytes: Size,
-    /// A body after decompression.
+    /// A body after decompression and conversion to UTF-8.
     pub max_inflated_bytes: Size,
     /// Open connections.
     pub max_connections: usize,

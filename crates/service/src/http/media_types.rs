@@ -10,6 +10,7 @@ use mediatype::names::CHARSET;
 use mediatype::{MediaType, ReadParams as _};
 use millrace_contracts::{Code, Refusal};
 
+use super::Charset;
 use crate::shown;
 
 /// The header of a 415 that lists the media types of the route (Linked Data Platform 1.0, 7.1).
@@ -25,11 +26,11 @@ impl<T: Copy> MediaTypes<T> {
         Self(types)
     }
 
-    /// The format that `Content-Type` names.
+    /// The format and the charset that `Content-Type` names. The default is UTF-8.
     ///
     /// # Errors
     /// `unsupported-media-type` for another type or charset, for none and for several.
-    pub fn of(self, headers: &HeaderMap) -> Result<T, Refusal> {
+    pub fn of(self, headers: &HeaderMap) -> Result<(T, Charset), Refusal> {
         let mut lines = headers.get_all(CONTENT_TYPE).iter();
         let line = match (lines.next(), lines.next()) {
             (Some(line), None) => line.to_str().unwrap_or("?"),
@@ -41,12 +42,12 @@ impl<T: Copy> MediaTypes<T> {
         let (Some(&(_, format)), Ok(media)) = (found, MediaType::parse(line)) else {
             return Err(self.unsupported(format!("content-type \"{}\" is not supported", shown(line))));
         };
-        match media.get_param(CHARSET) {
-            Some(charset) if !charset.unquoted_str().eq_ignore_ascii_case("utf-8") => {
-                Err(refusal(format!("charset is utf-8, not \"{}\"", shown(charset.as_str()))))
-            }
-            _ => Ok(format),
-        }
+        let Some(label) = media.get_param(CHARSET) else { return Ok((format, Charset::UTF_8)) };
+        let label = label.unquoted_str();
+        let charset = Charset::of_label(&label).ok_or_else(|| {
+            refusal(format!("charset \"{}\" is not supported; those of the Encoding Standard are", shown(&label)))
+        })?;
+        Ok((format, charset))
     }
 
     /// Adds to a response with status 415 what the route takes: `Accept-Post` and `Accept-Encoding` (RFC 9110, 15.5.16).
@@ -80,7 +81,7 @@ mod tests {
 
     const TYPES: MediaTypes<u8> = MediaTypes::new(&[("application/json", 1), ("application/x-ndjson", 2)]);
 
-    fn of(values: &[&'static str]) -> Result<u8, Refusal> {
+    fn of(values: &[&'static str]) -> Result<(u8, Charset), Refusal> {
         TYPES.of(&values.iter().map(|value| (CONTENT_TYPE, HeaderValue::from_static(value))).collect())
     }
 
@@ -92,8 +93,10 @@ mod tests {
             ("application/json;charset=\"utf-8\"", 1),
             ("application/x-ndjson ; header=1", 2),
         ] {
-            assert_eq!(of(&[text]), Ok(format), "{text}");
+            assert_eq!(of(&[text]), Ok((format, Charset::UTF_8)), "{text}");
         }
+        let (_, charset) = of(&["application/json; charset=\"Latin1\""]).unwrap();
+        assert_eq!(charset.name(), "windows-1252");
     }
 
     #[test]
