@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use millrace_base::Clock;
-use millrace_contracts::Names;
 use millrace_contracts::topics::Coordinate;
+use millrace_contracts::{Code, Names};
 use millrace_log::Log;
 use millrace_service::auth::Authenticator;
 use millrace_service::health::Health;
-use millrace_service::{ServiceContext, export_agreed_settings, openapi};
+use millrace_service::{Problem, ServiceContext, export_agreed_settings, openapi};
 use tokio::net::TcpListener;
 
 use crate::app::App;
@@ -25,7 +25,11 @@ pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router 
 
 fn routes(app: Arc<App>, health: &Health) -> Router {
     let routes = analytics::routes(&app).merge(topics::routes(&app));
-    openapi::serve(routes.with_state(app), health.router())
+    openapi::serve(routes.with_state(app), health.router()).fallback(async || {
+        let detail = "no such route on the write side, which /docs describes; the page and the counts are on the read side \
+                      (query.listen, port 8082 by default)";
+        Problem::new(Code::NotFound, detail)
+    })
 }
 
 /// Serves the write side on `listener` until `context` stops, the requests under way are answered, and the log has

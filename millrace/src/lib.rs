@@ -157,7 +157,7 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("millrace: {e:#}");
+            eprintln!("millrace: {}", text::chain(&e));
             ExitCode::FAILURE
         }
     }

@@ -27,10 +27,11 @@ use crate::cli::Layers;
 pub(crate) const DEFAULT: &str = include_str!("../default.toml");
 
 /// The keys of the settings, and those of earlier versions.
-const SCHEMA: Schema<'_> = Schema { defaults: DEFAULT, renamed: obsolete::RENAMED, removed: obsolete::REMOVED };
+const SCHEMA: Schema<'_> =
+    Schema { defaults: DEFAULT, renamed: obsolete::RENAMED, removed: obsolete::REMOVED, reserved: RESERVED };
 
-/// The path of the file, in a variable that has the prefix of settings but is none.
-const FILE_VARIABLE: &str = "MILLRACE_CONFIG";
+/// The variables of the tools, of builds with fail points, and of the scripts around this program.
+const RESERVED: &[&str] = &["CONFIG", "KEY", "KEY_FILE", "CA_FILE", "CRASH", "SEED", "BIN", "KAFKA_HOME", "TEST_*"];
 
 /// The settings. `default.toml` documents each key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -86,9 +87,8 @@ impl fmt::Display for Engine {
 impl Settings {
     /// Merges the layers, checks the result and derives the rest. Returns all problems at once.
     pub(crate) fn load(layers: &Layers, environment: Vec<(String, String)>) -> Result<Self, Vec<ConfigProblem>> {
-        let environment = environment.into_iter().filter(|(name, _)| name != FILE_VARIABLE);
-        let settings: Self =
-            config::load_checked(&SCHEMA, layers.config.as_deref(), environment, &layers.set, check::violations)?;
+        let (file, environment) = (layers.config.as_deref(), environment.into_iter());
+        let settings: Self = config::load_checked(&SCHEMA, file, environment, &layers.set, check::violations)?;
         Ok(settings.derive())
     }
 

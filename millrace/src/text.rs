@@ -18,6 +18,15 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
+/// An error with its causes, but without those whose text an outer one contains already.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match &*text {
+        "" => cause,
+        text if text.contains(&cause) => text.to_owned(),
+        text => format!("{text}: {cause}"),
+    })
+}
+
 /// A number with its noun: `1 line`, `2 lines`.
 pub(crate) fn plural(count: u64, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
@@ -27,6 +36,15 @@ pub(crate) fn plural(count: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cause_is_there_twice() {
+        let error = |cause: &'static str| anyhow::Error::msg(cause);
+        assert_eq!(chain(&error("timed out")), "timed out");
+        assert_eq!(chain(&error("timed out").context("brokers: timed out")), "brokers: timed out");
+        let three = error("timed out").context("brokers: timed out").context("the topics");
+        assert_eq!(chain(&three), "the topics: brokers: timed out");
+    }
 
     #[test]
     fn one_is_singular() {

@@ -61,14 +61,24 @@ pub(crate) fn routes(
         .routes(route("/analytics/live", analytics::openapi::live(), get(live::live)))
         .with_state(feed);
     let api = OpenApiRouter::with_openapi(about())
-        .routes(route("/analytics", analytics::openapi::hour(), get(hour::hour)))
+        .routes(route("/analytics", analytics::openapi::hour(), get(hour::hour).fallback(write_elsewhere)))
         .with_state(Arc::clone(app))
         .merge(live)
         .merge(compressed)
         .merge(dashboard);
     serve(api, health)
-        .fallback(async || Problem::new(Code::NotFound, "no such route"))
+        .fallback(async || {
+            let detail = "no such route on the read side, which /docs describes; events and topics are on the write side \
+                          (command.listen, port 8081 by default)";
+            Problem::new(Code::NotFound, detail)
+        })
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "the route has no such method"))
+}
+
+/// Who posts here has taken the one side for the other.
+async fn write_elsewhere() -> Problem {
+    let detail = "this is the read side; POST events to the write side (command.listen, port 8081 by default)";
+    Problem::new(Code::MethodNotAllowed, detail)
 }
 
 fn about() -> OpenApi {

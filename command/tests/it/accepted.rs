@@ -124,7 +124,7 @@ async fn a_stop_completes_requests_under_way_and_closes_connections() {
     .await
     .unwrap();
     let answer = half.response().await;
-    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"[]"[..]));
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"[]\n"[..]));
     server.stop.cancel();
     assert!(idle.closes().await && half.closes().await);
     tokio::time::timeout(Duration::from_secs(30), server.task).await.unwrap().unwrap();

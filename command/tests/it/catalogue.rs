@@ -229,6 +229,10 @@ async fn the_bad_input_catalogue() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     let allow = server.send("PUT /analytics HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(allow.header("allow"), Some("POST"));
+    for target in ["/", "/analytics?timestamp=1"] {
+        let lost = server.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        assert!(lost.json()["detail"].as_str().unwrap().contains("the read side (query.listen, "), "{lost:?}");
+    }
     assert_eq!(server.post("timestamp=1&user=a&click").await.status, 204, "the server is well after all of it");
 }
 

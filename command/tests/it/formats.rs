@@ -73,7 +73,7 @@ async fn a_record_of_csv_is_an_item() {
     let answer = server.batch(CSV, b"timestamp,user,event\n1,\xff,click\n1,a,click\n").await;
     expect(&server, &answer, &[Err("invalid-encoding user"), Ok(("a", 1, Kind::Click, None))]).await;
     let answer = server.batch(CSV, "timestamp,user,event\n").await;
-    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"[]"[..]));
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"[]\n"[..]));
     let key = "Content-Type: text/csv\r\nIdempotency-Key: k\r\n";
     let answer = server.send(batch_request(key, "timestamp,user,event\n1,a,click\n1,b,click\n")).await;
     let expected = [Ok(("a", 1, Kind::Click, Some("k/0"))), Ok(("b", 1, Kind::Click, Some("k/1")))];

@@ -2,21 +2,22 @@
 
 use std::fmt;
 
-use crate::client::KeySource;
 use clap::{Args, ValueEnum};
-use millrace_contracts::Hour;
+
+use crate::bulk::export;
+use crate::client::KeySource;
 
 /// Options of `verify`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) key: KeySource,
-    /// First hour, such as 2026-11-21T08Z; default: the oldest
-    #[arg(long, value_name = "HOUR")]
-    pub(crate) from: Option<Hour>,
-    /// Last hour; default: the newest
-    #[arg(long, value_name = "HOUR")]
-    pub(crate) to: Option<Hour>,
+    /// Start of the range, such as 2026-11-21T08Z: its hour is the first one; default: the oldest
+    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    pub(crate) from: Option<i64>,
+    /// End of the range, exclusive; default: the newest hour
+    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    pub(crate) to: Option<i64>,
     /// JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,

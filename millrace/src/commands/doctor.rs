@@ -14,7 +14,7 @@ pub(crate) async fn run(options: &cli::Doctor, settings: &Settings) -> ExitCode 
     let key = match options.key.key() {
         Ok(key) => key,
         Err(error) => {
-            eprintln!("millrace: {error:#}");
+            eprintln!("millrace: {}", crate::text::chain(&error));
             return ExitCode::FAILURE;
         }
     };

@@ -18,7 +18,7 @@ pub(crate) async fn run(options: cli::Export, settings: &Settings) -> ExitCode {
     let target = query.unwrap_or_else(|| Target::of_listener(settings.query.listen, settings.tls.is_on()));
     let target = match key.access() {
         Ok(access) => target.with(&access),
-        Err(error) => return failed(EXIT_FAILED, &format!("{error:#}")),
+        Err(error) => return failed(EXIT_FAILED, &crate::text::chain(&error)),
     };
     let source = Source { target, timeout };
     match run_export(&Plan { from, to, step, format, output, source, hours: settings.query.max_range_hours }).await {

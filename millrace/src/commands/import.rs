@@ -23,7 +23,7 @@ pub(crate) async fn run(options: cli::Import, settings: &Settings) -> ExitCode {
             let plan = match plan(options, input, settings) {
                 Ok(plan) => plan,
                 Err(error) => {
-                    eprintln!("millrace: {error:#}");
+                    eprintln!("millrace: {}", crate::text::chain(&error));
                     return ExitCode::from(EXIT_STOPPED);
                 }
             };

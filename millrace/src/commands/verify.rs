@@ -18,7 +18,9 @@ use crate::views::{Report, View, verify};
 /// Compares; fails if a count differs or could not be compared.
 pub(crate) async fn run(options: cli::Verify, settings: &Settings) -> anyhow::Result<ExitCode> {
     let key = options.key.key()?;
-    let hours = options.from.unwrap_or(Hour::from_index(0))..options.to.map_or(Hour::MAX, |hour| hour).plus(1);
+    // As in an export, the last hour is that of the last ms before the end.
+    let end = options.to.map_or(Hour::MAX, |to| Hour::of_ms(to - 1)).plus(1);
+    let hours = Hour::of_ms(options.from.unwrap_or(0))..end;
     let report = match (Source::find(settings, &settings.names(), key.as_ref()).await?, settings.engine) {
         (Source::Running(remote), _) => remote.verify(&hours).await?,
         (Source::Log(log), Engine::Kafka) => here(&log, &View::of_kafka(settings).await?, hours).await?,

@@ -1,8 +1,8 @@
 //! Progress of a load: a bar on a terminal, otherwise a line now and then. Always on standard error, so that standard output
 //! contains nothing but the result.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,6 +19,20 @@ pub(crate) struct Progress {
     pub(crate) done: AtomicU64,
     /// A connection ran out of patience: the others stop, too, instead of each waiting as long.
     pub(crate) gave_up: AtomicBool,
+    /// Why the last attempt to connect failed.
+    unreachable: Mutex<Option<String>>,
+}
+
+impl Progress {
+    /// Records why an attempt to connect failed.
+    pub(crate) fn failed_to_connect(&self, why: String) {
+        *self.unreachable.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Why the last attempt to connect failed, if one did.
+    pub(crate) fn why_unreachable(&self) -> Option<String> {
+        self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Shows progress until `stop` is canceled.

@@ -24,6 +24,9 @@ pub(crate) enum LoadError {
     /// The counts before the load are unavailable.
     #[error("the counts before the load cannot be read: {0}")]
     Baseline(String),
+    /// No event was acknowledged, because no connection opened.
+    #[error("no event was acknowledged: {0}")]
+    Unreachable(String),
     /// A thread did not start, or panicked.
     #[error("a thread of the load failed: {0}")]
     Thread(String),
@@ -46,6 +49,9 @@ pub(crate) async fn run(plan: Plan) -> Result<Report, LoadError> {
     // A panic of the bar has no effect on the counts.
     let _ = bar.await;
     let tally = tally?;
+    if let (0, 0, Some(why)) = (tally.acknowledged, tally.unknown, progress.why_unreachable()) {
+        return Err(LoadError::Unreachable(why));
+    }
 
     let expected = tally.oracle.expected(&baseline);
     let settling = Instant::now();

@@ -108,7 +108,10 @@ impl<'a> Sender<'a> {
             }
             match self.renderer.target.open(left.min(self.plan.timeout)).await {
                 Ok(connection) => self.connection = Some(connection),
-                Err(_) => sleep(PAUSE).await,
+                Err(error) => {
+                    self.progress.failed_to_connect(format!("{}: {error}", self.renderer.target));
+                    sleep(PAUSE).await;
+                }
             }
         }
         true

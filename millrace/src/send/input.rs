@@ -34,7 +34,7 @@ pub(super) fn read(files: Vec<PathBuf>, capacity: usize) -> mpsc::Receiver<Line>
                 opened.and_then(|mut file| read_lines(&mut file, &lines)).with_context(|| path.display().to_string())
             };
             if let Err(error) = read {
-                let _ = lines.blocking_send(Line::Failed(format!("{error:#}")));
+                let _ = lines.blocking_send(Line::Failed(crate::text::chain(&error)));
                 return;
             }
         }

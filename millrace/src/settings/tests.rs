@@ -120,8 +120,18 @@ fn reports_all_problems_at_once_with_their_origins() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "prefix = \"x\"\n\n[query]\nlisten = \"0.0.0.0:8082\"\n").unwrap();
     let layers = Layers { config: Some(file.path().to_owned()), set: vec!["shutdown_grace=11m".into()] };
-    let environment =
-        vec![("MILLRACE_CONFIG".into(), "ignored".into()), ("MILLRACE_COMMAND__ADMIN".into(), "127.0.0.1:0".into())];
+    let environment = [
+        "CONFIG=ignored",
+        "KEY=k",
+        "KEY_FILE=f",
+        "CA_FILE=f",
+        "BIN=b",
+        "KAFKA_HOME=k",
+        "TEST_KAFKA=k",
+        "COMMAND__ADMIN=127.0.0.1:0",
+    ];
+    let environment = environment.iter().filter_map(|pair| pair.split_once('='));
+    let environment = environment.map(|(name, value)| (format!("MILLRACE_{name}"), value.to_owned())).collect();
     let problems = Settings::load(&layers, environment).unwrap_err();
     let path = file.path().display();
     let starts = [

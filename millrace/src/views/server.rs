@@ -65,7 +65,7 @@ async fn verified(State(shared): State<Arc<Shared>>, Query(hours): Query<HoursQu
         .map_err(|_| Problem::new(Code::Overloaded, "another comparison is running".to_owned()))?;
     let hours = Hour::from_index(hours.from)..Hour::from_index(hours.to);
     let report =
-        verify(&shared.log, &shared.views, hours, |_, _| {}).await.map_err(|e| unavailable(format!("{e:#}")))?;
+        verify(&shared.log, &shared.views, hours, |_, _| {}).await.map_err(|e| unavailable(crate::text::chain(&e)))?;
     Ok(Json(report))
 }
 

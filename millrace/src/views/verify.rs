@@ -40,7 +40,7 @@ pub(crate) async fn verify(
         for (partition, &start) in (0..).zip(&starts) {
             // An unavailable store is a finding like any other: the next one is compared all the same.
             if let Err(error) = one(log, view, (partition, start), &hours, &mut store).await {
-                store.error = Some(format!("{error:#}"));
+                store.error = Some(crate::text::chain(&error));
                 break;
             }
             done += 1;

@@ -318,6 +318,7 @@ fn import_and_export_report_why_they_stop() {
         let output = up.tool(&arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(why), "{arguments:?}: {}", stderr(&output));
+        assert!(arguments[0] != "export" || output.stdout.is_empty(), "{arguments:?}: {}", stdout(&output));
     }
     // The import that gave up resumes.
     assert!(import(&up, &fine, &[]).status.success());

@@ -1,8 +1,11 @@
 //! The documents against the repository: the links, files, tests and settings that they name exist.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use millrace_contracts::{Names, TOPICS, schemas};
 
 /// A code span with one of these endings is a path.
 const ENDINGS: [&str; 9] = [".rs", ".toml", ".md", ".sh", ".lua", ".avsc", ".sql", ".yml", ".svg"];
@@ -187,4 +190,30 @@ fn the_image_is_built_from_every_workspace_member() {
         let root = member.as_str().unwrap().split('/').next().unwrap();
         assert!(context.lines().any(|line| line.strip_prefix('!') == Some(root)), ".dockerignore lacks !{root}");
     }
+}
+
+/// Compares the table of a document with that of a source file; with `UPDATE=1` writes it.
+pub(crate) fn table_is_in(document: &str, source: &str, table: &str) {
+    let marks = [format!("<!-- the table of {source} -->\n"), "<!-- end -->\n".to_owned()];
+    let path = repository().join(document);
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(&marks[0]).unwrap();
+    let (old, after) = rest.split_once(&marks[1]).unwrap();
+    if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
+        fs::write(&path, [before, &marks[0], table, &marks[1], after].concat()).unwrap();
+    } else {
+        assert_eq!(old, table, "{document} is behind the table of {source}: run this test with UPDATE=1");
+    }
+}
+
+#[test]
+fn every_schema_is_in_the_api() {
+    let names = Names::default();
+    let mut table = "| id | record | subject |\n|---|---|---|\n".to_owned();
+    for schema in schemas() {
+        let topic = TOPICS.iter().find(|topic| topic.name == schema.topic).unwrap();
+        let subject = schema.subject(&names.topic(topic));
+        writeln!(table, "| {} | `{}` | `{subject}` |", schema.id, schema.name).unwrap();
+    }
+    table_is_in("docs/api.md", "crates/contracts/src/schema.rs", &table);
 }

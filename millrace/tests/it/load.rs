@@ -3,7 +3,7 @@
 use std::process::{Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use millrace_testkit::wait_until;
+use millrace_testkit::{free_port, wait_until};
 use serde_json::Value;
 
 use crate::run::{Up, WITHIN, stderr, stdout, tool};
@@ -34,6 +34,17 @@ fn detects_a_wrong_number() {
     let output = up.tool(&shape);
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("FAILED: 1 of 1 hour is wrong"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_load_that_reaches_nobody_states_why() {
+    let up = Up::start();
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let output = up.tool(&["load", "--events", "10", "--command", &dead, "--patience", "200ms"]);
+    let error = stderr(&output);
+    assert_eq!((output.status.code(), &*stdout(&output)), (Some(1), ""), "{error}");
+    let start = format!("millrace: no event was acknowledged: {dead}: ");
+    assert!(error.starts_with(&start) && error.to_lowercase().contains("refused"), "{error}");
 }
 
 #[test]

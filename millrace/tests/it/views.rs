@@ -21,6 +21,17 @@ fn verifies_and_rebuilds_the_archive_with_and_without_the_process() {
     let one = up.tool(&["verify", "--from", "1970-01-01T01Z", "--json"]);
     assert!(one.status.success() && stdout(&one).contains(r#""equal":1"#), "{} {}", stdout(&one), stderr(&one));
 
+    // The end is exclusive, and within an hour it includes that hour.
+    for (to, equal) in [("1970-01-01T01Z", 1), ("3600000", 1), ("1970-01-01T01:00:00.001Z", 2), ("0", 0)] {
+        let output = up.tool(&["verify", "--to", to, "--json"]);
+        assert!(
+            stdout(&output).contains(&format!(r#""equal":{equal}"#)),
+            "{to}: {}{}",
+            stdout(&output),
+            stderr(&output)
+        );
+    }
+
     let rebuilt = up.tool(&["rebuild", "archive", "--yes"]);
     assert!(rebuilt.status.success(), "{}", stderr(&rebuilt));
     assert!(stdout(&rebuilt).starts_with("archive: rebuilt from "), "{}", stdout(&rebuilt));

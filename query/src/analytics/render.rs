@@ -116,7 +116,11 @@ fn body(counts: &HourCounts, format: Format) -> Vec<u8> {
     match format {
         Format::Text => format!("unique_users,{unique_users}\nclicks,{clicks}\nimpressions,{impressions}\n").into(),
         Format::Csv => format!("unique_users,clicks,impressions\n{unique_users},{clicks},{impressions}\n").into(),
-        Format::Json => body::json(&HourBody::new(counts)),
+        Format::Json => {
+            let mut json = body::json(&HourBody::new(counts));
+            json.push(b'\n');
+            json
+        }
     }
 }
 

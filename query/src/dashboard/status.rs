@@ -81,7 +81,9 @@ impl StatusReporter {
         {
             return body.clone();
         }
-        let body = Bytes::from(serde_json::to_vec(&self.collect().await).unwrap_or_default());
+        let mut body = serde_json::to_vec(&self.collect().await).unwrap_or_default();
+        body.push(b'\n');
+        let body = Bytes::from(body);
         *cached = Some((Instant::now(), body.clone()));
         body
     }

@@ -9,7 +9,7 @@ use crate::harness::{HOUR_MS, NOW_MS, Server, StoreState, sorted_headers, totals
 fn json(tier: &str) -> String {
     format!(
         r#"{{"unique_users":7,"clicks":5,"impressions":11,"as_of":"2026-11-21T08:30:00Z","exactness":"exact","tier":"{tier}","stale":false}}"#
-    )
+    ) + "\n"
 }
 
 const TEXT: &str = "unique_users,7\nclicks,5\nimpressions,11\n";

@@ -56,5 +56,6 @@ async fn unknown_routes_and_methods() {
         let reply = server.send(method, "/analytics?timestamp=1", &[]).await;
         assert_eq!((reply.status, reply.code()), (405, "method-not-allowed".into()), "{method}");
         assert_eq!(reply.header("allow"), Some("GET,HEAD"), "{method}");
+        assert!(String::from_utf8_lossy(&reply.body).contains("the write side (command.listen, "), "{method}");
     }
 }

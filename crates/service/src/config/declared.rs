@@ -80,9 +80,12 @@ impl<'s> Declared<'s> {
         (!fits).then(|| format!("must be {}, not {}", kind(example), kind(&entry.value)))
     }
 
-    /// Whether a key was declared by an earlier version.
-    pub(super) fn is_obsolete(&self, key: &str) -> bool {
-        self.schema.renamed.iter().chain(self.schema.removed).any(|(old, _)| *old == key)
+    /// Whether a variable, named without its prefix, is no setting.
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
+        self.schema.reserved.iter().any(|reserved| match reserved.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == *reserved,
+        })
     }
 
     fn unknown(&self, key: &str) -> String {
@@ -97,17 +100,16 @@ impl<'s> Declared<'s> {
             return "is a section, not a setting".into();
         }
         match self.nearest(key) {
-            Some((nearest, _)) => format!("unknown key \"{}\"; the nearest key is \"{nearest}\"", shown(key)),
+            Some(nearest) => format!("unknown key \"{}\"; the nearest key is \"{nearest}\"", shown(key)),
             None => format!("unknown key \"{}\"", shown(key)),
         }
     }
 
-    /// The declared key nearest to another, and the number of edits between them.
-    pub(super) fn nearest(&self, key: &str) -> Option<(&str, usize)> {
+    /// The declared key nearest to another.
+    fn nearest(&self, key: &str) -> Option<&str> {
         // Keys from outside may be of any length; beyond this nothing is near.
         let key: String = key.chars().take(128).collect();
-        let distances = self.examples.keys().map(|name| (name.as_str(), strsim::damerau_levenshtein(name, &key)));
-        distances.min_by_key(|(_, distance)| *distance)
+        self.examples.keys().map(String::as_str).min_by_key(|name| strsim::damerau_levenshtein(name, &key))
     }
 }
 

@@ -12,8 +12,6 @@ use crate::shown;
 
 /// Prefix of the variables that are settings.
 pub const ENVIRONMENT_PREFIX: &str = "MILLRACE_";
-/// A variable of one word within this many edits of a declared key is taken for a typing error, not for another program's.
-const MAX_EDITS: usize = 2;
 
 /// The variables of this process's environment whose names begin with [`ENVIRONMENT_PREFIX`].
 ///
@@ -104,19 +102,21 @@ fn plain(value: &DeValue<'_>) -> Value {
 pub(super) fn of_environment(env: impl Iterator<Item = (String, String)>, declared: &Declared<'_>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = env
         .filter_map(|(name, value)| {
-            let key = name.strip_prefix(ENVIRONMENT_PREFIX)?.to_ascii_lowercase().replace("__", ".");
-            let exact = declared.example(&key).is_some() || declared.free_table_of(&key).is_some();
-            // One word may be a variable of the tests or of the stack; a path must be a setting.
-            let ours = exact
-                || declared.is_obsolete(&key)
-                || key.contains('.')
-                || declared.nearest(&key).is_some_and(|(_, edits)| edits <= MAX_EDITS);
-            ours.then(|| textual(&key, &value, Origin::Environment(shown(&name)), declared, true))
+            let rest = name.strip_prefix(ENVIRONMENT_PREFIX)?;
+            let other = declared.is_reserved(rest) || is_service_link(rest);
+            let key = rest.to_ascii_lowercase().replace("__", ".");
+            (!other).then(|| textual(&key, &value, Origin::Environment(shown(&name)), declared, true))
         })
         .collect();
     // The environment has no order; problems should.
     entries.sort_by(|a, b| a.key.cmp(&b.key));
     entries
+}
+
+/// Kubernetes sets variables for each service of the namespace: one called `millrace-query` has `MILLRACE_QUERY_SERVICE_HOST`,
+/// `MILLRACE_QUERY_SERVICE_PORT_HTTP`, `MILLRACE_QUERY_PORT_8082_TCP_ADDR` and more. No setting has such a name.
+fn is_service_link(name: &str) -> bool {
+    !name.contains("__") && (name.ends_with("SERVICE_HOST") || name.split('_').any(|word| word == "PORT"))
 }
 
 pub(super) fn of_flags(flags: &[String], declared: &Declared<'_>, problems: &mut Vec<ConfigProblem>) -> Vec<Entry> {

@@ -31,6 +31,9 @@ pub struct Schema<'a> {
     pub renamed: &'a [(&'a str, &'a str)],
     /// Keys of earlier versions that nothing replaces, and the reason.
     pub removed: &'a [(&'a str, &'a str)],
+    /// Variables that are no settings although they begin with [`ENVIRONMENT_PREFIX`]: their names without it. A `*` at the end
+    /// stands for the rest of a name.
+    pub reserved: &'a [&'a str],
 }
 
 /// Loads a configuration from its layers: the defaults, `file`, variables such as `MILLRACE_QUERY__LISTEN`, and flags of the

@@ -77,7 +77,9 @@ pub fn batch_response<T>(
         Some(_) if refused < results.len() => StatusCode::MULTI_STATUS,
         Some(first) => status_of(failure.unwrap_or(first).code),
     };
-    let mut response = Response::new(Body::from(serde_json::to_vec(&items).unwrap_or_default()));
+    let mut body = serde_json::to_vec(&items).unwrap_or_default();
+    body.push(b'\n');
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(after) = failure.and_then(|refusal| refusal.retry_after) {

@@ -113,7 +113,8 @@ impl Problem {
             field: self.field.as_deref(),
             request_id: &request_id,
         };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut body = serde_json::to_vec(&document).unwrap_or_default();
+        body.push(b'\n');
         let temporary = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let after = self.retry_after.or(temporary.then_some(RETRY));
         let retry_after = after.map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0));

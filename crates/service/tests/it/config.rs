@@ -60,6 +60,7 @@ const SCHEMA: Schema<'_> = Schema {
         ("query.limit", "query.connections"),
     ],
     removed: &[("query.color", "the page has one color")],
+    reserved: &["CONFIG", "TEST_*"],
 };
 
 fn load(
@@ -178,6 +179,31 @@ fn all_problems_at_once_and_every_layer_named() {
         assert!(found.iter().any(|line| line.starts_with(start)), "{start} is not in {found:#?}");
     }
     assert_eq!(found.len(), starts.len(), "{found:#?}");
+}
+
+#[test]
+fn a_variable_with_the_prefix_is_a_setting_or_reserved() {
+    let links = [
+        "MILLRACE_SERVICE_HOST",
+        "MILLRACE_PORT",
+        "MILLRACE_QUERY_SERVICE_HOST",
+        "MILLRACE_QUERY_SERVICE_PORT_HTTP",
+        "MILLRACE_QUERY_PORT_8082_TCP_ADDR",
+    ];
+    for name in links.into_iter().chain(["MILLRACE_CONFIG", "MILLRACE_TEST_KAFKA"]) {
+        assert!(load(&SCHEMA, None, env(&[(name, "x")]), &[]).is_ok(), "{name}");
+    }
+    for (name, problem) in [
+        ("MILLRACE_QUERY_LISTEN", "unknown key \"query_listen\"; the nearest key is \"query.listen\""),
+        ("MILLRACE_NOTHING_LIKE_IT", "unknown key \"nothing_like_it\""),
+        ("MILLRACE_CONFIG_FILE", "unknown key \"config_file\""),
+        ("MILLRACE_QUERY__PORT", "unknown key \"query.port\""),
+        ("MILLRACE_", "unknown key \"\""),
+    ] {
+        let found = problems("", &[(name, "x")], &[]);
+        assert!(found.len() == 1 && found[0].contains(problem), "{name}: {found:?}");
+        assert!(found[0].contains(&format!("(environment {name})")), "{found:?}");
+    }
 }
 
 #[test]

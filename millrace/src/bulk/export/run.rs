@@ -45,14 +45,19 @@ async fn export(plan: &Plan) -> Result<(), Stop> {
     let &Plan { from, to, step, format, .. } = plan;
     let failed = || failed(plan.output.as_deref());
     let refused = |why: &str| Stop::Refused(plan.source.target.to_string(), why.to_owned());
-    let output = Output::new(plan.output.clone())?;
+    let mut output = Some(Output::new(plan.output.clone())?);
     // Like the service: whole hours.
     let hours = (Hour::of_ms(from).start_ms(), Hour::of_ms(to - 1).end_ms());
-    let mut writer = Writer::begin(output, format, step, hours.0, hours.1).map_err(failed())?;
+    let mut begun = None;
     let mut all: Option<Totals> = None;
     for (from, to) in pieces(from, to, step, plan.hours) {
         let piece = plan.source.piece(from, to, step).await?;
         let text = std::str::from_utf8(&piece).map_err(|_| refused("the response is not UTF-8"))?;
+        // Nothing is written before the first response: the header of an export that failed is no export.
+        let writer = match output.take() {
+            Some(output) => begun.insert(Writer::begin(output, format, step, hours.0, hours.1).map_err(failed())?),
+            None => begun.as_mut().ok_or(Stop::Empty)?,
+        };
         let mut whole = false;
         for line in text.lines() {
             match parse(line).map_err(|e| refused(&format!("invalid row: {e}")))? {
@@ -71,5 +76,5 @@ async fn export(plan: &Plan) -> Result<(), Stop> {
         }
     }
     let totals = all.ok_or(Stop::Empty)?;
-    writer.end(&totals).map_err(failed())?.finish()
+    begun.ok_or(Stop::Empty)?.end(&totals).map_err(failed())?.finish()
 }
