@@ -80,7 +80,8 @@ impl LogError {
     }
 
     /// Adds to a refusal what an operator can do.
-    pub(crate) fn advise(self, remedy: &str) -> Self {
+    #[must_use]
+    pub fn advise(self, remedy: &str) -> Self {
         match self {
             Self::Refused(failure) if !remedy.is_empty() => {
                 Self::Refused(Failure { detail: format!("{}. To go on, {remedy}", failure.detail), ..failure })

@@ -43,6 +43,6 @@ pub use key::RunnerKey;
 pub use log::{Log, NewRecord, PollOutcome, Reader};
 pub use outcome::{Outcome, Receipts, RefusalCause};
 pub use runner::{Progress, RunOptions, Status};
-pub use sink::{GroupPosition, Sink};
+pub use sink::{GroupPosition, Sink, SinkCopy};
 pub use stage::{Stage, StageError};
 pub use step::Step;

@@ -7,8 +7,8 @@ use millrace_contracts::{ProjectionPosition, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Batch, EmbeddedLog, GroupPosition, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, Stage, TopicInfo,
-    embedded, fault, kafka,
+    Batch, EmbeddedLog, GroupPosition, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, SinkCopy, Stage,
+    TopicInfo, embedded, fault, kafka,
 };
 
 /// A record to append. The caller chooses the partition.
@@ -77,10 +77,16 @@ impl Log {
     }
 
     /// Refuses positions of a sink that the log does not hold, or before which it has another record than the position names.
-    /// Every run of a sink begins with it. Blocking.
-    pub fn check_positions(&self, topic: Topic, positions: &[(u32, ProjectionPosition)]) -> Result<(), LogError> {
+    /// Every run of a sink begins with it. A position below the first offset passes if the group of `copy` has recorded that
+    /// no record lies between. Blocking.
+    pub fn check_positions(
+        &self,
+        topic: Topic,
+        positions: &[(u32, ProjectionPosition)],
+        copy: Option<SinkCopy<'_>>,
+    ) -> Result<(), LogError> {
         match self {
-            Self::Kafka(log) => log.check_positions(topic, positions),
+            Self::Kafka(log) => log.resume(topic, positions, copy).map(drop),
             Self::Embedded(log) => log.check_positions(topic, positions),
         }
     }

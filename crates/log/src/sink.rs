@@ -13,6 +13,15 @@ pub struct GroupPosition {
     pub copy_id: u64,
 }
 
+/// One copy of a read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkCopy<'a> {
+    /// The role of its sink: its consumer group.
+    pub role: &'a str,
+    /// See [`Sink::copy_id`].
+    pub id: u64,
+}
+
 /// A read model fed from one topic. State and position move in one atomic unit; the consumer group's offsets decide
 /// nothing.
 pub trait Sink: Send + 'static {

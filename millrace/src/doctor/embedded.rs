@@ -40,7 +40,7 @@ pub(super) async fn examine(
                 Ok(infos) => report(content(&infos.iter().map(TopicLine::from).collect::<Vec<_>>())),
                 Err(e) => report(failed(&e)),
             }
-            if let Some(finding) = positions::journal(&log, &settings.journal.directory).await {
+            if let Some(finding) = positions::journal(&log, &settings.journal).await {
                 report(finding);
             }
             log.close(settings.shutdown_grace.0).await;

@@ -57,7 +57,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
         Err(why) => report(Finding::fail("postgres", why, "start it, or set postgres.url and postgres.schema")),
     }
     if let Some(log) = log {
-        if let Some(finding) = positions::journal(&log, &settings.journal.directory).await {
+        if let Some(finding) = positions::journal(&log, &settings.journal).await {
             report(finding);
         }
         log.close(settings.shutdown_grace.0).await;

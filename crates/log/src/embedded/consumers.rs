@@ -27,9 +27,10 @@ impl Need {
 }
 
 impl Consumers {
-    /// Registers a consumer, before it reads its positions.
+    /// Registers a consumer, before it reads its positions. One that starts again may read others than it had: the copy of a
+    /// backup is behind.
     pub(super) fn register(&self, role: &str, topic: Topic, partitions: u32) {
-        self.lock().entry((role.to_owned(), topic.name)).or_insert_with(|| vec![Need::default(); partitions as usize]);
+        self.lock().insert((role.to_owned(), topic.name), vec![Need::default(); partitions as usize]);
     }
 
     /// Records what a registered consumer needs of a partition.
@@ -60,5 +61,23 @@ impl Consumers {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, &'static str), Vec<Need>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_that_starts_again_needs_everything_until_it_has_its_position() {
+        let consumers = Consumers::default();
+        let lowest = || consumers.lowest(Topic::HOURLY, 1).map(|(need, _)| need);
+        assert_eq!(lowest(), None);
+        consumers.register("sink", Topic::HOURLY, 2);
+        assert_eq!(lowest(), Some(Need::at(0)));
+        consumers.needs("sink", Topic::HOURLY, 1, Need::at(9));
+        assert_eq!(lowest(), Some(Need::at(9)));
+        consumers.register("sink", Topic::HOURLY, 2);
+        assert_eq!(lowest(), Some(Need::at(0)));
     }
 }

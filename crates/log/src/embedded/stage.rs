@@ -25,6 +25,7 @@ pub(super) async fn run<S: Stage>(
     stop: CancellationToken,
 ) -> Result<(), LogError> {
     shared.topics.check_stage(stage.input(), stage.changes())?;
+    // Before its thread starts, too: retention may come first.
     shared.consumers.register(&options.role, stage.input(), shared.topics.get(stage.input()).partitions);
     worker::run(options, 1, stop, move |options, _, stop| {
         let ended = Worker::start(&shared, &*stage, options, stop).and_then(|worker| worker.run(stop));
@@ -57,6 +58,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         options: &'a RunOptions,
         stop: &CancellationToken,
     ) -> Result<Self, LogError> {
+        shared.consumers.register(&options.role, stage.input(), shared.topics.get(stage.input()).partitions);
         let restored = restore(shared, stage, options, stop)?;
         let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.position.next_offset)).collect();
         let mut states: Vec<S::State> = restored.into_iter().map(|one| one.state).collect();

@@ -11,7 +11,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use super::consumer::{QuietContext, classify, consumer, list};
 use super::{KafkaLog, unavailable};
 use crate::resume::check_positions;
-use crate::{Batch, Limits, LogError, PollOutcome, Record};
+use crate::{Batch, Limits, LogError, PollOutcome, Record, SinkCopy};
 
 /// Timeout of a request for offsets.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,26 +56,40 @@ impl KafkaLog {
         Ok(Reader { consumer, topic, positions: BTreeMap::new(), ready: VecDeque::new() })
     }
 
-    pub(crate) fn check_positions(
+    /// Where reading resumes for positions of a sink, which are checked as by [`crate::Log::check_positions`].
+    pub(crate) fn resume(
         &self,
         topic: Topic,
         positions: &[(u32, ProjectionPosition)],
-    ) -> Result<(), LogError> {
+        copy: Option<SinkCopy<'_>>,
+    ) -> Result<Vec<(u32, u64)>, LogError> {
         if positions.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut reader = self.reader(topic, &[])?;
-        let bounds = positions.iter().map(|&(partition, _)| Ok((partition, reader.bounds(partition)?)));
-        let bounds: BTreeMap<u32, (u64, u64)> = bounds.collect::<Result<_, LogError>>()?;
+        let (mut bounds, mut resumed) = (BTreeMap::new(), Vec::new());
+        for &(partition, position) in positions {
+            let (start, end) = reader.bounds(partition)?;
+            bounds.insert(partition, (start, end));
+            // A transaction's marker follows its records: retention drops it, too, and the first offset is past the position.
+            let past = match copy.filter(|_| position.next_offset < start) {
+                Some(copy) => self.read_past(copy, topic, partition, position.next_offset)?,
+                None => None,
+            };
+            let past = past.filter(|&offset| offset >= start);
+            let past = past.map(|next_offset| ProjectionPosition { next_offset, last_record: None });
+            resumed.push((partition, past.unwrap_or(position)));
+        }
         check_positions(
             topic,
-            positions,
+            &resumed,
             |partition| Ok(bounds[&partition]),
             |from| {
                 reader.assign(from)?;
                 Ok(crate::Reader::Kafka(reader))
             },
-        )
+        )?;
+        Ok(resumed.into_iter().map(|(partition, position)| (partition, position.next_offset)).collect())
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
-use super::group::set_copy_id;
+use super::group::set_owner;
 use super::member::{Member, PollEvent, Rebalance};
 use crate::metric::LagGauges;
-use crate::{Batch, LogError, RunOptions, Sink, Status, fault, worker};
+use crate::{Batch, LogError, RunOptions, Sink, SinkCopy, Status, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
@@ -156,15 +156,17 @@ impl<'a, S: Sink> Worker<'a, S> {
         let mut offsets: BTreeMap<u32, u64> =
             self.partitions.iter().map(|(&number, partition)| (number, partition.from)).collect();
         for (number, offset) in &mut offsets {
-            // Past the marker of a transaction, which is never written: tools would show it as lag for ever.
-            if self.partitions[number].batch.is_empty() {
+            // Past the marker of a transaction, which is never written: tools would show it as lag for ever, and retention
+            // may pass it. Only from the end: after a seek the consumer's position may still be the one before.
+            if self.partitions[number].batch.is_empty() && self.partitions[number].at_end {
                 *offset = consumed.get(number).map_or(*offset, |&consumed| consumed.max(*offset));
             }
         }
         let changed = offsets.iter().filter(|&(number, offset)| self.committed.get(number) != Some(offset));
         let mut changed = self.member.offsets(changed.map(|(&number, &offset)| (number, offset)));
         if changed.count() > 0 {
-            set_copy_id(&mut changed, self.sink.copy_id());
+            let position = |number: u32| Some(self.partitions.get(&number)?.position?.next_offset);
+            set_owner(&mut changed, self.sink.copy_id(), position);
             if self.member.consumer().commit(&changed, CommitMode::Async).is_err() {
                 return;
             }
@@ -231,9 +233,10 @@ impl<'a, S: Sink> Worker<'a, S> {
                 stored
                     .push((number, Handle::current().block_on(self.sink.position(number)).map_err(SinkFailure::Sink)?));
             }
-            self.check_positions(&stored)?;
-            let arrived =
-                stored.into_iter().map(|(number, position)| Ok((number, self.partition_at(number, position)?)));
+            let resumed = self.resume(&stored)?;
+            let arrived = stored.into_iter().map(|(number, position)| {
+                Ok((number, self.partition_at(number, position, resumed.get(&number).copied())?))
+            });
             let arrived: Vec<(u32, SinkPartition)> = arrived.collect::<Result<_, LogError>>()?;
             let positions: Vec<(u32, u64)> =
                 arrived.iter().map(|(number, partition)| (*number, partition.from)).collect();
@@ -250,17 +253,22 @@ impl<'a, S: Sink> Worker<'a, S> {
         self.options.status.send_replace(Status::Running { partitions: self.partitions.keys().copied().collect() });
     }
 
-    /// Refuses positions of another log.
-    fn check_positions(&self, stored: &[(u32, Option<ProjectionPosition>)]) -> Result<(), LogError> {
+    /// Where reading resumes for the sink's positions; refuses those of another log.
+    fn resume(&self, stored: &[(u32, Option<ProjectionPosition>)]) -> Result<BTreeMap<u32, u64>, LogError> {
         let positions: Vec<_> = stored.iter().filter_map(|&(number, position)| Some((number, position?))).collect();
-        let checked = self.log.check_positions(self.topic, &positions);
-        checked.map_err(|error| error.advise(&self.sink.remedy()))
+        let copy = SinkCopy { role: &self.options.role, id: self.sink.copy_id() };
+        let resumed = self.log.resume(self.topic, &positions, Some(copy).filter(|copy| copy.id != 0));
+        resumed.map(|resumed| resumed.into_iter().collect()).map_err(|error| error.advise(&self.sink.remedy()))
     }
 
-    /// A partition that resumes at the sink's position; at its first offset if the sink has none.
-    fn partition_at(&self, number: u32, position: Option<ProjectionPosition>) -> Result<SinkPartition, LogError> {
-        let bounds = || self.member.bounds(number);
-        let from = position.map_or_else(|| bounds().map(|(low, _)| low), |position| Ok(position.next_offset))?;
+    /// A partition that resumes at `resumed`; at its first offset if the sink has no position.
+    fn partition_at(
+        &self,
+        number: u32,
+        position: Option<ProjectionPosition>,
+        resumed: Option<u64>,
+    ) -> Result<SinkPartition, LogError> {
+        let from = resumed.map_or_else(|| self.member.bounds(number).map(|(low, _)| low), Ok)?;
         Ok(SinkPartition { position, from, batch: Batch::new(number), at_end: false, caught_up: false })
     }
 
@@ -295,8 +303,8 @@ impl<'a, S: Sink> Worker<'a, S> {
                         "the sink has another position: resuming there"
                     );
                     let position = Handle::current().block_on(self.sink.position(number)).map_err(SinkFailure::Sink)?;
-                    self.check_positions(&[(number, position)])?;
-                    let partition = self.partition_at(number, position)?;
+                    let resumed = self.resume(&[(number, position)])?;
+                    let partition = self.partition_at(number, position, resumed.get(&number).copied())?;
                     self.member.seek(number, partition.from)?;
                     self.partitions.insert(number, partition);
                 }

@@ -16,6 +16,7 @@ mod positions;
 mod read;
 mod repeats;
 mod restore;
+mod resume;
 mod sink;
 mod topics;
 mod wire;

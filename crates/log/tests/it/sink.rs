@@ -25,10 +25,10 @@ on_both_engines!(
 
 #[derive(Default)]
 pub(crate) struct Model {
-    positions: BTreeMap<u32, u64>,
+    pub(crate) positions: BTreeMap<u32, u64>,
     /// Of the records before the positions.
-    identities: BTreeMap<u32, u64>,
-    keys: BTreeMap<u32, Vec<String>>,
+    pub(crate) identities: BTreeMap<u32, u64>,
+    pub(crate) keys: BTreeMap<u32, Vec<String>>,
     caught_up: BTreeMap<u32, bool>,
     /// Errors to return before the next success.
     pub(crate) errors: Vec<StoreError>,
@@ -36,6 +36,7 @@ pub(crate) struct Model {
     emptied: u32,
     /// The input topic; the events by default.
     pub(crate) topic: Option<Topic>,
+    pub(crate) copy_id: u64,
 }
 
 #[derive(Clone, Default)]
@@ -55,6 +56,10 @@ impl Sink for Shared {
 
     fn remedy(&self) -> String {
         "ask the test".into()
+    }
+
+    fn copy_id(&self) -> u64 {
+        self.0.lock().unwrap().copy_id
     }
 
     async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
@@ -85,17 +90,17 @@ impl Sink for Shared {
     }
 }
 
-fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+pub(crate) fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
 pub(crate) struct SinkRun {
     status: tokio::sync::watch::Receiver<Status>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<Result<(), LogError>>,
+    pub(crate) task: tokio::task::JoinHandle<Result<(), LogError>>,
 }
 
-fn start(log: &millrace_log::Log, sink: &Shared) -> SinkRun {
+pub(crate) fn start(log: &millrace_log::Log, sink: &Shared) -> SinkRun {
     start_as("sinking", log, sink)
 }
 
