@@ -17,6 +17,15 @@ pub(crate) fn insert(redriven: &mut Vec<(u64, u64)>, (mut first, mut last): (u64
     redriven.splice(from..to, [(first, last)]);
 }
 
+/// Takes a letter out again.
+pub(crate) fn remove(redriven: &mut Vec<(u64, u64)>, letter: u64) {
+    let index = redriven.partition_point(|(_, last)| *last < letter);
+    let Some((first, last)) = redriven.get(index).copied().filter(|(first, _)| *first <= letter) else { return };
+    let below = (first < letter).then(|| (first, letter - 1));
+    let above = (letter < last).then(|| (letter + 1, last));
+    redriven.splice(index..=index, below.into_iter().chain(above));
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -27,11 +36,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_a_set(ranges in proptest::collection::vec((0..60_u64, 0..8_u64), 0..30)) {
+        fn equals_a_set(ranges in proptest::collection::vec((0..60_u64, 0..8_u64, 0..60_u64), 0..30)) {
             let (mut redriven, mut model) = (Vec::new(), BTreeSet::new());
-            for (first, length) in ranges {
+            for (first, length, removed) in ranges {
                 insert(&mut redriven, (first, first + length));
                 model.extend(first..=first + length);
+                remove(&mut redriven, removed);
+                model.remove(&removed);
             }
             for letter in 0..80 {
                 prop_assert_eq!(contains(&redriven, letter), model.contains(&letter), "{} in {:?}", letter, redriven);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use millrace_contracts::topics::{Delay, Message, Name};
+use millrace_contracts::topics::{Covered, Delay, Message, Name};
 use rapidhash::v3::rapidhash_v3;
 
 /// A message as it was read, with what the walk needs at hand.
@@ -61,6 +61,8 @@ pub(crate) struct Ring {
     first: i64,
     /// The offset to be read next.
     next: i64,
+    /// The last record that was read: its offset and its identity.
+    last_record: Option<(i64, u64)>,
     order: VecDeque<(i64, Name)>,
     topics: HashMap<Name, VecDeque<Arc<Stored>>>,
 }
@@ -68,7 +70,8 @@ pub(crate) struct Ring {
 impl Ring {
     /// A ring that is to be read from `next` on and holds messages from `first` on.
     pub(crate) fn new(first: i64, next: i64, max_bytes: usize) -> Self {
-        Self { max_bytes, bytes: 0, first, next, order: VecDeque::new(), topics: HashMap::new() }
+        let (order, topics) = (VecDeque::new(), HashMap::new());
+        Self { max_bytes, bytes: 0, first, next, last_record: None, order, topics }
     }
 
     /// The lowest offset from which on everything is here.
@@ -84,6 +87,19 @@ impl Ring {
     /// Everything below `next` was read.
     pub(crate) fn advance(&mut self, next: i64) {
         self.next = self.next.max(next);
+    }
+
+    /// A record was read; all below it were.
+    pub(crate) fn read(&mut self, offset: i64, identity: u64) {
+        self.last_record = Some((offset, identity));
+        self.advance(offset + 1);
+    }
+
+    /// Up to where everything was read.
+    pub(crate) fn covered(&self) -> Covered {
+        let offset = self.next - 1;
+        let last_record = self.last_record.filter(|(at, _)| *at == offset).map(|(_, identity)| identity);
+        Covered { offset, last_record }
     }
 
     /// Takes in a topic's next message, and evicts the oldest ones past the bound.

@@ -149,6 +149,19 @@ pub(super) fn duration_text(ms: u64) -> String {
     }
 }
 
+/// A duration that was measured, to two units, rounded down: `71h 59m`, `4m 2s`, `17s`.
+pub(super) fn measured_text(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    let units = match (hours, minutes) {
+        (0, 0) => return format!("{seconds}s"),
+        (0, _) => [(minutes, "m"), (seconds % 60, "s")],
+        _ => [(hours, "h"), (minutes, "m")],
+    };
+    let shown = units.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}"));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
 /// A whole number, which JSON may write as `5.0`.
 pub(super) fn whole(value: &Value) -> Option<u64> {
     const EXACT: std::ops::Range<f64> = 0.0..9_007_199_254_740_992.0;
@@ -212,6 +225,22 @@ mod tests {
         assert_eq!((whole(&json!(5)), whole(&json!(5.0)), whole(&json!(u64::MAX))), (Some(5), Some(5), Some(u64::MAX)));
         for bad in [json!(5.5), json!(-1), json!(-1.0), json!(1e300), json!("5"), json!(null)] {
             assert_eq!(whole(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_measured_duration_has_two_units_at_most() {
+        for (ms, text) in [
+            (0, "0s"),
+            (999, "0s"),
+            (17_900, "17s"),
+            (60_000, "1m"),
+            (242_000, "4m 2s"),
+            (3_600_000, "1h"),
+            (259_139_961, "71h 58m"),
+        ] {
+            assert_eq!(measured_text(ms), text);
+            assert!(Span::parse(text).is_some(), "{text}");
         }
     }
 

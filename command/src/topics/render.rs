@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-use super::fields::{duration_text, time_text};
+use super::fields::{duration_text, measured_text, time_text};
 
 /// A JSON response.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -122,7 +122,7 @@ pub(crate) struct SubscriptionBody {
     leased: u64,
     last_error: Option<&'static str>,
     next_attempt_at: Option<String>,
-    /// For how long the oldest unacknowledged message is still retained.
+    /// For how long the oldest unacknowledged message is still retained, to two units.
     retention_left: Option<String>,
     #[schema(value_type = Option<Object>)]
     filter: Option<Value>,
@@ -169,7 +169,7 @@ pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody 
         leased: subscription.leased,
         last_error: subscription.last_error.map(AttemptError::as_str),
         next_attempt_at: subscription.next_attempt_ms.and_then(time_text),
-        retention_left: subscription.retention_left_ms.map(duration_text),
+        retention_left: subscription.retention_left_ms.map(measured_text),
         filter: settings.filter.as_ref().and_then(|filter| serde_json::to_value(filter).ok()),
         ack_deadline: settings.ack_deadline_ms.map(duration_text),
         order: match settings.order {

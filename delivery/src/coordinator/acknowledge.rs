@@ -1,6 +1,7 @@
 //! What readers do with the messages they were handed: acknowledge, return, extend the lease.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use millrace_contracts::topics::{AckAnswer, AckSelection, AckToken, AttemptFailure, Change, Name, Reply, Retry};
 use millrace_contracts::{Code, Refusal};
@@ -88,7 +89,9 @@ impl On<'_> {
         let (epoch, retries, mut stale) = {
             let mut inner = self.inner()?;
             let (epoch, current, stale) = self.current(&inner, name, &tokens)?;
-            let known = rights::subscription(&inner, self.topic, name, self.principal)?.1.retries.clone();
+            let retries = &rights::subscription(&inner, self.topic, name, self.principal)?.1.retries;
+            let known = |token: &AckToken| retries.get(&token.range.offset).map(|retry| (token.range.offset, *retry));
+            let known: BTreeMap<i64, Retry> = current.iter().filter_map(known).collect();
             let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
             reading.leases.expire(now_ms);
             let (valid, ended): (Vec<_>, Vec<_>) = current.into_iter().partition(|token| {
@@ -108,6 +111,7 @@ impl On<'_> {
                     key_hash: reading.leases.get(offset).and_then(|lease| lease.key_hash),
                     last,
                     redrive: None,
+                    letter: None,
                 }
             };
             (epoch, valid.iter().map(retry).collect::<Vec<_>>(), stale + ended.len() as u64)

@@ -15,6 +15,8 @@ use crate::ring::Stored;
 
 /// How long a search of dead letters may take.
 const SEARCH_TIME: Duration = Duration::from_secs(10);
+/// How far the clocks of processes may be apart, in ms: a letter is as old as its message at most.
+const MAX_SKEW_MS: i64 = 300_000;
 
 impl On<'_> {
     pub(super) async fn explain(&self, name: &Name, offset: u64) -> Result<Reply, Refusal> {
@@ -36,8 +38,9 @@ impl On<'_> {
         };
         let mut explained = self.judge(name, at, stored.as_ref())?;
         // A dead letter is settled.
+        let published_ms = stored.map(|stored| stored.published_ms);
         if !matches!(explained.verdict, Verdict::Pending | Verdict::InRetry)
-            && let Some(letter) = self.letter_of(name, offset).await?
+            && let Some(letter) = self.letter_of(name, offset, published_ms).await?
         {
             let (attempts, last_error) = (Some(letter.attempts), letter.last_error);
             explained = ExplanationView { attempts, last_error, ..Verdict::DeadLettered.into() };
@@ -99,9 +102,22 @@ impl On<'_> {
         })
     }
 
-    /// The newest dead letter of a message that is on the list.
-    async fn letter_of(&self, name: &Name, offset: u64) -> Result<Option<DeadLetterView>, Refusal> {
-        let mut letters = self.letters(name)?;
+    /// The newest dead letter of a message that is on the list. `published_ms`: `None` if the log has dropped the message.
+    async fn letter_of(
+        &self,
+        name: &Name,
+        offset: u64,
+        published_ms: Option<i64>,
+    ) -> Result<Option<DeadLetterView>, Refusal> {
+        let from = match published_ms {
+            Some(ms) => {
+                let log = &self.shared.log;
+                let from = log.offset_at(Topic::DEAD_LETTERS, self.shard.partition, ms.saturating_sub(MAX_SKEW_MS));
+                from.await.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?
+            }
+            None => 0,
+        };
+        let mut letters = self.letters(name, from)?;
         let (mut found, began) = (None, Instant::now());
         while let Some(page) = letters.next(self).await? {
             if began.elapsed() >= SEARCH_TIME {

@@ -6,6 +6,7 @@
 mod difference;
 mod events;
 mod retries;
+mod retry_queue;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -13,11 +14,12 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_contracts::topics::{
-    Change, Cursor, Head, Name, Redrive, Retry, StateEntry, SubscriptionEvent, SubscriptionMeta, SubscriptionSettings,
-    TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
+    Change, Covered, Cursor, Head, Name, Redrive, StateEntry, SubscriptionEvent, SubscriptionMeta,
+    SubscriptionSettings, TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
+pub(crate) use retry_queue::RetryQueue;
 use write::Write;
 
 /// The state of one partition.
@@ -35,8 +37,8 @@ pub(crate) struct Fold {
     in_retry: BTreeSet<(Name, Name)>,
     /// Topics with delayed messages.
     with_delays: BTreeSet<Name>,
-    /// The heads cover `messages` up to this offset; -1: nothing yet.
-    covered: i64,
+    /// Up to where the heads cover `messages`.
+    covered: Covered,
     /// Events that wait to be published, by the offset of the command that caused them.
     events: BTreeMap<u64, SubscriptionEvent>,
     /// The topic of events is in this partition.
@@ -58,8 +60,8 @@ pub(crate) struct Topic {
 pub(crate) struct Subscription {
     pub(crate) meta: SubscriptionMeta,
     pub(crate) cursor: Cursor,
-    /// Messages in retry, by offset.
-    pub(crate) retries: BTreeMap<i64, Retry>,
+    /// Messages in retry.
+    pub(crate) retries: RetryQueue,
     /// The last redrives, by id.
     pub(crate) redrives: BTreeMap<u64, Redrive>,
 }
@@ -102,7 +104,7 @@ fn refused(code: Code, detail: impl Into<std::borrow::Cow<'static, str>>) -> Out
 
 impl Fold {
     pub(crate) fn new(partition: u32) -> Self {
-        Self { partition, covered: -1, ..Self::default() }
+        Self { partition, ..Self::default() }
     }
 
     /// Whether the topic of events is in this partition.
@@ -123,7 +125,7 @@ impl Fold {
         self.open.as_ref().map_or("", |(_, url)| url)
     }
 
-    pub(crate) fn covered(&self) -> i64 {
+    pub(crate) fn covered(&self) -> Covered {
         self.covered
     }
 
@@ -214,7 +216,7 @@ impl Fold {
                 if let Some(subscription) =
                     self.topics.get_mut(&topic).and_then(|topic| topic.subscriptions.get_mut(&name))
                 {
-                    subscription.retries.remove(&offset);
+                    subscription.retries.remove(offset);
                     if subscription.retries.is_empty() {
                         self.in_retry.remove(&(topic, name));
                     }
@@ -244,8 +246,11 @@ impl Fold {
             }
             (TopicStateKey::Event(offset), Some(StateEntry::Event(event))) => drop(self.events.insert(offset, event)),
             (TopicStateKey::Event(offset), _) => drop(self.events.remove(&offset)),
-            (TopicStateKey::Heads(_), Some(StateEntry::Heads(covered))) => self.covered = covered,
-            (TopicStateKey::Heads(_), _) => self.covered = -1,
+            (TopicStateKey::Heads(_), Some(StateEntry::Covered(covered))) => self.covered = covered,
+            (TopicStateKey::Heads(_), Some(StateEntry::Heads(offset))) => {
+                self.covered = Covered { offset, last_record: None };
+            }
+            (TopicStateKey::Heads(_), _) => self.covered = Covered::default(),
         }
     }
 
@@ -286,7 +291,7 @@ impl Fold {
                 redriven: Vec::new(),
             },
             cursor: Cursor::new(0, -1, 0),
-            retries: BTreeMap::new(),
+            retries: RetryQueue::default(),
             redrives: BTreeMap::new(),
         })
     }
@@ -318,7 +323,7 @@ impl Fold {
                 self.topics.get(topic)?.delayed.contains(&(*due, *offset)).then_some(StateEntry::Delay)
             }
             TopicStateKey::Event(offset) => self.events.get(offset).cloned().map(StateEntry::Event),
-            TopicStateKey::Heads(_) => (self.covered >= 0).then_some(StateEntry::Heads(self.covered)),
+            TopicStateKey::Heads(_) => (self.covered.offset >= 0).then_some(StateEntry::Covered(self.covered)),
         }
     }
 
@@ -341,8 +346,9 @@ impl Fold {
             return refused(Code::Unavailable, "another coordinator is in force");
         }
         write.fold.number = command.number;
-        if let Change::Heads { heads, covered } = &command.change {
-            return write.heads(heads, *covered, command.at_ms);
+        if let Change::Heads { heads, covered, last_record } = &command.change {
+            let covered = Covered { offset: *covered, last_record: *last_record };
+            return write.heads(heads, covered, command.at_ms);
         }
         if let Change::EndEvents { offsets } = &command.change {
             return write.end_events(offsets);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contracts::topics::{Change, DeadLetter, Head, Name, Retry, SettledRange};
-use millrace_contracts::{Refusal, Topic};
+use millrace_contracts::{Code, Refusal, Topic};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,14 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) -> Result<(), Refusal> {
     end_delays(shared, shard).await?;
-    bury(shared, shard).await?;
+    // Every now and then: on Kafka it is a request.
+    let start = if heads && shard.lock().fold.in_retry().next().is_some() {
+        let start = shared.log.start(Topic::MESSAGES, shard.partition).await;
+        start.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?.cast_signed()
+    } else {
+        0
+    };
+    bury(shared, shard, start).await?;
     events::publish(shared, shard).await?;
     if heads {
         pass_over(shard).await?;
@@ -68,8 +75,8 @@ struct Lost {
     retry: Retry,
 }
 
-/// Messages whose attempts are used up, or that are in retry past the retention.
-fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
+/// Messages whose attempts are used up, or that are in retry past the retention, or that the log dropped: those before `start`.
+fn lost(shared: &Shared, shard: &Shard, start: i64) -> Vec<Lost> {
     let now_ms = shared.clock.now_ms();
     let inner = shard.lock();
     let mut found = Vec::new();
@@ -82,6 +89,9 @@ fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
         let max_age_ms = push.map_or(i64::MAX, |push| i64::try_from(push.max_age_ms).unwrap_or(i64::MAX));
         for retry in held.retries.values() {
             let status = retry.last.and_then(|last| last.status);
+            let offset = retry.range.offset;
+            let dropped =
+                || offset < start && inner.ring.as_ref().is_none_or(|ring| ring.get(&topic, offset).is_none());
             let permanent = status.zip(push).is_some_and(|(status, push)| push.permanent_statuses.contains(&status));
             let reason = if permanent {
                 "permanent-status"
@@ -89,7 +99,7 @@ fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
                 "max-attempts"
             } else if retry.attempts > 0 && retry.first_ms.saturating_add(max_age_ms) <= now_ms {
                 "max-age"
-            } else if retry.first_ms.saturating_add(retention_ms) <= now_ms {
+            } else if retry.first_ms.saturating_add(retention_ms) <= now_ms || dropped() {
                 "expired"
             } else {
                 continue;
@@ -111,10 +121,11 @@ fn lost(shared: &Shared, shard: &Shard) -> Vec<Lost> {
 }
 
 /// Writes dead letters, and settles their messages once the letters are durable.
-async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
-    for lost in lost(shared, shard) {
+async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>, start: i64) -> Result<(), Refusal> {
+    for lost in lost(shared, shard, start) {
         let Lost { topic, subscription, topic_id, epoch, reason, retry } = lost;
         let Retry { range, attempts, first_ms, last, .. } = retry;
+        let id = Some(retry.id());
         let at_hand = shard.lock().ring.as_ref().and_then(|ring| ring.get(&topic, range.offset).cloned());
         let stored = match at_hand {
             Some(stored) => Some(stored),
@@ -142,8 +153,8 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
         } else {
             tracing::warn!(%topic, %subscription, offset = range.offset, "the log dropped a message before it was settled");
         }
-        let reason = is_letter.then(|| reason.to_owned());
-        shard.submit(Some(&topic), Some(&subscription), Change::Bury { epoch, range, reason }).await?;
+        let change = Change::Bury { epoch, range, reason: is_letter.then(|| reason.to_owned()), retry: id };
+        shard.submit(Some(&topic), Some(&subscription), change).await?;
     }
     Ok(())
 }
@@ -183,14 +194,15 @@ async fn write_heads(shard: &Arc<Shard>) -> Result<(), Refusal> {
             };
             let heads: Vec<(Name, Head)> = inner.heads.iter().filter_map(newer).take(MAX_HEADS).collect();
             // Only the last portion covers everything read so far.
-            let covered = if heads.len() < MAX_HEADS { ring.next() - 1 } else { inner.fold.covered() };
+            let covered = if heads.len() < MAX_HEADS { ring.covered() } else { inner.fold.covered() };
             (heads, covered)
         };
         let last = heads.len() < MAX_HEADS;
-        if heads.is_empty() && covered <= shard.lock().fold.covered() {
+        if heads.is_empty() && covered.offset <= shard.lock().fold.covered().offset {
             return Ok(());
         }
-        shard.submit(None, None, Change::Heads { heads, covered }).await?;
+        let change = Change::Heads { heads, covered: covered.offset, last_record: covered.last_record };
+        shard.submit(None, None, change).await?;
         let mut inner = shard.lock();
         let settled: Vec<Name> = inner
             .heads

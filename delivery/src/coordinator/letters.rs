@@ -125,9 +125,10 @@ impl Letters {
 }
 
 impl On<'_> {
-    pub(super) fn letters(&self, name: &Name) -> Result<Letters, Refusal> {
+    /// The letters on the list from an offset in `dead-letters` on.
+    pub(super) fn letters(&self, name: &Name, from: u64) -> Result<Letters, Refusal> {
         let (topic_id, redriven) = self.redriven(name)?;
-        Ok(Letters { wanted: self.wanted(name, topic_id, 0, MAX_BATCH), redriven, ended: false })
+        Ok(Letters { wanted: self.wanted(name, topic_id, from, MAX_BATCH), redriven, ended: false })
     }
 
     /// The topic's id, and the letters of the subscription that were redriven.
@@ -229,5 +230,6 @@ fn retry(letter: &DeadLetterView, now_ms: i64, next_ms: i64) -> Retry {
         key_hash: letter.message.key.as_deref().map(key_hash),
         last: None,
         redrive: None,
+        letter: None,
     }
 }

@@ -77,8 +77,8 @@ fn take(shard: &Shard, batch: &Batch) {
             touched.push(name);
         }
     }
-    if let (Some(ring), Some(next)) = (&mut inner.ring, batch.next_offset()) {
-        ring.advance(next.cast_signed());
+    if let (Some(ring), Some(last)) = (&mut inner.ring, batch.iter().last()) {
+        ring.read(last.offset.cast_signed(), last.identity());
     }
     touched.sort_unstable();
     touched.dedup();
@@ -106,7 +106,7 @@ fn take_one(inner: &mut Inner, offset: u64, log_ms: i64, key: &[u8], value: Opti
     }
     inner.keyed.read(&name, offset, log_ms, &message);
     // What the heads cover is read for its keys only.
-    if waits(&message) || offset.cast_signed() <= inner.fold.covered() {
+    if waits(&message) || offset.cast_signed() <= inner.fold.covered().offset {
         return None;
     }
     let head = inner.head(&name);

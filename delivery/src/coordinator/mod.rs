@@ -49,6 +49,9 @@ use crate::push::{Keyring, PushMetrics, Sender, Targets};
 /// Scans of older messages at the same time.
 const MAX_SCANS: usize = 8;
 
+/// Samples in flight: a client waits for each, up to 30 s.
+const MAX_SAMPLES: usize = 16;
+
 /// What a coordinator needs to know of its process.
 #[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
@@ -94,6 +97,7 @@ pub(crate) struct Shared {
     push_metrics: PushMetrics,
     in_flight: Arc<Semaphore>,
     troubled: Arc<Semaphore>,
+    samples: Semaphore,
     idle: IdleReaders,
 }
 
@@ -126,6 +130,7 @@ impl Coordinators {
             push_metrics: PushMetrics::register(),
             in_flight,
             troubled,
+            samples: Semaphore::new(MAX_SAMPLES),
             idle: Mutex::default(),
         })))
     }
@@ -167,8 +172,12 @@ impl Coordinators {
     /// [`CallError::Elsewhere`] if another process does, or nobody yet; else why the request was refused.
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let shard = self.0.shard(call.partition).ok_or(CallError::Elsewhere)?;
-        if !shard.lock().serves() {
-            return Err(CallError::Elsewhere);
+        {
+            let inner = shard.lock();
+            if !inner.serves() {
+                let refused = |why: &String| CallError::Refused(Refusal::new(Code::Unavailable, why.clone()));
+                return Err(inner.refused.as_ref().map_or(CallError::Elsewhere, refused));
+            }
         }
         serve::serve(&self.0, &shard, call).await.map_err(CallError::Refused)
     }

@@ -247,7 +247,8 @@ fn rules<'a>(topic: &fold::Topic, settings: &'a SubscriptionSettings, now_ms: i6
     Rules { settings, delay_ms: ms(delay_ms), retention_ms: ms(retention_ms), now_ms, leased }
 }
 
-/// Messages in retry that are due, at most `max`, and when the next one is; else the offset of one that is not at hand.
+/// Messages in retry that are due, at most `max`, and when the next one is; else the offset of one that is not at hand. The
+/// earliest come first; with order by key the oldest messages.
 fn due_retries(
     subscription: &fold::Subscription,
     leases: &Leases,
@@ -255,16 +256,22 @@ fn due_retries(
     now_ms: i64,
     at_hand: impl Fn(i64) -> Option<Arc<Stored>>,
 ) -> Result<(Vec<Candidate>, Option<i64>), i64> {
-    let (mut due, mut next_ms) = (Vec::new(), None);
-    for (offset, retry) in &subscription.retries {
-        if retry.next_ms > now_ms {
-            next_ms = Some(next_ms.map_or(retry.next_ms, |known: i64| known.min(retry.next_ms)));
-        } else if due.len() < max && !leases.holds(*offset) {
-            let stored = at_hand(*offset).ok_or(*offset)?;
-            due.push(Candidate { stored, range: retry.range });
-        }
+    let retries = &subscription.retries;
+    let free = retries.due(now_ms).filter(|offset| !leases.holds(*offset));
+    let offsets: Vec<i64> = if subscription.meta.settings.by_key() {
+        let mut all: Vec<i64> = free.collect();
+        all.sort_unstable();
+        all.truncate(max);
+        all
+    } else {
+        free.take(max).collect()
+    };
+    let mut due = Vec::with_capacity(offsets.len());
+    for offset in offsets {
+        let range = retries[&offset].range;
+        due.push(Candidate { stored: at_hand(offset).ok_or(offset)?, range });
     }
-    Ok((due, next_ms))
+    Ok((due, retries.next_ms(now_ms)))
 }
 
 /// Ends leases that are over: their messages can be handed out again.

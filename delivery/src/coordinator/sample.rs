@@ -27,7 +27,11 @@ impl On<'_> {
             let sealed = || Refusal::new(Code::Unavailable, "a secret's key is not in delivery.secrets_file");
             (settings, opened.ok_or_else(sealed)?)
         };
-        let busy = |_| Refusal::new(Code::Overloaded, "too many requests to endpoints are in flight");
+        let busy = |_| {
+            let refusal = Refusal::new(Code::Overloaded, "too many samples or requests to endpoints are in flight");
+            refusal.retry_after(Duration::from_secs(1))
+        };
+        let _sample = self.shared.samples.try_acquire().map_err(busy)?;
         let _place = self.shared.in_flight.try_acquire().map_err(busy)?;
         let (mode, kind) = (settings.body, settings.signature);
         let envelope = Envelope { topic: self.topic, subscription: name, mode, kind, now_ms };

@@ -71,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) push: Pushing,
     /// The coordinator that the ring read last in `messages`.
     pub(crate) ring_nonce: Option<u64>,
+    /// Why the partition is not taken over, if a person has to decide.
+    pub(crate) refused: Option<String>,
     closed: bool,
 }
 
@@ -124,6 +126,7 @@ impl Shard {
             keyed: Keyed::default(),
             push: Pushing::default(),
             ring_nonce: None,
+            refused: None,
             closed: false,
         };
         Arc::new(Self {

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millrace_base::Backoff;
-use millrace_contracts::topics::{Change, Name, TopicCommand, TopicOwner};
-use millrace_contracts::{Code, Refusal, Topic};
+use millrace_contracts::topics::{Change, Covered, Name, TopicCommand, TopicOwner};
+use millrace_contracts::{Code, ProjectionPosition, Refusal, Topic};
 use millrace_log::{LogError, NewRecord};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +18,8 @@ use crate::ring::Ring;
 
 /// Most commands of one append.
 const MAX_BATCH: usize = 1_024;
+/// What to do if the messages are not those that the cursors are of.
+const REMEDY: &str = "restore `messages` from a backup, or start over with another `prefix`";
 /// How long an opening waits to be read back before it is tried again.
 const OPEN_WAIT: Duration = Duration::from_secs(15);
 
@@ -30,10 +32,12 @@ pub(super) async fn coordinate(shared: Arc<Shared>, shard: Arc<Shard>) {
         match open(&shared, &shard, &mut number).await {
             Ok(()) => {
                 backoff.reset();
+                shard.lock().refused = None;
                 append_until_lost(&shared, &shard, &mut submitted, &mut number).await;
             }
             Err(error) => {
                 tracing::warn!(partition = shard.partition, %error, "cannot take the partition over, trying again");
+                shard.lock().refused = matches!(error, OpenError::Log(LogError::Refused(_))).then(|| error.to_string());
                 tokio::time::sleep(backoff.next_pause()).await;
             }
         }
@@ -51,8 +55,24 @@ enum OpenError {
     Refused(Refusal),
 }
 
+/// Refuses another log of messages than the one that the cursors are of: what is below them would never be handed out.
+/// Retention may have dropped all that they know.
+async fn check_messages(shared: &Arc<Shared>, partition: u32, covered: Covered) -> Result<(), LogError> {
+    let next_offset = (covered.offset + 1).cast_unsigned();
+    let start = shared.log.start(Topic::MESSAGES, partition).await?;
+    if next_offset <= start && start > 0 || next_offset == 0 {
+        return Ok(());
+    }
+    let (log, position) = (shared.log.clone(), ProjectionPosition { next_offset, last_record: covered.last_record });
+    let check = move || log.check_positions(Topic::MESSAGES, &[(partition, position)], None);
+    let checked = tokio::task::spawn_blocking(check).await;
+    checked.unwrap_or_else(|error| Err(LogError::unavailable(error.to_string()))).map_err(|error| error.advise(REMEDY))
+}
+
 async fn open(shared: &Arc<Shared>, shard: &Arc<Shard>, number: &mut u64) -> Result<(), OpenError> {
     shard.reopen.store(false, Ordering::Release);
+    let covered = shard.lock().fold.covered();
+    check_messages(shared, shard.partition, covered).await?;
     // Below 2^63, so that it reads the same everywhere.
     let nonce = fastrand::u64(1..1 << 63);
     let previous = shard.lock().fold.nonce();
@@ -83,7 +103,7 @@ async fn open(shared: &Arc<Shared>, shard: &Arc<Shard>, number: &mut u64) -> Res
     if shared.append(Topic::MESSAGES, shard.partition, b"", &value).await.is_err() {
         return Err(OpenError::Unread);
     }
-    let covered = shard.lock().fold.covered();
+    let covered = shard.lock().fold.covered().offset;
     let start = shared.log.start(Topic::MESSAGES, shard.partition).await?;
     let window = shared.log.offset_at(Topic::MESSAGES, shard.partition, shared.clock.now_ms() - WINDOW_MS).await?;
     let first = (covered + 1).max(start.cast_signed());

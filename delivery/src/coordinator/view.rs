@@ -63,7 +63,7 @@ pub(super) fn subscription(
     let retention_ms = i64::try_from(topic.meta.settings.retention_ms).unwrap_or(i64::MAX);
     let left = |oldest: i64| u64::try_from(oldest.saturating_add(retention_ms) - now_ms).unwrap_or_default();
     let endpoint = inner.push.endpoint(topic_name, name);
-    let due = found.retries.values().map(|retry| retry.next_ms).min();
+    let due = found.retries.first_ms();
     // While the endpoint is held back, nothing is sent to it.
     let next_attempt_ms = match endpoint.and_then(|endpoint| endpoint.held_until(now_ms)) {
         Some(held) if backlog > 0 => Some(due.unwrap_or(held).max(held)),

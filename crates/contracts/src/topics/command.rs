@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::message::{optional_text, put_optional_text};
-use super::{Grant, Head, Name, Retry, Secret, SettledRange, SubscriptionSettings, TopicSettings};
+use super::{Grant, Head, Name, Retry, RetryId, Secret, SettledRange, SubscriptionSettings, TopicSettings};
 use crate::codec::{DecodeError, Fields, begin, put_bytes, put_long};
 use crate::schema;
 
@@ -157,9 +157,14 @@ pub enum Change {
         epoch: u64,
         /// Its range.
         range: SettledRange,
-        /// Why it was given up; `None`: the log did not retain it, so there is no letter.
+        /// Why it was given up; `None`: the log did not retain it, so there is no letter, and that of its redrive is on the list
+        /// again.
         #[serde(default)]
         reason: Option<String>,
+        /// The retry that ends. It has no effect on another one: a redrive of the letter came first. `None`: an earlier version
+        /// wrote the command.
+        #[serde(default)]
+        retry: Option<RetryId>,
     },
     /// Settles everything up to an offset, retries included, in the epoch given.
     SettleUpTo {
@@ -202,6 +207,9 @@ pub enum Change {
         heads: Vec<(Name, Head)>,
         /// Every message up to this offset is covered.
         covered: i64,
+        /// The identity of the record there.
+        #[serde(default)]
+        last_record: Option<u64>,
     },
 }
 

@@ -109,8 +109,25 @@ pub enum StateEntry {
     Event(SubscriptionEvent),
     /// A topic's newest message.
     Head(Head),
-    /// The heads cover `messages` up to this offset.
+    /// The heads cover `messages` up to this offset: what an earlier version wrote.
     Heads(i64),
+    /// The heads cover `messages` up to an offset.
+    Covered(Covered),
+}
+
+/// Up to where heads cover `messages`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// The offset; -1: nothing yet.
+    pub offset: i64,
+    /// The identity of the record there, if it is known: cursors mean nothing in a log with another one.
+    pub last_record: Option<u64>,
+}
+
+impl Default for Covered {
+    fn default() -> Self {
+        Self { offset: -1, last_record: None }
+    }
 }
 
 /// A topic, without its subscriptions.
@@ -195,6 +212,32 @@ pub struct Retry {
     /// The redrive that sends it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redrive: Option<u64>,
+    /// The dead letter that the redrive took off the list: its offset in `dead-letters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letter: Option<u64>,
+}
+
+/// What identifies a retry among those of its message: a redrive begins another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryId {
+    /// See [`Retry::first_ms`].
+    pub first_ms: i64,
+    /// Failed attempts at the least.
+    pub attempts: u32,
+    /// See [`Retry::redrive`].
+    pub redrive: Option<u64>,
+}
+
+impl Retry {
+    /// The identity of the retry as it is now.
+    pub fn id(&self) -> RetryId {
+        RetryId { first_ms: self.first_ms, attempts: self.attempts, redrive: self.redrive }
+    }
+
+    /// Whether this is the retry of an identity, perhaps after further attempts.
+    pub fn is(&self, id: RetryId) -> bool {
+        (self.first_ms, self.redrive) == (id.first_ms, id.redrive) && self.attempts >= id.attempts
+    }
 }
 
 impl StateEntry {

@@ -149,6 +149,7 @@ mod tests {
                 key_hash: None,
                 last: Some(last),
                 redrive: None,
+                letter: None,
             };
             let epoch = self.epoch;
             self.apply(true, Change::Retry { epoch, retries: vec![retry] });
@@ -223,7 +224,12 @@ mod tests {
         let mut own = Pushed::of("t");
         own.fail(1, 2, 500);
         let epoch = own.epoch;
-        let bury = |reason: Option<&str>| Change::Bury { epoch, range: range(1), reason: reason.map(str::to_owned) };
+        let bury = |reason: Option<&str>| Change::Bury {
+            epoch,
+            range: range(1),
+            reason: reason.map(str::to_owned),
+            retry: None,
+        };
         own.apply(true, bury(Some("max-age")));
         let event = own.fold.events().next().unwrap().1.clone();
         let EventKind::DeadLettered { reason, message } = event.kind else { panic!("{event:?}") };
@@ -231,7 +237,7 @@ mod tests {
         assert_eq!(own.events().len(), 1);
         own.apply(true, bury(Some("max-age")));
         own.fail(2, 1, 500);
-        own.apply(true, Change::Bury { epoch, range: range(2), reason: None });
+        own.apply(true, Change::Bury { epoch, range: range(2), reason: None, retry: None });
         assert!(own.events().is_empty(), "without a letter there is no event");
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_contracts::topics::{
-    Name, Redrive, Retry, Settled, SettledRange, StateEntry, SubscriptionMeta, TopicStateKey,
+    Name, Redrive, Retry, RetryId, Settled, SettledRange, StateEntry, SubscriptionMeta, TopicStateKey,
 };
 
 use super::write::{RetryEnd, Write};
@@ -62,16 +62,40 @@ impl Write<'_> {
             let offset = retry.range.offset;
             // A message that is settled for good does not come back.
             let known = self.subscription(topic, name).retries.get(&offset);
-            let redrive = known.and_then(|known| known.redrive);
+            let (redrive, letter) = known.map_or((None, None), |known| (known.redrive, known.letter));
             if known.is_none() && cursor.settle(retry.range) == Settled::Already {
                 already += 1;
                 continue;
             }
-            self.put(retry_key(topic, name, offset), Some(StateEntry::Retry(Retry { redrive, ..*retry })));
+            self.put(retry_key(topic, name, offset), Some(StateEntry::Retry(Retry { redrive, letter, ..*retry })));
             now += 1;
         }
         self.put(TopicStateKey::Cursor(topic.clone(), name.clone()), Some(StateEntry::Cursor(cursor)));
         Outcome::Settled { now, already }
+    }
+
+    /// Settles a message that has become a dead letter, unless its letter was redriven since. `dropped`: there is no letter but
+    /// that of its redrive.
+    pub(super) fn bury(
+        &mut self,
+        topic: &Name,
+        name: &Name,
+        range: SettledRange,
+        of: Option<RetryId>,
+        dropped: bool,
+    ) -> Outcome {
+        let found = self.subscription(topic, name).retries.get(&range.offset).copied();
+        if let (Some(retry), Some(of)) = (found, of)
+            && !retry.is(of)
+        {
+            return Outcome::Settled { now: 0, already: 1 };
+        }
+        if let Some(letter) = found.and_then(|retry| retry.letter).filter(|_| dropped && of.is_some()) {
+            let mut meta = self.subscription(topic, name).meta.clone();
+            crate::redriven::remove(&mut meta.redriven, letter);
+            self.put(TopicStateKey::Subscription(topic.clone(), name.clone()), Some(StateEntry::Subscription(meta)));
+        }
+        self.settle(topic, name, &[range], RetryEnd::Buried)
     }
 
     /// Puts messages of dead letters into retry, each letter once. `redriven`: the redrive, its time, and the letters.
@@ -103,7 +127,7 @@ impl Write<'_> {
                 Some(_) => self.leave_retry(topic, name, [offset], RetryEnd::Settled),
                 None => {}
             }
-            let retry = Retry { redrive: Some(id), ..*retry };
+            let retry = Retry { redrive: Some(id), letter: Some(*letter), ..*retry };
             self.put(retry_key(topic, name, offset), Some(StateEntry::Retry(retry)));
         }
         for range in ranges {
@@ -191,7 +215,7 @@ mod tests {
 
     fn retry(offset: i64) -> Retry {
         let range = range(offset);
-        Retry { range, attempts: 0, next_ms: 0, first_ms: 0, key_hash: None, last: None, redrive: None }
+        Retry { range, attempts: 0, next_ms: 0, first_ms: 0, key_hash: None, last: None, redrive: None, letter: None }
     }
 
     /// A fold with a subscription that has settled messages 1 to 9, and the number of its newest command.
@@ -235,6 +259,16 @@ mod tests {
             self.apply(true, Change::Settle { epoch, ranges: vec![range(offset)], delivered: false });
         }
 
+        fn id(&self, offset: i64) -> Option<RetryId> {
+            self.subscription().retries.get(&offset).map(Retry::id)
+        }
+
+        fn bury(&mut self, offset: i64, retry: Option<RetryId>, dropped: bool) {
+            let epoch = self.subscription().cursor.epoch;
+            let reason = (!dropped).then(|| "expired".to_owned());
+            self.apply(true, Change::Bury { epoch, range: range(offset), reason, retry });
+        }
+
         fn subscription(&self) -> &Subscription {
             &self.0.topic(&Self::name("t")).unwrap().subscriptions[&Self::name("s")]
         }
@@ -257,7 +291,7 @@ mod tests {
         let epoch = own.subscription().cursor.epoch;
         own.apply(true, Change::Retry { epoch, retries: vec![Retry { attempts: 1, ..retry(2) }] });
         assert_eq!(own.progress(1), (3, 1, 0, "running"));
-        own.apply(true, Change::Bury { epoch, range: range(2), reason: None });
+        own.bury(2, own.id(2), false);
         own.apply(true, Change::SettleUpTo { epoch, offset: 5, ordinal: 5 });
         assert_eq!(own.progress(1), (3, 2, 1, "done"));
         own.settle(1);
@@ -280,6 +314,40 @@ mod tests {
         assert_eq!(own.progress(3), (1, 1, 0, "done"));
     }
 
+    /// The letter is on the list before its message is settled.
+    #[test]
+    fn a_redrive_before_the_burial_of_its_message_is_not_buried() {
+        let mut own = Subscribed::new();
+        own.redrive(1, &[(100, 1)]);
+        let first = own.id(1);
+        own.redrive(2, &[(101, 1)]);
+        own.bury(1, first, false);
+        assert_eq!((own.subscription().retries.len(), own.progress(2)), (1, (1, 0, 0, "running")));
+        own.bury(1, own.id(1), false);
+        assert_eq!((own.subscription().retries.len(), own.progress(2)), (0, (1, 0, 1, "done")));
+        // An attempt that ended meanwhile is one of the same retry.
+        own.redrive(3, &[(102, 2)]);
+        let first = own.id(2);
+        let epoch = own.subscription().cursor.epoch;
+        let first_ms = first.unwrap().first_ms;
+        own.apply(true, Change::Retry { epoch, retries: vec![Retry { attempts: 1, first_ms, ..retry(2) }] });
+        own.bury(2, first, false);
+        assert_eq!(own.progress(3), (1, 0, 1, "done"));
+    }
+
+    #[test]
+    fn the_letter_of_a_message_that_the_log_dropped_is_on_the_list_again() {
+        let mut own = Subscribed::new();
+        own.redrive(1, &[(100, 1), (101, 2), (102, 3)]);
+        let epoch = own.subscription().cursor.epoch;
+        own.apply(true, Change::Retry { epoch, retries: vec![Retry { attempts: 1, ..retry(2) }] });
+        own.bury(2, own.id(2), true);
+        assert_eq!(own.subscription().meta.redriven, [(100, 100), (102, 102)]);
+        own.bury(3, own.id(3), false);
+        assert_eq!(own.subscription().meta.redriven, [(100, 100), (102, 102)], "a new letter has taken its place");
+        assert_eq!(own.progress(1), (3, 0, 2, "running"));
+    }
+
     #[test]
     fn a_seek_cancels_and_the_oldest_are_forgotten() {
         let mut own = Subscribed::new();
@@ -296,8 +364,7 @@ mod tests {
         assert_eq!(known.len(), MAX_REDRIVES);
         assert_eq!(known[..2], [2, 4]);
         // It goes on counting.
-        let epoch = own.subscription().cursor.epoch;
-        own.apply(true, Change::Bury { epoch, range: range(3), reason: None });
+        own.bury(3, own.id(3), false);
         assert_eq!(own.progress(2), (1, 0, 1, "done"));
     }
 }

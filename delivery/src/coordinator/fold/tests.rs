@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_contracts::topics::{Change, Grant, Retry, SettledRange, SubscriptionSettings, TopicSettings};
+use millrace_contracts::topics::{Change, Grant, Retry, RetryId, SettledRange, SubscriptionSettings, TopicSettings};
 use proptest::prelude::*;
 
 use super::*;
@@ -18,15 +18,24 @@ struct Model {
     subscriptions: BTreeMap<(u8, u8), Position>,
 }
 
-/// A subscription: epoch, settled messages, messages in retry.
-type Position = (u64, BTreeSet<i64>, BTreeSet<i64>);
+/// A subscription.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Position {
+    epoch: u64,
+    settled: BTreeSet<i64>,
+    /// Messages in retry: the redrive of each, with its letter, and failed attempts.
+    retried: BTreeMap<i64, (Option<u64>, u32)>,
+    redriven: BTreeSet<u64>,
+}
 
 /// Messages of every topic: offsets 10, 20, … 200, ordinals 1 to 20.
 const MESSAGES: i64 = 20;
 
 #[derive(Debug, Clone)]
 enum Act {
-    Open { previous_is_right: bool },
+    Open {
+        previous_is_right: bool,
+    },
     Create(u8),
     Delete(u8),
     Subscribe(u8, u8),
@@ -35,15 +44,21 @@ enum Act {
     Settle(u8, u8, Vec<i64>, bool),
     SettleUpTo(u8, u8, i64),
     Retry(u8, u8, i64),
+    /// A letter of its own for each message: its number is the redrive's id too.
+    Redrive(u8, u8, Vec<i64>),
+    /// Of the retry as it is, or of one before; with a letter, or of a message that the log dropped.
+    Bury(u8, u8, i64, bool, bool),
 }
 
 /// An act, whether an old coordinator does it, whether it is written twice, and what the engine does then.
 type Step = (Act, bool, bool, u8);
 
 fn act() -> impl Strategy<Value = Act> {
-    let topic = 0..2_u8;
-    let subscription = 0..2_u8;
+    // Mostly the same, and few of its messages: what happens to a message depends on what happened to it before.
+    let topic = (0..4_u8).prop_map(|one| one / 3);
+    let subscription = (0..4_u8).prop_map(|one| one / 3);
     let message = 1..=MESSAGES;
+    let retried = 1..=4_i64;
     prop_oneof![
         1 => any::<bool>().prop_map(|previous_is_right| Act::Open { previous_is_right }),
         2 => topic.clone().prop_map(Act::Create),
@@ -54,7 +69,11 @@ fn act() -> impl Strategy<Value = Act> {
         8 => (topic.clone(), subscription.clone(), proptest::collection::vec(message.clone(), 1..4), any::<bool>())
             .prop_map(|(t, s, m, stale)| Act::Settle(t, s, m, stale)),
         2 => (topic.clone(), subscription.clone(), message.clone()).prop_map(|(t, s, m)| Act::SettleUpTo(t, s, m)),
-        3 => (topic, subscription, message).prop_map(|(t, s, m)| Act::Retry(t, s, m)),
+        3 => (topic.clone(), subscription.clone(), retried.clone()).prop_map(|(t, s, m)| Act::Retry(t, s, m)),
+        3 => (topic.clone(), subscription.clone(), proptest::collection::btree_set(retried.clone(), 1..4))
+            .prop_map(|(t, s, m)| Act::Redrive(t, s, m.into_iter().collect())),
+        4 => (topic, subscription, retried, any::<bool>(), any::<bool>())
+            .prop_map(|(t, s, m, stale, dropped)| Act::Bury(t, s, m, stale, dropped)),
     ]
 }
 
@@ -68,8 +87,64 @@ fn range(message: i64) -> SettledRange {
     SettledRange { after, offset: message * 10, ordinal_after: ordinal - 1, ordinal }
 }
 
+fn retry(message: i64, attempts: u32) -> Retry {
+    let range = range(message);
+    Retry { range, attempts, next_ms: 0, first_ms: 0, key_hash: None, last: None, redrive: None, letter: None }
+}
+
 fn settings() -> TopicSettings {
     TopicSettings { retention_ms: 1, delay_ms: 0, max_message_bytes: 1, description: String::new() }
+}
+
+impl Position {
+    fn apply(&mut self, offset: u64, command: &TopicCommand, act: &Act) {
+        let Self { epoch, settled, retried, redriven } = self;
+        match (act, &command.change) {
+            (Act::Seek(_, _, message), _) => {
+                (*epoch, *settled, *retried) = (offset, (1..=*message).collect(), BTreeMap::new());
+            }
+            (Act::Settle(_, _, messages, false), _) => {
+                for message in messages {
+                    settled.insert(*message);
+                    retried.remove(message);
+                }
+            }
+            (Act::SettleUpTo(_, _, message), _) => {
+                settled.extend(1..=*message);
+                retried.retain(|retried, _| retried > message);
+            }
+            (Act::Retry(_, _, message), _) => {
+                let known = retried.get(message).copied();
+                if settled.insert(*message) || known.is_some() {
+                    retried.insert(*message, (known.and_then(|(redrive, _)| redrive), 1));
+                }
+            }
+            (Act::Redrive(_, _, messages), Change::Redrive { id, .. }) => {
+                for message in messages {
+                    redriven.insert(letter(*id, *message));
+                    if settled.contains(message) {
+                        retried.insert(*message, (Some(*id), 0));
+                    }
+                }
+            }
+            (Act::Bury(_, _, message, stale, dropped), _) => match retried.get(message) {
+                Some(_) if *stale => {}
+                None => _ = settled.insert(*message),
+                Some((redrive, _)) => {
+                    if let (Some(id), true) = (redrive, dropped) {
+                        redriven.remove(&letter(*id, *message));
+                    }
+                    retried.remove(message);
+                }
+            },
+            _ => {}
+        }
+    }
+}
+
+/// The letter of a message in a redrive.
+fn letter(id: u64, message: i64) -> u64 {
+    id * 100 + message.cast_unsigned()
 }
 
 impl Model {
@@ -103,37 +178,19 @@ impl Model {
             }
             Act::Subscribe(topic, subscription) => {
                 if exists(self, *topic) {
-                    let fresh = (offset, BTreeSet::new(), BTreeSet::new());
+                    let fresh = Position { epoch: offset, ..Position::default() };
                     self.subscriptions.entry((*topic, *subscription)).or_insert(fresh);
                 }
             }
             Act::Unsubscribe(topic, subscription) => drop(self.subscriptions.remove(&(*topic, *subscription))),
-            Act::Seek(topic, subscription, message) => {
+            Act::Seek(topic, subscription, ..)
+            | Act::Settle(topic, subscription, ..)
+            | Act::SettleUpTo(topic, subscription, ..)
+            | Act::Retry(topic, subscription, ..)
+            | Act::Redrive(topic, subscription, ..)
+            | Act::Bury(topic, subscription, ..) => {
                 if let Some(found) = self.subscriptions.get_mut(&(*topic, *subscription)) {
-                    *found = (offset, (1..=*message).collect(), BTreeSet::new());
-                }
-            }
-            Act::Settle(topic, subscription, messages, stale) => {
-                if let Some((_, settled, retried)) =
-                    self.subscriptions.get_mut(&(*topic, *subscription)).filter(|_| !stale)
-                {
-                    for message in messages {
-                        settled.insert(*message);
-                        retried.remove(message);
-                    }
-                }
-            }
-            Act::SettleUpTo(topic, subscription, message) => {
-                if let Some((_, settled, retried)) = self.subscriptions.get_mut(&(*topic, *subscription)) {
-                    settled.extend(1..=*message);
-                    retried.retain(|retried| retried > message);
-                }
-            }
-            Act::Retry(topic, subscription, message) => {
-                if let Some((_, settled, retried)) = self.subscriptions.get_mut(&(*topic, *subscription))
-                    && (settled.insert(*message) || retried.contains(message))
-                {
-                    retried.insert(*message);
+                    found.apply(offset, command, act);
                 }
             }
         }
@@ -148,23 +205,25 @@ impl Model {
                 let found = found.and_then(|found| found.subscriptions.get(&name('s', subscription)));
                 let expected = self.subscriptions.get(&(topic, subscription));
                 prop_assert_eq!(found.is_some(), expected.is_some());
-                let (Some(found), Some((epoch, settled, retried))) = (found, expected) else { continue };
-                prop_assert_eq!(found.cursor.epoch, *epoch);
+                let (Some(found), Some(expected)) = (found, expected) else { continue };
+                prop_assert_eq!(found.cursor.epoch, expected.epoch);
                 let covered: BTreeSet<i64> =
                     (1..=MESSAGES).filter(|message| found.cursor.covers(message * 10)).collect();
-                prop_assert_eq!(&covered, settled);
-                let in_retry: BTreeSet<i64> = found.retries.keys().map(|offset| offset / 10).collect();
-                prop_assert_eq!(&in_retry, retried);
-                prop_assert_eq!(found.cursor.settled_ordinals(), settled.len() as u64);
+                prop_assert_eq!(&covered, &expected.settled);
+                let in_retry = found.retries.iter().map(|(offset, one)| (offset / 10, (one.redrive, one.attempts)));
+                prop_assert_eq!(&in_retry.collect::<BTreeMap<_, _>>(), &expected.retried);
+                let redriven = found.meta.redriven.iter().flat_map(|(first, last)| *first..=*last);
+                prop_assert_eq!(&redriven.collect::<BTreeSet<_>>(), &expected.redriven);
+                prop_assert_eq!(found.cursor.settled_ordinals(), expected.settled.len() as u64);
             }
         }
         Ok(())
     }
 }
 
-fn change(model: &Model, act: &Act, previous: Option<u64>) -> (Change, Option<u8>, Option<u8>) {
+fn change(model: &Model, act: &Act, previous: Option<u64>, id: u64) -> (Change, Option<u8>, Option<u8>) {
     let epoch = |topic: u8, subscription: u8, stale: bool| {
-        let epoch = model.subscriptions.get(&(topic, subscription)).map_or(0, |(epoch, _, _)| *epoch);
+        let epoch = model.subscriptions.get(&(topic, subscription)).map_or(0, |found| found.epoch);
         if stale { epoch + 1_000_000 } else { epoch }
     };
     match act {
@@ -205,16 +264,25 @@ fn change(model: &Model, act: &Act, previous: Option<u64>) -> (Change, Option<u8
         }
         Act::Retry(topic, subscription, message) => {
             let epoch = epoch(*topic, *subscription, false);
-            let retry = Retry {
-                range: range(*message),
-                attempts: 1,
-                next_ms: 0,
-                first_ms: 0,
-                key_hash: None,
-                last: None,
-                redrive: None,
-            };
-            (Change::Retry { epoch, retries: vec![retry] }, Some(*topic), Some(*subscription))
+            (Change::Retry { epoch, retries: vec![retry(*message, 1)] }, Some(*topic), Some(*subscription))
+        }
+        Act::Redrive(topic, subscription, messages) => {
+            let letters = messages.iter().map(|message| (letter(id, *message), retry(*message, 0))).collect();
+            let ranges = messages.iter().map(|message| (letter(id, *message), letter(id, *message))).collect();
+            (Change::Redrive { id, letters, ranges }, Some(*topic), Some(*subscription))
+        }
+        Act::Bury(topic, subscription, message, stale, dropped) => {
+            let (epoch, range) = (epoch(*topic, *subscription, false), range(*message));
+            let found = model.subscriptions.get(&(*topic, *subscription)).and_then(|found| found.retried.get(message));
+            let (redrive, attempts) = found.copied().unwrap_or_default();
+            // A redrive that there never was.
+            let redrive = if *stale { Some(0) } else { redrive };
+            let retry = Some(RetryId { first_ms: 0, attempts, redrive });
+            (
+                Change::Bury { epoch, range, reason: (!dropped).then(|| "expired".to_owned()), retry },
+                Some(*topic),
+                Some(*subscription),
+            )
         }
     }
 }
@@ -237,13 +305,14 @@ proptest! {
         let (mut fold, mut model) = (Fold::new(0), Model::default());
         let mut changelog: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
         let (mut offset, mut nonces, mut number) = (1_u64, vec![0_u64], 0_u64);
-        let steps: Vec<Step> = [(Act::Open { previous_is_right: true }, false, false, 0)].into_iter().chain(steps).collect();
+        let begin = [Act::Open { previous_is_right: true }, Act::Create(0), Act::Subscribe(0, 0)];
+        let steps: Vec<Step> = begin.map(|act| (act, false, false, 0)).into_iter().chain(steps).collect();
         for (act, zombie, twice, then) in steps {
             let previous = match act {
                 Act::Open { previous_is_right: false } => nonces.first().copied(),
                 _ => model.nonce,
             };
-            let (change, topic, subscription) = change(&model, &act, previous);
+            let (change, topic, subscription) = change(&model, &act, previous, offset);
             let opens = matches!(change, Change::Open { .. });
             let nonce = if opens {
                 nonces.push(nonces.len() as u64 + 100);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_contracts::topics::{
-    Change, Cursor, EventKind, Head, Name, Retry, Secret, SigningKey, StateEntry, SubscriptionEvent, SubscriptionMeta,
-    SubscriptionSettings, TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
+    Change, Covered, Cursor, EventKind, Head, Name, Retry, Secret, SigningKey, StateEntry, SubscriptionEvent,
+    SubscriptionMeta, SubscriptionSettings, TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
@@ -60,7 +60,7 @@ impl Write<'_> {
         Outcome::Opened(command.nonce)
     }
 
-    pub(super) fn heads(&mut self, heads: &[(Name, Head)], covered: i64, at_ms: i64) -> Outcome {
+    pub(super) fn heads(&mut self, heads: &[(Name, Head)], covered: Covered, at_ms: i64) -> Outcome {
         let rested = |topic: &Topic| topic.meta.deleted_ms.is_some_and(|deleted| deleted + NAME_REST_MS <= at_ms);
         let topics = &self.fold.topics;
         let free: Vec<Name> =
@@ -74,8 +74,8 @@ impl Write<'_> {
                 self.put(TopicStateKey::Head(name.clone()), Some(StateEntry::Head(*head)));
             }
         }
-        if covered > self.fold.covered {
-            self.put(TopicStateKey::Heads(self.fold.partition), Some(StateEntry::Heads(covered)));
+        if covered.offset > self.fold.covered.offset {
+            self.put(TopicStateKey::Heads(self.fold.partition), Some(StateEntry::Covered(covered)));
         }
         Outcome::Changed
     }
@@ -306,11 +306,11 @@ impl Write<'_> {
                 outcome
             }
             Change::SettleCurrent { range, bytes, .. } => self.settle_current(topic, name, *range, *bytes),
-            Change::Bury { range, reason, .. } => {
-                let retry = subscription.retries.get(&range.offset).copied();
-                let outcome = self.settle(topic, name, &[*range], RetryEnd::Buried);
-                if let (Some(reason), Some(retry)) = (reason, retry) {
-                    self.buried(cause, reason, &retry);
+            Change::Bury { range, reason, retry, .. } => {
+                let known = subscription.retries.get(&range.offset).copied();
+                let outcome = self.bury(topic, name, *range, *retry, reason.is_none());
+                if let (Outcome::Settled { now: 1.., .. }, Some(reason), Some(known)) = (&outcome, reason, known) {
+                    self.buried(cause, reason, &known);
                 }
                 outcome
             }

@@ -1,0 +1,9 @@
+//! Coordinators over a real log, called directly.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod dropped;
+mod explain;
+mod fixture;
+mod messages;
+mod sample;
