@@ -69,6 +69,27 @@ async fn a_newer_schema_is_refused() {
     assert!(error.detail.contains("newer"), "{error}");
 }
 
+/// A migration behind a long reader makes everybody after it wait.
+#[tokio::test]
+async fn a_migration_does_not_wait_for_long_readers() {
+    let Some(url) = millrace_testkit::postgres("store: postgres") else { return };
+    let config = config(url);
+    complete(&mut archive(&config).await.writer(), [1, 1, 1]).await;
+    // As version 1 left it.
+    let mut connection = raw(url, &config).await;
+    connection.execute("ALTER TABLE projection DROP COLUMN last_record, DROP COLUMN last_record_of").await.unwrap();
+    connection.execute("DELETE FROM _sqlx_migrations WHERE version = 2").await.unwrap();
+    let mut reader = connection.begin().await.unwrap();
+    reader.execute("SELECT * FROM projection").await.unwrap();
+    let upgrading = tokio::time::timeout(Duration::from_mins(1), archive(&config)).await.expect("it goes on without");
+    let error = upgrading.hour(now()).await.unwrap_err();
+    assert_eq!(error.next, Next::Retry, "{error}");
+    assert!(error.detail.contains("lock timeout"), "{error}");
+    raw(url, &config).await.execute("SELECT * FROM projection").await.unwrap();
+    reader.rollback().await.unwrap();
+    assert_eq!(upgrading.hour(now()).await, Ok(hour_read([3, 3, 3])));
+}
+
 #[tokio::test]
 async fn hours_long_ago_and_before_the_epoch_are_stored() {
     let Some(url) = millrace_testkit::postgres("store: postgres") else { return };

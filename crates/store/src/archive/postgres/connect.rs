@@ -64,9 +64,11 @@ fn migrator() -> Migrator {
 /// Runs the pending migrations. An advisory lock serializes processes that start together.
 pub(super) async fn migrate(config: &PostgresConfig) -> Result<(), StoreError> {
     let work = async {
-        // A pool of one connection: it has a connect timeout, and its settings differ from those of normal work.
+        // A pool of one connection: it has a connect timeout, and its settings differ from those of normal work. A change of
+        // a table waits for whoever reads it, and everybody after it waits for the change: so it does not wait for long.
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.acquire_timeout.0);
-        let pool = pool.connect_with(options(config)?).await.map_err(classify)?;
+        let options = options(config)?.options([("lock_timeout", config.lock_timeout.as_millis())]);
+        let pool = pool.connect_with(options).await.map_err(classify)?;
         let schema = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         let exists: bool = sqlx::query_scalar(schema).bind(&config.schema).fetch_one(&pool).await.map_err(classify)?;
         // Checked first: CREATE SCHEMA needs a privilege on the database even if the schema exists.
