@@ -31,10 +31,13 @@ impl Server {
     /// The service: that of the option, or the one with this listener on this machine, which encrypts or not.
     ///
     /// # Errors
-    /// A key or authorities that cannot be read.
+    /// A key or authorities that cannot be read, or a key that would be readable on its way.
     pub(crate) fn target(&self, listen: SocketAddr, https: bool) -> anyhow::Result<Target> {
-        let target = self.command.clone().unwrap_or_else(|| Target::of_listener(listen, https));
-        Ok(target.with(&self.key.access()?))
+        let access = self.key.access()?;
+        match &self.command {
+            Some(target) => Ok(target.clone().with(&access)?),
+            None => Ok(Target::of_listener(listen, https, &access)),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct VerifyWebhook {
     /// The body; - for standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub(crate) body: PathBuf,
-    /// File with the secret, instead of the environment
+    /// File whose first line is the secret, instead of the environment
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
     /// The header webhook-id

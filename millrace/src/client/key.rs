@@ -13,7 +13,7 @@ use super::Access;
 
 /// The variable with the key itself.
 const VARIABLE: &str = "MILLRACE_KEY";
-/// More than a key has, with a line feed.
+/// More than a key or the secret of a webhook has, with a line feed.
 const MAX_LINE: u64 = 256;
 
 /// Where the key comes from. It is never an argument: those of a process are visible to everybody on the machine.
@@ -25,19 +25,22 @@ pub(crate) struct KeySource {
     /// File with the authorities that https:// trusts, in PEM; default: those of the system
     #[arg(long, value_name = "FILE", env = "MILLRACE_CA_FILE")]
     ca_file: Option<PathBuf>,
+    /// Send the key to http:// on other machines too, where everybody on the way can read it
+    #[arg(long, env = "MILLRACE_ALLOW_CLEAR_KEY")]
+    allow_clear_key: bool,
 }
 
 impl KeySource {
     /// The key, and whom to trust with it.
     pub(crate) fn access(&self) -> anyhow::Result<Access> {
         let tls = self.ca_file.as_deref().map(|file| TlsClient::new(Some(file))).transpose()?;
-        Ok(Access { key: self.key()?.map(|key| key.bearer()), tls })
+        Ok(Access { key: self.key()?.map(|key| key.bearer()), tls, allow_clear_key: self.allow_clear_key })
     }
 
     /// The key; `None` without one.
     pub(crate) fn key(&self) -> anyhow::Result<Option<ApiKey>> {
         let (text, from) = match (&self.key_file, std::env::var(VARIABLE)) {
-            (Some(file), _) => (read(file)?, file.display().to_string()),
+            (Some(file), _) => (first_line(file)?, file.display().to_string()),
             (None, Ok(text)) => (text, VARIABLE.to_owned()),
             (None, Err(_)) => return Ok(None),
         };
@@ -46,7 +49,8 @@ impl KeySource {
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+/// The first line of a file with a secret, - for standard input. Of a longer one its beginning, which is no secret then.
+pub(crate) fn first_line(file: &Path) -> anyhow::Result<String> {
     let mut line = String::new();
     let read = |input: &mut dyn Read, line: &mut String| BufReader::new(input.take(MAX_LINE)).read_line(line);
     let outcome = if file == Path::new("-") {
@@ -66,12 +70,19 @@ mod tests {
     fn reads_the_first_line_of_a_file_and_repeats_nothing_of_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("key");
-        let source = KeySource { key_file: Some(file.clone()), ca_file: None };
+        let source = KeySource { key_file: Some(file.clone()), ..KeySource::default() };
         let key = ApiKey::generate().unwrap();
         std::fs::write(&file, format!("{}\nmore\n", key.expose())).unwrap();
         assert_eq!(source.key().unwrap(), Some(key));
         std::fs::write(&file, "canary\n").unwrap();
         let problem = format!("{:#}", source.key().unwrap_err());
         assert!(problem.contains("not a key") && !problem.contains("canary"), "{problem}");
+    }
+
+    #[test]
+    fn reads_no_more_than_a_secret_has() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "x".repeat(1 << 20)).unwrap();
+        assert_eq!(first_line(file.path()).unwrap().len() as u64, MAX_LINE);
     }
 }

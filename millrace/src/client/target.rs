@@ -1,6 +1,6 @@
 //! The address of a service: HTTP to a host and a port, encrypted or not.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -27,7 +27,17 @@ pub(crate) struct Access {
     pub(crate) key: Option<HeaderValue>,
     /// Encrypts; the authorities of the system are loaded without it.
     pub(crate) tls: Option<TlsClient>,
+    /// Whether the key may cross a network unencrypted.
+    pub(crate) allow_clear_key: bool,
 }
+
+/// A key would cross a network unencrypted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} is on another machine and not encrypted, so everybody on the way could read the key, which was not sent: use https://, or \
+     --allow-clear-key in a network that you trust"
+)]
+pub(crate) struct ClearKey(String);
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,14 +47,26 @@ impl fmt::Display for Target {
 
 impl Target {
     /// The service behind a listener of this machine, which encrypts or not.
-    pub(crate) fn of_listener(address: SocketAddr, https: bool) -> Self {
-        Self { authority: reachable(address).to_string(), https, access: Access::default() }
+    pub(crate) fn of_listener(address: SocketAddr, https: bool, access: &Access) -> Self {
+        Self { authority: reachable(address).to_string(), https, access: access.clone() }
     }
 
     /// Sets the key and the authorities.
-    #[must_use]
-    pub(crate) fn with(self, access: &Access) -> Self {
-        Self { access: access.clone(), ..self }
+    ///
+    /// # Errors
+    /// The key would be readable on its way.
+    pub(crate) fn with(self, access: &Access) -> Result<Self, ClearKey> {
+        if access.key.is_some() && !access.allow_clear_key && !self.https && !self.is_loopback() {
+            return Err(ClearKey(self.to_string()));
+        }
+        Ok(Self { access: access.clone(), ..self })
+    }
+
+    /// Whether the address is of this machine, whatever a resolver returns.
+    fn is_loopback(&self) -> bool {
+        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
     }
 
     /// Connects.
@@ -118,8 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_crosses_no_network_in_clear() {
+        let with = |text: &str, access: &Access| text.parse::<Target>().unwrap().with(access);
+        let key = Access { key: Some(HeaderValue::from_static("Bearer k")), ..Access::default() };
+        for safe in ["http://127.0.0.1:1", "http://[::1]:1", "http://Localhost", "https://a.example"] {
+            assert!(with(safe, &key).is_ok(), "{safe}");
+        }
+        for clear in ["http://command:8081", "http://192.0.2.1", "http://[2001:db8::1]:1", "http://127.0.0.1.example"] {
+            let refused = with(clear, &key).unwrap_err().to_string();
+            assert!(refused.starts_with(clear) && refused.contains("--allow-clear-key"), "{refused}");
+            assert!(with(clear, &Access { allow_clear_key: true, ..key.clone() }).is_ok());
+            assert!(with(clear, &Access::default()).is_ok(), "there is no key");
+        }
+    }
+
+    #[test]
     fn reaches_a_listener_on_every_address_through_loopback() {
-        let target = |address: &str| Target::of_listener(address.parse().unwrap(), false).authority;
+        let access = Access::default();
+        let target = |address: &str| Target::of_listener(address.parse().unwrap(), false, &access).authority;
         assert_eq!(target("0.0.0.0:8081"), "127.0.0.1:8081");
         assert_eq!(target("[::]:8081"), "[::1]:8081");
         assert_eq!(target("192.0.2.1:8081"), "192.0.2.1:8081");

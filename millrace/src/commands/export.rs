@@ -15,9 +15,12 @@ const EXIT_FAILED: u8 = 2;
 /// Exports.
 pub(crate) async fn run(options: cli::Export, settings: &Settings) -> ExitCode {
     let cli::Export { from, to, step, format, output, query, timeout, key } = options;
-    let target = query.unwrap_or_else(|| Target::of_listener(settings.query.listen, settings.tls.is_on()));
-    let target = match key.access() {
-        Ok(access) => target.with(&access),
+    let target = key.access().and_then(|access| match query {
+        Some(target) => Ok(target.with(&access)?),
+        None => Ok(Target::of_listener(settings.query.listen, settings.tls.is_on(), &access)),
+    });
+    let target = match target {
+        Ok(target) => target,
         Err(error) => return failed(EXIT_FAILED, &crate::text::chain(&error)),
     };
     let source = Source { target, timeout };

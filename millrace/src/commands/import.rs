@@ -70,11 +70,10 @@ fn check(input: &Input, json: bool) -> (bool, Result<(), Stop>) {
 fn plan(options: cli::Import, input: Input, settings: &Settings) -> anyhow::Result<Plan> {
     let access = options.key.access()?;
     let commands = if options.command.is_empty() {
-        vec![Target::of_listener(settings.command.listen, settings.tls.is_on())]
+        vec![Target::of_listener(settings.command.listen, settings.tls.is_on(), &access)]
     } else {
-        options.command
+        options.command.into_iter().map(|target| target.with(&access)).collect::<Result<_, _>>()?
     };
-    let commands = commands.into_iter().map(|target| target.with(&access)).collect();
     let cli::Import { state, again, connections, batch, timeout, patience, .. } = options;
     let (connections, batch) = (connections as usize, batch as usize);
     // Zero is the salt of a file's first import.

@@ -14,13 +14,13 @@ use crate::text::print_line;
 /// Runs a load; fails unless every number is right.
 pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Result<ExitCode> {
     let access = options.key.access()?;
-    let with_access = |target: Target| target.with(&access);
+    let of_listener = |address| Target::of_listener(address, settings.tls.is_on(), &access);
     let commands = if options.command.is_empty() {
-        vec![Target::of_listener(settings.command.listen, settings.tls.is_on())]
+        vec![of_listener(settings.command.listen)]
     } else {
-        options.command
+        options.command.into_iter().map(|target| target.with(&access)).collect::<Result<_, _>>()?
     };
-    let query = options.query.unwrap_or_else(|| Target::of_listener(settings.query.listen, settings.tls.is_on()));
+    let query = options.query.map_or_else(|| Ok(of_listener(settings.query.listen)), |target| target.with(&access))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let connections = options.connections as usize;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -34,8 +34,8 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
             now_ms: u64::try_from(now.as_millis())?,
         },
         run: options.run.unwrap_or_else(|| format!("{:08x}", fastrand::u32(..))),
-        commands: commands.into_iter().map(with_access).collect(),
-        query: with_access(query),
+        commands,
+        query,
         connections,
         threads: options.threads.map_or((cores / 2).max(1), |threads| threads as usize).min(connections),
         batch: options.batch,

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use millrace_delivery::VerifyingKey;
 
 use crate::cli;
+use crate::client::first_line;
 use crate::text::print_line;
 
 /// More than any request has: a message of 1 MiB in base64, in an envelope.
@@ -17,7 +18,7 @@ const MAX_BODY: u64 = 4 << 20;
 /// Prints every reason why the request is not genuine, or that it is.
 pub(crate) fn run(options: &cli::VerifyWebhook) -> anyhow::Result<ExitCode> {
     let secret = match &options.secret_file {
-        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+        Some(path) => first_line(path)?,
         None => std::env::var("WEBHOOK_SECRET").context("WEBHOOK_SECRET or --secret-file must give the secret")?,
     };
     let key = VerifyingKey::parse(secret.trim()).context("the secret must be whsec_ or whpk_ and a key in base64")?;

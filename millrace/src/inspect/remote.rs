@@ -44,8 +44,8 @@ pub(crate) enum RemoteError {
 impl Remote {
     /// The process with this admin listener, which needs a key unless it is on loopback.
     pub(crate) fn at(address: SocketAddr, key: Option<&ApiKey>) -> Self {
-        let access = Access { key: key.map(ApiKey::bearer), tls: None };
-        Self { address: reachable(address), target: Target::of_listener(address, false).with(&access) }
+        let access = Access { key: key.map(ApiKey::bearer), ..Access::default() };
+        Self { address: reachable(address), target: Target::of_listener(address, false, &access) }
     }
 
     /// Every topic with its offsets.
