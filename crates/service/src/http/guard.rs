@@ -68,7 +68,7 @@ impl Connection for Guard {
     }
 
     fn idle(&self) -> Option<Duration> {
-        let busy = self.in_flight.load(Ordering::Relaxed) > 0;
+        let busy = self.in_flight.load(Ordering::Relaxed) > 0 || self.is_blocked();
         (!busy).then(|| Duration::from_millis(now().saturating_sub(self.idle_since.load(Ordering::Relaxed))))
     }
 }
@@ -165,13 +165,19 @@ impl Guard {
         self.head_since.store(now(), Ordering::Relaxed);
     }
 
+    /// Whether bytes wait for the client to read.
     pub(super) fn blocked(&self, blocked: bool) {
         let since = self.blocked_since.load(Ordering::Relaxed);
         if blocked && since == 0 {
             self.blocked_since.store(now(), Ordering::Relaxed);
         } else if !blocked && since != 0 {
+            self.idle_since.store(now(), Ordering::Relaxed);
             self.blocked_since.store(0, Ordering::Relaxed);
         }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked_since.load(Ordering::Relaxed) != 0
     }
 
     /// The head under way took too long: its connection ends with 408.
@@ -216,7 +222,7 @@ impl Guard {
             }
             due = due.min(blocked + write);
         }
-        if self.in_flight.load(Ordering::Relaxed) == 0 {
+        if self.in_flight.load(Ordering::Relaxed) == 0 && !self.is_blocked() {
             let since = self.head_since.load(Ordering::Relaxed);
             let quiet = self.idle_since.load(Ordering::Relaxed) + if self.requests() == 0 { head } else { idle };
             if since != 0 && !self.http2.load(Ordering::Relaxed) {

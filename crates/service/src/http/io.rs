@@ -191,8 +191,11 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_replacement(cx))?;
-        ready!(self.stream()?.poll_flush(cx))?;
+        let sent = self.poll_replacement(cx)?;
+        let sent = if sent.is_ready() { self.stream()?.poll_flush(cx)? } else { Poll::Pending };
+        // An encrypted connection takes 64 KiB that have yet to leave.
+        self.guard.blocked(sent.is_pending());
+        ready!(sent);
         self.guard.flushed();
         if self.guard.is_endless() && self.client_left(cx)? {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));

@@ -214,21 +214,24 @@ mod tests {
         }
     }
 
-    /// One listener's clients use up the files of all; its idle connections give way to those of another listener, which
-    /// meanwhile has some of its own.
+    /// One listener's clients cannot use up the files of all. Those of several can: then idle connections give way to those
+    /// of another listener, which meanwhile has some of its own.
     #[tokio::test]
     async fn listeners_share_the_files_of_the_process() {
         const MAX: usize = 100;
         let files = Arc::new(FileBudget::new(MAX));
         let listener = || Connections::new(1_000, 0, files.clone(), Gauge::noop());
-        let (greedy, other) = (listener(), listener());
+        let (greedy, second, other) = (listener(), listener(), listener());
         let admit = |listener: &Arc<Connections<Idle>>| {
             let connection = Arc::new(Idle::default());
             listener.admit(Ipv4Addr::LOCALHOST.into(), connection.clone()).map(|permit| (permit, connection))
         };
         let mut held: Vec<_> = std::iter::from_fn(|| admit(&greedy).ok()).collect();
-        let own = held.len() - MAX;
+        let own = held.len() - MAX / 4 * 3;
         assert!(own > 0, "{}", held.len());
+        let rest: Vec<_> = std::iter::from_fn(|| admit(&second).ok()).collect();
+        assert_eq!(rest.len(), own + MAX / 4);
+        held.extend(rest);
         let mine: Vec<_> = std::iter::from_fn(|| admit(&other).ok()).collect();
         assert_eq!(mine.len(), own);
         let is_cut = |(_, connection): &(_, Arc<Idle>)| connection.0.get(Waker::noop()) == Order::Cut;

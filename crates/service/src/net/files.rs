@@ -13,6 +13,9 @@ const RESERVE: u64 = 4_096;
 /// the clients of another.
 const OWN: usize = 32;
 
+/// The share of the budget that one listener may have, in quarters: its clients do not lock out those of the others.
+const SHARE: usize = 3;
+
 /// A listener that can close idle connections.
 pub(super) trait Evict: Send + Sync {
     fn evict_idle(&self);
@@ -69,12 +72,13 @@ impl FileBudget {
 
     /// The connections that one listener may have.
     pub(super) fn fit(&self, wanted: usize) -> usize {
-        let fit = self.max.saturating_add(OWN);
+        let fit = (self.max / 4 * SHARE).saturating_add(OWN);
         if fit < wanted {
             tracing::warn!(
                 wanted,
                 connections = fit,
-                "the limit of open files allows fewer connections, for all listeners together, than configured for one"
+                "the limit of open files allows fewer connections than configured: three quarters of what is not reserved, \
+                 since listeners share it"
             );
         }
         wanted.min(fit)

@@ -33,7 +33,7 @@ struct Server {
 }
 
 /// Writes a new certificate for `localhost` and its key over those in a directory.
-fn renew(directory: &Path) -> CertificateDer<'static> {
+pub(crate) fn renew(directory: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for (name, pem) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
         let new = directory.join("new");
@@ -66,7 +66,7 @@ async fn start() -> (Server, CertificateDer<'static>) {
     (Server { address, directory, health, _stop: stop.drop_guard() }, certificate)
 }
 
-fn client(
+pub(crate) fn client(
     trusted: &[CertificateDer<'static>],
     versions: &[&'static SupportedProtocolVersion],
     alpn: &[&str],
@@ -82,7 +82,10 @@ fn client(
 }
 
 async fn connect(connector: &TlsConnector, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+    encrypted(connector, TcpStream::connect(address).await?).await
+}
+
+pub(crate) async fn encrypted(connector: &TlsConnector, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
     connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
 }
 
