@@ -6,5 +6,6 @@ mod dropped;
 mod edge;
 mod host;
 mod http2;
+mod jwks;
 mod server;
 mod tls;
