@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_service::auth::{Authenticator, Credential, Denial, Identity, Scope};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::reply::Closing;
 
@@ -78,7 +77,7 @@ pub(crate) enum Revocation {
     /// The sender is not known yet.
     #[default]
     Unknown,
-    Pending(Pin<Box<WaitForCancellationFutureOwned>>),
+    Pending(Pin<Box<dyn Future<Output = ()> + Send>>),
     Reported,
 }
 
@@ -86,7 +85,7 @@ impl Revocation {
     /// Follows the sender's credential, once the sender is known.
     pub(crate) fn follow(&mut self, admission: &Admission) {
         if let (Self::Unknown, Some(identity)) = (&*self, &admission.identity) {
-            *self = Self::Pending(Box::pin(identity.ended.clone().cancelled_owned()));
+            *self = Self::Pending(Box::pin(identity.clone().ended()));
         }
     }
 

@@ -210,8 +210,9 @@ metrics! {
 
     AUTH_DENIED = Counter "millrace_auth_denied_total", "requests", ["reason"],
         "Requests and sessions refused by authentication, by reason: missing (no credential), invalid (unknown, revoked or \
-         expired), scope, cross-site (a browser sent it for a page of another site), host (a loopback listener under \
-         another name) or rate-limited (missing or invalid, beyond auth.max_failure_rate_per_ip)";
+         expired), unavailable (the token's issuer has not been reached yet), scope, cross-site (a browser sent it for a page of \
+         another site), host (a loopback listener under another name) or rate-limited (missing or invalid, beyond \
+         auth.max_failure_rate_per_ip)";
     AUTH_RATE_LIMITED = Counter "millrace_auth_rate_limited_total", "requests", ["limit"],
         "Requests with 429 beyond a rate of their principal: requests, events or bytes";
     AUTH_KEYS = Gauge "millrace_auth_keys", "keys", [],
@@ -220,6 +221,15 @@ metrics! {
         "Changes of the keys file that this process has read";
     AUTH_STALE = Gauge "millrace_auth_stale", "bool", [],
         "1 while the keys file cannot be read and the last keys that could stay valid";
+
+    AUTH_TOKENS_REFUSED = Counter "millrace_auth_tokens_refused_total", "requests", ["reason"],
+        "JSON Web Tokens that are not valid, by reason: no-keys (the issuer's keys have not been read yet), too-large, \
+         malformed, unknown-key, algorithm (another than the key is for), signature, expired, not-yet-valid, issuer, audience \
+         or claims (one is missing or of no use)";
+    AUTH_JWKS_KEYS = Gauge "millrace_auth_jwks_keys", "keys", [],
+        "The issuer's public keys that tokens are verified with";
+    AUTH_JWKS_STALE = Gauge "millrace_auth_jwks_stale", "bool", [],
+        "1 while the issuer's keys cannot be read and the last ones that could stay in use";
 
     TLS_REFUSED = Counter "millrace_tls_refused_total", "connections", ["reason"],
         "Connections without a TLS handshake, by reason: timeout or failed";

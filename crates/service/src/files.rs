@@ -62,37 +62,52 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// Calls `read` each second, which reads files and applies what changed. While it fails, the component has a warning and
-/// `stale` is 1: what was read last stays in use.
-pub(crate) async fn follow(
+/// Reports whether what is read again and again can be read: once for each change.
+pub(crate) struct Reading {
     what: &'static str,
     component: Component,
     stale: Gauge,
-    read: impl FnMut() -> Result<(), FileError> + Send + 'static,
-) {
-    let (mut read, mut reported) = (read, None);
+    problem: Option<String>,
+}
+
+impl Reading {
+    /// `what` can be read. While it cannot, the component has a warning and `stale` is 1.
+    pub(crate) fn new(what: &'static str, component: Component, stale: Gauge) -> Self {
+        stale.set(0.0);
+        Self { what, component, stale, problem: None }
+    }
+
+    /// Reports how a read went.
+    pub(crate) fn report(&mut self, outcome: Result<(), impl Display>) {
+        self.stale.set(if outcome.is_err() { 1.0 } else { 0.0 });
+        let problem = outcome.err().map(|error| error.to_string());
+        if problem == self.problem {
+            return;
+        }
+        let what = self.what;
+        if let Some(problem) = &problem {
+            tracing::error!(problem, "cannot read {what}; what was read last stays in use");
+            self.component.warn(format!("cannot read {what}; what was read last stays in use: {problem}"));
+        } else {
+            tracing::info!("can read {what} again");
+            self.component.clear_warning();
+        }
+        self.problem = problem;
+    }
+}
+
+/// Calls `read` each second, which reads files and applies what changed. While it fails, what was read last stays in use.
+pub(crate) async fn follow(mut reading: Reading, read: impl FnMut() -> Result<(), FileError> + Send + 'static) {
+    let mut read = read;
     let mut ticks = tokio::time::interval(INTERVAL);
-    stale.set(0.0);
     loop {
         ticks.tick().await;
-        let reading = tokio::task::spawn_blocking(move || {
+        let blocking = tokio::task::spawn_blocking(move || {
             let outcome = read();
             (read, outcome)
         });
-        let Ok((back, outcome)) = reading.await else { return };
+        let Ok((back, outcome)) = blocking.await else { return };
         read = back;
-        stale.set(if outcome.is_err() { 1.0 } else { 0.0 });
-        let problem = outcome.err().map(|error| error.to_string());
-        if problem == reported {
-            continue;
-        }
-        if let Some(problem) = &problem {
-            tracing::error!(problem, "cannot read {what}; what was read last stays in use");
-            component.warn(format!("cannot read {what}; what was read last stays in use: {problem}"));
-        } else {
-            tracing::info!("can read {what} again");
-            component.clear_warning();
-        }
-        reported = problem;
+        reading.report(outcome);
     }
 }

@@ -1,8 +1,8 @@
 //! Servers and processes for tests: real Apache Kafka, Redis and PostgreSQL on free ports, and the `millrace` binary
 //! under test, each behind a guard that ends it when dropped.
 //!
-//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, checks against the OpenAPI documents,
-//! unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
+//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, an issuer of tokens, checks against the
+//! OpenAPI documents, unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
 //!
 //! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] return the address of a server that all tests of the run
 //! share: the one of an environment variable (`make test` sets it), else one started per test binary. [`Kafka::start`],
@@ -19,6 +19,7 @@ mod browser;
 mod child;
 mod directories;
 mod http;
+mod issuer;
 mod kafka;
 mod postgres;
 mod proxy;
@@ -33,6 +34,7 @@ pub use browser::Browser;
 pub use child::Child;
 pub use directories::{repository, scratch_dir, target_dir};
 pub use http::{AsyncConnection, Connection, Response, http, http_get, request};
+pub use issuer::{SigningKey, jwk_set};
 pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};

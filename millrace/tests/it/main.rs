@@ -9,6 +9,7 @@ mod documents;
 mod durability;
 mod faults;
 mod hostile;
+mod jwt;
 mod kafka;
 mod legacy;
 mod limits;

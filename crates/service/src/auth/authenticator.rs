@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use millrace_base::Clock;
 
 use super::failures::Failures;
+use super::jwt::{TokenRefusal, Tokens};
 use super::keyring::Keyring;
 use super::{Access, Denial, Identity, Scope, routes};
 use crate::http::query_string::{Unknown, parameters};
@@ -25,6 +26,8 @@ pub struct Authenticator(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     /// `None` with authentication off.
     pub(super) keys: Option<Keyring>,
+    /// `None` without an issuer.
+    pub(super) tokens: Option<Arc<Tokens>>,
     /// What this process shows to others.
     pub(super) outgoing: ArcSwapOption<HeaderValue>,
     pub(super) clock: Clock,
@@ -50,7 +53,7 @@ impl Authenticator {
     /// Authentication off: everybody is [`Identity::anonymous`].
     pub fn off() -> Self {
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        Self(Arc::new(Inner { keys: None, outgoing, clock, failures }))
+        Self(Arc::new(Inner { keys: None, tokens: None, outgoing, clock, failures }))
     }
 
     /// Whether requests need a credential.
@@ -69,8 +72,25 @@ impl Authenticator {
     /// It is not valid.
     pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Identity>, Denial> {
         let Some(keys) = &self.0.keys else { return Ok(Identity::anonymous()) };
-        let (Credential::Bearer(key) | Credential::Basic(key)) = credential;
-        keys.verify(key, self.0.clock.now_ms()).ok_or(Denial::Invalid)
+        let (Credential::Bearer(text) | Credential::Basic(text)) = credential;
+        let now_ms = self.0.clock.now_ms();
+        match &self.0.tokens {
+            // Keys have no dot, tokens have two.
+            Some(tokens) if text.contains('.') => tokens.verify(text, now_ms).map_err(|refusal| match refusal {
+                TokenRefusal::NoKeys => Denial::Unavailable,
+                _ => Denial::Invalid,
+            }),
+            _ => keys.verify(text, now_ms).ok_or(Denial::Invalid),
+        }
+    }
+
+    /// Waits for the read of the issuer's keys that a token of an unknown key has begun; whether there was one. Then the
+    /// credential may be valid after all.
+    pub(super) async fn refreshed(&self) -> bool {
+        match &self.0.tokens {
+            Some(tokens) => tokens.refreshed().await,
+            None => false,
+        }
     }
 
     /// The denial for a client at an address: another one, if it comes without a valid credential too often.
@@ -169,7 +189,7 @@ mod tests {
         let ring = Keyring::new(Quotas::new(PrincipalLimits::NONE));
         ring.replace(&KeyFile { keys: keys.iter().zip(&scopes).map(entry).collect() });
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        let inner = Inner { keys: Some(ring), outgoing, clock, failures };
+        let inner = Inner { keys: Some(ring), tokens: None, outgoing, clock, failures };
         (Authenticator(Arc::new(inner)), keys)
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use millrace_base::{Bounds, Violation};
 use serde::Deserialize;
 
-use super::PrincipalLimits;
+use super::{JwtConfig, PrincipalLimits};
 
 /// Settings of authentication.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,6 +19,8 @@ pub struct AuthConfig {
     pub keys_file: PathBuf,
     /// The file with the key that this process shows to others; empty for none.
     pub process_key_file: PathBuf,
+    /// Tokens of an issuer, beside keys.
+    pub jwt: JwtConfig,
     /// Requests a second of one address without a valid credential; 0 for no bound.
     pub max_failure_rate_per_ip: u32,
     /// Rates of each principal.
@@ -31,7 +33,7 @@ pub struct AuthConfig {
 pub enum AuthMode {
     /// No: everybody is `anonymous` and may do everything.
     Off,
-    /// Yes: an API key.
+    /// Yes: an API key, or a token of the issuer.
     Keys,
 }
 
@@ -44,6 +46,7 @@ impl AuthConfig {
             "keys_file",
             "a file: auth.mode = \"keys\" needs one",
         );
+        bounds.section("jwt", self.jwt.validate());
         bounds.range("max_failure_rate_per_ip", &self.max_failure_rate_per_ip, &(0..=1_000_000));
         bounds.section("limits", self.limits.validate());
         bounds.into_violations()

@@ -20,6 +20,8 @@ pub enum Denial {
     Missing,
     /// The credential is not valid. Unknown, revoked and expired ones are not told apart.
     Invalid,
+    /// Nobody can say yet whether the credential is valid: the issuer's keys have not been read.
+    Unavailable,
     /// The credential has none of these scopes.
     Scope(&'static [Scope]),
     /// A browser sent it for a page of another site.
@@ -39,6 +41,7 @@ impl Denial {
         match self {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
+            Self::Unavailable => "unavailable",
             Self::Scope(_) => "scope",
             Self::CrossSite => "cross-site",
             Self::Host => "host",
@@ -57,6 +60,9 @@ impl Denial {
         match self {
             Self::Missing => Refusal::new(Code::Unauthenticated, "the request has no credential"),
             Self::Invalid => Refusal::new(Code::Unauthenticated, "the credential is not valid"),
+            Self::Unavailable => {
+                Refusal::new(Code::Unavailable, "the keys of the token's issuer have not been read yet")
+            }
             Self::Scope(needed) => {
                 let detail = format!("the credential lacks the scope {}", joined(needed, " or "));
                 Refusal::new(Code::Forbidden, detail)
@@ -97,7 +103,7 @@ impl Denial {
                 }
                 &[]
             }
-            Self::CrossSite | Self::Host | Self::TooMany { .. } => &[],
+            Self::CrossSite | Self::Host | Self::Unavailable | Self::TooMany { .. } => &[],
         };
         for challenge in challenges {
             response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

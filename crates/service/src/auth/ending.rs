@@ -1,21 +1,23 @@
 //! The body of a response that ends with its reader's credential.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::Identity;
 
 /// A body that breaks off when the credential is revoked or expires, so that nobody takes it for whole.
 pub(super) struct EndingBody {
     body: Body,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl EndingBody {
-    pub(super) fn new(body: Body, ended: &CancellationToken) -> Self {
-        Self { body, ended: Box::pin(ended.clone().cancelled_owned()) }
+    pub(super) fn new(body: Body, identity: Arc<Identity>) -> Self {
+        Self { body, ended: Box::pin(identity.ended()) }
     }
 }
 

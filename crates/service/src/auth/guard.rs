@@ -68,7 +68,11 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         (Policy::Routes, None) => Access::Credential,
     };
     let legacy = policy == Policy::Routes && path.is_some_and(|path| routes::legacy(path).is_some());
-    let identity = match auth.admit(request.method(), request.uri(), request.headers(), access) {
+    let mut admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
+    if matches!(admitted, Err(Denial::Invalid)) && auth.refreshed().await {
+        admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
+    }
+    let identity = match admitted {
         Ok(identity) => identity,
         Err(denial) => {
             let denial = request.extensions().get::<Peer>().map_or(denial, |peer| auth.deny(denial, peer.0));
@@ -93,7 +97,7 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
             biased;
             response = next.run(request) => response,
             // A long poll. What changes something is answered, whatever becomes of its credential meanwhile.
-            () = identity.ended.cancelled() => return Denial::Invalid.into_response(),
+            () = identity.clone().ended() => return Denial::Invalid.into_response(),
         }
     } else {
         next.run(request).await
@@ -104,7 +108,7 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     if response.body().size_hint().exact().is_some() {
         return response;
     }
-    response.map(|body| Body::new(EndingBody::new(body, &identity.ended)))
+    response.map(|body| Body::new(EndingBody::new(body, identity.clone())))
 }
 
 /// Counts a request, its first event and the length of its body; the response if that exceeds a rate.

@@ -2,7 +2,8 @@
 //!
 //! A credential comes in as an `Authorization` header; [`Authenticator`] turns it into an [`Identity`], which handlers find
 //! in the extensions of the request, and refuses what the table of routes ([`routes`]) does not allow it. The identity is
-//! a principal, never an address. API keys are entries of a file ([`KeyFile`]), which every process reads each second.
+//! a principal, never an address. API keys are entries of a file ([`KeyFile`]), which every process reads each second; tokens
+//! are signed by an issuer ([`JwtConfig`]).
 
 mod authenticator;
 mod config;
@@ -11,6 +12,7 @@ mod ending;
 mod failures;
 mod guard;
 mod identity;
+mod jwt;
 mod key;
 mod key_file;
 mod keyring;
@@ -25,6 +27,7 @@ pub use authenticator::{Authenticator, Credential};
 pub use config::{AuthConfig, AuthMode};
 pub use denial::Denial;
 pub use identity::Identity;
+pub use jwt::JwtConfig;
 pub use key::ApiKey;
 pub use key_file::{KeyEntry, KeyFile};
 pub(crate) use metrics::register as register_metrics;

@@ -24,8 +24,10 @@ const UNAUTHENTICATED: &[Code] = &[Code::Unauthenticated];
 pub(crate) fn security_schemes(components: &mut Components) {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("mk_{id}_{secret}")
-        .description(Some("An API key. With authentication off, no request needs one."))
+        .bearer_format("mk_{id}_{secret} or JWT")
+        .description(Some(
+            "An API key, or a JSON Web Token of the issuer in the settings. With authentication off, no request needs one.",
+        ))
         .build();
     let basic = HttpBuilder::new()
         .scheme(HttpAuthScheme::Basic)

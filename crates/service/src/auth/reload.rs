@@ -14,8 +14,8 @@ use super::authenticator::Inner;
 use super::failures::Failures;
 use super::keyring::Keyring;
 use super::rate::Quotas;
-use super::{ApiKey, AuthConfig, AuthMode, Authenticator, KeyFile};
-use crate::files::{self, FileError};
+use super::{ApiKey, AuthConfig, AuthMode, Authenticator, KeyFile, jwt};
+use crate::files::{self, FileError, Reading};
 use crate::health::Health;
 
 /// The files as they were read last.
@@ -35,16 +35,18 @@ impl Authenticator {
             return Ok(Self::off());
         }
         let mut files = Files { config: config.clone(), keys: None };
-        let (keyring, outgoing) = (Keyring::new(Quotas::new(config.limits)), ArcSwapOption::empty());
+        let quotas = Quotas::new(config.limits);
+        let (keyring, outgoing) = (Keyring::new(quotas.clone()), ArcSwapOption::empty());
+        let tokens = jwt::start(&config.jwt, quotas, health, &stop)?;
         let failures = Failures::new(config.max_failure_rate_per_ip);
-        let inner = Inner { keys: Some(keyring), outgoing, clock: Clock::system(), failures };
+        let inner = Inner { keys: Some(keyring), tokens, outgoing, clock: Clock::system(), failures };
         files.read(&inner)?;
         let component = health.component("auth");
         component.ready();
         let auth = Self(Arc::new(inner));
         let inner = auth.0.clone();
-        let stale = gauge!(metric::AUTH_STALE.name);
-        let follow = files::follow("the keys", component, stale, move || files.read(&inner));
+        let reading = Reading::new("the keys", component, gauge!(metric::AUTH_STALE.name));
+        let follow = files::follow(reading, move || files.read(&inner));
         tokio::spawn(stop.run_until_cancelled_owned(follow));
         Ok(auth)
     }
@@ -58,6 +60,7 @@ impl Authenticator {
             return Ok(());
         }
         KeyFile::read(&config.keys_file)?;
+        jwt::check(&config.jwt)?;
         outgoing(&config.process_key_file).map(drop)
     }
 }
@@ -130,12 +133,14 @@ mod tests {
             allow_off_beyond_loopback: false,
             keys_file: keys_file.clone(),
             process_key_file,
+            jwt: jwt::tests::config(),
             max_failure_rate_per_ip: 0,
             limits: PrincipalLimits::NONE,
         };
         let mut files = Files { config, keys: None };
         let (keyring, failures) = (Keyring::new(Quotas::new(PrincipalLimits::NONE)), Failures::new(0));
-        let inner = Inner { keys: Some(keyring), outgoing: ArcSwapOption::empty(), clock: Clock::system(), failures };
+        let (outgoing, clock) = (ArcSwapOption::empty(), Clock::system());
+        let inner = Inner { keys: Some(keyring), tokens: None, outgoing, clock, failures };
         let valid = || inner.keys.as_ref().unwrap().verify(key.expose(), 0).is_some();
         files.read(&inner).unwrap();
         assert!(valid());

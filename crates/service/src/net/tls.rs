@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Reading};
 use crate::health::Health;
 
 /// From the first byte of a connection to the end of its handshake.
@@ -125,8 +125,8 @@ impl Tls {
             }
             Ok(())
         };
-        let stale = gauge!(metric::TLS_STALE.name);
-        tokio::spawn(stop.run_until_cancelled_owned(files::follow("the certificate", component, stale, read)));
+        let reading = Reading::new("the certificate", component, gauge!(metric::TLS_STALE.name));
+        tokio::spawn(stop.run_until_cancelled_owned(files::follow(reading, read)));
         Ok(Some(tls))
     }
 

@@ -85,6 +85,7 @@ fn with_key(directory: &std::path::Path) -> (Authenticator, ApiKey, DropGuard) {
         process_key_file: std::path::PathBuf::new(),
         max_failure_rate_per_ip: 0,
         limits: PrincipalLimits { max_request_rate: 1_000, max_event_rate: 0, max_byte_rate: Size(0) },
+        jwt: crate::jwks::settings(String::new()),
     };
     let stop = CancellationToken::new();
     (Authenticator::start(&config, &Health::new(), stop.clone()).unwrap(), key, stop.drop_guard())

@@ -6,6 +6,7 @@ mod dropped;
 mod edge;
 mod host;
 mod http2;
+mod jwks;
 mod server;
 mod tls;
 mod unread;
