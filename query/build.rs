@@ -4,8 +4,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-const FILES: [&str; 6] =
-    ["index.html", "app.js", "style.css", "icon.svg", "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css"];
+const FILES: [&str; 8] = [
+    "index.html",
+    "app.js",
+    "chart.js",
+    "range.js",
+    "pipeline.js",
+    "dashboard.css",
+    "vendor/uPlot.iife.min.js",
+    "vendor/uPlot.min.css",
+];
 
 fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use millrace_base::{Bounds, Size, Span, Violation};
 use millrace_contracts::EventWindow;
-use millrace_service::http::HttpLimits;
+use millrace_service::http::{HttpLimits, OtherSide};
 use serde::Deserialize;
 
 use crate::tcp::TcpConfig;
@@ -20,6 +20,8 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// Address of the admin listener: health and metrics.
     pub admin: SocketAddr,
+    /// The URL of the read side as browsers reach it.
+    pub query_url: OtherSide,
     /// Most items of a batch.
     pub max_batch_items: usize,
     /// Memory that the bodies of all batches in flight share.
@@ -46,6 +48,7 @@ impl Default for Config {
             listen: (Ipv4Addr::LOCALHOST, 8081).into(),
             proxy_protocol: false,
             admin: (Ipv4Addr::LOCALHOST, 9081).into(),
+            query_url: OtherSide::default(),
             max_batch_items: 1_000,
             max_body_memory: Size::from_mib(256),
             durability: Durability::Replicated,
@@ -81,6 +84,7 @@ impl Config {
                 "max_body_memory",
                 "2 * command.limits.max_inflated_bytes + 32KiB..=1024GiB",
             )
+            .check(self.query_url.is_valid(), "query_url", "empty, or an http or https URL of at most 2048 characters")
             .check(two_addresses, "admin", "another address than command.listen");
         bounds.into_violations()
     }

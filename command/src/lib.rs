@@ -6,6 +6,7 @@
 //! `intake/durability`. Messages come in over TCP (`tcp`) and go out as records of `intake`. `topics` has the routes of
 //! topics and subscriptions: publishes go out as records of `messages`, all else to a coordinator. Nothing is counted or
 //! read here.
+//! `page` is for people: topics and their subscriptions in a browser, beside the API that it uses.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod analytics;
@@ -13,6 +14,7 @@ mod app;
 mod config;
 mod intake;
 mod metrics;
+mod page;
 mod router;
 pub mod tcp;
 mod topics;

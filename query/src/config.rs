@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use millrace_base::{Bounds, Size, Span, Violation};
-use millrace_service::http::HttpLimits;
+use millrace_service::http::{HttpLimits, OtherSide};
 
 /// Settings of the query service. `millrace/default.toml` documents each.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
@@ -15,6 +15,8 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// Where metrics and health are served.
     pub admin: SocketAddr,
+    /// The URL of the write side as browsers reach it.
+    pub command_url: OtherSide,
     /// Least time between two reads of the current hour from its store.
     pub refresh_interval: Span,
     /// Greatest age of the current hour's numbers while a store is available; older ones are marked stale.
@@ -56,6 +58,11 @@ impl Config {
         let (ms, minute, day) = (Span::from_millis, Span::from_secs(60), Span::from_secs(86_400));
         let mut bounds = Bounds::new();
         bounds
+            .check(
+                self.command_url.is_valid(),
+                "command_url",
+                "empty, or an http or https URL of at most 2048 characters",
+            )
             .range("refresh_interval", &self.refresh_interval, &(ms(1)..=minute))
             .range("stale_after", &self.stale_after, &(self.refresh_interval.max(ms(1))..=day))
             .range("store_timeout", &self.store_timeout, &(ms(1)..=minute))

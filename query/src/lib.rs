@@ -50,12 +50,14 @@ pub fn run(
     context: ServiceContext,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Registers the health component now, not at the first poll: the process must not be ready before its services are.
+    let engine = if models.live.is_some() { "kafka" } else { "embedded" };
     let hours = Arc::new(Tiers::new(models, &config, Clock::system()));
     let app = app::App::new(&config, hours, &context.health, Clock::system());
     let feed = analytics::live::LiveFeed::new(&config, Arc::clone(&app), context.stop.clone());
-    let reporter = dashboard::status::StatusReporter::new(config.watch.clone(), &context, Clock::system());
+    let reporter = dashboard::status::StatusReporter::new(config.watch.clone(), engine, &context, Clock::system());
     let context = context.with_proxy_protocol(config.proxy_protocol);
-    let router = router::routes(&app, feed, &names, &context.health, dashboard::router(reporter));
+    let router =
+        router::routes(&app, feed, &names, &context.health, dashboard::router(reporter, config.command_url.clone()));
     async move {
         let probe = move || {
             let app = Arc::clone(&app);

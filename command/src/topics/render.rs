@@ -115,6 +115,8 @@ pub(crate) struct SubscriptionBody {
     reason: Option<String>,
     epoch: u64,
     position: PositionBody,
+    /// Messages of the topic that are settled or passed over.
+    settled: u64,
     /// Messages not acknowledged, retry included; an upper bound under a filter.
     backlog: u64,
     oldest_unacked_at: Option<String>,
@@ -124,6 +126,7 @@ pub(crate) struct SubscriptionBody {
     next_attempt_at: Option<String>,
     /// For how long the oldest unacknowledged message is still retained, to two units.
     retention_left: Option<String>,
+    recent_attempts: Option<RecentAttemptsBody>,
     #[schema(value_type = Option<Object>)]
     filter: Option<Value>,
     ack_deadline: Option<String>,
@@ -136,6 +139,17 @@ pub(crate) struct SubscriptionBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<String>,
     etag: String,
+}
+
+/// How the last attempts of a push subscription ended, at most 100 of them; in the memory of the coordinator, so that another
+/// one begins with none.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RecentAttempts)]
+pub(crate) struct RecentAttemptsBody {
+    total: u32,
+    succeeded: u32,
+    /// 99 % of them took no longer, in ms.
+    p99_ms: u32,
 }
 
 /// Everything up to this offset is settled.
@@ -163,6 +177,7 @@ pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody 
         reason,
         epoch: subscription.epoch,
         position: PositionBody { offset: subscription.floor, ordinal: subscription.floor_ordinal },
+        settled: subscription.settled,
         backlog: subscription.backlog,
         oldest_unacked_at: subscription.oldest_unacked_ms.and_then(time_text),
         in_retry: subscription.in_retry,
@@ -170,6 +185,11 @@ pub(super) fn subscription(subscription: &SubscriptionView) -> SubscriptionBody 
         last_error: subscription.last_error.map(AttemptError::as_str),
         next_attempt_at: subscription.next_attempt_ms.and_then(time_text),
         retention_left: subscription.retention_left_ms.map(measured_text),
+        recent_attempts: subscription.recent_attempts.map(|recent| RecentAttemptsBody {
+            total: recent.total,
+            succeeded: recent.succeeded,
+            p99_ms: recent.p99_ms,
+        }),
         filter: settings.filter.as_ref().and_then(|filter| serde_json::to_value(filter).ok()),
         ack_deadline: settings.ack_deadline_ms.map(duration_text),
         order: match settings.order {

@@ -204,6 +204,8 @@ metrics! {
     PUSH_IN_FLIGHT = Gauge "millrace_push_in_flight", "requests", [],
         "Requests to endpoints under way";
 
+    COMPONENT_READY = Gauge "millrace_component_ready", "bool", ["component"],
+        "1 while a component of the process is ready; the reason of a 0 is in /readyz of the admin listener";
     AGREED_SETTING = Gauge "millrace_agreed_setting", "ms", ["key"],
         "Value of a setting that all processes must agree on, by key: `analytics.future_tolerance`, and \
          `analytics.accept_from` since the epoch";

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use millrace_contracts::{Code, Refusal};
+use metrics::gauge;
+use millrace_contracts::{Code, Refusal, metric};
 
 use crate::Problem;
 
@@ -57,6 +58,7 @@ impl Health {
     pub fn component(&self, name: &'static str) -> Component {
         let mut components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
         components.push(ComponentState { name, failure: Some("starting".into()), warning: None });
+        export(name, false);
         Component { health: self.clone(), index: components.len() - 1 }
     }
 
@@ -157,7 +159,12 @@ impl Component {
             }
         }
         state.failure = failure;
+        export(state.name, state.failure.is_none());
     }
+}
+
+fn export(component: &'static str, ready: bool) {
+    gauge!(metric::COMPONENT_READY.name, "component" => component).set(if ready { 1.0 } else { 0.0 });
 }
 
 #[cfg(test)]

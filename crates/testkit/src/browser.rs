@@ -28,6 +28,7 @@ pub struct Browser {
     calls: u64,
     requests: Vec<String>,
     errors: Vec<String>,
+    downloads: Vec<String>,
     _process: Child,
 }
 
@@ -58,10 +59,13 @@ impl Browser {
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             stream.set_read_timeout(Some(ANSWER)).map_err(|error| error.to_string())?;
         }
-        let mut browser = Self { socket, calls: 0, requests: Vec::new(), errors: Vec::new(), _process: process };
+        let (requests, errors, downloads) = (Vec::new(), Vec::new(), Vec::new());
+        let mut browser = Self { socket, calls: 0, requests, errors, downloads, _process: process };
         for domain in ["Runtime", "Log", "Network", "Page"] {
             browser.call(&format!("{domain}.enable"), &json!({}));
         }
+        let path = folder.display().to_string();
+        browser.call("Page.setDownloadBehavior", &json!({ "behavior": "allow", "downloadPath": path }));
         Ok(browser)
     }
 
@@ -84,6 +88,58 @@ impl Browser {
         wait_until(within, || self.value(expression) == true)
     }
 
+    /// Presses a key: `Tab`, `Enter`, `Escape` or `Space`.
+    ///
+    /// # Panics
+    /// For any other key.
+    pub fn press(&mut self, key: &str) {
+        let (code, text) = match key {
+            "Tab" => (9, ""),
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            "Space" => (32, " "),
+            _ => panic!("{key} is no key that is known here"),
+        };
+        let key = if key == "Space" { " " } else { key };
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = json!(text);
+            }
+            self.call("Input.dispatchKeyEvent", &event);
+        }
+    }
+
+    /// Moves the focus by the tabulator to an element that matches; whether it got there within 200 stops.
+    pub fn tab_to(&mut self, selector: &str) -> bool {
+        (0..200).any(|_| {
+            self.press("Tab");
+            self.value(&format!("document.activeElement.matches({})", json!(selector))) == true
+        })
+    }
+
+    /// Moves the pointer to the middle of the first element that matches.
+    pub fn hover(&mut self, selector: &str) {
+        let bounds = format!("document.querySelector({}).getBoundingClientRect()", json!(selector));
+        let middle = self.value(&format!("(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])({bounds})"));
+        for step in [1.0, 0.0] {
+            let at = |index: usize| middle[index].as_f64().unwrap_or_default() + step;
+            self.call("Input.dispatchMouseEvent", &json!({ "type": "mouseMoved", "x": at(0), "y": at(1) }));
+        }
+    }
+
+    /// Elements that take the focus and have no name for who listens to the page.
+    pub fn nameless(&mut self) -> Vec<String> {
+        let tree = self.call("Accessibility.getFullAXTree", &json!({}));
+        let nodes = tree["nodes"].as_array().cloned().unwrap_or_default();
+        let focusable = |node: &Value| {
+            let properties = node["properties"].as_array().cloned().unwrap_or_default();
+            properties.iter().any(|one| one["name"] == "focusable" && one["value"]["value"] == true)
+        };
+        let nameless = |node: &&Value| focusable(node) && node["name"]["value"].as_str().unwrap_or_default().is_empty();
+        nodes.iter().filter(nameless).map(|node| node["role"]["value"].to_string()).collect()
+    }
+
     /// Every URL the page has requested so far.
     pub fn requests(&self) -> &[String] {
         &self.requests
@@ -92,6 +148,11 @@ impl Browser {
     /// Every error of the page so far: exceptions, failed loads, violations of its content security policy.
     pub fn errors(&self) -> &[String] {
         &self.errors
+    }
+
+    /// The names of the files that the page has saved so far.
+    pub fn downloads(&self) -> &[String] {
+        &self.downloads
     }
 
     /// Sets the viewport in pixels, and the color scheme.
@@ -143,6 +204,9 @@ impl Browser {
         match event["method"].as_str() {
             Some("Network.requestWillBeSent") => {
                 self.requests.push(parameters["request"]["url"].as_str().unwrap_or_default().to_owned());
+            }
+            Some("Page.downloadWillBegin") => {
+                self.downloads.push(parameters["suggestedFilename"].as_str().unwrap_or_default().to_owned());
             }
             Some("Runtime.exceptionThrown") => self.errors.push(parameters["exceptionDetails"].to_string()),
             Some("Log.entryAdded") if parameters["entry"]["level"] == "error" => {

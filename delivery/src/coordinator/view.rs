@@ -51,7 +51,8 @@ pub(super) fn subscription(
     let in_retry = found.retries.len() as u64;
     let reading = inner.readings.get(&(topic_name.clone(), name.clone()));
     let reading = reading.filter(|reading| reading.of == (found.meta.created, cursor.epoch));
-    let backlog = head.ordinal.saturating_sub(cursor.settled_ordinals()) + in_retry;
+    let settled = cursor.settled_ordinals();
+    let backlog = head.ordinal.saturating_sub(settled) + in_retry;
     // The oldest message that is not settled, if it is at hand.
     let chunk = reading.and_then(|reading| reading.chunk.as_ref());
     let behind = chunk.into_iter().flat_map(|chunk| chunk.messages.iter());
@@ -78,6 +79,7 @@ pub(super) fn subscription(
         epoch: cursor.epoch,
         floor: cursor.floor,
         floor_ordinal: cursor.floor_ordinal,
+        settled,
         backlog,
         oldest_unacked_ms,
         in_retry,
@@ -87,6 +89,7 @@ pub(super) fn subscription(
             .or_else(|| found.retries.values().filter_map(|retry| retry.last).map(|last| last.error).next()),
         next_attempt_ms,
         retention_left_ms: oldest_unacked_ms.map(left),
+        recent_attempts: endpoint.and_then(Endpoint::recent),
         etag: etag(found.meta.created, found.meta.version),
     }
 }

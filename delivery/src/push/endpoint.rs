@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use millrace_contracts::topics::{AttemptError, AttemptFailure, AttemptView};
+use millrace_contracts::topics::{AttemptError, AttemptFailure, AttemptView, RecentAttempts};
+
+use super::recent::Recent;
 
 /// Most requests of a subscription in flight.
 const MAX_WINDOW: u32 = 64;
@@ -39,6 +41,7 @@ pub(crate) struct Endpoint {
     /// The last attempt failed or was slow.
     troubled: bool,
     attempts: VecDeque<AttemptView>,
+    recent: Recent,
     last_failure: Option<AttemptFailure>,
     /// A turn is at work, and whether there is a reason for another one.
     pub(crate) busy: bool,
@@ -121,6 +124,7 @@ impl Endpoint {
             since_ms: 0,
             troubled: false,
             attempts: VecDeque::new(),
+            recent: Recent::default(),
             last_failure: None,
             busy: false,
             again: false,
@@ -171,6 +175,7 @@ impl Endpoint {
         self.troubled = failed || ended.slow;
         self.failing_since_ms = failed.then_some(self.failing_since_ms.unwrap_or(ended.now_ms));
         self.last_failure = ended.failure;
+        self.recent.push(attempt.latency_ms, ended.failure.is_none());
         self.attempts.truncate(MAX_RETAINED_ATTEMPTS - 1);
         self.attempts.push_front(attempt);
     }
@@ -205,6 +210,11 @@ impl Endpoint {
 
     pub(crate) fn last_error(&self) -> Option<AttemptError> {
         self.last_failure.map(|failure| failure.error)
+    }
+
+    /// How the last attempts ended.
+    pub(crate) fn recent(&self) -> Option<RecentAttempts> {
+        self.recent.summary()
     }
 
     pub(crate) fn attempts(&self) -> impl Iterator<Item = &AttemptView> {

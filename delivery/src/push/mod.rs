@@ -6,6 +6,7 @@ mod consent;
 mod endpoint;
 mod keyring;
 mod metrics;
+mod recent;
 mod request;
 mod signature;
 mod target;

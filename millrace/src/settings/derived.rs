@@ -27,7 +27,22 @@ impl Settings {
         }
         // Only a name that is stable over restarts lets a member resume its partitions.
         self.kafka.static_members = !self.instance.is_empty();
+        self.link_sides();
         self
+    }
+
+    /// On loopback the other side is where its listener is. Beyond it only the operator knows what browsers see.
+    fn link_sides(&mut self) {
+        let (command, query) = (self.command.listen, self.query.listen);
+        if !command.ip().is_loopback() || !query.ip().is_loopback() {
+            return;
+        }
+        let scheme = if self.tls.is_on() { "https" } else { "http" };
+        for (url, listen) in [(&mut self.command.query_url, query), (&mut self.query.command_url, command)] {
+            if url.0.is_empty() {
+                url.0 = format!("{scheme}://{listen}");
+            }
+        }
     }
 
     /// The name of the process with this admin listener among the instances of its role: as configured, else host name and
@@ -58,6 +73,18 @@ mod tests {
         let (a, b) = (settings.instance(settings.command.admin), settings.instance(settings.query.admin));
         assert!(a.ends_with("-9081") && b.ends_with("-9082") && a[..a.len() - 5] == b[..b.len() - 5], "{a} {b}");
         assert_eq!(load(&["instance=blue-1"]).unwrap().instance(settings.command.admin), "blue-1");
+    }
+
+    #[test]
+    fn sides_find_each_other_on_loopback_only() {
+        let urls =
+            |set: &[&str]| load(set).map(|settings| (settings.command.query_url.0, settings.query.command_url.0));
+        assert_eq!(urls(&[]).unwrap(), ("http://127.0.0.1:8082".into(), "http://127.0.0.1:8081".into()));
+        let open = ["auth.allow_off_beyond_loopback=true", "query.listen=0.0.0.0:8082"];
+        assert_eq!(urls(&open).unwrap(), (String::new(), String::new()));
+        let set = urls(&[open[0], open[1], "query.command_url=https://write.example"]).unwrap();
+        assert_eq!(set.1, "https://write.example");
+        assert!(urls(&["query.command_url=write.example"]).unwrap_err()[0].starts_with("query.command_url"));
     }
 
     #[test]

@@ -25,5 +25,6 @@ mod settings;
 mod tcp;
 mod tools;
 mod topics;
+mod topics_page;
 mod up;
 mod views;

@@ -7,27 +7,29 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use millrace_contracts::Code;
 use millrace_service::http::Asset;
+use millrace_service::http::page::{self, POLICY};
 use millrace_service::{Problem, asset};
-
-/// Allows only this service's own files, and neither frames around the page nor forms.
-pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 static PAGE: LazyLock<Asset> = LazyLock::new(|| asset!("index.html", "text/html; charset=utf-8", POLICY, br));
 
 /// What the page loads.
-pub(crate) static FILES: LazyLock<[Asset; 5]> = LazyLock::new(|| {
+pub(crate) static FILES: LazyLock<[Asset; 10]> = LazyLock::new(|| {
     [
         asset!("app.js", "text/javascript; charset=utf-8", POLICY, br),
-        asset!("style.css", "text/css; charset=utf-8", POLICY, br),
-        asset!("icon.svg", "image/svg+xml", POLICY, br),
+        asset!("chart.js", "text/javascript; charset=utf-8", POLICY, br),
+        asset!("range.js", "text/javascript; charset=utf-8", POLICY, br),
+        asset!("pipeline.js", "text/javascript; charset=utf-8", POLICY, br),
+        page::script(),
+        page::style(),
+        asset!("dashboard.css", "text/css; charset=utf-8", POLICY, br),
+        page::icon(),
         asset!("uPlot.iife.min.js", "text/javascript; charset=utf-8", POLICY, br),
         asset!("uPlot.min.css", "text/css; charset=utf-8", POLICY, br),
     ]
 });
 
 /// `GET /`
-pub(super) async fn page(headers: HeaderMap) -> Response {
+pub(super) async fn index(headers: HeaderMap) -> Response {
     PAGE.respond(&headers)
 }
 

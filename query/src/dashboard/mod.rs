@@ -10,16 +10,21 @@ pub(crate) mod status;
 use std::sync::Arc;
 
 use axum::routing::get;
+use millrace_service::http::OtherSide;
 use millrace_service::openapi::route;
 use utoipa_axum::router::OpenApiRouter;
 
 use status::StatusReporter;
 
-/// `/`, `/assets/…` and `/status`.
-pub(crate) fn router(reporter: Arc<StatusReporter>) -> OpenApiRouter {
+/// `/`, `/assets/…`, `/status`, and the way to the page of topics, which is on the write side beside its API.
+pub(crate) fn router(reporter: Arc<StatusReporter>, write_side: OtherSide) -> OpenApiRouter {
+    let missing =
+        "topics are on the write side (command.listen, port 8081 by default); query.command_url can have its URL";
+    let topics = move || std::future::ready(write_side.redirect("/topics", missing));
     OpenApiRouter::default()
+        .routes(route("/topics", openapi::topics(), get(topics)))
         .routes(route("/status", openapi::status(), get(status::status)))
         .with_state(reporter)
-        .routes(route("/", openapi::page(), get(assets::page)))
+        .routes(route("/", openapi::page(), get(assets::index)))
         .routes(route("/assets/{file}", openapi::asset(), get(assets::file)))
 }

@@ -2,14 +2,16 @@
 
 use axum::http::header::CACHE_CONTROL;
 use millrace_contracts::Code;
+use millrace_service::http::page::POLICY;
 use millrace_service::openapi::{
-    EVERY_REQUEST, answer, asset_operation, asset_response, fixed, get, operation, part, problems, some, text, words,
+    EVERY_REQUEST, answer, asset_operation, asset_response, fixed, get, operation, part, problems, some, text,
+    to_other_side, words,
 };
 use utoipa::ToSchema as _;
 use utoipa::openapi::path::PathItem;
 use utoipa::openapi::{Components, Ref};
 
-use super::assets::{FILES, POLICY};
+use super::assets::FILES;
 use super::status::StatusReport;
 use crate::analytics::openapi::{add, media};
 
@@ -25,6 +27,11 @@ pub(crate) fn page() -> PathItem {
     let operation = asset_operation("page", DASHBOARD, "The dashboard: counts and the state of the pipeline.", POLICY);
     let operation = operation.response("200", asset_response("The page.", POLICY).content("text/html", some(text())));
     get(problems(operation, EVERY_REQUEST))
+}
+
+/// `GET /topics`
+pub(crate) fn topics() -> PathItem {
+    get(to_other_side("topics", DASHBOARD, "To the page of topics on the write side.", "query.command_url"))
 }
 
 /// `GET /assets/{file}`

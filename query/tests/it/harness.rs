@@ -13,7 +13,7 @@ use millrace_base::{Clock, Size, Span};
 use millrace_contracts::{Exactness, Hour, Names};
 use millrace_query::{Config, HourCounts, HourReader, ReadError, Tier};
 use millrace_service::health::Health;
-use millrace_service::http::HttpLimits;
+use millrace_service::http::{HttpLimits, OtherSide};
 use millrace_store::Totals;
 use millrace_testkit::{ApiDocument, AsyncConnection, Exchange, Response};
 use tokio::net::TcpListener;
@@ -32,6 +32,7 @@ pub(crate) fn config() -> Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         proxy_protocol: false,
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+        command_url: OtherSide::default(),
         refresh_interval: Span(Duration::from_millis(REFRESH_MS.unsigned_abs())),
         stale_after: Span(Duration::from_millis(STALE_AFTER_MS.unsigned_abs())),
         store_timeout: Span(Duration::from_secs(2)),

@@ -14,7 +14,7 @@ use utoipa::{PartialSchema as _, ToSchema};
 use crate::topics::batch::ResultBody;
 use crate::topics::fields::MAX_TIME_MS;
 use crate::topics::path::MAX_PRINCIPAL;
-use crate::topics::render::{GrantBody, PositionBody, SettingsBody, SubscriptionBody, TopicBody};
+use crate::topics::render::{GrantBody, PositionBody, RecentAttemptsBody, SettingsBody, SubscriptionBody, TopicBody};
 
 const FILTER: &str = "Filter";
 
@@ -26,6 +26,7 @@ pub(super) fn add(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
     put(GrantBody::name(), GrantBody::schema());
     put(SubscriptionBody::name(), SubscriptionBody::schema());
     put(PositionBody::name(), PositionBody::schema());
+    put(RecentAttemptsBody::name(), RecentAttemptsBody::schema());
     put(ResultBody::name(), ResultBody::schema());
     put(FILTER.into(), filter().into());
 }

@@ -44,7 +44,7 @@ pub use request::{
 pub use settings::{Grant, Order, SubscriptionSettings, TopicId, TopicSettings};
 pub use state::{Covered, Head, Retry, RetryId, StateEntry, SubscriptionMeta, TopicMeta, TopicStateKey};
 pub use token::{AckToken, TokenError};
-pub use view::{DeadLetterView, SubscriptionState, SubscriptionView, TopicView};
+pub use view::{DeadLetterView, RecentAttempts, SubscriptionState, SubscriptionView, TopicView};
 pub use wire::{CALLS_PATH, WireError, decode_call, decode_reply, encode_call, encode_reply};
 
 /// Number of partitions of every topic of this family is the engine's; an API topic lives in this one of them.

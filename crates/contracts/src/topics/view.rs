@@ -59,6 +59,8 @@ pub struct SubscriptionView {
     pub floor: i64,
     /// Messages of the topic up to it.
     pub floor_ordinal: u64,
+    /// Messages of the topic that are settled or passed over.
+    pub settled: u64,
     /// Messages not acknowledged, retry included; an upper bound under a filter.
     pub backlog: u64,
     /// When the oldest of them was published, ms since the epoch, if that is at hand.
@@ -73,8 +75,21 @@ pub struct SubscriptionView {
     pub next_attempt_ms: Option<i64>,
     /// For how long the oldest unacknowledged message is still retained, in ms.
     pub retention_left_ms: Option<u64>,
+    /// How the last attempts of a push subscription ended; `None` before the first.
+    pub recent_attempts: Option<RecentAttempts>,
     /// Changes with settings.
     pub etag: String,
+}
+
+/// How the last attempts of a push subscription ended, as far as its coordinator remembers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentAttempts {
+    /// How many there were.
+    pub total: u32,
+    /// How many of them succeeded.
+    pub succeeded: u32,
+    /// 99 % of them took no longer, in ms.
+    pub p99_ms: u32,
 }
 
 /// A dead letter as the API shows it.

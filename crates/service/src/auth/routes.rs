@@ -68,6 +68,8 @@ pub const ROUTES: &[RouteAccess] = &[
     row(POST, "/analytics", WRITE),
     row(POST, "/analytics/batch", WRITE),
     row(GET, "/pixel.gif", Access::Pixel),
+    row(GET, "/topics", ANY_OF_TOPICS),
+    row(GET, "/topics/{file}", ANY_OF_TOPICS),
     row(GET, "/v1/topics", ANY_OF_TOPICS),
     row(GET, "/v1/topics/{topic}", ANY_OF_TOPICS),
     row(&[Method::PUT, Method::PATCH, Method::DELETE], "/v1/topics/{topic}", MANAGE),

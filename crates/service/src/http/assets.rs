@@ -1,4 +1,6 @@
-//! Files that are compiled in: compressed when they are built, served with an entity tag and a content security policy.
+//! Files that are compiled in: compressed at most once, served with an entity tag and a content security policy.
+
+use std::io::Write as _;
 
 use ::http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY, VARY,
@@ -7,6 +9,8 @@ use ::http::header::{
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::body::Bytes;
 use axum::response::{IntoResponse as _, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use super::{EntityTag, accepts_coding};
 
@@ -40,6 +44,23 @@ impl Asset {
         let plain = plain.into();
         let checksum = crc32fast::hash(&plain);
         Self { name, media_type, policy, plain, gzip: gzip.into(), brotli: None, checksum }
+    }
+
+    /// An asset that is compressed here, once: for small files, which need no build script.
+    ///
+    /// # Panics
+    /// Never: writing to memory succeeds.
+    pub fn gzipped(
+        name: &'static str,
+        media_type: &'static str,
+        policy: &'static str,
+        plain: impl Into<Bytes>,
+    ) -> Self {
+        let plain = plain.into();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&plain).expect("writing to memory succeeds");
+        let gzip = gzip.finish().expect("writing to memory succeeds");
+        Self::new(name, media_type, policy, plain, gzip)
     }
 
     /// Adds a representation in Brotli.

@@ -23,7 +23,8 @@ use crate::status_of;
 
 pub use parts::{
     EVERY_REQUEST, answer, asset_operation, asset_response, fixed, flag, fraction, get, header, idempotency_key_text,
-    maybe_header, number, object, operation, or_results, part, problems, query, request_header, some, text, words,
+    maybe_header, number, object, operation, or_results, part, problems, query, request_header, some, text,
+    to_other_side, words,
 };
 pub(crate) use parts::{name as response_name, problem as shared_problem};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY,
+    RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use ::http::{HeaderName, StatusCode};
 use millrace_contracts::Code;
@@ -154,6 +154,17 @@ pub fn asset_response(description: &str, policy: &str) -> ResponseBuilder {
         .header(ETAG.as_str(), header("Strong.", text()))
         .header(CONTENT_SECURITY_POLICY.as_str(), fixed(policy))
         .header(REFERRER_POLICY.as_str(), fixed("no-referrer"))
+}
+
+/// An operation that redirects to the other side, where a browser finds what it looks for.
+pub fn to_other_side(id: &str, group: &str, summary: &str, setting: &str) -> OperationBuilder {
+    let found = ResponseBuilder::new()
+        .description("It is there.")
+        .header(LOCATION.as_str(), header("The URL.", text()))
+        .header(CACHE_CONTROL.as_str(), fixed("no-store"));
+    let about = format!("`not-found` if `{setting}` does not have the URL of the other side.");
+    let operation = operation(id, group, summary).description(Some(about)).response("307", found);
+    problems(operation, &[EVERY_REQUEST, &[Code::NotFound]].concat())
 }
 
 /// A body with this schema.

@@ -1,14 +1,11 @@
 //! Swagger UI, compiled in: the document can be read and tried without anything from outside.
 
-use std::io::Write as _;
 use std::sync::LazyLock;
 
 use ::http::HeaderMap;
 use axum::extract::Path;
 use axum::response::IntoResponse as _;
 use axum::routing::get as on_get;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use millrace_contracts::{Code, Refusal};
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::OperationBuilder;
@@ -35,10 +32,7 @@ static FILES: LazyLock<[Asset; 3]> = LazyLock::new(|| {
 pub(super) fn json(document: &OpenApi) -> Asset {
     let mut json = document.to_pretty_json().expect("names and texts are JSON");
     json.push('\n');
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-    gzip.write_all(json.as_bytes()).expect("writing to memory succeeds");
-    let gzip = gzip.finish().expect("writing to memory succeeds");
-    Asset::new("openapi.json", "application/json", POLICY, json, gzip)
+    Asset::gzipped("openapi.json", "application/json", POLICY, json)
 }
 
 pub(super) fn routes() -> OpenApiRouter {

@@ -9,7 +9,16 @@ use metrics_exporter_prometheus::PrometheusRecorder;
 use millrace_contracts::metric::{self, Metric};
 
 /// The metrics that can be read. Few, because an update of one costs a second atomic operation.
-const READABLE: [&Metric; 4] = [&metric::COMMAND_EVENTS, &metric::LAG, &metric::READS, &metric::BREAKER_OPEN];
+const READABLE: [&Metric; 8] = [
+    &metric::COMMAND_EVENTS,
+    &metric::LAG,
+    &metric::READS,
+    &metric::BREAKER_OPEN,
+    &metric::TCP_CONNECTIONS,
+    &metric::TCP_REFUSED,
+    &metric::TCP_FRAMES,
+    &metric::INTAKE_MESSAGES,
+];
 
 /// The values of the readable metrics of this process.
 #[derive(Clone, Default)]

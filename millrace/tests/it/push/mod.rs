@@ -4,7 +4,7 @@ mod consent;
 mod diagnosis;
 mod events;
 mod examples;
-mod receiver;
+pub(crate) mod receiver;
 mod verify_webhook;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,4 +7,6 @@ mod kafka;
 mod oracle;
 mod send;
 
+pub(crate) use embedded::TcpUp;
+pub(crate) use hostile::talk;
 pub(crate) use oracle::journal;
