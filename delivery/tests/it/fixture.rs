@@ -1,5 +1,6 @@
 //! A log with one partition, and coordinators that a test can end and start again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,7 +149,7 @@ impl Running {
             max_message_bytes: 1_000,
             description: String::new(),
         };
-        self.call(Request::CreateTopic { settings }).await;
+        self.call(Request::CreateTopic { settings, grants: BTreeMap::new() }).await;
         let settings = SubscriptionSettings { max_attempts: Some(1), ..SubscriptionSettings::default() };
         let push = PushPatch { push: push.map(|_| true), settings: push.map(str::to_owned) };
         self.call(Request::CreateSubscription { subscription: name("s"), settings, push, start: Start::Latest }).await;
