@@ -164,7 +164,7 @@ fn pictures_of_the_documents() {
     browser.open(&format!("http://{}/", tcp.up.query));
     for step in 0..12 {
         post(0, 60 + step % 5 * 9);
-        let lines: String = (1..=40).map(|n| format!("sensor7 {} 5\nhello\n", step * 40 + n)).collect();
+        let lines = (1..=40).map(|n| format!("sensor7 {} 5\nhello\n", step * 40 + n)).collect::<Vec<_>>().concat();
         talk(tcp.server, lines.as_bytes());
         let before = browser
             .value("Number(document.getElementById('ingest-chart').dataset.points ?? 0)")
