@@ -52,6 +52,7 @@ impl App {
 
     /// A record's position in the log: `{topic}/{partition}@{offset}`, as `millrace tail` writes it.
     pub(crate) fn position(&self, at: Position) -> String {
+        // Once per event: `format!` would grow the text, and allocate, several times.
         let mut text = String::with_capacity(self.topic.len() + 32);
         let _ = write!(text, "{}/{}@{}", self.topic, at.partition, at.offset);
         text

@@ -42,7 +42,7 @@ pub(super) struct TopicPartitions {
     name: &'static str,
     /// Their indexes in [`Layout::all`].
     pub(super) indexes: Range<usize>,
-    /// Each topic has its own: a reader wakes for no other.
+    /// Signals that their ends moved. Each topic has its own, so that its readers wake for no other.
     pub(super) ends: EndSignal,
 }
 
@@ -145,9 +145,9 @@ impl Layout {
         &self.partitions
     }
 
-    /// A topic's partitions, by number.
+    /// A topic's partitions, by number; none if it does not exist.
     pub(super) fn of(&self, topic: Topic) -> impl Iterator<Item = &Partition> {
-        self.partitions.iter().filter(move |partition| partition.topic.name == topic.name)
+        self.topic(topic).into_iter().flat_map(|of_topic| &self.partitions[of_topic.indexes.clone()])
     }
 
     /// Every keyspace of the log, and those of read models that exist, as (folder, name).

@@ -64,6 +64,7 @@ pub(super) fn check_positions(
 
 impl Reader {
     pub(super) fn open(shared: &Arc<Shared>, topic: Topic, from: &[(u32, u64)]) -> Result<Self, LogError> {
+        // Refuses a topic that does not exist, also if it is to read no partition yet.
         shared.layout.get(topic, 0)?;
         let mut reader = Self { shared: shared.clone(), topic, cursors: Vec::new(), turn: 0 };
         for &(number, position) in from {
@@ -109,8 +110,7 @@ impl Reader {
     pub(crate) fn poll(&mut self, batch: &mut Batch, limits: Limits) -> Result<PollOutcome, LogError> {
         batch.clear();
         let deadline = Instant::now() + limits.wait;
-        let shared = self.shared.clone();
-        let ends = &shared.layout.topic(self.topic).expect("the layout has the topic of a reader").ends;
+        let ends = &self.shared.layout.topic(self.topic).expect("the layout has the topic of a reader").ends;
         loop {
             let moves = ends.moves();
             for _ in 0..self.cursors.len() {
@@ -244,4 +244,38 @@ fn is_full(batch: &Batch, record: &Record<'_>, limits: Limits) -> bool {
 
 fn unreadable(partition: &Partition, offset: u64, error: fjall::Error) -> LogError {
     damaged(partition.log.path(), &format!("{}@{offset}", partition.shown()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millrace_contracts::Names;
+
+    use super::super::{EmbeddedConfig, EmbeddedLog};
+    use super::*;
+    use crate::{NewRecord, Outcome};
+
+    #[tokio::test]
+    async fn a_waiting_reader_wakes_for_its_own_topic_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = EmbeddedConfig { directory: directory.path().join("data"), ..EmbeddedConfig::default() };
+        let log = EmbeddedLog::open(config, Names::default()).unwrap();
+        let moves = |topic| log.0.shared.layout.topic(topic).unwrap().ends.moves();
+        let append = async |topic| {
+            let record = NewRecord { topic, partition: 0, key: b"k", value: b"v" };
+            assert_eq!(log.append(&[record]).await, [Outcome::Acknowledged(0)]);
+        };
+        append(Topic::LATE).await;
+        assert_eq!((moves(Topic::LATE), moves(Topic::EVENTS)), (1, 0));
+
+        let mut reader = log.reader(Topic::EVENTS, &[(0, 0)]).unwrap();
+        let limits = Limits { wait: Duration::from_secs(20), ..Limits::default() };
+        let polled = reader.poll(&mut Batch::default(), limits).unwrap();
+        assert_eq!(polled, PollOutcome::CaughtUp { partition: 0, position: 0 });
+        // A poll that nothing wakes ends with nothing.
+        let waiting = tokio::task::spawn_blocking(move || reader.poll(&mut Batch::default(), limits).unwrap());
+        append(Topic::EVENTS).await;
+        assert_eq!(waiting.await.unwrap(), PollOutcome::Records);
+    }
 }

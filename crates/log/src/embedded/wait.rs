@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 const UNPOISONED: &str = "no holder of this lock panics";
 
-/// Signals that ends of partitions moved.
+/// Signals that ends of a topic's partitions moved.
 #[derive(Default)]
 pub(super) struct EndSignal {
     moves: Mutex<u64>,

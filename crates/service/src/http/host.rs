@@ -63,7 +63,7 @@ mod tests {
             assert!(authority(valid.as_bytes()).is_some(), "{valid}");
         }
         for invalid in ["", ":80", "a:b", "a:70000", "u@a", "a b", "a/b", "[::1", "a,b@c", "a\tb"] {
-            assert!(authority(invalid.as_bytes()).is_none(), "{invalid}");
+            assert!(authority(invalid.as_bytes()).is_none() && !is_plain(invalid.as_bytes()), "{invalid}");
         }
     }
 
