@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
@@ -57,7 +57,6 @@ pub(super) struct MemberContext {
     changed: AtomicBool,
     rebalances: Mutex<Vec<Rebalance>>,
     ends: Mutex<BTreeMap<u32, PartitionEnd>>,
-    commit_failed: AtomicBool,
 }
 
 /// The end of a partition, as of the last statistics.
@@ -90,13 +89,6 @@ impl ClientContext for MemberContext {
 }
 
 impl ConsumerContext for MemberContext {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "cannot commit the group's offsets");
-            self.commit_failed.store(true, Ordering::Relaxed);
-        }
-    }
-
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             // `Member::assign` completes this once the positions are determined; the group waits for it. Assigned here
@@ -190,11 +182,6 @@ impl Member {
             }
             Some(Err(error)) => classify(error).map(|()| false),
         }
-    }
-
-    /// Whether an asynchronous commit of offsets failed since the last call.
-    pub(super) fn take_commit_failed(&self) -> bool {
-        self.consumer.context().commit_failed.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the assignment changed since the last call of [`Member::take_rebalances`].

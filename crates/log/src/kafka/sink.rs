@@ -19,6 +19,9 @@ use crate::{Batch, LogError, RunOptions, Sink, SinkCopy, Status, fault, worker};
 const IDLE: Duration = Duration::from_millis(200);
 /// Between two commits of the group's offsets. They are for operators and lag tools only: the sink's position decides.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two commits of all offsets, also of those that did not change: librdkafka reports the result of an
+/// asynchronous commit to a callback that rdkafka does not set, so a failed one is repeated without knowing of it.
+const COMMIT_ALL_INTERVAL: Duration = Duration::from_secs(10);
 
 impl KafkaLog {
     pub(crate) async fn run_sink<S: Sink>(
@@ -46,6 +49,8 @@ struct Worker<'a, S> {
     /// The group's offsets as committed last, and when.
     committed: BTreeMap<u32, u64>,
     committed_at: Instant,
+    /// When all offsets were committed last.
+    committed_all_at: Instant,
     /// Newly assigned partitions without a position yet.
     arriving: Option<Vec<u32>>,
     /// Whether the last write failed.
@@ -110,6 +115,7 @@ impl<'a, S: Sink> Worker<'a, S> {
             partitions: BTreeMap::new(),
             committed: BTreeMap::new(),
             committed_at: Instant::now(),
+            committed_all_at: Instant::now(),
             arriving: None,
             retrying: false,
             backoff: worker::backoff(),
@@ -149,7 +155,8 @@ impl<'a, S: Sink> Worker<'a, S> {
 
     fn commit_offsets(&mut self) {
         self.committed_at = Instant::now();
-        if self.member.take_commit_failed() {
+        if self.committed_all_at.elapsed() >= COMMIT_ALL_INTERVAL {
+            self.committed_all_at = self.committed_at;
             self.committed.clear();
         }
         let consumed = self.member.positions();
