@@ -177,13 +177,23 @@ fn with_units() -> Vec<(String, &'static str)> {
 
 #[test]
 fn refuses_zero_for_every_duration_and_size_but_those_that_allow_it() {
-    let zero_allowed = ["kafka.linger", "embedded.min_free_disk", "embedded.retention_bytes", "journal.rotate_every"];
+    let zero_allowed = [
+        "kafka.linger",
+        "embedded.min_free_disk",
+        "embedded.retention_bytes",
+        "journal.rotate_every",
+        "auth.jwt.leeway",
+    ];
     let keys = with_units();
     assert!(keys.len() > 40, "{keys:?}");
     for (key, zero) in keys {
         let setting = format!("{key}={zero}");
         let of_kafka = ["kafka.", "redis.", "postgres."].iter().any(|section| key.starts_with(section));
-        let loaded = load(&[if of_kafka { "engine=kafka" } else { "engine=embedded" }, &setting]);
+        let engine = if of_kafka { "engine=kafka" } else { "engine=embedded" };
+        // Its settings are not checked while it is off.
+        let jwt = ["auth.jwt.jwks_file=keys.json", "auth.jwt.issuer=login", "auth.jwt.audience=millrace"];
+        let jwt = if key.starts_with("auth.jwt.") { &jwt[..] } else { &[] };
+        let loaded = load(&[&[engine, setting.as_str()][..], jwt].concat());
         match loaded {
             Ok(_) => assert!(zero_allowed.contains(&key.as_str()), "{setting} is accepted"),
             Err(problems) => {

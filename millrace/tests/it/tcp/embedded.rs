@@ -1,6 +1,6 @@
 //! On the embedded engine.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -166,6 +166,8 @@ fn a_journal_of_another_log_is_refused_and_doctor_explains_it() {
     let mut third = Service::start("up", &settings);
     let ready = || http_get(second.up.admin, "/readyz").map_or(String::new(), Response::into_text);
     assert!(wait_until(WITHIN, || ready().contains(why)), "{}: {}", ready(), third.log());
+    let listens = || TcpStream::connect(second.server).is_ok();
+    assert!(wait_until(WITHIN, listens), "intake goes on: {}", third.log());
     assert_eq!(super::hostile::talk(second.server, b"a 2 5\nagain\n"), "ACK 2\n", "intake goes on");
     assert_eq!(journal(&first.journal).len(), 1);
     let _ = third.shut_down(WITHIN);
