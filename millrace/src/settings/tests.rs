@@ -183,6 +183,7 @@ fn refuses_zero_for_every_duration_and_size_but_those_that_allow_it() {
         "embedded.retention_bytes",
         "journal.rotate_every",
         "auth.jwt.leeway",
+        "auth.limits.max_byte_rate",
     ];
     let keys = with_units();
     assert!(keys.len() > 40, "{keys:?}");
