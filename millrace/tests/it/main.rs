@@ -14,6 +14,7 @@ mod kafka;
 mod legacy;
 mod limits;
 mod load;
+mod memory;
 mod messaging;
 mod metrics;
 mod openapi;
