@@ -15,6 +15,7 @@ pub mod controls;
 pub mod event;
 pub mod fault;
 pub mod fold;
+mod hostile;
 pub mod load;
 mod log;
 pub mod meter;

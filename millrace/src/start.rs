@@ -71,10 +71,11 @@ impl Start {
     pub(crate) fn serve_admin(&mut self, reserved: Reserved, more: axum::Router) -> anyhow::Result<()> {
         let listener = reserved.listen()?;
         let router = admin::router(&self.health).merge(more);
-        let router = self.auth.protect_admin(router, listener.local_addr()?.ip());
+        let address = listener.local_addr()?.ip();
+        let (router, hosts) = (self.auth.protect_admin(router, address), self.auth.admin_hosts(address));
         let limits = self.settings.admin_limits();
         let stop = self.stop.clone();
-        self.supervisor.spawn("admin", http::serve(listener, router, limits, stop));
+        self.supervisor.spawn("admin", http::serve_hosts(listener, router, limits, hosts, stop));
         Ok(())
     }
 

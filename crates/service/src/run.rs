@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Authenticator;
 use crate::cors::Cors;
 use crate::health::Health;
-use crate::http::{self, Edge, HttpLimits};
+use crate::http::{self, Edge, Hosts, HttpLimits};
 use crate::net::{Proxies, Tls};
 
 /// Interval of readiness probes.
@@ -49,7 +49,9 @@ impl ServiceContext {
         probe: impl FnMut() -> F + Send + 'static,
     ) {
         let Self { health, stop, auth, tls, proxies, cors } = self;
-        let edge = Edge { tls, proxies };
+        // A listener without an address is closed.
+        let hosts = listener.local_addr().map_or(Hosts::Any, |address| auth.hosts(address.ip()));
+        let edge = Edge { tls, proxies, hosts };
         let router = cors.around(auth.protect(router));
         // However this ends, the probes end with it.
         let probing = stop.child_token();

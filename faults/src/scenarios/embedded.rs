@@ -36,6 +36,7 @@ pub(super) const ROWS: &[Scenario] = &[
         own: None,
         play: pressure::duplicates,
     },
+    pressure::HOSTILE,
     Scenario {
         row: "sync",
         what: "a sync that fails: the process acknowledges nothing after it, exits and restarts.",

@@ -1,4 +1,4 @@
-//! Rows 33, 34, 35 and 38: overload, duplicates, cardinality and a cold start.
+//! Rows 33, 34, 35, 38 and `hostile`: overload, duplicates, cardinality, a cold start and clients that mean harm.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::scenario::Scenario;
 use crate::client::Client;
 use crate::cluster::{Cluster, seconds};
+use crate::hostile::Hostile;
 use crate::load::{Load, Pace};
 use crate::random::USERS;
 use crate::report::Part;
@@ -19,6 +20,9 @@ const UNPACED: u64 = 1_000_000;
 const BACKLOG: u64 = 150_000;
 /// The memory limit of a processor while it catches up.
 const MEMORY_MIB: u64 = 512;
+/// The memory of a process among hostile clients: that of its bodies and encoders by default, 384 MiB, the log's queues and
+/// tables, and what the streams of the clients take.
+const HOSTILE_MEMORY_MIB: u64 = 1_024;
 
 pub(super) const ROWS: &[Scenario] = &[
     Scenario {
@@ -49,7 +53,17 @@ pub(super) const ROWS: &[Scenario] = &[
         own: Some(plain),
         play: cold_start,
     },
+    Scenario { own: Some(plain), ..HOSTILE },
 ];
+
+/// For either engine.
+pub(super) const HOSTILE: Scenario = Scenario {
+    row: "hostile",
+    what: "120 s of clients that take streams, connections and memory and read nothing: every event is acknowledged, p99 of writes below 1 s, memory bounded.",
+    fail_points: false,
+    own: None,
+    play: hostile,
+};
 
 fn plain() -> (Setup, u64, u64) {
     (Setup { instances: 1, ..Setup::new(Engine::Kafka) }, USERS, 0)
@@ -145,6 +159,34 @@ fn cold_start(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     // On two cores, whatever catches up competes with the writes: below 200 ms there is no condition.
     let bound = (2 * before).max(200);
     part.must(during <= bound, format!("p99 of {sends} writes: {during} ms, before {before} ms (at most {bound})"));
+    Ok(())
+}
+
+fn hostile(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
+    let listener = |of: &str| {
+        let mut all = cluster.system.nodes.iter().flat_map(|node| &node.listeners);
+        all.find(|(service, _)| *service == of).map(|(_, address)| *address).ok_or_else(|| format!("no {of}"))
+    };
+    let (command, query) = (listener("command")?, listener("query")?);
+    cluster.send(1_000);
+    cluster.pass(seconds(2));
+    cluster.run.p99_ms();
+    // Earlier rows of the same system may have been refused.
+    let before = cluster.run.oracle.answered("503");
+    let clients = Hostile::start(command, query)?;
+    let mut most = 0;
+    cluster.wait_for(seconds(120), |cluster| {
+        let resident = cluster.system.nodes.iter().filter_map(|node| node.id().map(resident_mib));
+        most = most.max(resident.max().unwrap_or_default());
+        false
+    });
+    let (p99, sends) = cluster.run.p99_ms();
+    let refused = cluster.run.oracle.answered("503") - before;
+    part.sometimes("streams that the server ended", clients.ended());
+    drop(clients);
+    part.must(refused == 0, format!("{refused} events refused"));
+    part.must(p99 < 1_000, format!("p99 of {sends} writes: {p99} ms (below 1,000 ms)"));
+    part.must(most < HOSTILE_MEMORY_MIB, format!("the largest process had {most} MiB (below {HOSTILE_MEMORY_MIB})"));
     Ok(())
 }
 

@@ -132,7 +132,7 @@ fn rolling(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let address = node.listeners.first().ok_or("command does not listen")?.1;
     let mut pending = TcpStream::connect(address).map_err(|error| error.to_string())?;
     let unfinished =
-        b"POST /analytics HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[";
+        b"POST /analytics HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[";
     pending.write_all(unfinished).map_err(|error| error.to_string())?;
     cluster.pass(seconds(1));
     let node = cluster.system.node("command-1");

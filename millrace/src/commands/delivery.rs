@@ -39,7 +39,8 @@ pub(crate) fn serve(
     let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
     let router = start.auth.protect_internal(router);
     let listener = internal.listen()?;
-    start.supervisor.spawn("internal", http::serve(listener, router, config.limits, start.stop.clone()));
+    let hosts = start.auth.hosts(listener.local_addr()?.ip());
+    start.supervisor.spawn("internal", http::serve_hosts(listener, router, config.limits, hosts, start.stop.clone()));
     let run = millrace_delivery::run(coordinators.clone(), instance, &start.health, start.stop.clone());
     start.supervisor.spawn("delivery", run);
     Ok(coordinators)

@@ -322,12 +322,28 @@ fn nothing_starts_with_keys_that_cannot_be_read() {
 #[test]
 fn an_admin_listener_on_loopback_serves_this_machine_by_name() {
     let up = Up::start();
-    let get = |host: &str| {
-        let request = request("GET", "/metrics", &[("host", host), ("connection", "close")], "");
-        Connection::open(up.admin, WITHIN).unwrap().exchange(request).unwrap().status
-    };
+    let get = |host| get_as(up.admin, "/metrics", host);
     assert_eq!((get("localhost:1"), get("127.0.0.1"), get("[::1]:2")), (200, 200, 200));
     assert_eq!((get("elsewhere.example"), get("127.0.0.1.example")), (403, 403));
+}
+
+#[test]
+fn without_authentication_public_listeners_on_loopback_serve_known_hosts() {
+    let up = Up::with(&[("auth.allowed_hosts", r#"["proxy.example"]"#)]);
+    for (address, path) in [(up.command, "/openapi.json"), (up.query, "/status")] {
+        for (host, status) in
+            [("localhost:1", 200), ("192.0.2.1", 200), ("proxy.example", 200), ("elsewhere.example", 403)]
+        {
+            assert_eq!(get_as(address, path, host), status, "{path} {host}");
+        }
+        assert_eq!(get_as(address, "/readyz", "elsewhere.example"), 200, "a probe");
+    }
+}
+
+/// The status of a `GET` with this `Host`.
+fn get_as(address: SocketAddr, path: &str, host: &str) -> u16 {
+    let request = request("GET", path, &[("host", host), ("connection", "close")], "");
+    Connection::open(address, WITHIN).unwrap().exchange(request).unwrap().status
 }
 
 #[test]

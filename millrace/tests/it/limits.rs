@@ -86,7 +86,7 @@ fn requests_and_bytes_have_rates_of_their_own() {
     let body = batch(200, 1024);
     assert_eq!(send(up.command, "POST", BATCH, &bytes, &body).status, 200);
     let head = format!(
-        "POST {BATCH} HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\ncontent-type: application/x-ndjson\r\n\
+        "POST {BATCH} HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\ncontent-type: application/x-ndjson\r\n\
          transfer-encoding: chunked\r\n\r\n",
         bearer(&chunks)
     );
@@ -179,7 +179,7 @@ fn listeners_behind_a_balancer_take_the_address_from_its_header() {
         let _ = stream.read_to_string(&mut answer);
         answer
     };
-    let request = b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".as_slice();
+    let request = b"GET /status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".as_slice();
     let get = |last| exchange(up.query, &[&header(last), request]);
     assert!(get(1).starts_with("HTTP/1.1 401 "), "{}", get(1));
     assert!(wait_until(WITHIN, || get(1).starts_with("HTTP/1.1 429 ")));

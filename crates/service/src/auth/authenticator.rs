@@ -30,6 +30,8 @@ pub(super) struct Inner {
     pub(super) tokens: Option<Arc<Tokens>>,
     /// What this process shows to others.
     pub(super) outgoing: ArcSwapOption<HeaderValue>,
+    /// Hosts that listeners on loopback serve with authentication off.
+    pub(super) allowed_hosts: Arc<[String]>,
     pub(super) clock: Clock,
     pub(super) failures: Failures,
 }
@@ -52,8 +54,13 @@ pub enum Credential<'a> {
 impl Authenticator {
     /// Authentication off: everybody is [`Identity::anonymous`].
     pub fn off() -> Self {
+        Self::off_for(Arc::default())
+    }
+
+    /// As [`Self::off`]; listeners on loopback serve these hosts, too.
+    pub(super) fn off_for(allowed_hosts: Arc<[String]>) -> Self {
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        Self(Arc::new(Inner { keys: None, tokens: None, outgoing, clock, failures }))
+        Self(Arc::new(Inner { keys: None, tokens: None, outgoing, allowed_hosts, clock, failures }))
     }
 
     /// Whether requests need a credential.
@@ -189,7 +196,8 @@ mod tests {
         let ring = Keyring::new(Quotas::new(PrincipalLimits::NONE));
         ring.replace(&KeyFile { keys: keys.iter().zip(&scopes).map(entry).collect() });
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        let inner = Inner { keys: Some(ring), tokens: None, outgoing, clock, failures };
+        let allowed_hosts = Arc::default();
+        let inner = Inner { keys: Some(ring), tokens: None, outgoing, allowed_hosts, clock, failures };
         (Authenticator(Arc::new(inner)), keys)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use http::uri::Authority;
 use millrace_base::{Bounds, Violation};
 use serde::Deserialize;
 
@@ -15,6 +16,8 @@ pub struct AuthConfig {
     pub mode: AuthMode,
     /// Allows [`AuthMode::Off`] on listeners beyond loopback.
     pub allow_off_beyond_loopback: bool,
+    /// Hosts that listeners on loopback serve with [`AuthMode::Off`], beside `localhost` and addresses.
+    pub allowed_hosts: Vec<String>,
     /// The file of API keys.
     pub keys_file: PathBuf,
     /// The file with the key that this process shows to others; empty for none.
@@ -49,6 +52,8 @@ impl AuthConfig {
         bounds.section("jwt", self.jwt.validate());
         bounds.range("max_failure_rate_per_ip", &self.max_failure_rate_per_ip, &(0..=1_000_000));
         bounds.section("limits", self.limits.validate());
+        let is_host = |host: &String| host.parse::<Authority>().is_ok_and(|parsed| parsed.host() == host);
+        bounds.check(self.allowed_hosts.iter().all(is_host), "allowed_hosts", "names without a port");
         bounds.into_violations()
     }
 }

@@ -26,9 +26,6 @@ pub enum Denial {
     Scope(&'static [Scope]),
     /// A browser sent it for a page of another site.
     CrossSite,
-    /// The `Host` of a request to a listener on loopback is not this machine: a page of another site has given its own name
-    /// the address of this machine.
-    Host,
     /// There is no valid credential, and the address has sent too many such requests.
     TooMany {
         /// When it may send another.
@@ -44,7 +41,6 @@ impl Denial {
             Self::Unavailable => "unavailable",
             Self::Scope(_) => "scope",
             Self::CrossSite => "cross-site",
-            Self::Host => "host",
             Self::TooMany { .. } => "rate-limited",
         }
     }
@@ -72,9 +68,6 @@ impl Denial {
                 Refusal::new(Code::RateLimited, detail).retry_after(spread(retry_after))
             }
             Self::CrossSite => Refusal::new(Code::CrossSite, "a page of another site may not send this request"),
-            Self::Host => {
-                Refusal::new(Code::Forbidden, "this listener serves requests to this machine's own names").field("Host")
-            }
         }
     }
 }
@@ -103,7 +96,7 @@ impl Denial {
                 }
                 &[]
             }
-            Self::CrossSite | Self::Host | Self::Unavailable | Self::TooMany { .. } => &[],
+            Self::CrossSite | Self::Unavailable | Self::TooMany { .. } => &[],
         };
         for challenge in challenges {
             response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

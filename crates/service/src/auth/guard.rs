@@ -7,14 +7,13 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::header::HOST;
 use hyper::body::Body as _;
 
 use super::ending::EndingBody;
 use super::rate::{Quota, metered};
 use super::{Access, Authenticator, Denial, Scope, routes};
 use crate::Problem;
-use crate::http::{Peer, legacy_error, status_of};
+use crate::http::{Hosts, Peer, legacy_error, status_of};
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +22,6 @@ enum Policy {
     Routes,
     /// Scope `admin`, but for health.
     Admin,
-    /// To come from this machine and mean it.
-    Local,
 }
 
 impl Authenticator {
@@ -39,14 +36,25 @@ impl Authenticator {
     }
 
     /// As [`Self::protect_internal`], for the admin listener at `address`. On loopback requests need no credential, but the
-    /// name of this machine, so that no page of a browser here can send them.
+    /// name of this machine: see [`Self::admin_hosts`].
     pub fn protect_admin(&self, router: Router, address: IpAddr) -> Router {
-        self.guarded(router, if address.is_loopback() { Policy::Local } else { Policy::Admin })
+        if address.is_loopback() { router } else { self.guarded(router, Policy::Admin) }
+    }
+
+    /// The hosts that a public or internal listener at `address` serves. Beyond loopback, whoever reaches it needs no browser;
+    /// with a credential, a page of another site has none.
+    pub fn hosts(&self, address: IpAddr) -> Hosts {
+        if address.is_loopback() && !self.is_on() { Hosts::Known(self.0.allowed_hosts.clone()) } else { Hosts::Any }
+    }
+
+    /// The hosts that an admin listener at `address` serves.
+    pub fn admin_hosts(&self, address: IpAddr) -> Hosts {
+        if address.is_loopback() { Hosts::Local } else { Hosts::Any }
     }
 
     fn guarded(&self, router: Router, policy: Policy) -> Router {
         // A layer costs each request two boxes and a copy of its route, also one that lets everything pass.
-        if !self.is_on() && policy != Policy::Local {
+        if !self.is_on() {
             return router;
         }
         router.layer(middleware::from_fn_with_state((self.clone(), policy), pass))
@@ -56,12 +64,6 @@ impl Authenticator {
 async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let access = match (policy, path) {
-        (Policy::Local, _) => {
-            if !is_local(&request) {
-                return Denial::Host.into_response();
-            }
-            Access::Open
-        }
         (Policy::Admin, Some("/livez" | "/readyz")) => Access::Open,
         (Policy::Admin, _) => Access::Scopes(&[Scope::Admin]),
         (Policy::Routes, Some(path)) => routes::access(request.method(), path),
@@ -124,16 +126,4 @@ fn refuse(quota: &Quota, access: Access, legacy: bool, request: &Request) -> Opt
     };
     quota.add_headers(response.headers_mut());
     Some(response)
-}
-
-/// Whether a request names this machine as its host. Only browsers send requests for others, and they always have a host.
-fn is_local(request: &Request) -> bool {
-    let host = request.uri().host().map(str::to_owned).or_else(|| {
-        let authority = request.headers().get(HOST)?.to_str().ok()?.parse::<http::uri::Authority>().ok();
-        Some(authority.map(|authority| authority.host().to_owned()).unwrap_or_default())
-    });
-    host.is_none_or(|host| {
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-    })
 }

@@ -32,14 +32,14 @@ impl Authenticator {
     /// A file is missing or broken.
     pub fn start(config: &AuthConfig, health: &Health, stop: CancellationToken) -> Result<Self, FileError> {
         if config.mode == AuthMode::Off {
-            return Ok(Self::off());
+            return Ok(Self::off_for(config.allowed_hosts.iter().cloned().collect()));
         }
         let mut files = Files { config: config.clone(), keys: None };
         let quotas = Quotas::new(config.limits);
         let (keyring, outgoing) = (Keyring::new(quotas.clone()), ArcSwapOption::empty());
         let tokens = jwt::start(&config.jwt, quotas, health, &stop)?;
-        let failures = Failures::new(config.max_failure_rate_per_ip);
-        let inner = Inner { keys: Some(keyring), tokens, outgoing, clock: Clock::system(), failures };
+        let (failures, allowed_hosts) = (Failures::new(config.max_failure_rate_per_ip), Arc::default());
+        let inner = Inner { keys: Some(keyring), tokens, outgoing, allowed_hosts, clock: Clock::system(), failures };
         files.read(&inner)?;
         let component = health.component("auth");
         component.ready();
@@ -131,6 +131,7 @@ mod tests {
         let config = AuthConfig {
             mode: AuthMode::Keys,
             allow_off_beyond_loopback: false,
+            allowed_hosts: Vec::new(),
             keys_file: keys_file.clone(),
             process_key_file,
             jwt: jwt::tests::config(),
@@ -139,8 +140,8 @@ mod tests {
         };
         let mut files = Files { config, keys: None };
         let (keyring, failures) = (Keyring::new(Quotas::new(PrincipalLimits::NONE)), Failures::new(0));
-        let (outgoing, clock) = (ArcSwapOption::empty(), Clock::system());
-        let inner = Inner { keys: Some(keyring), tokens: None, outgoing, clock, failures };
+        let (outgoing, allowed_hosts, clock) = (ArcSwapOption::empty(), Arc::default(), Clock::system());
+        let inner = Inner { keys: Some(keyring), tokens: None, outgoing, allowed_hosts, clock, failures };
         let valid = || inner.keys.as_ref().unwrap().verify(key.expose(), 0).is_some();
         files.read(&inner).unwrap();
         assert!(valid());

@@ -21,7 +21,7 @@ use super::guard::Guard;
 use super::problem::{IsProblem, Problem, REQUEST_ID, RETRY, spread_retry};
 use super::status::refusal_of;
 use super::stream::{Deliveries, Progress};
-use super::{HttpLimits, host};
+use super::{Hosts, HttpLimits, host};
 use crate::net::{Proxies, RateLimit};
 
 /// Marks an error response whose body stays as it is, instead of becoming a problem document: put it into the response's
@@ -47,6 +47,7 @@ pub(super) struct Exchange {
     pub(super) in_flight: Arc<AtomicUsize>,
     pub(super) deliveries: Deliveries,
     pub(super) rate_limit: Option<RateLimit>,
+    pub(super) hosts: Hosts,
 }
 
 /// A request without a body that is being handled, one of [`HttpLimits::max_in_flight`]. How long its answer takes to leave
@@ -161,7 +162,7 @@ impl Exchange {
             let detail = format!("request target and header fields exceed {} bytes", limits.max_head_bytes.0);
             return Err(Refusal::new(Code::HeadersTooLarge, detail));
         }
-        host::check(request)
+        host::check(request, &self.hosts, health)
     }
 
     /// The router's answer, within its timeout and without a panic.

@@ -9,18 +9,29 @@ use millrace_contracts::{Code, Refusal, metric};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::HttpLimits;
 use super::connection::{Http, drive, http1_builder, http2_builder};
 use super::exchange::Exchange;
 use super::guard::Guard;
 use super::problem::{Problem, RETRY, spread_retry};
 use super::stream::Deliveries;
+use super::{Hosts, HttpLimits};
 use crate::net::{self, ConnectionLimits, ListenerMetrics, Protocol, Proxies, RateLimit, Rejection, Tls};
 
 /// Serves `router` on `listener` until `stop` is canceled; then closes idle connections, lets requests under way finish
 /// within [`HttpLimits::drain_timeout`], and cuts what is left.
 pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, stop: CancellationToken) {
     serve_with(listener, router, limits, Edge::default(), stop).await;
+}
+
+/// As [`serve`], for requests to these hosts.
+pub async fn serve_hosts(
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    hosts: Hosts,
+    stop: CancellationToken,
+) {
+    serve_with(listener, router, limits, Edge { hosts, ..Edge::default() }, stop).await;
 }
 
 /// What stands between the clients of a listener and its router.
@@ -30,6 +41,8 @@ pub(crate) struct Edge {
     pub(crate) tls: Option<Tls>,
     /// The proxies in front.
     pub(crate) proxies: Proxies,
+    /// The hosts that the listener serves.
+    pub(crate) hosts: Hosts,
 }
 
 /// As [`serve`], with an edge.
@@ -37,7 +50,7 @@ pub(crate) async fn serve_with(
     listener: TcpListener,
     router: Router,
     limits: HttpLimits,
-    Edge { tls, proxies }: Edge,
+    Edge { tls, proxies, hosts }: Edge,
     stop: CancellationToken,
 ) {
     let connections = ConnectionLimits {
@@ -57,6 +70,7 @@ pub(crate) async fn serve_with(
             in_flight: Arc::new(AtomicUsize::new(0)),
             deliveries,
             limits,
+            hosts,
         },
     };
     net::serve(listener, Arc::new(http), connections, stop).await;

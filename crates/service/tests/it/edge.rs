@@ -81,6 +81,7 @@ fn with_key(directory: &std::path::Path) -> (Authenticator, ApiKey, DropGuard) {
     let config = AuthConfig {
         mode: AuthMode::Keys,
         allow_off_beyond_loopback: false,
+        allowed_hosts: Vec::new(),
         keys_file,
         process_key_file: std::path::PathBuf::new(),
         max_failure_rate_per_ip: 0,

@@ -1,9 +1,15 @@
 //! `Host`: required and valid.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::Router;
 use axum::routing::get;
-use millrace_service::http::HttpLimits;
+use millrace_service::auth::{AuthConfig, AuthMode, Authenticator, PrincipalLimits};
+use millrace_service::health::Health;
+use millrace_service::http::{HttpLimits, serve_hosts};
+use millrace_service::net::reserve;
 use millrace_testkit::AsyncConnection;
+use tokio_util::sync::CancellationToken;
 
 use crate::http2::{connect, get_request};
 use crate::server::start;
@@ -52,4 +58,44 @@ async fn the_names_of_an_http2_request_agree() {
         let response = client.send_request(request, true).unwrap().0.await.unwrap();
         assert_eq!(response.status(), status, "{authority} {host:?}");
     }
+}
+
+/// A page of another site gives its name the address of this machine, and a browser here sends its requests.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_on_loopback_without_authentication_serves_known_hosts() {
+    let config = AuthConfig {
+        mode: AuthMode::Off,
+        allow_off_beyond_loopback: false,
+        allowed_hosts: vec!["proxy.example".into()],
+        keys_file: "keys.toml".into(),
+        process_key_file: "".into(),
+        jwt: crate::jwks::settings(String::new()),
+        max_failure_rate_per_ip: 0,
+        limits: PrincipalLimits::NONE,
+    };
+    let auth = Authenticator::start(&config, &Health::new(), CancellationToken::new()).unwrap();
+    let status = async |address: IpAddr, path: &str, host: &str| {
+        let listener = reserve("test.listen", "127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap();
+        let (served, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let router = router().merge(Health::new().router());
+        let _guard = stop.clone().drop_guard();
+        tokio::spawn(serve_hosts(listener, router, HttpLimits::default(), auth.hosts(address), stop));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        AsyncConnection::open(served).await.exchange(request).await.status
+    };
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    for (host, expected) in [
+        ("localhost:8081", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:1", 200),
+        ("192.0.2.1", 200),
+        ("Proxy.example:80", 200),
+        ("elsewhere.example", 403),
+        ("127.0.0.1.example", 403),
+        ("localhost.example", 403),
+    ] {
+        assert_eq!(status(loopback, "/", host).await, expected, "{host}");
+    }
+    assert_eq!(status(loopback, "/livez", "elsewhere.example").await, 200, "a probe");
+    assert_eq!(status(Ipv4Addr::UNSPECIFIED.into(), "/", "elsewhere.example").await, 200, "in a container");
 }

@@ -96,6 +96,7 @@ impl Issuer {
         let config = AuthConfig {
             mode: AuthMode::Keys,
             allow_off_beyond_loopback: false,
+            allowed_hosts: Vec::new(),
             keys_file: file("keys.toml"),
             process_key_file: "".into(),
             jwt,

@@ -7,7 +7,7 @@ pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: impl 
     let body = body.as_ref();
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        head.push_str("host: test\r\n");
+        head.push_str("host: localhost\r\n");
     }
     for (name, value) in headers {
         let _ = write!(head, "{name}: {value}\r\n");
@@ -25,7 +25,7 @@ mod tests {
 
     #[test]
     fn writes_host_and_length_where_they_are_needed() {
-        assert_eq!(request("GET", "/a", &[], ""), b"GET /a HTTP/1.1\r\nhost: test\r\n\r\n");
+        assert_eq!(request("GET", "/a", &[], ""), b"GET /a HTTP/1.1\r\nhost: localhost\r\n\r\n");
         assert_eq!(
             request("POST", "/a", &[("Host", "b")], "c"),
             b"POST /a HTTP/1.1\r\nHost: b\r\ncontent-length: 1\r\n\r\nc"
