@@ -25,16 +25,12 @@ pub fn run(
     }
 }
 
-/// Ready while partitions are at work. Never ends before the run does.
+/// Ready while all partitions are at work. Never ends before the run does.
 async fn follow(mut changes: watch::Receiver<Status>, component: Component) -> std::convert::Infallible {
     loop {
-        match &*changes.borrow_and_update() {
-            Status::Running { .. } => component.ready(),
-            Status::Starting => component.not_ready("waiting for partitions"),
-            Status::Restoring { partitions, progress } => {
-                component.not_ready(format!("restoring partitions {partitions:?}: {progress}"));
-            }
-            Status::Retrying { why } => component.not_ready(why.clone()),
+        match changes.borrow_and_update().not_ready() {
+            None => component.ready(),
+            Some(why) => component.not_ready(why),
         }
         if changes.changed().await.is_err() {
             return std::future::pending().await;

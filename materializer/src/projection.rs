@@ -124,13 +124,10 @@ async fn report_status(
     component: &Component,
 ) -> Infallible {
     loop {
-        match (&*status.borrow_and_update(), &*probe_error.borrow_and_update()) {
-            (Status::Running { .. }, None) => component.ready(),
-            (Status::Running { .. }, Some(why)) | (Status::Retrying { why }, _) => component.not_ready(why.clone()),
-            (Status::Starting, _) => component.not_ready("waiting for partitions"),
-            (Status::Restoring { partitions, progress }, _) => {
-                component.not_ready(format!("restoring partitions {partitions:?}: {progress}"));
-            }
+        let not_ready = status.borrow_and_update().not_ready();
+        match not_ready.or_else(|| probe_error.borrow_and_update().clone()) {
+            None => component.ready(),
+            Some(why) => component.not_ready(why),
         }
         let changed = tokio::select! {
             changed = status.changed() => changed,

@@ -40,16 +40,12 @@ pub fn run(
     }
 }
 
-/// Reports ready while its partitions run, and not ready during a restore or a retry.
+/// Reports ready while all its partitions run, and not ready during a restore or a retry, or if one failed.
 pub(crate) async fn follow_status(mut status: watch::Receiver<Status>, component: Component) {
     loop {
-        match &*status.borrow_and_update() {
-            Status::Starting => component.not_ready("waiting for partitions"),
-            Status::Restoring { partitions, progress } => {
-                component.not_ready(format!("restoring partitions {partitions:?}: {progress}"));
-            }
-            Status::Running { .. } => component.ready(),
-            Status::Retrying { why } => component.not_ready(why.clone()),
+        match status.borrow_and_update().not_ready() {
+            None => component.ready(),
+            Some(why) => component.not_ready(why),
         }
         if status.changed().await.is_err() {
             return;

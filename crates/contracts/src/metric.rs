@@ -129,6 +129,8 @@ metrics! {
     OPEN_RECORDS = Gauge "millrace_open_records", "offsets", ["role", "partition"],
         "Offsets between the last stable offset and the high watermark of the partition: in transactions that have not ended, \
          and behind them, where no reader gets past and the lag does not count; sampled once a second, 0 on the embedded engine";
+    FAILED_PARTITION = Gauge "millrace_stage_partition_failed", "bool", ["role", "partition"],
+        "1 while this process does not process an assigned partition, since its restore or a step failed; the others go on";
     WORKER_RESTARTS = Counter "millrace_worker_restarts_total", "restarts", ["role"],
         "Restarts of stage and sink workers after a failure";
     RESTORE_DONE = Gauge "millrace_restore_offsets_done", "offsets", ["role"],

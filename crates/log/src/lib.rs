@@ -14,6 +14,8 @@ mod batch;
 mod embedded;
 mod error;
 mod fault;
+#[cfg(test)]
+mod isolated;
 mod kafka;
 mod key;
 mod log;
@@ -22,6 +24,7 @@ mod outcome;
 mod producers;
 mod progress;
 mod restore;
+mod restoring;
 mod resume;
 mod runner;
 mod sink;

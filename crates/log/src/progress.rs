@@ -99,8 +99,7 @@ impl<'a> RestoreProgress<'a> {
         }
         if self.began.elapsed() > self.timeout {
             return Err(LogError::unavailable(format!(
-                "the restore of {:?} exceeded {:?}, after which the group removes this member: \
-                 kafka.properties.\"max.poll.interval.ms\" must be longer",
+                "the restore of {:?} exceeded {:?}: kafka.properties.\"max.poll.interval.ms\" must be longer",
                 self.partitions, self.timeout
             )));
         }

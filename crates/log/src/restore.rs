@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use millrace_contracts::{Position, Topic};
 
 use crate::progress::RestoreProgress;
+use crate::restoring::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, Reader, Stage, fault};
 
 /// The bounds of one batch of a restore.
@@ -27,7 +28,7 @@ pub(crate) fn read_ranges(
     patience: Duration,
     progress: &mut RestoreProgress<'_>,
     mut take: impl FnMut(&Batch) -> Result<(), LogError>,
-) -> Result<(), LogError> {
+) -> Result<(), RestoreError> {
     let ranges = ranges.iter().filter(|range| range.from < range.until);
     let mut open_ranges: BTreeMap<u32, Range> = ranges.map(|range| (range.partition, *range)).collect();
     if open_ranges.is_empty() {
@@ -44,16 +45,16 @@ pub(crate) fn read_ranges(
             // An end is not enough: the log extends to `until`, so every record before it is waited for.
             PollOutcome::CaughtUp { .. } | PollOutcome::Nothing if last.elapsed() < patience => continue,
             PollOutcome::CaughtUp { .. } | PollOutcome::Nothing => {
-                return Err(LogError::unavailable(format!(
-                    "restore: no readable record for {patience:?} in {open_ranges:?}"
-                )));
+                let detail = format!("restore: no readable record for {patience:?} in {open_ranges:?}");
+                let error = LogError::unavailable(detail);
+                return Err(RestoreError::partitions(open_ranges.into_keys().map(|one| (one, error.clone()))));
             }
         }
         last = Instant::now();
         let Some(range) = open_ranges.get_mut(&batch.partition()) else { continue };
         let next = batch.next_offset().map_or(range.from, |next| next.min(range.until));
         batch.truncate_at(range.until);
-        take(&batch)?;
+        take(&batch).map_err(RestoreError::of(batch.partition()))?;
         progress.advance(&batch, next - range.from)?;
         range.from = next;
         if range.from == range.until {
@@ -98,7 +99,7 @@ pub(crate) fn replay<S: Stage>(
     restored: &mut [RestoredPartition<S>],
     patience: Duration,
     progress: &mut RestoreProgress<'_>,
-) -> Result<(), LogError> {
+) -> Result<(), RestoreError> {
     let (mut ranges, mut replays) = (Vec::new(), BTreeMap::new());
     for one in restored {
         let (next_offset, last_record) = (one.position.next_offset, fault::named_record(one.position.last_record));
@@ -126,12 +127,14 @@ pub(crate) fn replay<S: Stage>(
         }
         Ok(())
     })?;
-    match replays.iter().find(|(_, replay)| replay.last_record.is_some()) {
-        None => Ok(()),
-        Some((partition, Replay { next_offset, .. })) => Err(LogError::refused(format!(
-            "{}/{partition}: the record before offset {next_offset} is not the one that the state contains: the log lost \
-             its end and was filled again, or the topic was recreated. Records below that offset would never count",
-            stage.input().name
-        ))),
-    }
+    let another = |(&partition, replay): (&u32, &Replay<'_, S>)| {
+        let (input, next_offset) = (stage.input().name, replay.next_offset);
+        let error = LogError::refused(format!(
+            "{input}/{partition}: the record before offset {next_offset} is not the one that the state contains: the log \
+             lost its end and was filled again, or the topic was recreated. Records below that offset would never count"
+        ));
+        (partition, error)
+    };
+    let others: Vec<_> = replays.iter().filter(|(_, replay)| replay.last_record.is_some()).map(another).collect();
+    if others.is_empty() { Ok(()) } else { Err(RestoreError::partitions(others)) }
 }

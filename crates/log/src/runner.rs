@@ -1,5 +1,7 @@
 //! Options and status of a run of a stage or sink, the same for both engines.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::watch;
 
 use crate::Limits;
@@ -44,11 +46,37 @@ pub enum Status {
         /// The assigned partitions.
         partitions: Vec<u32>,
     },
+    /// Processing some of the assigned partitions; the others failed, and are retried.
+    Degraded {
+        /// The partitions that are processed.
+        partitions: Vec<u32>,
+        /// Why each of the others is not.
+        failed: BTreeMap<u32, String>,
+    },
     /// An operation failed; the runner retries.
     Retrying {
         /// The failure.
         why: String,
     },
+}
+
+impl Status {
+    /// Why the run is not ready; `None` while it processes all its partitions.
+    pub fn not_ready(&self) -> Option<String> {
+        match self {
+            Self::Starting => Some("waiting for partitions".into()),
+            Self::Restoring { partitions, progress } => {
+                Some(format!("restoring partitions {partitions:?}: {progress}"))
+            }
+            Self::Running { .. } => None,
+            Self::Degraded { failed, .. } => {
+                let shown =
+                    failed.iter().map(|(partition, why)| format!("partition {partition} is not processed: {why}"));
+                Some(shown.collect::<Vec<_>>().join("; "))
+            }
+            Self::Retrying { why } => Some(why.clone()),
+        }
+    }
 }
 
 /// The options of a run of a stage or sink.

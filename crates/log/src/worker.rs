@@ -1,6 +1,7 @@
 //! The worker threads of a run: started together, restarted after failures that a fresh start can overcome, ended
 //! together.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -63,23 +64,33 @@ fn combined(statuses: &Arc<Mutex<Vec<Status>>>, index: usize, out: watch::Sender
     own
 }
 
-/// A worker that retries decides, then one that restores, then one that starts.
+/// A worker that retries decides, then one that restores, then one that starts. Partitions of the others add up.
 fn combine(statuses: &[Status]) -> Status {
     let rank = |status: &Status| match status {
         Status::Retrying { .. } => 3,
         Status::Restoring { .. } => 2,
         Status::Starting => 1,
-        Status::Running { .. } => 0,
+        Status::Running { .. } | Status::Degraded { .. } => 0,
     };
     let Some(first) = statuses.iter().max_by_key(|status| rank(status)) else { return Status::Starting };
-    let Status::Running { .. } = first else { return first.clone() };
-    let partitions_of = |status: &Status| match status {
-        Status::Running { partitions } => partitions.clone(),
-        _ => Vec::new(),
-    };
-    let mut partitions: Vec<u32> = statuses.iter().flat_map(partitions_of).collect();
-    partitions.sort_unstable();
-    Status::Running { partitions }
+    if rank(first) > 0 {
+        return first.clone();
+    }
+    let (mut all, mut all_failed) = (Vec::new(), BTreeMap::new());
+    for status in statuses {
+        if let Status::Running { partitions } | Status::Degraded { partitions, .. } = status {
+            all.extend(partitions);
+        }
+        if let Status::Degraded { failed, .. } = status {
+            all_failed.extend(failed.clone());
+        }
+    }
+    all.sort_unstable();
+    if all_failed.is_empty() {
+        Status::Running { partitions: all }
+    } else {
+        Status::Degraded { partitions: all, failed: all_failed }
+    }
 }
 
 fn keep_running(
@@ -131,6 +142,11 @@ mod tests {
         let retrying = Status::Retrying { why: "unreachable".into() };
         assert_eq!(combine(&[running(&[3, 5]), running(&[]), running(&[1])]), running(&[1, 3, 5]));
         assert_eq!(combine(&[running(&[1]), Status::Starting]), Status::Starting);
+        let failed = BTreeMap::from([(4, "malformed".to_owned())]);
+        let degraded =
+            |partitions: &[u32]| Status::Degraded { partitions: partitions.to_vec(), failed: failed.clone() };
+        assert_eq!(combine(&[running(&[3]), degraded(&[2])]), degraded(&[2, 3]));
+        assert_eq!(degraded(&[]).not_ready(), Some("partition 4 is not processed: malformed".into()));
         assert_eq!(combine(&[retrying.clone(), running(&[1]), Status::Starting]), retrying);
     }
 }

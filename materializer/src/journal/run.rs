@@ -75,10 +75,9 @@ async fn group_position(log: &Log, role: &str) -> Result<Option<GroupPosition>, 
 
 async fn follow(mut status: watch::Receiver<Status>, component: Component) {
     loop {
-        match &*status.borrow_and_update() {
-            Status::Starting => component.not_ready("waiting for its partition"),
-            Status::Restoring { .. } | Status::Running { .. } => component.ready(),
-            Status::Retrying { why } => component.not_ready(why.clone()),
+        match status.borrow_and_update().not_ready() {
+            None => component.ready(),
+            Some(why) => component.not_ready(why),
         }
         if status.changed().await.is_err() {
             return;

@@ -206,6 +206,11 @@ impl StatusReport {
             if let Some(store) = label("store").filter(|_| value > 0) {
                 self.health.push(ComponentStatus { name: format!("reads of {store}"), process: None, ready: false });
             }
+        } else if name == metric::FAILED_PARTITION.name {
+            if let (Some(role), Some(partition)) = (label("role"), label("partition").filter(|_| value > 0)) {
+                let name = format!("{role} partition {partition}");
+                self.health.push(ComponentStatus { name, process: None, ready: false });
+            }
         } else if name == metric::TCP_CONNECTIONS.name {
             self.tcp.get_or_insert_default().connections += value;
         } else if name == metric::TCP_REFUSED.name {
@@ -246,13 +251,17 @@ mod tests {
         report.add_scraped(
             "# TYPE millrace_lag_records gauge\nmillrace_lag_records{role=\"processor\",partition=\"3\"} 9\n\n\
              millrace_query_reads_total{tier=\"redis\"} 1\n\
-             # TYPE millrace_query_breaker_open gauge\nmillrace_query_breaker_open{store=\"redis\"} 1\n",
+             # TYPE millrace_query_breaker_open gauge\nmillrace_query_breaker_open{store=\"redis\"} 1\n\
+             # TYPE millrace_stage_partition_failed gauge\n\
+             millrace_stage_partition_failed{role=\"processor\",partition=\"3\"} 1\n\
+             millrace_stage_partition_failed{role=\"processor\",partition=\"4\"} 0\n",
         );
         assert_eq!(report.accepted, Some(12));
         assert_eq!(report.refused, BTreeMap::from([("overloaded".to_owned(), 2)]));
         assert_eq!(report.lag["processor"][&3], 9);
         assert_eq!(report.reads["redis"], 1);
-        assert_eq!((report.health[0].name.as_str(), report.health[0].ready), ("reads of redis", false));
+        let not_ready: Vec<&str> = report.health.iter().filter(|one| !one.ready).map(|one| one.name.as_str()).collect();
+        assert_eq!(not_ready, ["reads of redis", "processor partition 3"]);
         assert!(report.tcp.is_none());
         report.add_scraped(
             "# TYPE millrace_tcp_connections gauge\nmillrace_tcp_connections 2\n\

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contracts::Position;
-use tokio_util::sync::CancellationToken;
 
 use super::layout::{input_key, read_number};
 use super::partition::Partition;
 use super::reader::Reader;
 use super::{Shared, codec, damaged};
+use crate::metric::Lag;
 use crate::progress::RestoreProgress;
 use crate::restore::{RestoredPartition, replay, resumed};
+use crate::restoring::{RestoreError, RestoreResult, RestoreTask};
 use crate::{LogError, RunOptions, RunnerKey, Stage, StageError, fault};
 
 /// No timeout: no other member could take over.
@@ -21,22 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Changes loaded between two reports of progress.
 const REPORT_INTERVAL: u64 = 256;
 
-/// Restores every partition: its state as of the newest step, and the position at which its input resumes.
-pub(super) fn restore<S: Stage>(
-    shared: &Arc<Shared>,
-    stage: &S,
-    options: &RunOptions,
-    stop: &CancellationToken,
-) -> Result<Vec<RestoredPartition<S>>, LogError> {
-    let partitions: Vec<u32> = (0..shared.topics.get(stage.input()).partitions).collect();
-    let mut progress = RestoreProgress::begin(options, stop, &partitions, TIMEOUT);
-    for &partition in &partitions {
+/// Restores partitions: the state of each as of the newest step, and the position at which its input resumes.
+pub(super) fn restore<S: Stage>(shared: &Arc<Shared>, stage: &S, task: &RestoreTask<'_, S>) -> RestoreResult<S> {
+    let RestoreTask { partitions, options, canceled, .. } = *task;
+    let mut progress = RestoreProgress::begin(options, canceled, partitions, TIMEOUT);
+    for &partition in partitions {
         let latest = shared.layout.get(stage.changes(), partition)?.latest.as_ref();
         progress.expect(latest.map_or(0, |latest| latest.approximate_len() as u64));
     }
     let mut restored = Vec::new();
-    for partition in partitions {
-        restored.push(load(shared, stage, options, partition, &mut progress)?);
+    for &partition in partitions {
+        let loaded = load(shared, stage, options, partition, &mut progress);
+        restored.push(loaded.map_err(RestoreError::of(partition))?);
     }
     let open = |topic, from: &[_]| Reader::open(shared, topic, from).map(crate::Reader::Embedded);
     let bounds_of = |partition| {
@@ -46,6 +43,24 @@ pub(super) fn restore<S: Stage>(
     replay(stage, open, bounds_of, &mut restored, PATIENCE, &mut progress)?;
     progress.complete();
     Ok(restored)
+}
+
+/// Adds what the failed partitions have not processed.
+pub(super) fn with_lags<S: Stage>(
+    shared: &Shared,
+    stage: &S,
+    options: &RunOptions,
+    mut error: RestoreError,
+) -> RestoreError {
+    if let RestoreError::Partitions(failed) = &mut error {
+        for (&partition, (_, lag)) in failed {
+            let Ok(input) = shared.layout.get(stage.input(), partition) else { continue };
+            let read = read_number(&shared.layout.meta, input_key(&options.role, stage.input(), partition).as_bytes());
+            let position = read.ok().flatten().unwrap_or_else(|| input.start());
+            *lag = Lag { stable: input.end().saturating_sub(position), open: 0 };
+        }
+    }
+    error
 }
 
 fn load<S: Stage>(

@@ -1,5 +1,6 @@
 //! Runs a stage: read, apply, and one atomic batch for outputs, changes, `pos/{p}` and the input position.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,14 +10,20 @@ use tokio_util::sync::CancellationToken;
 use super::consumers::Need;
 use super::layout::input_key;
 use super::reader::Reader;
-use super::restore::restore;
+use super::restore::{restore, with_lags};
 use super::writer::{Entry, Records};
 use super::{Shared, codec};
 use crate::metric::{Abort, Lag, LagGauges, StepMetrics};
-use crate::{Batch, LogError, PollOutcome, RunOptions, Stage, Status, Step, fault, worker};
+use crate::restore::RestoredPartition;
+use crate::restoring::{RestoreWork, Restoring};
+use crate::{Batch, Limits, LogError, PollOutcome, RunOptions, Stage, Status, Step, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
+/// The longest wait of one poll while a restore runs.
+const RESTORE_INTERVAL: Duration = Duration::from_millis(5);
+
+const READ_ONLY_RESTORED: &str = "the reader reads only restored partitions";
 
 pub(super) async fn run<S: Stage>(
     shared: Arc<Shared>,
@@ -28,7 +35,7 @@ pub(super) async fn run<S: Stage>(
     // Before its thread starts, too: retention may come first.
     shared.consumers.register(&options.role, stage.input(), shared.topics.get(stage.input()).partitions);
     worker::run(options, 1, stop, move |options, _, stop| {
-        let ended = Worker::start(&shared, &*stage, options, stop).and_then(|worker| worker.run(stop));
+        let ended = Worker::start(&shared, &stage, options, stop).and_then(|worker| worker.run(stop));
         ended.map_err(|error| shared.or_failure(error))
     })
     .await
@@ -41,10 +48,11 @@ fn need<S: Stage>(stage: &S, state: &S::State, position: u64) -> Need {
 
 struct Worker<'a, S: Stage> {
     shared: &'a Arc<Shared>,
-    stage: &'a S,
+    stage: &'a Arc<S>,
     options: &'a RunOptions,
-    /// By partition.
-    states: Vec<S::State>,
+    /// Of the partitions that are restored.
+    states: BTreeMap<u32, S::State>,
+    restoring: Restoring<S>,
     reader: Reader,
     step: Step,
     step_metrics: StepMetrics,
@@ -54,40 +62,46 @@ struct Worker<'a, S: Stage> {
 impl<'a, S: Stage> Worker<'a, S> {
     fn start(
         shared: &'a Arc<Shared>,
-        stage: &'a S,
+        stage: &'a Arc<S>,
         options: &'a RunOptions,
         stop: &CancellationToken,
     ) -> Result<Self, LogError> {
         shared.consumers.register(&options.role, stage.input(), shared.topics.get(stage.input()).partitions);
-        let restored = restore(shared, stage, options, stop)?;
-        let from: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.position.next_offset)).collect();
-        let mut states: Vec<S::State> = restored.into_iter().map(|one| one.state).collect();
-        for (state, &(partition, next_offset)) in states.iter_mut().zip(&from) {
-            shared.consumers.needs(&options.role, stage.input(), partition, need(stage, state, next_offset));
-            stage.restored(state);
-        }
-        let reader = Reader::open(shared, stage.input(), &from)?;
+        let work: RestoreWork<S> = {
+            let (shared, stage) = (shared.clone(), stage.clone());
+            Arc::new(move |task| {
+                let restored = restore(&shared, &*stage, task);
+                task.end(restored.map_err(|error| with_lags(&shared, &*stage, task.options, error)));
+            })
+        };
+        let mut restoring = Restoring::new(options, stop, work);
+        restoring.begin((0..shared.topics.get(stage.input()).partitions).collect())?;
+        let reader = Reader::open(shared, stage.input(), &[])?;
         let (step_metrics, lags) = (StepMetrics::of(&options.role), LagGauges::of(&options.role));
-        let worker = Self { shared, stage, options, states, reader, step: Step::default(), step_metrics, lags };
-        worker.report_running();
-        Ok(worker)
+        let (states, step) = (BTreeMap::new(), Step::default());
+        Ok(Self { shared, stage, options, states, restoring, reader, step, step_metrics, lags })
     }
 
-    fn report_running(&self) {
-        let partitions = (0..self.shared.topics.get(self.stage.input()).partitions).collect();
-        self.options.status.send_replace(Status::Running { partitions });
+    fn report(&self) {
+        self.restoring.report(self.states.keys().copied());
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
         let mut batch = Batch::default();
-        let limits = crate::Limits { wait: IDLE, ..self.options.step };
         while !stop.is_cancelled() {
             self.shared.check()?;
-            match self.reader.poll(&mut batch, limits)? {
+            self.advance_restores()?;
+            let wait = if self.restoring.is_running() { RESTORE_INTERVAL } else { IDLE };
+            match self.reader.poll(&mut batch, Limits { wait, ..self.options.step })? {
                 // The records that arrived during the last sync are the next step: idle input never waits.
                 PollOutcome::Records => {
                     fault::point("embedded::stage::polled");
-                    self.commit(&batch, stop)?;
+                    match self.commit(&batch, stop) {
+                        Err(error @ LogError::Refused(_)) if self.shared.failure().is_none() => {
+                            self.isolate(&batch, error);
+                        }
+                        ended => ended?,
+                    }
                 }
                 PollOutcome::CaughtUp { .. } | PollOutcome::Nothing => {}
             }
@@ -96,15 +110,46 @@ impl<'a, S: Stage> Worker<'a, S> {
         Ok(())
     }
 
+    /// Starts to process what is restored.
+    fn advance_restores(&mut self) -> Result<(), LogError> {
+        let Some(restored) = self.restoring.advance()? else { return Ok(()) };
+        for RestoredPartition { partition, mut state, position } in restored {
+            let next_offset = position.next_offset;
+            match self.reader.assign(self.stage.input(), partition, next_offset) {
+                Err(error @ LogError::Refused(_)) => self.restoring.fail(partition, error, Lag::default()),
+                assigned => {
+                    assigned?;
+                    let need = need(&**self.stage, &state, next_offset);
+                    self.shared.consumers.needs(&self.options.role, self.stage.input(), partition, need);
+                    self.stage.restored(&mut state);
+                    self.states.insert(partition, state);
+                }
+            }
+        }
+        self.report();
+        Ok(())
+    }
+
+    /// Stops processing a partition whose step failed: the others go on, and it is restored after a pause.
+    fn isolate(&mut self, batch: &Batch, error: LogError) {
+        let partition = batch.partition();
+        let lag = self.reader.lags().get(&partition).map_or(0, |lag| lag + batch.len() as u64);
+        self.reader.unassign(partition);
+        self.states.remove(&partition);
+        self.restoring.fail(partition, error, Lag { stable: lag, open: 0 });
+        self.report();
+    }
+
     /// The lag includes the records that were read but not counted.
     fn report_lags(&mut self, uncounted: Option<&Batch>) {
-        let reader = &self.reader;
+        let (reader, failed) = (&self.reader, &self.restoring);
         self.lags.report(|| {
             let mut lags = reader.lags();
             if let Some(batch) = uncounted {
                 *lags.entry(batch.partition()).or_default() += batch.len() as u64;
             }
-            lags.into_iter().map(|(partition, stable)| (partition, Lag { stable, open: 0 })).collect()
+            let lags = lags.into_iter().map(|(partition, stable)| (partition, Lag { stable, open: 0 }));
+            lags.chain(failed.lags()).collect()
         });
     }
 
@@ -116,7 +161,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             let began = Instant::now();
             self.step.clear();
             let partition = batch.partition();
-            let state = &mut self.states[partition as usize];
+            let state = self.states.get_mut(&partition).expect(READ_ONLY_RESTORED);
             let undo = self.stage.apply(state, batch, &mut self.step)?;
             let next_offset = batch.next_offset().expect("the batch is not empty");
             let last_record = batch.last().map(|record| record.fingerprint());
@@ -129,18 +174,19 @@ impl<'a, S: Stage> Worker<'a, S> {
             fault::point("embedded::stage::written");
             match written {
                 Ok(()) => {
-                    let state = &mut self.states[partition as usize];
+                    let state = self.states.get_mut(&partition).expect(READ_ONLY_RESTORED);
                     self.stage.committed(state, undo);
-                    let need = need(self.stage, state, next_offset);
+                    let need = need(&**self.stage, state, next_offset);
                     self.shared.consumers.needs(&self.options.role, self.stage.input(), partition, need);
                     self.step_metrics.committed(began, applied);
+                    self.restoring.recovered(std::iter::once(partition));
                     if retrying {
-                        self.report_running();
+                        self.report();
                     }
                     return Ok(());
                 }
                 Err(LogError::Unavailable(failure)) if self.shared.failure().is_none() => {
-                    self.stage.undo(&mut self.states[partition as usize], undo);
+                    self.stage.undo(self.states.get_mut(&partition).expect(READ_ONLY_RESTORED), undo);
                     self.step_metrics.aborted(Abort::Write);
                     self.report_lags(Some(batch));
                     tracing::warn!(role = self.options.role, error = %failure, "the step did not commit: retrying after a pause");

@@ -197,7 +197,7 @@ impl KafkaConfig {
         // commit: that costs brokers more than the records do. A fetch returns all that is available, so a backlog is
         // read as fast.
         default_to(&mut client, "queued.min.messages", "10");
-        // The timeout of a restore, see `max_poll_interval`. The session detects a process that hangs.
+        // Also the timeout of a restore, see `max_poll_interval`. The session detects a process that hangs.
         default_to(&mut client, "max.poll.interval.ms", &MAX_POLL_INTERVAL_MS.to_string());
         client.set("enable.partition.eof", "true");
         // The last stable offset, for the lag.
@@ -205,7 +205,7 @@ impl KafkaConfig {
         client
     }
 
-    /// The timeout of a restore, after which the group removes the worker.
+    /// The timeout of a restore: tombstones must outlast it.
     pub(super) fn max_poll_interval(&self) -> Duration {
         let set = self.properties.get("max.poll.interval.ms").and_then(|set| set.parse().ok());
         Duration::from_millis(set.unwrap_or(MAX_POLL_INTERVAL_MS))

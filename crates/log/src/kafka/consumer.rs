@@ -7,7 +7,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio_util::sync::CancellationToken;
 
 use super::unavailable;
 use crate::LogError;
@@ -53,6 +54,7 @@ pub(super) fn committed<C: ConsumerContext>(
     topic: &str,
     partitions: &[u32],
     within: Duration,
+    canceled: &CancellationToken,
 ) -> Result<Vec<Option<u64>>, LogError> {
     let deadline = Instant::now() + within;
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -66,17 +68,39 @@ pub(super) fn committed<C: ConsumerContext>(
                 };
                 return Ok(partitions.iter().map(offset_of).collect());
             }
-            Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(backoff.next_pause()),
+            Ok(_) | Err(_) if Instant::now() < deadline && !canceled.is_cancelled() => {
+                std::thread::sleep(backoff.next_pause());
+            }
             Ok(_) => return Err(LogError::unavailable("committed offsets: not available for every partition")),
             Err(error) => return Err(unavailable("committed offsets")(error)),
         }
     }
 }
 
+/// Refuses a position that a partition with these bounds does not have.
+pub(super) fn check_bounds(topic: &str, partition: u32, (low, high): (u64, u64), offset: u64) -> Result<(), LogError> {
+    if (low..=high).contains(&offset) {
+        return Ok(());
+    }
+    Err(LogError::refused(format!(
+        "{topic}/{partition} holds offsets {low} to {high}, but the position to resume at is {offset}: records are missing"
+    )))
+}
+
 pub(super) fn list(topic: &str, partitions: impl IntoIterator<Item = u32>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         list.add_partition(topic, partition.cast_signed());
+    }
+    list
+}
+
+/// Offsets of partitions, for a transaction or a commit.
+pub(super) fn offset_list(topic: &str, next: impl IntoIterator<Item = (u32, u64)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in next {
+        let added = list.add_partition_offset(topic, partition.cast_signed(), Offset::Offset(offset.cast_signed()));
+        added.expect("an offset below 2^63 is a valid offset");
     }
     list
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
 use super::bounded::bounded;
-use super::consumer::{classify, committed, invalid_settings, list, log_error};
+use super::consumer::{check_bounds, classify, invalid_settings, list, log_error, offset_list};
 use super::numbers::number_of;
 use super::unassigned::AssignmentCheck;
 use super::unavailable;
@@ -57,6 +57,8 @@ pub(super) struct MemberContext {
     changed: AtomicBool,
     rebalances: Mutex<Vec<Rebalance>>,
     ends: Mutex<BTreeMap<u32, PartitionEnd>>,
+    /// What fences offsets, as of the newest assignment.
+    metadata: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
 }
 
 /// The end of a partition, as of the last statistics.
@@ -90,6 +92,7 @@ impl ClientContext for MemberContext {
 
 impl ConsumerContext for MemberContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        *self.metadata.lock().expect("no holder of this lock panics") = consumer.group_metadata().map(Arc::new);
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             // `Member::assign` completes this once the positions are determined; the group waits for it. Assigned here
             // without an offset, a new group has none, and `auto.offset.reset=error` ends the consumer; with a logical
@@ -97,7 +100,7 @@ impl ConsumerContext for MemberContext {
             self.record(Rebalance::Assigned(partitions(list)));
         } else {
             self.record(Rebalance::Revoked(partitions(list)));
-            if let Err(error) = consumer.incremental_unassign(list) {
+            if let Err(error) = unassign(consumer, list) {
                 tracing::warn!(%error, "cannot unassign revoked partitions");
             }
         }
@@ -109,6 +112,19 @@ impl MemberContext {
         self.rebalances.lock().expect("no holder of this lock panics").push(rebalance);
         self.changed.store(true, Ordering::Release);
     }
+}
+
+/// Stops reading these partitions. Those that are not read are skipped: librdkafka would refuse all.
+fn unassign(consumer: &BaseConsumer<MemberContext>, list: &TopicPartitionList) -> KafkaResult<()> {
+    let read = consumer.assignment()?;
+    let mut assigned = TopicPartitionList::new();
+    for one in list.elements() {
+        if read.find_partition(one.topic(), one.partition()).is_some() {
+            assigned.add_partition(one.topic(), one.partition());
+        }
+    }
+    // With none too: this completes the rebalance.
+    consumer.incremental_unassign(&assigned)
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<u32> {
@@ -217,10 +233,23 @@ impl Member {
     pub(super) fn assign(&self, positions: &[(u32, u64)]) -> Result<(), LogError> {
         for &(partition, offset) in positions {
             self.check(partition, offset)?;
+        }
+        self.read(positions)
+    }
+
+    /// Starts to read assigned partitions, perhaps none, each at a position that the log has. The first call after a
+    /// rebalance completes it.
+    pub(super) fn read(&self, positions: &[(u32, u64)]) -> Result<(), LogError> {
+        for &(partition, _) in positions {
             self.reset_end(partition);
         }
         let list = self.offsets(positions.iter().copied());
         self.consumer.incremental_assign(&list).map_err(unavailable("assign"))
+    }
+
+    /// Stops reading a partition, which remains assigned to this member.
+    pub(super) fn stop_reading(&self, partition: u32) -> Result<(), LogError> {
+        unassign(&self.consumer, &list(&self.topic, [partition])).map_err(unavailable("unassign"))
     }
 
     /// Moves the position of an assigned partition.
@@ -240,15 +269,8 @@ impl Member {
     }
 
     /// Refuses a position that the log does not have.
-    fn check(&self, partition: u32, offset: u64) -> Result<(), LogError> {
-        let (low, high) = self.bounds(partition)?;
-        if (low..=high).contains(&offset) {
-            return Ok(());
-        }
-        Err(LogError::refused(format!(
-            "{}/{partition} holds offsets {low} to {high}, but the position to resume at is {offset}: records are missing",
-            self.topic
-        )))
+    pub(super) fn check(&self, partition: u32, offset: u64) -> Result<(), LogError> {
+        check_bounds(&self.topic, partition, self.bounds(partition)?, offset)
     }
 
     /// Reads nothing for `pause`, until `stop` or until the assignment changes. Polls all the time: rebalances run inside a
@@ -273,21 +295,9 @@ impl Member {
         self.consumer.resume(&list).map_err(unavailable("resume"))
     }
 
-    /// The group's committed offsets, once no open transaction can change them; `None` where it committed none.
-    /// (KIP-447: librdkafka requests stable offsets if the isolation level is `read_committed`.)
-    pub(super) fn committed(&self, partitions: &[u32], within: Duration) -> Result<Vec<Option<u64>>, LogError> {
-        committed(&self.consumer, &self.topic, partitions, within)
-    }
-
     /// Offsets as a list, for a transaction or a commit.
     pub(super) fn offsets(&self, next: impl IntoIterator<Item = (u32, u64)>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in next {
-            let added =
-                list.add_partition_offset(&self.topic, partition.cast_signed(), Offset::Offset(offset.cast_signed()));
-            added.expect("an offset below 2^63 is a valid offset");
-        }
-        list
+        offset_list(&self.topic, next)
     }
 
     /// The consumer's positions: after all delivered records, and the control records that follow.
@@ -298,6 +308,13 @@ impl Member {
             Some((one.partition().cast_unsigned(), offset.cast_unsigned()))
         };
         list.elements().iter().filter_map(position).collect()
+    }
+
+    /// What fences offsets in a transaction (KIP-447): the generation of the newest assignment that this worker received,
+    /// which it does on its own thread. librdkafka joins again by itself: a member that the group expelled, and whose partitions
+    /// another one has, may already have a generation of which the worker does not know.
+    pub(super) fn group_metadata(&self) -> Option<Arc<ConsumerGroupMetadata>> {
+        self.consumer.context().metadata.lock().expect("no holder of this lock panics").clone()
     }
 
     pub(super) fn consumer(&self) -> &BaseConsumer<MemberContext> {

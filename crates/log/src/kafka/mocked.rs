@@ -166,7 +166,9 @@ fn transact(producer: &mut TransactionalProducer, member: &Member, mock: &Mock) 
         .produce(&mock.names.topic(&Topic::STATE), 0, b"k", Some(b"v"))
         .and_then(|()| transaction.drain())
         .map_err(|error| (Abort::Records, error))
-        .and_then(|()| transaction.offsets(member, &member.offsets([(0, 1)])).map_err(|e| (Abort::Offsets, e)));
+        .and_then(|()| {
+            transaction.offsets(member.group_metadata(), &member.offsets([(0, 1)])).map_err(|e| (Abort::Offsets, e))
+        });
     match prepared {
         Ok(()) => transaction.commit(),
         Err((operation, error)) => Err(transaction.failed(operation, error)),

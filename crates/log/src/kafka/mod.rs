@@ -8,12 +8,15 @@ mod append;
 mod bounded;
 mod config;
 mod consumer;
+#[cfg(test)]
+mod generation;
 mod group;
 mod member;
 #[cfg(test)]
 mod mocked;
 mod numbers;
 mod offsets;
+mod owner;
 mod reader;
 mod restore;
 mod scan;
@@ -35,6 +38,8 @@ use crate::{LogError, NewRecord, Receipts};
 use append::Appender;
 use offsets::Lookup;
 
+#[cfg(test)]
+pub(crate) use config::tests::config as test_config;
 pub use config::{AppendAcks, KafkaConfig};
 pub(crate) use reader::Reader;
 

@@ -1,8 +1,9 @@
-//! Restores a stage's state for newly assigned partitions.
+//! Restores a stage's state for newly assigned partitions, beside the steps of the worker: it does the transactions of the
+//! restore between two of them.
 //!
 //! The order makes it safe. The assignment is ours, so no earlier owner can commit offsets any more, except in a
-//! transaction that already contains them: `committed` waits for those. Then a marker is committed to each partition of
-//! the changes; a `read_committed` reader returns it only after every earlier transaction has ended. So the changes up
+//! transaction that already contains them: `stable_offsets` waits for those. Then a marker is committed to each partition
+//! of the changes; a `read_committed` reader returns it only after every earlier transaction has ended. So the changes up
 //! to the marker are the whole state, and the position that it contains must equal the committed offset.
 //!
 //! A broker that restarts after a kill can treat a transaction as ended although it wrote the markers of some
@@ -24,87 +25,148 @@ use millrace_contracts::{Marker, Topic};
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
-use super::member::Member;
+use super::consumer::check_bounds;
+use super::owner::Owner;
 use super::scan::{ChangesScan, PartitionScan, READ_ONLY_ASSIGNED};
-use super::transaction::{TransactionError, TransactionalProducer};
-use super::unavailable;
+use super::settle::SETTLE_TIMEOUT;
+use super::transaction::TransactionError;
+use crate::metric::Lag;
 use crate::progress::RestoreProgress;
 use crate::restore::{Range, RestoredPartition, read_ranges, replay, resumed};
+use crate::restoring::{RestoreError, RestoreTask};
 use crate::{LogError, Reader, RunOptions, Stage, fault};
 
 /// A restore fails if nothing arrives for this long beyond the transaction timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For whom a restore is.
+#[derive(Clone, Copy)]
+pub(super) struct Restore<'a> {
+    pub(super) options: &'a RunOptions,
+    pub(super) owner: &'a Owner,
+    /// Canceled once a partition of the restore may have another owner.
+    pub(super) canceled: &'a CancellationToken,
+}
+
 impl KafkaLog {
-    pub(super) fn restore<S: Stage>(
+    /// Does a restore of a worker: its result first, then what needs no waiting for.
+    pub(super) fn run_restore<S: Stage>(&self, stage: &S, owner: &Owner, task: &RestoreTask<'_, S>) {
+        let restore = Restore { options: task.options, owner, canceled: task.canceled };
+        match self.restore(stage, &restore, task.partitions) {
+            Err(mut error) => {
+                if let RestoreError::Partitions(failed) = &mut error
+                    && let Err(unknown) = self.add_lags(&restore, stage.input(), failed)
+                {
+                    tracing::debug!(role = task.options.role, error = %unknown, "the lags of failed partitions are unknown");
+                }
+                task.end(Err(error));
+            }
+            Ok((restored, owners)) => {
+                task.end(Ok(restored));
+                if let Err(error) = self.settle_outputs(&restore, stage.outputs(), task.partitions, owners) {
+                    tracing::warn!(role = task.options.role, %error, "cannot check the outputs for open transactions");
+                }
+            }
+        }
+    }
+
+    /// The restored partitions, and the transactional ids of their earlier owners.
+    fn restore<S: Stage>(
         &self,
         stage: &S,
-        options: &RunOptions,
-        stop: &CancellationToken,
-        member: &Member,
-        producer: &mut TransactionalProducer,
+        restore: &Restore<'_>,
         partitions: &[u32],
-    ) -> Result<Vec<RestoredPartition<S>>, LogError> {
+    ) -> Result<(Vec<RestoredPartition<S>>, Vec<String>), RestoreError> {
+        let Restore { options, owner, canceled } = *restore;
+        let (input, changes) = (stage.input(), stage.changes());
         let patience = PATIENCE + self.0.config.transaction_timeout.0;
-        let mut progress = RestoreProgress::begin(options, stop, partitions, self.0.config.max_poll_interval());
-        let committed = member.committed(partitions, self.end_timeout());
+        let mut progress = RestoreProgress::begin(options, canceled, partitions, self.0.config.max_poll_interval());
+        let committed = self.stable_offsets(restore, input, partitions, self.end_timeout());
         let nonce = uuid::Uuid::new_v4().to_string();
         let mut scan = ChangesScan::begin(self, stage, partitions, &nonce, &mut progress)?;
-        if !scan.read(&mut progress, patience, |found| found.caught_up)? {
-            return Err(self.unreadable(stage, &scan, patience));
+        let caught_up = |found: &PartitionScan| found.caught_up;
+        if !scan.read(&mut progress, patience, caught_up)? {
+            return Err(self.unreadable(changes, scan.not(caught_up), patience));
         }
         let committed = if let Ok(committed) = committed {
             partitions.iter().copied().zip(committed).collect()
         } else {
-            let topics = (stage.input(), stage.changes());
-            self.settle_offsets(&options.role, topics, member, producer, &scan, patience)?
+            self.settle_offsets(restore, (input, changes), &scan, patience)?
         };
-        // Outputs that were left open end with the next step: if their transaction was aborted, its records follow
-        // again; if it committed, they must not be lost.
         let settled = scan.found.iter().filter(|(partition, found)| found.next_offset() == committed[partition]);
-        let settled: Vec<(Topic, u32)> = settled.map(|(&partition, _)| (stage.changes(), partition)).collect();
-        self.marked(producer, settled, None)?.abort().map_err(unavailable("abort"))?;
+        let settled: Vec<(Topic, u32)> = settled.map(|(&partition, _)| (changes, partition)).collect();
         let mut marker = Vec::new();
-        Marker { nonce, transactional_id: Some(producer.id().to_owned()) }.encode(&mut marker);
-        let all = partitions.iter().map(|&partition| (stage.changes(), partition));
-        self.marked(producer, all, Some(&marker))?.commit().map_err(lost)?;
+        Marker { nonce, transactional_id: Some(owner.id.clone()) }.encode(&mut marker);
+        let all: Vec<(Topic, u32)> = partitions.iter().map(|&partition| (changes, partition)).collect();
+        let log = self.clone();
+        owner.run(canceled, move |_, producer| {
+            log.marked(producer, &settled, None)?.cancel()?;
+            log.marked(producer, &all, Some(&marker))?.commit()
+        })?;
         fault::point("kafka::restore::marked");
         let marked = |found: &PartitionScan| found.marker.is_some();
         if !scan.read(&mut progress, self.end_timeout(), marked)? {
-            let own_id = producer.id();
-            self.settle_changes(&options.role, stage.changes(), own_id, &mut scan, &committed, &mut progress)?;
+            self.settle_changes(restore, changes, &mut scan, &committed, &mut progress)?;
             if !scan.read(&mut progress, PATIENCE, marked)? {
-                return Err(self.unreadable(stage, &scan, patience));
+                return Err(self.unreadable(changes, scan.not(marked), patience));
             }
         }
-        let owners = scan.earlier_owners(producer.id());
+        let owners = scan.earlier_owners(&owner.id);
         let mut found = scan.found;
-        let mut restored = Vec::with_capacity(partitions.len());
+        let (mut restored, mut refused) = (Vec::with_capacity(partitions.len()), Vec::new());
+        let input_reader = self.reader(input, &[])?;
         for (partition, committed) in committed {
             let one = found.get_mut(&partition).expect(READ_ONLY_ASSIGNED);
+            let bounds = input_reader.bounds(partition)?;
             let next_offset = match fault::unchecked_position(committed, one.next_offset()) {
-                Some(unchecked) => unchecked,
-                None => self.check_position(stage, member, partition, committed, one.next_offset())?,
+                Some(unchecked) => Ok(unchecked),
+                None => self.check_position((input, changes), partition, bounds, committed, one.next_offset()),
             };
-            let position = resumed(one.position.take(), next_offset);
-            restored.push(RestoredPartition { partition, state: stage.new_state(partition), position });
+            let next_offset = next_offset.and_then(|next_offset| {
+                check_bounds(self.full_name(input), partition, bounds, next_offset).map(|()| next_offset)
+            });
+            match next_offset {
+                Err(error) => refused.push((partition, error)),
+                Ok(next_offset) => {
+                    let position = resumed(one.position.take(), next_offset);
+                    restored.push(RestoredPartition { partition, state: stage.new_state(partition), position });
+                }
+            }
+        }
+        if !refused.is_empty() {
+            return Err(RestoreError::partitions(refused));
         }
         self.load(stage, &found, &mut restored, patience, &mut progress)?;
         fault::point("kafka::restore::loaded");
         let open = |topic, from: &[_]| self.reader(topic, from).map(Reader::Kafka);
-        replay(stage, open, |partition| member.bounds(partition), &mut restored, patience, &mut progress)?;
-        let owned = (partitions, owners);
-        if let Err(error) = self.settle_outputs(options, stage.outputs(), producer, owned, &progress) {
-            tracing::warn!(role = options.role, %error, "cannot check the outputs for open transactions");
-        }
+        replay(stage, open, |partition| input_reader.bounds(partition), &mut restored, patience, &mut progress)?;
         progress.complete();
-        Ok(restored)
+        Ok((restored, owners))
     }
 
     /// The error of a restore whose reading does not get past an open transaction.
-    fn unreadable<S: Stage>(&self, stage: &S, scan: &ChangesScan, patience: Duration) -> LogError {
-        let (topic, partitions) = (self.full_name(stage.changes()), scan.unmarked());
-        LogError::unavailable(format!("restore: nothing readable in {topic} {partitions:?} for {patience:?}"))
+    fn unreadable(&self, changes: Topic, partitions: Vec<u32>, patience: Duration) -> RestoreError {
+        let topic = self.full_name(changes);
+        let detail = format!("restore: nothing readable in {topic} {partitions:?} for {patience:?}");
+        let error = LogError::unavailable(detail);
+        RestoreError::partitions(partitions.into_iter().map(|partition| (partition, error.clone())))
+    }
+
+    /// Adds what the failed partitions have not processed.
+    fn add_lags(
+        &self,
+        restore: &Restore<'_>,
+        input: Topic,
+        failed: &mut BTreeMap<u32, (LogError, Lag)>,
+    ) -> Result<(), LogError> {
+        let partitions: Vec<u32> = failed.keys().copied().collect();
+        let committed = self.stable_offsets(restore, input, &partitions, SETTLE_TIMEOUT)?;
+        let reader = self.reader(input, &[])?;
+        for ((&partition, (_, lag)), committed) in failed.iter_mut().zip(committed) {
+            let (start, end) = reader.bounds(partition)?;
+            lag.stable = end.saturating_sub(committed.unwrap_or(start));
+        }
+        Ok(())
     }
 
     /// The second reading: loads the changes that are not deleted.
@@ -115,7 +177,7 @@ impl KafkaLog {
         restored: &mut [RestoredPartition<S>],
         patience: Duration,
         progress: &mut RestoreProgress<'_>,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), RestoreError> {
         let range = |(&partition, found): (&u32, &PartitionScan)| {
             let marker = found.marker.expect("the first reading ends at the marker");
             Range { partition, from: found.start, until: marker + 1 }
@@ -131,27 +193,25 @@ impl KafkaLog {
     }
 
     /// The second guard: the position that the state contains must be the offset that the group committed with it.
-    fn check_position<S: Stage>(
+    fn check_position(
         &self,
-        stage: &S,
-        member: &Member,
+        (input, changes): (Topic, Topic),
         partition: u32,
+        (start, _): (u64, u64),
         committed: Option<u64>,
         position: Option<u64>,
     ) -> Result<u64, LogError> {
-        let input = self.full_name(stage.input());
+        let input = self.full_name(input);
         match (committed, position) {
             (Some(committed), Some(position)) if committed == position => Ok(position),
-            (None, None) => match member.bounds(partition)? {
-                (0, _) => Ok(0),
-                (start, _) => Err(LogError::refused(format!(
-                    "{input}/{partition} begins at offset {start}, and there is neither state nor a committed offset: the \
-                     records before it would never be counted"
-                ))),
-            },
+            (None, None) if start == 0 => Ok(0),
+            (None, None) => Err(LogError::refused(format!(
+                "{input}/{partition} begins at offset {start}, and there is neither state nor a committed offset: the \
+                 records before it would never be counted"
+            ))),
             (committed, position) => Err(LogError::refused(format!(
                 "{input}/{partition}: the group committed offset {committed:?}, but the state in {} contains {position:?}",
-                self.full_name(stage.changes())
+                self.full_name(changes)
             ))),
         }
     }

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::KafkaLog;
 use super::reader::Reader;
 use crate::progress::RestoreProgress;
+use crate::restoring::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey, Stage, StageError};
 
 /// Most earlier owners of a partition that are remembered, the newest.
@@ -71,7 +72,7 @@ impl ChangesScan {
         progress: &mut RestoreProgress<'_>,
         patience: Duration,
         done: impl Fn(&PartitionScan) -> bool,
-    ) -> Result<bool, LogError> {
+    ) -> Result<bool, RestoreError> {
         let (mut batch, mut last) = (Batch::default(), Instant::now());
         while !self.found.values().all(&done) {
             progress.check()?;
@@ -88,7 +89,7 @@ impl ChangesScan {
             }
             last = Instant::now();
             let one = self.found.get_mut(&batch.partition()).expect(READ_ONLY_ASSIGNED);
-            one.take(&batch, &self.nonce)?;
+            one.take(&batch, &self.nonce).map_err(RestoreError::of(batch.partition()))?;
             let next = batch.next_offset().expect("the batch is not empty");
             let before = self.positions.insert(batch.partition(), next).expect(READ_ONLY_ASSIGNED);
             progress.advance(&batch, next - before)?;
@@ -107,10 +108,9 @@ impl ChangesScan {
         owners
     }
 
-    /// The partitions whose marker was not read.
-    pub(super) fn unmarked(&self) -> Vec<u32> {
-        let unmarked = self.found.iter().filter(|(_, found)| found.marker.is_none());
-        unmarked.map(|(&partition, _)| partition).collect()
+    /// The partitions that are not `done`.
+    pub(super) fn not(&self, done: impl Fn(&PartitionScan) -> bool) -> Vec<u32> {
+        self.found.iter().filter(|(_, found)| !done(found)).map(|(&partition, _)| partition).collect()
     }
 }
 

@@ -6,21 +6,23 @@
 //! waits for as long as the brokers take to end every transaction that they know of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{Marker, Topic};
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use tokio_util::sync::CancellationToken;
 
-use super::consumer::{QuietContext, committed, consumer};
-use super::member::Member;
-use super::restore::lost;
+use super::consumer::{QuietContext, committed, consumer, offset_list};
+use super::restore::{Restore, lost};
 use super::scan::ChangesScan;
-use super::transaction::{Purpose, Transaction, TransactionalProducer};
+use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use super::{KafkaLog, unavailable};
 use crate::metric::Abort;
 use crate::progress::RestoreProgress;
-use crate::{Batch, Limits, LogError, PollOutcome, RunOptions, RunnerKey};
+use crate::restoring::RestoreError;
+use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey};
 
 /// How long after its timeout the brokers may take to end a transaction.
 pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,51 +41,68 @@ impl KafkaLog {
     pub(super) fn marked<'p>(
         &self,
         producer: &'p mut TransactionalProducer,
-        partitions: impl IntoIterator<Item = (Topic, u32)>,
+        partitions: &[(Topic, u32)],
         value: Option<&[u8]>,
-    ) -> Result<Transaction<'p>, LogError> {
-        let transaction = producer.begin(Purpose::Restore).map_err(lost)?;
-        let sent = partitions.into_iter().try_for_each(|(topic, partition)| {
+    ) -> Result<Transaction<'p>, TransactionError> {
+        let transaction = producer.begin(Purpose::Restore)?;
+        let sent = partitions.iter().try_for_each(|&(topic, partition)| {
             let key = RunnerKey::Marker(partition).to_string();
             transaction.produce(self.full_name(topic), partition, key.as_bytes(), value)
         });
         match sent.and_then(|()| transaction.drain()) {
             Ok(()) => Ok(transaction),
-            Err(error) => Err(lost(transaction.failed(Abort::Records, error))),
+            Err(error) => Err(transaction.failed(Abort::Records, error)),
         }
+    }
+
+    /// The group's committed offsets, once no open transaction can change them; `None` where it committed none.
+    /// (KIP-447: librdkafka requests stable offsets if the isolation level is `read_committed`.)
+    pub(super) fn stable_offsets(
+        &self,
+        restore: &Restore<'_>,
+        input: Topic,
+        partitions: &[u32],
+        within: Duration,
+    ) -> Result<Vec<Option<u64>>, LogError> {
+        let consumer = consumer(&self.0.config.reader(&self.0.names.group(&restore.options.role)))?;
+        committed(&consumer, self.full_name(input), partitions, within, restore.canceled)
     }
 
     /// Ends the transaction that holds the group's offsets. It committed if the state contains more than the offsets before
     /// it; otherwise it is aborted. Returns the offsets then.
     pub(super) fn settle_offsets(
         &self,
-        role: &str,
+        restore: &Restore<'_>,
         (input, changes): (Topic, Topic),
-        member: &Member,
-        producer: &mut TransactionalProducer,
         scan: &ChangesScan,
         patience: Duration,
     ) -> Result<BTreeMap<u32, Option<u64>>, LogError> {
+        let Restore { owner, canceled, .. } = *restore;
+        let role = &restore.options.role;
         let partitions: Vec<u32> = scan.found.keys().copied().collect();
-        let before = self.committed_before(&self.0.names.group(role), self.full_name(input), &partitions)?;
+        let before = self.offsets_before(restore, input, &partitions)?;
         let contained = scan.found.iter().zip(before).filter(|((_, found), before)| found.next_offset() > *before);
         let contained: Vec<(u32, u64)> =
             contained.filter_map(|((&partition, found), _)| Some((partition, found.next_offset()?))).collect();
         let commit = !contained.is_empty();
         tracing::warn!(role, ?partitions, commit, "a broker left offsets in an open transaction: ending it");
         let offsets = if commit { contained } else { partitions.iter().map(|&partition| (partition, 0)).collect() };
-        let offsets = member.offsets(offsets);
-        end_offsets(producer, member, &offsets, commit)?;
-        let mut others = self.earlier_owners(changes, scan, producer.id())?.into_iter();
+        let offsets = offset_list(self.full_name(input), offsets);
+        let own_offsets = offsets.clone();
+        owner.run(canceled, move |member, producer| {
+            end_offsets(producer, member.group_metadata(), &own_offsets, commit)
+        })?;
+        let mut others = self.earlier_owners(changes, scan, &owner.id)?.into_iter();
         loop {
             let wait = if others.len() > 0 { SETTLE_TIMEOUT } else { patience };
-            let unsettled = match member.committed(&partitions, wait) {
+            let unsettled = match self.stable_offsets(restore, input, &partitions, wait) {
                 Ok(committed) => return Ok(partitions.into_iter().zip(committed).collect()),
                 Err(error) => error,
             };
             let id = others.next().ok_or(unsettled)?;
-            if let Some(mut producer) = self.take_over(role, &id) {
-                end_offsets(&mut producer, member, &offsets, commit)?;
+            if let Some(mut producer) = self.take_over(restore, &id) {
+                let metadata = owner.run(canceled, |member, _| Ok(member.group_metadata()))?;
+                end_offsets(&mut producer, metadata, &offsets, commit).map_err(lost)?;
             }
         }
     }
@@ -92,31 +111,30 @@ impl KafkaLog {
     /// they committed; otherwise they are aborted.
     pub(super) fn settle_changes(
         &self,
-        role: &str,
+        restore: &Restore<'_>,
         changes: Topic,
-        own_id: &str,
         scan: &mut ChangesScan,
         committed: &BTreeMap<u32, Option<u64>>,
         progress: &mut RestoreProgress<'_>,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), RestoreError> {
         let mut marker = Vec::new();
         // Not the nonce of the restore. Compaction retains it for the next owner, so it names this one.
         let nonce = uuid::Uuid::new_v4().to_string();
-        Marker { nonce, transactional_id: Some(own_id.to_owned()) }.encode(&mut marker);
-        for id in self.earlier_owners(changes, scan, own_id)? {
+        Marker { nonce, transactional_id: Some(restore.owner.id.clone()) }.encode(&mut marker);
+        for id in self.earlier_owners(changes, scan, &restore.owner.id)? {
             progress.check()?;
-            let Some(mut producer) = self.take_over(role, &id) else { continue };
+            let Some(mut producer) = self.take_over(restore, &id) else { continue };
             let (mut aborted, mut ahead) = (Vec::new(), Vec::new());
-            for partition in scan.unmarked() {
+            for partition in scan.not(|found| found.marker.is_some()) {
                 let is_ahead = scan.found[&partition].next_offset() != committed[&partition];
                 let those = if is_ahead { &mut ahead } else { &mut aborted };
                 those.push((changes, partition));
             }
             if !aborted.is_empty() {
-                self.marked(&mut producer, aborted, Some(&marker))?.abort().map_err(unavailable("abort"))?;
+                self.marked(&mut producer, &aborted, Some(&marker)).and_then(Transaction::cancel).map_err(lost)?;
             }
             if !ahead.is_empty() {
-                self.marked(&mut producer, ahead, Some(&marker))?.commit().map_err(lost)?;
+                self.marked(&mut producer, &ahead, Some(&marker)).and_then(Transaction::commit).map_err(lost)?;
             }
             if scan.read(progress, SETTLE_TIMEOUT, |found| found.marker.is_some())? {
                 break;
@@ -129,37 +147,44 @@ impl KafkaLog {
     /// the same records follow again. Gives up after all earlier owners.
     pub(super) fn settle_outputs(
         &self,
-        options: &RunOptions,
+        restore: &Restore<'_>,
         outputs: &[Topic],
-        producer: &mut TransactionalProducer,
-        (partitions, owners): (&[u32], Vec<String>),
-        progress: &RestoreProgress<'_>,
+        partitions: &[u32],
+        owners: Vec<String>,
     ) -> Result<(), LogError> {
+        let Restore { owner, canceled, .. } = *restore;
         let mut open = OpenOutputs::find(self, outputs, partitions)?;
-        if open.have_ended(self.end_timeout(), progress)? {
+        if open.have_ended(self.end_timeout(), canceled)? {
             return Ok(());
         }
-        let role = &options.role;
+        let role = &restore.options.role;
         tracing::warn!(role, outputs = ?open.shown(), "a broker left outputs in an open transaction: ending it");
-        self.marked(producer, open.partitions(), None)?.commit().map_err(lost)?;
+        let (log, own) = (self.clone(), open.partitions());
+        owner.run(canceled, move |_, producer| log.marked(producer, &own, None)?.commit())?;
         for id in owners {
-            if open.have_ended(SETTLE_TIMEOUT, progress)? {
+            if open.have_ended(SETTLE_TIMEOUT, canceled)? {
                 return Ok(());
             }
-            let Some(mut producer) = self.take_over(role, &id) else { continue };
-            if !open.have_ended(Duration::ZERO, progress)? {
-                self.marked(&mut producer, open.partitions(), None)?.commit().map_err(lost)?;
+            let Some(mut producer) = self.take_over(restore, &id) else { continue };
+            if !open.have_ended(Duration::ZERO, canceled)? {
+                let ended = self.marked(&mut producer, &open.partitions(), None).and_then(Transaction::commit);
+                ended.map_err(lost)?;
             }
         }
-        if !open.have_ended(SETTLE_TIMEOUT, progress)? {
+        if !open.have_ended(SETTLE_TIMEOUT, canceled)? {
             let outputs = open.shown();
             tracing::error!(role, ?outputs, "a transaction of an unknown producer stays open: readers wait for it");
         }
         Ok(())
     }
 
-    /// A producer under the transactional id of an earlier owner, which is fenced; `None` if that fails.
-    fn take_over(&self, role: &str, id: &str) -> Option<TransactionalProducer> {
+    /// A producer under the transactional id of an earlier owner, which is fenced; `None` if that fails, or once our
+    /// partitions may have another owner.
+    fn take_over(&self, restore: &Restore<'_>, id: &str) -> Option<TransactionalProducer> {
+        let role = &restore.options.role;
+        if restore.canceled.is_cancelled() {
+            return None;
+        }
         tracing::warn!(role, transactional_id = id, "ending the open transaction of an earlier owner");
         TransactionalProducer::open(&self.0.config, id)
             .inspect_err(|error| tracing::warn!(role, transactional_id = id, %error, "cannot end it"))
@@ -205,25 +230,30 @@ impl KafkaLog {
     }
 
     /// The group's committed offsets before any open transaction.
-    fn committed_before(&self, group: &str, topic: &str, partitions: &[u32]) -> Result<Vec<Option<u64>>, LogError> {
-        let mut config = self.0.config.reader(group);
+    fn offsets_before(
+        &self,
+        restore: &Restore<'_>,
+        input: Topic,
+        partitions: &[u32],
+    ) -> Result<Vec<Option<u64>>, LogError> {
+        let mut config = self.0.config.reader(&self.0.names.group(&restore.options.role));
         config.set("isolation.level", "read_uncommitted");
-        committed(&consumer(&config)?, topic, partitions, SETTLE_TIMEOUT)
+        committed(&consumer(&config)?, self.full_name(input), partitions, SETTLE_TIMEOUT, restore.canceled)
     }
 }
 
 /// Ends a transaction with these offsets.
 fn end_offsets(
     producer: &mut TransactionalProducer,
-    member: &Member,
+    metadata: Option<Arc<ConsumerGroupMetadata>>,
     offsets: &TopicPartitionList,
     commit: bool,
-) -> Result<(), LogError> {
-    let transaction = producer.begin(Purpose::Restore).map_err(lost)?;
-    match transaction.offsets(member, offsets) {
-        Ok(()) if commit => transaction.commit().map_err(lost),
-        Ok(()) => transaction.abort().map_err(unavailable("abort")),
-        Err(error) => Err(lost(transaction.failed(Abort::Offsets, error))),
+) -> Result<(), TransactionError> {
+    let transaction = producer.begin(Purpose::Restore)?;
+    match transaction.offsets(metadata, offsets) {
+        Ok(()) if commit => transaction.commit(),
+        Ok(()) => transaction.cancel(),
+        Err(error) => Err(transaction.failed(Abort::Offsets, error)),
     }
 }
 
@@ -262,7 +292,7 @@ impl OpenOutputs {
     }
 
     /// Whether all become readable up to where they ended, within `patience`. Forgets those that do.
-    fn have_ended(&mut self, patience: Duration, progress: &RestoreProgress<'_>) -> Result<bool, LogError> {
+    fn have_ended(&mut self, patience: Duration, canceled: &CancellationToken) -> Result<bool, LogError> {
         let began = Instant::now();
         loop {
             let mut unread = Vec::new();
@@ -275,13 +305,15 @@ impl OpenOutputs {
             if self.open.is_empty() || began.elapsed() >= patience {
                 return Ok(self.open.is_empty());
             }
-            progress.check()?;
+            if canceled.is_cancelled() {
+                return Err(LogError::unavailable("canceled"));
+            }
             std::thread::sleep(INTERVAL);
         }
     }
 
-    fn partitions(&self) -> impl Iterator<Item = (Topic, u32)> {
-        self.open.iter().map(|one| (one.topic, one.partition))
+    fn partitions(&self) -> Vec<(Topic, u32)> {
+        self.open.iter().map(|one| (one.topic, one.partition)).collect()
     }
 
     fn shown(&self) -> Vec<String> {

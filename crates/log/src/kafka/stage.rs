@@ -5,24 +5,29 @@ mod sabotage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use millrace_base::Backoff;
-use millrace_contracts::Position;
+use millrace_contracts::{Next, Position};
 use rdkafka::error::KafkaError;
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Member, PollEvent, Rebalance};
+use super::owner::{Owner, Request};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use crate::metric::{Abort, LagGauges, StepMetrics};
 use crate::producers::Producers;
 use crate::restore::RestoredPartition;
+use crate::restoring::{RestoreWork, Restoring};
 use crate::step::StepRecord;
-use crate::{Batch, LogError, RunOptions, Stage, Status, Step, fault, worker};
+use crate::{Batch, LogError, RunOptions, Stage, StageError, Status, Step, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
 const IDLE: Duration = Duration::from_millis(200);
+/// Between two looks at what a restore requests, while no record arrives.
+const RESTORE_INTERVAL: Duration = Duration::from_millis(5);
 /// The minimum time from the end of a step to the end of collecting the next, while no record waits: a transaction
 /// costs the brokers as much as 2,000 records, and the coordinator delays one by 20 ms if it begins before the markers
 /// of the last.
@@ -39,7 +44,7 @@ impl KafkaLog {
         let log = self.clone();
         let workers = options.workers;
         worker::run(options, workers, stop, move |options, index, stop| {
-            Worker::start(&log, &*stage, options, index)?.run(stop)
+            Worker::start(&log, &stage, options, index, stop)?.run(stop)
         })
         .await
     }
@@ -51,6 +56,9 @@ struct Worker<'a, S: Stage> {
     options: &'a RunOptions,
     member: Member,
     producer: TransactionalProducer,
+    /// Of the restores. Dropped before them: they wait for their requests.
+    requests: Receiver<Request>,
+    restoring: Restoring<S>,
     partitions: BTreeMap<u32, StagePartition<S>>,
     step: Step,
     /// The end of the last step.
@@ -61,7 +69,7 @@ struct Worker<'a, S: Stage> {
     lags: LagGauges,
 }
 
-/// An assigned partition.
+/// A partition that is assigned and restored.
 struct StagePartition<S: Stage> {
     state: S::State,
     /// The offset to read next. Records below it are counted or in the batch; if they are read again, they are skipped.
@@ -75,18 +83,31 @@ struct StagePartition<S: Stage> {
 }
 
 impl<'a, S: Stage> Worker<'a, S> {
-    fn start(log: &'a KafkaLog, stage: &'a S, options: &'a RunOptions, index: usize) -> Result<Self, LogError> {
+    fn start(
+        log: &'a KafkaLog,
+        stage: &'a Arc<S>,
+        options: &'a RunOptions,
+        index: usize,
+        stop: &CancellationToken,
+    ) -> Result<Self, LogError> {
         let config = &log.0.config;
         let id = log.0.names.transactional_id(&options.role, &options.instance, index);
         let producer = TransactionalProducer::open(config, &id)?;
         let member = config.member(&log.0.names.group(&options.role), &options.instance, index);
         let member = Member::join(&member, log.full_name(stage.input()))?;
+        let (owner, requests) = Owner::new(&id);
+        let work: RestoreWork<S> = {
+            let (log, stage) = (log.clone(), stage.clone());
+            Arc::new(move |task| log.run_restore(&*stage, &owner, task))
+        };
         Ok(Self {
             log,
             stage,
             options,
             member,
             producer,
+            requests,
+            restoring: Restoring::new(options, stop, work),
             partitions: BTreeMap::new(),
             step: Step::default(),
             step_ended: Instant::now(),
@@ -97,18 +118,23 @@ impl<'a, S: Stage> Worker<'a, S> {
     }
 
     fn run(mut self, stop: &CancellationToken) -> Result<(), LogError> {
+        // Before the member leaves its group: then the partitions may have another owner.
+        let _canceled = self.restoring.cancel_on_drop();
         while !stop.is_cancelled() {
-            self.collect()?;
-            self.apply_rebalances(stop)?;
+            if let Err(error) = self.collect() {
+                self.isolate_deleted_positions(error)?;
+            }
+            self.apply_rebalances()?;
+            self.advance_restores()?;
             if self.partitions.values().any(|partition| !partition.batch.is_empty()) {
                 fault::point("kafka::stage::polled");
                 self.commit(stop)?;
             }
-            let (partitions, member) = (&self.partitions, &self.member);
+            let (partitions, member, failed) = (&self.partitions, &self.member, &self.restoring);
             let lag = |(&number, partition): (&u32, &StagePartition<S>)| {
                 Some((number, member.lag(number, partition.counted, &partition.batch)?))
             };
-            self.lags.report(|| partitions.iter().filter_map(lag).collect());
+            self.lags.report(|| partitions.iter().filter_map(lag).chain(failed.lags()).collect());
         }
         Ok(())
     }
@@ -120,7 +146,8 @@ impl<'a, S: Stage> Worker<'a, S> {
         let mut records: usize = self.partitions.values().map(|partition| partition.batch.len()).sum();
         let mut bytes: usize = self.partitions.values().map(|partition| partition.batch.bytes()).sum();
         let mut repeats = 0;
-        let mut wait = if records == 0 { IDLE } else { Duration::ZERO };
+        let idle = if self.restoring.is_running() { RESTORE_INTERVAL } else { IDLE };
+        let mut wait = if records == 0 { idle } else { Duration::ZERO };
         let mut began = Instant::now();
         while !self.member.changed() && records < limits.records && bytes < limits.bytes {
             let partitions = &mut self.partitions;
@@ -164,41 +191,82 @@ impl<'a, S: Stage> Worker<'a, S> {
         Ok(())
     }
 
-    fn apply_rebalances(&mut self, stop: &CancellationToken) -> Result<(), LogError> {
+    fn apply_rebalances(&mut self) -> Result<(), LogError> {
         if !self.member.changed() {
             return Ok(());
         }
         for rebalance in self.member.take_rebalances() {
             match rebalance {
-                Rebalance::Assigned(partitions) => self.assign(&partitions, stop)?,
-                Rebalance::Revoked(partitions) => self.partitions.retain(|number, _| !partitions.contains(number)),
+                Rebalance::Assigned(partitions) => {
+                    self.log.check_assigned(self.stage.input(), &partitions)?;
+                    fault::point("kafka::stage::assigned");
+                    // Completes the rebalance: the group and the other partitions do not wait for the restore.
+                    self.member.read(&[])?;
+                    self.restoring.begin(partitions)?;
+                }
+                Rebalance::Revoked(partitions) => {
+                    self.partitions.retain(|number, _| !partitions.contains(number));
+                    self.restoring.revoke(&partitions)?;
+                }
             }
         }
-        self.report_running();
+        self.report();
         Ok(())
     }
 
-    fn assign(&mut self, partitions: &[u32], stop: &CancellationToken) -> Result<(), LogError> {
-        let mut restored = Vec::new();
-        if !partitions.is_empty() {
-            self.log.check_assigned(self.stage.input(), partitions)?;
-            fault::point("kafka::stage::assigned");
-            let (member, producer) = (&self.member, &mut self.producer);
-            restored = self.log.restore(self.stage, self.options, stop, member, producer, partitions)?;
+    /// Does what restores request, and starts to process what is restored.
+    fn advance_restores(&mut self) -> Result<(), LogError> {
+        while let Ok(request) = self.requests.try_recv() {
+            request(&self.member, &mut self.producer)?;
         }
+        let Some(restored) = self.restoring.advance()? else { return Ok(()) };
         let positions: Vec<(u32, u64)> = restored.iter().map(|one| (one.partition, one.position.next_offset)).collect();
-        self.member.assign(&positions)?;
+        if !positions.is_empty() {
+            self.member.read(&positions)?;
+        }
         for RestoredPartition { partition, mut state, position } in restored {
             self.stage.restored(&mut state);
             let (batch, next) = (Batch::new(partition), position.next_offset);
             let producers = Producers::new(position.producers);
             self.partitions.insert(partition, StagePartition { state, next, counted: next, batch, producers });
         }
+        self.report();
         Ok(())
     }
 
-    fn report_running(&self) {
-        self.options.status.send_replace(Status::Running { partitions: self.partitions.keys().copied().collect() });
+    fn report(&self) {
+        self.restoring.report(self.partitions.keys().copied());
+    }
+
+    /// Stops processing a partition that failed: the others go on, and it is restored after a pause.
+    fn isolate(&mut self, number: u32, error: LogError) -> Result<(), LogError> {
+        if let Some(partition) = self.partitions.remove(&number) {
+            let lag = self.member.lag(number, partition.counted, &partition.batch).unwrap_or_default();
+            self.member.stop_reading(number)?;
+            self.restoring.fail(number, error, lag);
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// Reading was refused: isolates the partitions whose next record was deleted. If there are none, the worker starts
+    /// again: its restore refuses what the log does not have.
+    fn isolate_deleted_positions(&mut self, error: LogError) -> Result<(), LogError> {
+        if error.next() == Next::Retry {
+            return Err(error);
+        }
+        let mut deleted = Vec::new();
+        for (&number, partition) in &self.partitions {
+            match self.member.check(number, partition.next) {
+                Ok(()) => {}
+                Err(refused @ LogError::Refused(_)) => deleted.push((number, refused)),
+                Err(error) => return Err(error),
+            }
+        }
+        if deleted.is_empty() {
+            return Err(LogError::unavailable(error.to_string()).because(error));
+        }
+        deleted.into_iter().try_for_each(|(number, error)| self.isolate(number, error))
     }
 
     /// Applies the batches and commits the step. After an abort the batches remain, not counted, for the next try.
@@ -207,14 +275,12 @@ impl<'a, S: Stage> Worker<'a, S> {
         self.step.clear();
         let mut undo = Vec::new();
         let mut next = Vec::new();
-        for (&number, partition) in self.partitions.iter_mut().filter(|(_, partition)| !partition.batch.is_empty()) {
-            undo.push((number, self.stage.apply(&mut partition.state, &partition.batch, &mut self.step)?));
-            let next_offset = partition.batch.next_offset().expect("the batch is not empty");
-            next.push((number, next_offset));
-            let last_record = partition.batch.last().map(|record| record.fingerprint());
-            let producers = partition.producers.records().to_vec();
-            let position = Position { next_offset, last_record, producers };
-            self.step.complete(self.stage.changes(), number, &position)?;
+        if let Err((number, error)) = self.apply(&mut undo, &mut next) {
+            self.undo(undo);
+            return match LogError::from(error) {
+                error @ LogError::Refused(_) => self.isolate(number, error),
+                error => Err(error),
+            };
         }
         let declared = |topic| topic == self.stage.changes() || self.stage.outputs().contains(&topic);
         debug_assert!(self.step.records().all(|record| declared(record.topic)), "the stage declares all its outputs");
@@ -229,8 +295,9 @@ impl<'a, S: Stage> Worker<'a, S> {
             Ok(()) => {
                 self.step_metrics.committed(began, applied);
                 if self.retry.take().is_some() {
-                    self.report_running();
+                    self.report();
                 }
+                self.restoring.recovered(next.iter().map(|&(number, _)| number));
                 for (number, undo) in undo {
                     let partition = self.partitions.get_mut(&number).expect("assigned at the begin of the step");
                     self.stage.committed(&mut partition.state, undo);
@@ -242,10 +309,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             Err(TransactionError::Aborted(operation, error)) => {
                 tracing::warn!(role = self.options.role, %error, "transaction aborted: retrying the step");
                 self.step_metrics.aborted(operation);
-                for (number, undo) in undo {
-                    let partition = self.partitions.get_mut(&number).expect("assigned at the begin of the step");
-                    self.stage.undo(&mut partition.state, undo);
-                }
+                self.undo(undo);
                 self.options.status.send_replace(Status::Retrying { why: error.detail });
                 self.back_off(stop)
             }
@@ -253,6 +317,29 @@ impl<'a, S: Stage> Worker<'a, S> {
                 self.step_metrics.aborted(Abort::Lost);
                 Err(error)
             }
+        }
+    }
+
+    /// Applies the batches, and adds what reverts each and the new positions. Fails with the number of a partition.
+    fn apply(&mut self, undo: &mut Vec<(u32, S::Undo)>, next: &mut Vec<(u32, u64)>) -> Result<(), (u32, StageError)> {
+        for (&number, partition) in self.partitions.iter_mut().filter(|(_, partition)| !partition.batch.is_empty()) {
+            let of = |error| (number, error);
+            undo.push((number, self.stage.apply(&mut partition.state, &partition.batch, &mut self.step).map_err(of)?));
+            let next_offset = partition.batch.next_offset().expect("the batch is not empty");
+            next.push((number, next_offset));
+            let last_record = partition.batch.last().map(|record| record.fingerprint());
+            let producers = partition.producers.records().to_vec();
+            let position = Position { next_offset, last_record, producers };
+            self.step.complete(self.stage.changes(), number, &position).map_err(of)?;
+        }
+        Ok(())
+    }
+
+    /// Reverts what the step applied.
+    fn undo(&mut self, undo: Vec<(u32, S::Undo)>) {
+        for (number, undo) in undo {
+            let partition = self.partitions.get_mut(&number).expect("assigned at the begin of the step");
+            self.stage.undo(&mut partition.state, undo);
         }
     }
 
@@ -272,7 +359,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             .map_err(|error| (Abort::Records, error))
             .and_then(|()| {
                 let offsets = self.member.offsets(next.iter().copied());
-                transaction.offsets(&self.member, &offsets).map_err(|error| (Abort::Offsets, error))
+                transaction.offsets(self.member.group_metadata(), &offsets).map_err(|error| (Abort::Offsets, error))
             });
         match prepared {
             Ok(()) => transaction.commit(),

@@ -7,7 +7,7 @@ use millrace_base::Backoff;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
@@ -15,7 +15,6 @@ use rdkafka::util::Timeout;
 
 use super::bounded::bounded;
 use super::consumer::invalid_settings;
-use super::member::Member;
 use super::{KafkaConfig, unavailable};
 use crate::fault;
 use crate::metric::Abort;
@@ -36,7 +35,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 
 /// The one transactional producer of a worker.
 pub(super) struct TransactionalProducer {
-    id: String,
     producer: Arc<BaseProducer<DeliveryErrors>>,
     /// The maximum duration of an operation. After the transaction's timeout the brokers abort it in any case.
     patience: Duration,
@@ -77,12 +75,7 @@ impl TransactionalProducer {
             .map_err(invalid_settings)?;
         producer.init_transactions(MAX_PATIENCE).map_err(unavailable("init transactions"))?;
         let patience = config.transaction_timeout.0.min(MAX_PATIENCE);
-        Ok(Self { id: id.to_owned(), producer: Arc::new(producer), patience })
-    }
-
-    /// The transactional id.
-    pub(super) fn id(&self) -> &str {
-        &self.id
+        Ok(Self { producer: Arc::new(producer), patience })
     }
 
     pub(super) fn begin(&mut self, purpose: Purpose) -> Result<Transaction<'_>, TransactionError> {
@@ -157,11 +150,13 @@ impl Transaction<'_> {
         }
     }
 
-    /// Makes the input offsets part of the transaction, fenced by the member's current generation (KIP-447).
-    pub(super) fn offsets(&self, member: &Member, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+    /// Makes the input offsets part of the transaction, fenced by the member's generation (KIP-447).
+    pub(super) fn offsets(
+        &self,
+        metadata: Option<Arc<ConsumerGroupMetadata>>,
+        offsets: &TopicPartitionList,
+    ) -> Result<(), KafkaError> {
         self.purpose.point("kafka::stage::drained");
-        let metadata: Option<ConsumerGroupMetadata> = member.consumer().group_metadata();
-        // Read every time: it contains the generation.
         let metadata = metadata.ok_or(KafkaError::Canceled)?;
         // librdkafka does not honor its timeout here: with the group's coordinator dead it waits for minutes, until
         // some broker's state changes (observed). So it waits on another thread, and a late result is discarded with
@@ -197,8 +192,13 @@ impl Transaction<'_> {
         TransactionError::ProducerLost(LogError::unavailable(detail).because(error))
     }
 
+    /// Aborts the transaction, and not because it failed.
+    pub(super) fn cancel(self) -> Result<(), TransactionError> {
+        self.abort().map_err(|error| TransactionError::ProducerLost(unavailable("abort")(error)))
+    }
+
     /// Aborts the transaction.
-    pub(super) fn abort(self) -> Result<(), KafkaError> {
+    fn abort(self) -> Result<(), KafkaError> {
         // An abort waits for queued records, but not for ever: while librdkafka requests a new epoch for itself, an
         // abort may hang although every broker is healthy (observed).
         retrying(self.patience, || self.producer.abort_transaction(self.patience))?;

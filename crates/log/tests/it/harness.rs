@@ -199,6 +199,17 @@ impl Running {
         tokio::time::timeout(PATIENCE, self.task).await.expect("a stopped runner ends").unwrap()
     }
 
+    /// Waits until a partition is not processed for a reason with these parts, then stops the run.
+    pub(crate) async fn isolates(mut self, partition: u32, parts: &[&str]) {
+        let isolated = |status: &Status| {
+            let Status::Degraded { failed, .. } = status else { return false };
+            failed.get(&partition).is_some_and(|why| parts.iter().all(|part| why.contains(part)))
+        };
+        let waited = tokio::time::timeout(PATIENCE, self.status.wait_for(isolated)).await.map(|waited| waited.is_ok());
+        assert_eq!(waited, Ok(true), "{parts:?}: {:?}", self.status.borrow());
+        self.end().await.unwrap();
+    }
+
     /// The error that ends the run.
     pub(crate) async fn refusal(self) -> LogError {
         tokio::time::timeout(PATIENCE, self.task).await.expect("the run ends").unwrap().unwrap_err()

@@ -7,6 +7,7 @@ mod append;
 mod child;
 mod crash;
 mod harness;
+mod isolation;
 mod kafka;
 mod metrics;
 mod numbering;

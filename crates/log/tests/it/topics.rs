@@ -81,7 +81,7 @@ async fn a_topic_recreated_during_a_run_is_refused() {
     let running = numbering(&log, 100).await;
     delete(&engine).await;
     create(&engine, PARTITIONS.cast_signed()).await;
-    refused(&running.refusal().await, &["position"]);
+    running.isolates(0, &["analytics.events/0", "100"]).await;
     assert_eq!(check_numbers(&log).await, 100);
 }
 
@@ -96,7 +96,7 @@ async fn a_topic_recreated_between_runs_is_refused() {
     let log = engine.open().await;
     append(&log, 0, (0..200).map(|n| n.to_string())).await;
     let again = run_stage(&log, Numbering, "numbering", "a");
-    refused(&again.refusal().await, &["analytics.events/0", "committed offset None", "100"]);
+    again.isolates(0, &["analytics.events/0", "committed offset None", "100"]).await;
     assert_eq!(check_numbers(&log).await, 100);
 }
 
@@ -118,7 +118,7 @@ async fn another_record_before_the_position_is_refused() {
     let log = engine.open().await;
     append(&log, 0, (200..400).map(|n| n.to_string())).await;
     let again = run_stage(&log, Numbering, "numbering", "a");
-    refused(&again.refusal().await, &["analytics.events/0", "before offset 100"]);
+    again.isolates(0, &["analytics.events/0", "before offset 100"]).await;
     assert_eq!(check_numbers(&log).await, 100);
 }
 
@@ -146,7 +146,7 @@ async fn retention_past_the_position_is_refused() {
     append(&log, 0, (0..100).map(|n| n.to_string())).await;
     drop_below(&engine, 150).await;
     let again = run_stage(&log, Numbering, "numbering", "a");
-    refused(&again.refusal().await, &["analytics.events/0 holds offsets 150 to 200", "is 100"]);
+    again.isolates(0, &["analytics.events/0 holds offsets 150 to 200", "is 100"]).await;
     assert_eq!(check_numbers(&log).await, 100);
 }
 

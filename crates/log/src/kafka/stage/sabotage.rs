@@ -18,7 +18,7 @@ impl<S: Stage> Worker<'_, S> {
         let offsets = self.member.offsets(next.iter().copied());
         // Not a step, so that its fail points fire in the second transaction only.
         let transaction = self.producer.begin(Purpose::Restore)?;
-        match transaction.offsets(&self.member, &offsets) {
+        match transaction.offsets(self.member.group_metadata(), &offsets) {
             Ok(()) => transaction.commit()?,
             Err(error) => return Err(transaction.failed(Abort::Offsets, error)),
         }
@@ -40,7 +40,7 @@ impl<S: Stage> Worker<'_, S> {
             .map_err(|error| (Abort::Records, error))
             .and_then(|()| {
                 let offsets = self.member.offsets(next.iter().copied());
-                transaction.offsets(&self.member, &offsets).map_err(|error| (Abort::Offsets, error))
+                transaction.offsets(self.member.group_metadata(), &offsets).map_err(|error| (Abort::Offsets, error))
             });
         if let Err((operation, error)) = prepared {
             return Err(transaction.failed(operation, error));

@@ -1,0 +1,90 @@
+//! Restores that fail for some of their partitions.
+
+use std::sync::Mutex;
+
+use millrace_contracts::{Position, Topic};
+
+use super::*;
+use crate::{Batch, Limits, StageError, Step};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Stateless;
+
+impl Stage for Stateless {
+    type State = ();
+    type Undo = ();
+
+    fn input(&self) -> Topic {
+        Topic::EVENTS
+    }
+
+    fn changes(&self) -> Topic {
+        Topic::STATE
+    }
+
+    fn outputs(&self) -> &'static [Topic] {
+        &[]
+    }
+
+    fn new_state(&self, _: u32) {}
+
+    fn load(&self, (): &mut (), _: &[u8], _: &[u8]) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    fn apply(&self, (): &mut (), _: &Batch, _: &mut Step) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    fn undo(&self, (): &mut (), (): ()) {}
+}
+
+fn restores(restoring: &mut Restoring<Stateless>, expected: &[u32]) {
+    let mut restored: Vec<u32> = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while restored != expected {
+        assert!(Instant::now() < deadline, "{restored:?}, not {expected:?}");
+        restored.extend(restoring.advance().unwrap().unwrap_or_default().into_iter().map(|one| one.partition));
+        restored.sort_unstable();
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_fail_together_leave_the_others_together() {
+    let (tried, flawed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(vec![1, 2])));
+    let work: RestoreWork<Stateless> = {
+        let (tried, flawed) = (tried.clone(), flawed.clone());
+        Arc::new(move |task| {
+            tried.lock().unwrap().push(task.partitions.to_vec());
+            let flawed: Vec<u32> = flawed.lock().unwrap().clone();
+            let (bad, good): (Vec<u32>, Vec<u32>) =
+                task.partitions.iter().copied().partition(|partition| flawed.contains(partition));
+            let restored =
+                |partition| RestoredPartition::<Stateless> { partition, state: (), position: Position::default() };
+            task.end(if bad.is_empty() {
+                Ok(good.into_iter().map(restored).collect())
+            } else {
+                Err(RestoreError::partitions(bad.into_iter().map(|one| (one, LogError::unavailable("flawed")))))
+            });
+        })
+    };
+    let (status, seen) = watch::channel(Status::Starting);
+    let (role, instance) = ("restoring".into(), "a".into());
+    let options = RunOptions { role, instance, workers: 1, step: Limits::default(), status };
+    let mut restoring = Restoring::new(&options, &CancellationToken::new(), work);
+    restoring.begin(vec![0, 1, 2, 3]).unwrap();
+    restores(&mut restoring, &[0, 3]);
+    restoring.report([0, 3].into_iter());
+    let degraded = |status: &Status| {
+        matches!(status, Status::Degraded { partitions, failed }
+            if *partitions == [0, 3] && failed.keys().copied().eq([1, 2]))
+    };
+    assert!(degraded(&seen.borrow()), "{:?}", seen.borrow());
+    assert!(tried.lock().unwrap().contains(&vec![0, 3]));
+    flawed.lock().unwrap().clear();
+    restores(&mut restoring, &[1, 2]);
+    restoring.report(0..4);
+    assert_eq!(*seen.borrow(), Status::Running { partitions: vec![0, 1, 2, 3] });
+}
