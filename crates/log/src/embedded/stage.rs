@@ -115,7 +115,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         let Some(restored) = self.restoring.advance()? else { return Ok(()) };
         for RestoredPartition { partition, mut state, position } in restored {
             let next_offset = position.next_offset;
-            match self.reader.assign(self.stage.input(), partition, next_offset) {
+            match self.reader.assign(partition, next_offset) {
                 Err(error @ LogError::Refused(_)) => self.restoring.fail(partition, error, Lag::default()),
                 assigned => {
                     assigned?;

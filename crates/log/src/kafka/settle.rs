@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::consumer::{QuietContext, committed, consumer, offset_list};
 use super::restore::{Restore, lost};
-use super::scan::ChangesScan;
+use super::scan::{ChangesScan, PartitionScan};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use super::{KafkaLog, unavailable};
 use crate::metric::Abort;
@@ -68,8 +68,7 @@ impl KafkaLog {
         committed(&consumer, self.full_name(input), partitions, within, restore.canceled)
     }
 
-    /// Ends the transaction that holds the group's offsets. It committed if the state contains more than the offsets before
-    /// it; otherwise it is aborted. Returns the offsets then.
+    /// Ends the transactions that hold the group's offsets, each owner's by itself. Returns the offsets then.
     pub(super) fn settle_offsets(
         &self,
         restore: &Restore<'_>,
@@ -81,17 +80,16 @@ impl KafkaLog {
         let role = &restore.options.role;
         let partitions: Vec<u32> = scan.found.keys().copied().collect();
         let before = self.offsets_before(restore, input, &partitions)?;
-        let contained = scan.found.iter().zip(before).filter(|((_, found), before)| found.next_offset() > *before);
-        let contained: Vec<(u32, u64)> =
-            contained.filter_map(|((&partition, found), _)| Some((partition, found.next_offset()?))).collect();
-        let commit = !contained.is_empty();
+        let ended = |id: &str| {
+            let committed = committed_by(&scan.found, &before, id, &owner.id);
+            let commit = !committed.is_empty();
+            let offsets = if commit { committed } else { partitions.iter().map(|&partition| (partition, 0)).collect() };
+            (offset_list(self.full_name(input), offsets), commit)
+        };
+        let (offsets, commit) = ended(&owner.id);
         tracing::warn!(role, ?partitions, commit, "a broker left offsets in an open transaction: ending it");
-        let offsets = if commit { contained } else { partitions.iter().map(|&partition| (partition, 0)).collect() };
-        let offsets = offset_list(self.full_name(input), offsets);
-        let own_offsets = offsets.clone();
-        owner.run(canceled, move |member, producer| {
-            end_offsets(producer, member.group_metadata(), &own_offsets, commit)
-        })?;
+        owner
+            .run(canceled, move |member, producer| end_offsets(producer, member.group_metadata(), &offsets, commit))?;
         let mut others = self.earlier_owners(changes, scan, &owner.id)?.into_iter();
         loop {
             let wait = if others.len() > 0 { SETTLE_TIMEOUT } else { patience };
@@ -102,6 +100,7 @@ impl KafkaLog {
             let id = others.next().ok_or(unsettled)?;
             if let Some(mut producer) = self.take_over(restore, &id) {
                 let metadata = owner.run(canceled, |member, _| Ok(member.group_metadata()))?;
+                let (offsets, commit) = ended(&id);
                 end_offsets(&mut producer, metadata, &offsets, commit).map_err(lost)?;
             }
         }
@@ -242,6 +241,21 @@ impl KafkaLog {
     }
 }
 
+/// The offsets that the last transaction of `id` committed, of those that are still open: where the state contains more
+/// than the offsets `before`, and `id` wrote it last. Without any, the transaction was aborted. Where no marker names an
+/// owner, it is our own id.
+fn committed_by(
+    found: &BTreeMap<u32, PartitionScan>,
+    before: &[Option<u64>],
+    id: &str,
+    own_id: &str,
+) -> Vec<(u32, u64)> {
+    let of_id = found.iter().zip(before).filter(|((_, one), before)| {
+        one.next_offset() > **before && one.owners.last().map_or(own_id, String::as_str) == id
+    });
+    of_id.filter_map(|((&partition, one), _)| Some((partition, one.next_offset()?))).collect()
+}
+
 /// Ends a transaction with these offsets.
 fn end_offsets(
     producer: &mut TransactionalProducer,
@@ -325,4 +339,33 @@ impl OpenOutputs {
 fn end(consumer: &BaseConsumer<QuietContext>, topic: &str, partition: u32) -> Result<u64, LogError> {
     let bounds = consumer.fetch_watermarks(topic, partition.cast_signed(), REQUEST_TIMEOUT);
     Ok(bounds.map_err(unavailable("watermarks"))?.1.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_contracts::Position;
+
+    use super::*;
+
+    /// One decision for all would commit what another owner has aborted.
+    #[test]
+    fn each_owner_commits_what_the_state_contains_of_its_own() {
+        let one = |next_offset, owners: &[&str]| PartitionScan {
+            position: Some(Position { next_offset, ..Position::default() }),
+            owners: owners.iter().map(|&id| id.to_owned()).collect(),
+            ..PartitionScan::default()
+        };
+        let found = BTreeMap::from([
+            (0, one(10, &["b", "a"])),
+            (1, one(20, &["a", "b"])),
+            (2, one(30, &["own", "c"])),
+            (3, one(40, &[])),
+            (4, PartitionScan::default()),
+        ]);
+        // Partition 1 has nothing that its offsets lack: b's transaction was aborted.
+        let before = [Some(5), Some(20), None, Some(39), None];
+        for (id, committed) in [("a", vec![(0, 10)]), ("b", vec![]), ("c", vec![(2, 30)]), ("own", vec![(3, 40)])] {
+            assert_eq!(committed_by(&found, &before, id, "own"), committed, "{id}");
+        }
+    }
 }
