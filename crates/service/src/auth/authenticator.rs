@@ -15,6 +15,7 @@ use super::failures::Failures;
 use super::jwt::{TokenRefusal, Tokens};
 use super::keyring::Keyring;
 use super::{Access, Denial, Identity, Scope, routes};
+use crate::audit::{Act, Audit};
 use crate::http::query_string::{Unknown, parameters};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -30,6 +31,7 @@ pub(super) struct Inner {
     pub(super) tokens: Option<Arc<Tokens>>,
     /// What this process shows to others.
     pub(super) outgoing: ArcSwapOption<HeaderValue>,
+    pub(super) audit: Audit,
     pub(super) clock: Clock,
     pub(super) failures: Failures,
 }
@@ -53,7 +55,7 @@ impl Authenticator {
     /// Authentication off: everybody is [`Identity::anonymous`].
     pub fn off() -> Self {
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        Self(Arc::new(Inner { keys: None, tokens: None, outgoing, clock, failures }))
+        Self(Arc::new(Inner { keys: None, tokens: None, outgoing, audit: Audit::default(), clock, failures }))
     }
 
     /// Whether requests need a credential.
@@ -99,6 +101,25 @@ impl Authenticator {
             return denial;
         }
         self.0.failures.count(address).map_or_else(|retry_after| Denial::TooMany { retry_after }, |()| denial)
+    }
+
+    /// The audit log of what is done behind this authentication.
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Records a denial in the audit log. `identity` is that of the client, if its credential is valid.
+    pub fn record_denial(&self, denial: Denial, identity: Option<&Identity>, act: Act<'_>) {
+        if let Some(code) = denial.code() {
+            let principal = identity.map_or("", |identity| &identity.principal);
+            let credential = identity.map_or("", |identity| &identity.credential);
+            self.0.audit.refused(Act { principal, credential, ..act }, code.as_str());
+        }
+    }
+
+    /// The identity of a request's maker, whatever the request needs.
+    pub(super) fn identity_of(&self, headers: &HeaderMap) -> Option<Arc<Identity>> {
+        self.identify(credential_of(headers, &mut String::new()).ok()?).ok()
     }
 
     /// The identity of a request's maker, if the request may pass.
@@ -189,7 +210,7 @@ mod tests {
         let ring = Keyring::new(Quotas::new(PrincipalLimits::NONE));
         ring.replace(&KeyFile { keys: keys.iter().zip(&scopes).map(entry).collect() });
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        let inner = Inner { keys: Some(ring), tokens: None, outgoing, clock, failures };
+        let inner = Inner { keys: Some(ring), tokens: None, outgoing, audit: Audit::default(), clock, failures };
         (Authenticator(Arc::new(inner)), keys)
     }
 

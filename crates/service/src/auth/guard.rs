@@ -10,11 +10,12 @@ use axum::response::{IntoResponse, Response};
 use http::header::HOST;
 use hyper::body::Body as _;
 
+use super::audited::{Recording, deny};
 use super::ending::EndingBody;
 use super::rate::{Quota, metered};
 use super::{Access, Authenticator, Denial, Scope, routes};
 use crate::Problem;
-use crate::http::{Peer, legacy_error, status_of};
+use crate::http::{legacy_error, status_of};
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,25 +31,23 @@ enum Policy {
 impl Authenticator {
     /// Puts the routes of a public listener behind the table of routes.
     pub fn protect(&self, router: Router) -> Router {
-        self.guarded(router, Policy::Routes)
+        // A layer costs each request two boxes and a copy of its route, also one that lets everything pass.
+        if self.is_on() { self.guarded(router, Policy::Routes) } else { router }
     }
 
     /// Puts the routes of a listener for other processes behind the scope `admin`, but for `/livez` and `/readyz`.
     pub fn protect_internal(&self, router: Router) -> Router {
-        self.guarded(router, Policy::Admin)
+        if self.is_on() { self.guarded(router, Policy::Admin) } else { router }
     }
 
     /// As [`Self::protect_internal`], for the admin listener at `address`. On loopback requests need no credential, but the
-    /// name of this machine, so that no page of a browser here can send them.
+    /// name of this machine, so that no page of a browser here can send them. With authentication off, the audit log records
+    /// requests to it all the same.
     pub fn protect_admin(&self, router: Router, address: IpAddr) -> Router {
         self.guarded(router, if address.is_loopback() { Policy::Local } else { Policy::Admin })
     }
 
     fn guarded(&self, router: Router, policy: Policy) -> Router {
-        // A layer costs each request two boxes and a copy of its route, also one that lets everything pass.
-        if !self.is_on() && policy != Policy::Local {
-            return router;
-        }
         router.layer(middleware::from_fn_with_state((self.clone(), policy), pass))
     }
 }
@@ -58,7 +57,7 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     let access = match (policy, path) {
         (Policy::Local, _) => {
             if !is_local(&request) {
-                return Denial::Host.into_response();
+                return deny(&auth, &request, false, Denial::Host);
             }
             Access::Open
         }
@@ -74,10 +73,7 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     }
     let identity = match admitted {
         Ok(identity) => identity,
-        Err(denial) => {
-            let denial = request.extensions().get::<Peer>().map_or(denial, |peer| auth.deny(denial, peer.0));
-            return if legacy { denial.into_legacy_error() } else { denial.into_response() };
-        }
+        Err(denial) => return deny(&auth, &request, legacy, denial),
     };
     // Those of other listeners are processes and operators.
     let quota = identity.quota.as_ref().filter(|_| policy == Policy::Routes);
@@ -87,11 +83,14 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         }
         request = metered(request, &identity);
     }
-    let waits = request.method().is_safe();
-    request.extensions_mut().insert(identity.clone());
-    if identity.credential.is_empty() {
-        return next.run(request).await;
+    let mut recording = Recording::of(&request, &auth, &identity);
+    if let Some(recording) = &mut recording
+        && let Err(refusal) = recording.begin().await
+    {
+        return Problem::from(refusal).into_response();
     }
+    let waits = request.method().is_safe() && !identity.credential.is_empty();
+    request.extensions_mut().insert(identity.clone());
     let mut response = if waits {
         tokio::select! {
             biased;
@@ -105,7 +104,10 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     if let Some(quota) = quota {
         quota.add_headers(response.headers_mut());
     }
-    if response.body().size_hint().exact().is_some() {
+    if let Some(recording) = recording {
+        recording.end(&mut response);
+    }
+    if identity.credential.is_empty() || response.body().size_hint().exact().is_some() {
         return response;
     }
     response.map(|body| Body::new(EndingBody::new(body, identity.clone())))
