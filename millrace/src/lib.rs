@@ -4,6 +4,7 @@
 //! what needs several of them: startup, inspection of the log, and the tools, which are HTTP clients of the services.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod audit;
 mod bulk;
 mod cli;
 mod client;
@@ -103,6 +104,7 @@ async fn run(command: Command, settings: Settings) -> ExitCode {
         Command::Keys { command } => ended(commands::keys::run(command, &settings)),
         Command::Doctor(options) => commands::doctor::run(&options, &settings).await,
         Command::Topics(options) => ended(commands::topics::run(options, settings).await),
+        Command::Audit(options) => ended(commands::audit::run(options, settings).await),
         Command::Tail(options) => ended(commands::tail::run(options, settings).await),
         Command::Verify(options) => match commands::verify::run(options, &settings).await {
             Ok(code) => code,

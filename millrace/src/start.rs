@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use millrace_store::{Archive, LiveHours, LiveWindow};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::audit;
 use crate::settings::{Engine, Settings};
 
 /// Pauses between attempts to reach a dependency that is unavailable.
@@ -94,8 +96,9 @@ impl Start {
         }
     }
 
-    /// Opens the log and creates its topics; waits for unavailable brokers. `None` if the stop signal comes first.
-    pub(crate) async fn log(&self) -> anyhow::Result<Option<Log>> {
+    /// Opens the log and creates its topics; waits for unavailable brokers. `None` if the stop signal comes first. From then on
+    /// the process with this admin listener records what is done.
+    pub(crate) async fn log(&self, admin: SocketAddr) -> anyhow::Result<Option<Log>> {
         let component = self.health.component("log");
         let next = LogError::next;
         let open = || open_log(&self.settings, &self.names);
@@ -103,21 +106,26 @@ impl Start {
         if self.retry_until_ready("topics", &component, next, || log.create_topics()).await?.is_none() {
             return Ok(None);
         }
+        audit::attach(self.auth.audit(), &log, &self.settings, admin);
         component.ready();
         info!(engine = %self.settings.engine, partitions = log.partitions(Topic::EVENTS), "opened the log");
         Ok(Some(log))
     }
 
     /// The log as soon as it opens, for a service that can work without it: nothing waits for it, and readiness ignores it.
-    pub(crate) fn optional_log(&self) -> Arc<OnceLock<Log>> {
+    pub(crate) fn optional_log(&self, admin: SocketAddr) -> Arc<OnceLock<Log>> {
         let log = Arc::new(OnceLock::new());
         let (opened, settings, names, stop) =
             (Arc::clone(&log), self.settings.clone(), self.names.clone(), self.stop.clone());
+        let audit = self.auth.audit().clone();
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             let mut backoff = Backoff::new(MIN_PAUSE, MAX_IDLE_PAUSE);
             loop {
                 match open_log(&settings, &names).await {
-                    Ok(log) => return opened.set(log).unwrap_or(()),
+                    Ok(log) => {
+                        audit::attach(&audit, &log, &settings, admin);
+                        return opened.set(log).unwrap_or(());
+                    }
                     Err(error) => tracing::debug!(%error, "the log is unavailable: no refill requests"),
                 }
                 tokio::time::sleep(backoff.next_pause()).await;

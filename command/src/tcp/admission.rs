@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_service::audit::Act;
 use millrace_service::auth::{Authenticator, Credential, Denial, Identity, Scope};
 
 use super::reply::Closing;
@@ -34,7 +35,7 @@ impl Admission {
         let identity = token.ok_or(Denial::Missing).and_then(|token| self.auth.identify(Credential::Bearer(token)));
         let identity = identity.map_err(|denial| self.deny(denial))?;
         if !identity.scopes.allow(Scope::IntakeWrite) {
-            Denial::Scope(&[Scope::IntakeWrite]).count();
+            self.record(Denial::Scope(&[Scope::IntakeWrite]), Some(&identity));
             return Err(Closing::Forbidden);
         }
         self.identity = Some(identity);
@@ -44,8 +45,15 @@ impl Admission {
     /// Why the connection of somebody without a valid token is closed.
     pub(crate) fn deny(&self, denial: Denial) -> Closing {
         let denial = self.auth.deny(denial, self.peer);
-        denial.count();
+        self.record(denial, None);
         if matches!(denial, Denial::TooMany { .. }) { Closing::RateLimited } else { Closing::Unauthenticated }
+    }
+
+    /// Counts a denial, and records it in the audit log.
+    fn record(&self, denial: Denial, identity: Option<&Identity>) {
+        denial.count();
+        let act = Act { source: Some(self.peer), ..Act::of_process("authenticate", "TCP HELLO") };
+        self.auth.record_denial(denial, identity, act);
     }
 
     /// Whether only a HELLO with a token may come.

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod audit;
 mod changes;
 mod codec;
 mod count;
@@ -27,6 +28,7 @@ mod state;
 mod topic;
 pub mod topics;
 
+pub use audit::{AuditOutcome, AuditRecord};
 pub use changes::{HourTotals, IdWindow, LogTime, Marker, SketchSwitch, UserDelta, UserSketch};
 pub use codec::{DecodeError, MAX_FIELD_BYTES};
 pub use count::{Exactness, HourlyCount};

@@ -235,6 +235,10 @@ metrics! {
     AUTH_JWKS_STALE = Gauge "millrace_auth_jwks_stale", "bool", [],
         "1 while the issuer's keys cannot be read and the last ones that could stay in use";
 
+    AUDIT_RECORDS = Counter "millrace_audit_records_total", "records", ["outcome"],
+        "Records of the audit log, by outcome: written, lost (the log did not take it, or was not open yet) or sampled (left \
+         out: a refusal beyond the rate that is recorded)";
+
     TLS_REFUSED = Counter "millrace_tls_refused_total", "connections", ["reason"],
         "Connections without a TLS handshake, by reason: timeout or failed";
     TLS_STALE = Gauge "millrace_tls_stale", "bool", [],

@@ -29,6 +29,7 @@ pub(crate) const JOURNAL_RECORD: u32 = 41;
 pub(crate) const INTAKE_RANGES: u32 = 42;
 pub(crate) const INTAKE_SERIES: u32 = 43;
 pub(crate) const INTAKE_PROGRESS: u32 = 44;
+pub(crate) const AUDIT_RECORD: u32 = 50;
 
 /// One registered schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Schema {
     }
 }
 
-const SCHEMAS: [Schema; 24] = [
+const SCHEMAS: [Schema; 25] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: Topic::EVENTS.name,
@@ -152,6 +153,13 @@ const SCHEMAS: [Schema; 24] = [
         "millrace.intake.state.Progress",
         include_str!("../schemas/intake_progress.avsc"),
     ),
+    Schema {
+        id: AUDIT_RECORD,
+        topic: Topic::AUDIT.name,
+        name: "millrace.audit.AuditRecord",
+        text: include_str!("../schemas/audit_record.avsc"),
+        alone: true,
+    },
 ];
 
 const fn intake_state_schema(id: u32, name: &'static str, text: &'static str) -> Schema {
@@ -216,7 +224,7 @@ pub(crate) mod tests {
         assert_eq!(fingerprints, RELEASED);
     }
 
-    const RELEASED: [&str; 24] = [
+    const RELEASED: [&str; 25] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "6d29ca9da9fda6a7",
@@ -241,5 +249,6 @@ pub(crate) mod tests {
         "478e8228087b3aaa",
         "5e0d0fdde9fb9810",
         "bac843a9eeea9a5a",
+        "4f9464425665aefc",
     ];
 }

@@ -170,6 +170,15 @@ impl Topic {
         log_time: false,
         content: "messages that a subscription gave up, with the reason",
     };
+    /// Who did what. One partition: its order is that of the acts.
+    pub const AUDIT: Self = Self {
+        name: "audit",
+        key: "principal",
+        partitions: Partitions::Fixed(1),
+        cleanup: Cleanup::Delete { retention_ms: 90 * DAY_MS },
+        log_time: true,
+        content: "who did what, when, from where, and how it ended",
+    };
 }
 
 /// Every topic, in the order of the data flow. Partition p of a stage's outputs and changes is made from partition p of its
@@ -188,6 +197,7 @@ pub const TOPICS: &[Topic] = &[
     Topic::INTAKE,
     Topic::INTAKE_STATE,
     Topic::INTAKE_JOURNAL,
+    Topic::AUDIT,
 ];
 
 /// The names of topics, consumer groups, transactional ids and Redis keys. All carry one configurable prefix.

@@ -125,7 +125,9 @@ impl<S: Stage> Restoring<S> {
     /// Begins to restore partitions.
     pub(crate) fn begin(&mut self, partitions: Vec<u32>) -> Result<(), LogError> {
         // The series exist before the first failure.
-        partitions.iter().for_each(|&partition| failed_gauge(&self.options.role, partition).set(0.0));
+        for &partition in &partitions {
+            failed_gauge(&self.options.role, partition).set(0.0);
+        }
         self.spawn(partitions, false)
     }
 

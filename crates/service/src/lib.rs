@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod agreed;
+pub mod audit;
 pub mod auth;
 pub mod breaker;
 pub mod config;

@@ -97,6 +97,7 @@ fn installed() -> &'static (PrometheusHandle, MetricValues) {
         }
         metric::ALL.iter().for_each(describe);
         crate::http::register_metrics();
+        crate::audit::register_metrics();
         crate::auth::register_metrics();
         (handle, values)
     })

@@ -1,5 +1,6 @@
 //! The command line: subcommands and their options, a file for each family.
 
+mod audit;
 mod bulk;
 mod keys;
 mod load;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use audit::Audit;
 pub(crate) use bulk::{Export, Import};
 pub(crate) use keys::{CreateKey, Keys, KeysFile, ListKeys, RevokeKey};
 pub(crate) use load::Load;
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     Topics(Topics),
     /// Print the records of a topic, decoded
     Tail(Tail),
+    /// Print the audit log: who did what, when, from where, and how it ended
+    Audit(Audit),
     /// Generate load and compare every count with the expected one
     Load(Load),
     /// Send the events of a file, each once; resumes after a kill

@@ -12,7 +12,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let admin = reserve("command.admin", config.admin)?;
     let tcp = start.reserve_tcp()?;
     start.serve_admin(admin, axum::Router::new())?;
-    let Some(log) = start.log().await? else { return Ok(()) };
+    let Some(log) = start.log(config.admin).await? else { return Ok(()) };
     let coordinate = delivery::forwarder(&start, &log, None)?;
     let (names, context) = (start.names.clone(), start.context());
     if let Some(tcp) = tcp {

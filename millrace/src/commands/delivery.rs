@@ -21,7 +21,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let internal = reserve("delivery.listen", config.listen)?;
     let admin = reserve("delivery.admin", config.admin)?;
     start.serve_admin(admin, axum::Router::new())?;
-    let Some(log) = start.log().await? else { return Ok(()) };
+    let Some(log) = start.log(config.admin).await? else { return Ok(()) };
     let instance = start.settings.instance(config.admin);
     serve(&mut start, &log, instance, internal)?;
     start.run(Some(log)).await

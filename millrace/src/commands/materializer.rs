@@ -10,7 +10,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.materializer.clone();
     let admin = reserve("materializer.admin", config.admin)?;
     start.serve_admin(admin, axum::Router::new())?;
-    let Some(log) = start.log().await? else { return Ok(()) };
+    let Some(log) = start.log(config.admin).await? else { return Ok(()) };
     let live = start.live_hours().await?;
     let Some(archive) = start.archive(Some(&log)).await? else { return Ok(()) };
     let views = Views { live, archive };

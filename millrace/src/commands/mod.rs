@@ -1,5 +1,6 @@
 //! One file per subcommand: runs it with the settings and returns the exit of the process.
 
+pub(crate) mod audit;
 pub(crate) mod check_config;
 pub(crate) mod command;
 pub(crate) mod completions;

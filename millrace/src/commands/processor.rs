@@ -9,7 +9,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let config = start.settings.processor.clone();
     let admin = reserve("processor.admin", config.admin)?;
     start.serve_admin(admin, axum::Router::new())?;
-    let Some(log) = start.log().await? else { return Ok(()) };
+    let Some(log) = start.log(config.admin).await? else { return Ok(()) };
     let instance = start.settings.instance(config.admin);
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let dedup =

@@ -31,7 +31,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let tcp = start.reserve_tcp()?;
 
     // Opens the directory before the admin listener, so that a tool that reaches the listener finds the log behind it.
-    let Some(log) = start.log().await? else { return Ok(()) };
+    let Some(log) = start.log(settings.command.admin).await? else { return Ok(()) };
     let mut tools = inspect::router(log.clone(), start.names.clone(), start.stop.clone());
     let opened = match &log {
         Log::Embedded(_) => start.archive(Some(&log)).await?,

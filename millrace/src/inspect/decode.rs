@@ -4,9 +4,9 @@ use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use millrace_contracts::{
-    ClientRanges, DecodeError, EventRef, HashKey, HourTotals, HourlyCount, IntakeKey, IntakeMessage, IntakeProgress,
-    JournalRecord, LogTime, Marker, Position, QuarantineRecord, RefillRequest, Series, StateKey, Topic, UserDelta,
-    UserSketch,
+    AuditRecord, ClientRanges, DecodeError, EventRef, HashKey, HourTotals, HourlyCount, IntakeKey, IntakeMessage,
+    IntakeProgress, JournalRecord, LogTime, Marker, Position, QuarantineRecord, RefillRequest, Series, StateKey, Topic,
+    UserDelta, UserSketch,
 };
 use millrace_log::{Record, RunnerKey};
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,20 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
             shown["nonce"] = format!("{:016x}", message.nonce).into();
             shown["index"] = message.index.into();
             shown
+        }),
+        topic if *topic == Topic::AUDIT => AuditRecord::decode(value).map(|record| {
+            json!({
+                "time": time(record.time_ms),
+                "principal": record.principal,
+                "credential": record.credential,
+                "action": record.action,
+                "object": record.object,
+                "outcome": record.outcome.as_str(),
+                "code": record.code,
+                "source": record.source,
+                "request_id": record.request_id,
+                "instance": record.instance,
+            })
         }),
         topic if *topic == Topic::INTAKE_JOURNAL => JournalRecord::decode(value).map(|record| message_of(&record)),
         _ => return Err("no decoder for this topic".into()),

@@ -74,7 +74,7 @@ mod tests {
         let unknown = declared(&names, "millrace.analytics.events\n").unwrap_err();
         let allowed = "analytics.events, analytics.state, analytics.hourly, analytics.late, analytics.refill, \
                        topics.commands, topics.state, topics.owners, messages, dead-letters, intake, intake.state, \
-                       intake.journal";
+                       intake.journal, audit";
         assert_eq!(unknown, format!("no topic millrace.analytics.events\\n; valid are {allowed}"));
     }
 

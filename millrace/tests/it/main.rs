@@ -1,6 +1,7 @@
 //! The binary from the outside: `up` on the embedded engine, and the tools beside it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod audit;
 mod auth;
 mod auth_tools;
 mod bulk;

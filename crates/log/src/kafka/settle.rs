@@ -350,10 +350,11 @@ mod tests {
     /// One decision for all would commit what another owner has aborted.
     #[test]
     fn each_owner_commits_what_the_state_contains_of_its_own() {
-        let one = |next_offset, owners: &[&str]| PartitionScan {
-            position: Some(Position { next_offset, ..Position::default() }),
-            owners: owners.iter().map(|&id| id.to_owned()).collect(),
-            ..PartitionScan::default()
+        let one = |next_offset, owners: &[&str]| {
+            let mut scan = PartitionScan::default();
+            scan.position = Some(Position { next_offset, ..Position::default() });
+            scan.owners = owners.iter().map(|&id| id.to_owned()).collect();
+            scan
         };
         let found = BTreeMap::from([
             (0, one(10, &["b", "a"])),

@@ -15,6 +15,7 @@ use super::failures::Failures;
 use super::jwt::{TokenRefusal, Tokens};
 use super::keyring::Keyring;
 use super::{Access, Denial, Identity, Scope, routes};
+use crate::audit::{Act, Audit};
 use crate::http::query_string::{Unknown, parameters};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -32,6 +33,7 @@ pub(super) struct Inner {
     pub(super) outgoing: ArcSwapOption<HeaderValue>,
     /// Hosts that listeners on loopback serve with authentication off.
     pub(super) allowed_hosts: Arc<[String]>,
+    pub(super) audit: Audit,
     pub(super) clock: Clock,
     pub(super) failures: Failures,
 }
@@ -60,7 +62,8 @@ impl Authenticator {
     /// As [`Self::off`]; listeners on loopback serve these hosts, too.
     pub(super) fn off_for(allowed_hosts: Arc<[String]>) -> Self {
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        Self(Arc::new(Inner { keys: None, tokens: None, outgoing, allowed_hosts, clock, failures }))
+        let audit = Audit::default();
+        Self(Arc::new(Inner { keys: None, tokens: None, outgoing, allowed_hosts, audit, clock, failures }))
     }
 
     /// Whether requests need a credential.
@@ -106,6 +109,25 @@ impl Authenticator {
             return denial;
         }
         self.0.failures.count(address).map_or_else(|retry_after| Denial::TooMany { retry_after }, |()| denial)
+    }
+
+    /// The audit log of what is done behind this authentication.
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Records a denial in the audit log. `identity` is that of the client, if its credential is valid.
+    pub fn record_denial(&self, denial: Denial, identity: Option<&Identity>, act: Act<'_>) {
+        if let Some(code) = denial.code() {
+            let principal = identity.map_or("", |identity| &identity.principal);
+            let credential = identity.map_or("", |identity| &identity.credential);
+            self.0.audit.refused(Act { principal, credential, ..act }, code.as_str());
+        }
+    }
+
+    /// The identity of a request's maker, whatever the request needs.
+    pub(super) fn identity_of(&self, headers: &HeaderMap) -> Option<Arc<Identity>> {
+        self.identify(credential_of(headers, &mut String::new()).ok()?).ok()
     }
 
     /// The identity of a request's maker, if the request may pass.
@@ -196,8 +218,8 @@ mod tests {
         let ring = Keyring::new(Quotas::new(PrincipalLimits::NONE));
         ring.replace(&KeyFile { keys: keys.iter().zip(&scopes).map(entry).collect() });
         let (outgoing, clock, failures) = (ArcSwapOption::empty(), Clock::system(), Failures::new(0));
-        let allowed_hosts = Arc::default();
-        let inner = Inner { keys: Some(ring), tokens: None, outgoing, allowed_hosts, clock, failures };
+        let (allowed_hosts, audit) = (Arc::default(), Audit::default());
+        let inner = Inner { keys: Some(ring), tokens: None, outgoing, allowed_hosts, audit, clock, failures };
         (Authenticator(Arc::new(inner)), keys)
     }
 

@@ -50,6 +50,17 @@ impl Denial {
         counter!(metric::AUTH_DENIED.name, "reason" => self.reason()).increment(1);
     }
 
+    /// The code in the audit log; `None` if the client is not at fault.
+    pub(super) fn code(self) -> Option<Code> {
+        match self {
+            Self::Missing | Self::Invalid => Some(Code::Unauthenticated),
+            Self::Unavailable => None,
+            Self::Scope(_) => Some(Code::Forbidden),
+            Self::CrossSite => Some(Code::CrossSite),
+            Self::TooMany { .. } => Some(Code::RateLimited),
+        }
+    }
+
     /// The refusal, counted.
     fn refusal(self) -> Refusal {
         self.count();

@@ -13,7 +13,7 @@ const BUCKETS: u64 = 1 << 16;
 /// The rate of failures of each address, by a hash of it. Addresses that share a bucket share their rate: that harms none of
 /// them, since only requests without a valid credential are refused.
 #[derive(Debug)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     rate: Option<NonZeroU64>,
     /// Random, so that nobody finds addresses that share a bucket.
     hasher: RandomState,
@@ -22,7 +22,7 @@ pub(super) struct Failures {
 
 impl Failures {
     /// A rate per second; 0 for no bound.
-    pub(super) fn new(rate: u32) -> Self {
+    pub(crate) fn new(rate: u32) -> Self {
         let rate = NonZeroU64::new(rate.into());
         let buckets = rate.map_or(0, |_| BUCKETS);
         Self { rate, hasher: RandomState::new(), buckets: (0..buckets).map(|_| Bucket::default()).collect() }
@@ -32,7 +32,7 @@ impl Failures {
     ///
     /// # Errors
     /// The address has failed too often; when it may fail again.
-    pub(super) fn count(&self, address: IpAddr) -> Result<(), Duration> {
+    pub(crate) fn count(&self, address: IpAddr) -> Result<(), Duration> {
         self.count_at(address, now())
     }
 

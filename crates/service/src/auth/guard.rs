@@ -9,11 +9,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Body as _;
 
+use super::audited::{Recording, deny};
 use super::ending::EndingBody;
 use super::rate::{Quota, metered};
 use super::{Access, Authenticator, Denial, Scope, routes};
 use crate::Problem;
-use crate::http::{Hosts, Peer, legacy_error, status_of};
+use crate::http::{Hosts, legacy_error, status_of};
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,23 +23,26 @@ enum Policy {
     Routes,
     /// Scope `admin`, but for health.
     Admin,
+    /// Nothing: they come from this machine.
+    Local,
 }
 
 impl Authenticator {
     /// Puts the routes of a public listener behind the table of routes.
     pub fn protect(&self, router: Router) -> Router {
-        self.guarded(router, Policy::Routes)
+        // A layer costs each request two boxes and a copy of its route, also one that lets everything pass.
+        if self.is_on() { self.guarded(router, Policy::Routes) } else { router }
     }
 
     /// Puts the routes of a listener for other processes behind the scope `admin`, but for `/livez` and `/readyz`.
     pub fn protect_internal(&self, router: Router) -> Router {
-        self.guarded(router, Policy::Admin)
+        if self.is_on() { self.guarded(router, Policy::Admin) } else { router }
     }
 
     /// As [`Self::protect_internal`], for the admin listener at `address`. On loopback requests need no credential, but the
-    /// name of this machine: see [`Self::admin_hosts`].
+    /// name of this machine: see [`Self::admin_hosts`]. The audit log records them, with authentication off, too.
     pub fn protect_admin(&self, router: Router, address: IpAddr) -> Router {
-        if address.is_loopback() { router } else { self.guarded(router, Policy::Admin) }
+        self.guarded(router, if address.is_loopback() { Policy::Local } else { Policy::Admin })
     }
 
     /// The hosts that a public or internal listener at `address` serves. Beyond loopback, whoever reaches it needs no browser;
@@ -53,10 +57,6 @@ impl Authenticator {
     }
 
     fn guarded(&self, router: Router, policy: Policy) -> Router {
-        // A layer costs each request two boxes and a copy of its route, also one that lets everything pass.
-        if !self.is_on() {
-            return router;
-        }
         router.layer(middleware::from_fn_with_state((self.clone(), policy), pass))
     }
 }
@@ -64,7 +64,7 @@ impl Authenticator {
 async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let access = match (policy, path) {
-        (Policy::Admin, Some("/livez" | "/readyz")) => Access::Open,
+        (Policy::Local, _) | (Policy::Admin, Some("/livez" | "/readyz")) => Access::Open,
         (Policy::Admin, _) => Access::Scopes(&[Scope::Admin]),
         (Policy::Routes, Some(path)) => routes::access(request.method(), path),
         (Policy::Routes, None) => Access::Credential,
@@ -76,10 +76,7 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     }
     let identity = match admitted {
         Ok(identity) => identity,
-        Err(denial) => {
-            let denial = request.extensions().get::<Peer>().map_or(denial, |peer| auth.deny(denial, peer.0));
-            return if legacy { denial.into_legacy_error() } else { denial.into_response() };
-        }
+        Err(denial) => return deny(&auth, &request, legacy, denial),
     };
     // Those of other listeners are processes and operators.
     let quota = identity.quota.as_ref().filter(|_| policy == Policy::Routes);
@@ -89,11 +86,14 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         }
         request = metered(request, &identity);
     }
-    let waits = request.method().is_safe();
-    request.extensions_mut().insert(identity.clone());
-    if identity.credential.is_empty() {
-        return next.run(request).await;
+    let mut recording = Recording::of(&request, &auth, &identity);
+    if let Some(recording) = &mut recording
+        && let Err(refusal) = recording.begin().await
+    {
+        return Problem::from(refusal).into_response();
     }
+    let waits = request.method().is_safe() && !identity.credential.is_empty();
+    request.extensions_mut().insert(identity.clone());
     let mut response = if waits {
         tokio::select! {
             biased;
@@ -107,7 +107,10 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     if let Some(quota) = quota {
         quota.add_headers(response.headers_mut());
     }
-    if response.body().size_hint().exact().is_some() {
+    if let Some(recording) = recording {
+        recording.end(&mut response);
+    }
+    if identity.credential.is_empty() || response.body().size_hint().exact().is_some() {
         return response;
     }
     response.map(|body| Body::new(EndingBody::new(body, identity.clone())))

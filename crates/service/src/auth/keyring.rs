@@ -1,6 +1,7 @@
 //! The keys that are valid now.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -50,6 +51,19 @@ pub(super) struct Difference {
     pub(super) added: Vec<String>,
     pub(super) changed: Vec<String>,
     pub(super) removed: Vec<String>,
+}
+
+/// For the audit log: `added a b; removed c`.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
+        let mut separator = "";
+        for (what, ids) in parts.into_iter().filter(|(_, ids)| !ids.is_empty()) {
+            write!(f, "{separator}{what} {}", ids.join(" "))?;
+            separator = "; ";
+        }
+        Ok(())
+    }
 }
 
 impl Keyring {
@@ -161,6 +175,7 @@ mod tests {
         assert_eq!(of_a.principal, of_b.principal, "a key and its successor");
         let narrowed = KeyEntry { scopes: vec![Scope::EventsWrite], ..entry_b.clone() };
         let difference = ring.replace(&KeyFile { keys: vec![entry_a, narrowed, entry_c.clone()] });
+        assert_eq!(difference.to_string(), format!("added {}; changed {}", entry_c.id, entry_b.id));
         assert_eq!((difference.added, difference.changed), (vec![entry_c.id.clone()], vec![entry_b.id.clone()]));
         assert!(!of_a.ended.is_cancelled() && of_b.ended.is_cancelled());
         assert!(ring.verify(c.expose(), NOW).is_some());

@@ -5,6 +5,7 @@
 //! a principal, never an address. API keys are entries of a file ([`KeyFile`]), which every process reads each second; tokens
 //! are signed by an issuer ([`JwtConfig`]).
 
+mod audited;
 mod authenticator;
 mod config;
 mod denial;
@@ -26,6 +27,7 @@ mod scope;
 pub use authenticator::{Authenticator, Credential};
 pub use config::{AuthConfig, AuthMode};
 pub use denial::Denial;
+pub(crate) use failures::Failures;
 pub use identity::Identity;
 pub use jwt::JwtConfig;
 pub use key::ApiKey;

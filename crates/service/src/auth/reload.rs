@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use metrics::{counter, gauge};
 use millrace_base::Clock;
-use millrace_contracts::metric;
+use millrace_contracts::{AuditOutcome, metric};
 use tokio_util::sync::CancellationToken;
 
 use super::authenticator::Inner;
@@ -15,6 +15,7 @@ use super::failures::Failures;
 use super::keyring::Keyring;
 use super::rate::Quotas;
 use super::{ApiKey, AuthConfig, AuthMode, Authenticator, KeyFile, jwt};
+use crate::audit::{Act, Audit};
 use crate::files::{self, FileError, Reading};
 use crate::health::Health;
 
@@ -37,9 +38,11 @@ impl Authenticator {
         let mut files = Files { config: config.clone(), keys: None };
         let quotas = Quotas::new(config.limits);
         let (keyring, outgoing) = (Keyring::new(quotas.clone()), ArcSwapOption::empty());
-        let tokens = jwt::start(&config.jwt, quotas, health, &stop)?;
+        let audit = Audit::default();
+        let tokens = jwt::start(&config.jwt, quotas, &audit, health, &stop)?;
         let (failures, allowed_hosts) = (Failures::new(config.max_failure_rate_per_ip), Arc::default());
-        let inner = Inner { keys: Some(keyring), tokens, outgoing, allowed_hosts, clock: Clock::system(), failures };
+        let clock = Clock::system();
+        let inner = Inner { keys: Some(keyring), tokens, outgoing, allowed_hosts, audit, clock, failures };
         files.read(&inner)?;
         let component = health.component("auth");
         component.ready();
@@ -70,13 +73,13 @@ impl Files {
     /// revokes.
     fn read(&mut self, inner: &Inner) -> Result<(), FileError> {
         let Some(keyring) = &inner.keys else { return Ok(()) };
-        let keys = self.read_keys(keyring, inner.clock.now_ms());
+        let keys = self.read_keys(keyring, &inner.audit, inner.clock.now_ms());
         let key = outgoing(&self.config.process_key_file)?;
         inner.outgoing.store(key.map(Arc::new));
         keys
     }
 
-    fn read_keys(&mut self, keyring: &Keyring, now_ms: i64) -> Result<(), FileError> {
+    fn read_keys(&mut self, keyring: &Keyring, audit: &Audit, now_ms: i64) -> Result<(), FileError> {
         keyring.end_expired(now_ms);
         gauge!(metric::AUTH_KEYS.name).set(keyring.len(now_ms) as f64);
         let bytes = files::read(&self.config.keys_file)?;
@@ -85,12 +88,16 @@ impl Files {
         }
         let file = KeyFile::parse(&self.config.keys_file, &bytes)?;
         let difference = keyring.replace(&file);
-        self.keys = Some(bytes);
+        let first = self.keys.replace(bytes).is_none();
         gauge!(metric::AUTH_KEYS.name).set(keyring.len(now_ms) as f64);
         let (added, changed, removed) = (&difference.added, &difference.changed, &difference.removed);
         if !(added.is_empty() && changed.is_empty() && removed.is_empty()) {
             counter!(metric::AUTH_RELOADS.name).increment(1);
             tracing::info!(?added, ?changed, ?removed, keys = file.keys.len(), "read the keys");
+            // At start they are those of the last run: nobody has changed them now.
+            if !first {
+                audit.end(Act::of_process("keys.reload", &difference.to_string()), AuditOutcome::Done, "");
+            }
         }
         Ok(())
     }
@@ -141,7 +148,8 @@ mod tests {
         let mut files = Files { config, keys: None };
         let (keyring, failures) = (Keyring::new(Quotas::new(PrincipalLimits::NONE)), Failures::new(0));
         let (outgoing, allowed_hosts, clock) = (ArcSwapOption::empty(), Arc::default(), Clock::system());
-        let inner = Inner { keys: Some(keyring), tokens: None, outgoing, allowed_hosts, clock, failures };
+        let audit = Audit::default();
+        let inner = Inner { keys: Some(keyring), tokens: None, outgoing, allowed_hosts, audit, clock, failures };
         let valid = || inner.keys.as_ref().unwrap().verify(key.expose(), 0).is_some();
         files.read(&inner).unwrap();
         assert!(valid());

@@ -1,6 +1,7 @@
 //! Black-box tests of what services share.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod audit;
 mod config;
 mod dropped;
 mod edge;

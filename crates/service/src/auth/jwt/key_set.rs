@@ -8,6 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use tokio_util::sync::CancellationToken;
 
 use super::JwtConfig;
+use crate::auth::keyring::Difference;
 use crate::shown;
 
 /// Most keys of a set. An issuer has a few: one in use, and those before and after it.
@@ -82,13 +83,26 @@ impl KeySet {
         self.0.len()
     }
 
-    /// The ids of the keys, for the log.
-    pub(super) fn ids(&self) -> BTreeSet<String> {
-        self.0.iter().map(|key| shown(key.jwk.common.key_id.as_deref().unwrap_or("-"))).collect()
+    /// What `new` changes. Another key under the id of an old one is a change.
+    pub(super) fn difference(&self, new: &Self) -> Difference {
+        let ids = |keys: &[Arc<PublicKey>]| keys.iter().map(|key| key.id()).collect::<BTreeSet<_>>();
+        let (before, after) = (ids(&self.0), ids(&new.0));
+        let is_new = |key: &&Arc<PublicKey>| !self.0.iter().any(|kept| Arc::ptr_eq(kept, key));
+        let ids_of_new = new.0.iter().filter(is_new).map(|key| key.id());
+        Difference {
+            added: after.difference(&before).cloned().collect(),
+            changed: ids_of_new.filter(|id| before.contains(id)).collect(),
+            removed: before.difference(&after).cloned().collect(),
+        }
     }
 }
 
 impl PublicKey {
+    /// The id, for logs.
+    fn id(&self) -> String {
+        shown(self.jwk.common.key_id.as_deref().unwrap_or("-"))
+    }
+
     fn new(jwk: Jwk, config: &JwtConfig) -> Option<Self> {
         let algorithm = algorithm_of(&jwk)?;
         let key = DecodingKey::from_jwk(&jwk).ok()?;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::key_set::KeySet;
 use super::{JwtConfig, Tokens};
+use crate::audit::Audit;
 use crate::auth::rate::Quotas;
 use crate::files::{self, FileError, Reading};
 use crate::health::Health;
@@ -64,13 +65,14 @@ enum FetchError {
 pub(in crate::auth) fn start(
     config: &JwtConfig,
     quotas: Arc<Quotas>,
+    audit: &Audit,
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Option<Arc<Tokens>>, FileError> {
     if !config.is_on() {
         return Ok(None);
     }
-    let tokens = Arc::new(Tokens::new(config.clone(), quotas));
+    let tokens = Arc::new(Tokens::new(config.clone(), quotas, audit.clone()));
     let reading = || {
         let component = health.component("jwks");
         component.ready();

@@ -1,6 +1,6 @@
 //! What a token has to be.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -10,6 +10,7 @@ use millrace_testkit::{SigningKey, jwk_set};
 use serde_json::{Value, json};
 
 use super::{JwtConfig, TokenRefusal, Tokens};
+use crate::audit::Audit;
 use crate::auth::rate::Quotas;
 use crate::auth::{PrincipalLimits, Scope, Scopes};
 
@@ -67,7 +68,7 @@ struct Issuer {
 impl Issuer {
     fn new(config: JwtConfig) -> Self {
         let (rsa, ec, ed) = (SigningKey::rs256("r"), SigningKey::es256("e"), SigningKey::eddsa("d"));
-        let tokens = Tokens::new(config, unlimited());
+        let tokens = Tokens::new(config, unlimited(), Audit::default());
         tokens.replace(jwk_set(&[&rsa, &ec, &ed]).as_bytes()).unwrap();
         Self { rsa, ec, ed, tokens }
     }
@@ -166,7 +167,10 @@ fn only_what_the_issuer_has_signed_for_us_and_for_now_is_taken() {
         assert_eq!(issuer.principal(&token), Err(why), "{case}");
         assert_eq!(issuer.principal(&token), Err(why), "{case}, again");
     }
-    assert_eq!(Tokens::new(config(), unlimited()).verify(&real, now_ms()).err(), Some(TokenRefusal::NoKeys));
+    assert_eq!(
+        Tokens::new(config(), unlimited(), Audit::default()).verify(&real, now_ms()).err(),
+        Some(TokenRefusal::NoKeys)
+    );
 }
 
 #[test]
@@ -217,8 +221,30 @@ async fn an_identity_ends_with_its_token_and_with_its_key() {
 }
 
 #[test]
+fn changed_keys_are_in_the_audit_log() {
+    let (audit, recorded) = (Audit::default(), Arc::new(Mutex::new(Vec::new())));
+    let changes = recorded.clone();
+    audit.attach(
+        "i".into(),
+        Box::new(move |record| {
+            changes.lock().unwrap().push(format!("{}: {}", record.action, record.object));
+            Box::pin(std::future::ready(true))
+        }),
+    );
+    let tokens = Tokens::new(config(), unlimited(), audit);
+    let (a, b, other) = (SigningKey::es256("a"), SigningKey::es256("b"), SigningKey::es256("a"));
+    let replace = |keys: &[&SigningKey]| tokens.replace(jwk_set(keys).as_bytes()).unwrap();
+    replace(&[&a]);
+    replace(&[&a]);
+    replace(&[&a, &b]);
+    replace(&[&other]);
+    let changes = recorded.lock().unwrap();
+    assert_eq!(*changes, ["jwks.reload: added b", "jwks.reload: changed a; removed b"], "the first keys are no change");
+}
+
+#[test]
 fn a_set_of_keys_has_one_of_use_and_not_too_many() {
-    let tokens = Tokens::new(config(), unlimited());
+    let tokens = Tokens::new(config(), unlimited(), Audit::default());
     let key = SigningKey::es256("e");
     let set = |keys: Vec<Value>| json!({"keys": keys}).to_string();
     let with = |name: &str, value: Value| {

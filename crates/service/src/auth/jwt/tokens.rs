@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::{decode, decode_header};
 use metrics::gauge;
-use millrace_contracts::metric;
+use millrace_contracts::{AuditOutcome, metric};
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -14,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::key_set::{KeySet, PublicKey};
 use super::refresh::Refresh;
 use super::{JwtConfig, TokenRefusal};
+use crate::audit::{Act, Audit};
+use crate::auth::keyring::Difference;
 use crate::auth::rate::{KeyLimits, Quotas};
 use crate::auth::{Identity, Scope, Scopes};
 
@@ -39,12 +41,13 @@ pub(in crate::auth) struct Tokens {
     verified: Cache<[u8; 32], Arc<Identity>>,
     pub(super) refresh: Refresh,
     quotas: Arc<Quotas>,
+    audit: Audit,
 }
 
 impl Tokens {
-    pub(super) fn new(config: JwtConfig, quotas: Arc<Quotas>) -> Self {
+    pub(super) fn new(config: JwtConfig, quotas: Arc<Quotas>, audit: Audit) -> Self {
         let verified = Cache::new(CACHED);
-        Self { config, keys: ArcSwapOption::empty(), verified, refresh: Refresh::default(), quotas }
+        Self { config, keys: ArcSwapOption::empty(), verified, refresh: Refresh::default(), quotas, audit }
     }
 
     /// The identity of a token's holder. A token of an unknown key has the keys read again, see [`Self::refreshed`].
@@ -70,17 +73,21 @@ impl Tokens {
 
     /// Replaces the keys by those of a JWK set. Identities by tokens of keys that are gone end.
     pub(super) fn replace(&self, bytes: &[u8]) -> Result<(), String> {
-        let old = self.keys.load_full().unwrap_or_default();
+        let old = self.keys.load_full();
+        let first = old.is_none();
+        let old = old.unwrap_or_default();
         let new = Arc::new(KeySet::parse(bytes, &self.config)?.keeping(&old));
         self.keys.store(Some(new.clone()));
         // After the new keys are in place: what begins now cannot show a token of an old one.
         old.withdraw(&new);
         gauge!(metric::AUTH_JWKS_KEYS.name).set(new.len() as f64);
-        let (before, after) = (old.ids(), new.ids());
-        if before != after {
-            let (added, removed) = (after.difference(&before), before.difference(&after));
-            let (added, removed) = (added.collect::<Vec<_>>(), removed.collect::<Vec<_>>());
-            tracing::info!(?added, ?removed, keys = new.len(), "read the issuer's keys");
+        let difference = old.difference(&new);
+        if difference != Difference::default() {
+            let Difference { added, changed, removed } = &difference;
+            tracing::info!(?added, ?changed, ?removed, keys = new.len(), "read the issuer's keys");
+            if !first {
+                self.audit.end(Act::of_process("jwks.reload", &difference.to_string()), AuditOutcome::Done, "");
+            }
         }
         Ok(())
     }

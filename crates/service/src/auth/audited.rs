@@ -1,0 +1,216 @@
+//! Which requests the audit log records, and how.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method};
+use millrace_contracts::{AuditOutcome, Code, Refusal};
+use uuid::Uuid;
+
+use super::{Authenticator, Denial, Identity, routes};
+use crate::audit::Act;
+use crate::http::query_string::decode_segment;
+use crate::http::{IsProblem, Peer, REQUEST_ID};
+
+const TOPIC: &str = "/v1/topics/{topic}";
+const GRANT: &str = "/v1/topics/{topic}/grants/{principal}";
+const SUBSCRIPTION: &str = "/v1/topics/{topic}/subscriptions/{subscription}";
+const DEAD_LETTERS: &str = "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters";
+/// The verbs of a subscription that manage it. Consumers use the others all the time.
+const VERBS: [&str; 5] = [
+    "subscription.suspend",
+    "subscription.resume",
+    "subscription.seek",
+    "subscription.rotate-secret",
+    "subscription.test",
+];
+
+/// The action of a request to a route; `None` if it is not recorded.
+fn action(method: &Method, route: &str, path: &str) -> Option<&'static str> {
+    if method.is_safe() {
+        return None;
+    }
+    match (routes::legacy(route).unwrap_or(route), method.as_str()) {
+        ("/topic/register/{topic}", "POST") | (TOPIC, "PUT") => Some("topic.create"),
+        (TOPIC, "PATCH") => Some("topic.alter"),
+        (TOPIC, "DELETE") => Some("topic.delete"),
+        (GRANT, "PUT") => Some("grant.set"),
+        (GRANT, "DELETE") => Some("grant.revoke"),
+        ("/topic/subscribe/{topic}", "POST") | (SUBSCRIPTION, "PUT") => Some("subscription.create"),
+        (SUBSCRIPTION, "PATCH") => Some("subscription.alter"),
+        (SUBSCRIPTION, "DELETE") => Some("subscription.delete"),
+        (SUBSCRIPTION, "POST") => {
+            let verb = verb(path)?;
+            VERBS.into_iter().find(|action| action.strip_prefix("subscription.") == Some(&*verb))
+        }
+        // The router has this path with each spelling of its colon.
+        (route, "POST") if route.starts_with(DEAD_LETTERS) => Some("subscription.redrive"),
+        ("/admin/rebuild", "PUT") => Some("store.rebuild"),
+        _ if is_administrative(route) => Some("admin"),
+        _ => None,
+    }
+}
+
+/// The verb of a path: what follows the last colon of its last segment, decoded as the router does it.
+fn verb(path: &str) -> Option<String> {
+    let last = decode_segment(path.rsplit('/').next()?).ok()?;
+    last.rsplit_once(':').map(|(_, verb)| verb.to_owned())
+}
+
+fn is_administrative(route: &str) -> bool {
+    route.starts_with("/admin/")
+}
+
+/// A request that is recorded when it ends. If it is dropped before, its outcome is unknown.
+pub(super) struct Recording {
+    auth: Authenticator,
+    identity: Arc<Identity>,
+    action: &'static str,
+    object: String,
+    source: Option<IpAddr>,
+    administrative: bool,
+    ended: bool,
+}
+
+impl Recording {
+    /// The recording of a request; `None` if it is not recorded.
+    pub(super) fn of(request: &Request, auth: &Authenticator, identity: &Arc<Identity>) -> Option<Self> {
+        let route = request.extensions().get::<MatchedPath>()?.as_str();
+        let action = action(request.method(), route, request.uri().path())?;
+        let administrative = is_administrative(route);
+        // The query string of a public route may hold a secret by mistake; that of an administrator names the store.
+        let object = match request.uri().path_and_query() {
+            Some(all) if administrative => all.as_str(),
+            _ => request.uri().path(),
+        };
+        Some(Self {
+            auth: auth.clone(),
+            identity: identity.clone(),
+            action,
+            object: object.to_owned(),
+            source: source(request),
+            administrative,
+            ended: false,
+        })
+    }
+
+    /// Records that an act of administration begins.
+    ///
+    /// # Errors
+    /// It cannot be recorded, so it must not be done.
+    pub(super) async fn begin(&mut self) -> Result<(), Refusal> {
+        if self.administrative {
+            // Without this record nothing begins, and a drop has nothing to record.
+            self.ended = true;
+            self.auth.audit().begin(self.act("")).await?;
+            self.ended = false;
+        }
+        Ok(())
+    }
+
+    /// Records the outcome by the response, which gets a request id if it has none.
+    pub(super) fn end(mut self, response: &mut Response) {
+        self.ended = true;
+        if !response.headers().contains_key(REQUEST_ID)
+            && let Ok(id) = HeaderValue::try_from(Uuid::now_v7().hyphenated().to_string())
+        {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        let status = response.status();
+        let code = response.extensions().get::<IsProblem>().map(|problem| problem.0);
+        let (audit, act) = (self.auth.audit(), self.act(request_id(response)));
+        let refused = status.is_client_error() || status.is_server_error();
+        match code {
+            Some(Code::OutcomeUnknown) => audit.end(act, AuditOutcome::Unknown, Code::OutcomeUnknown.as_str()),
+            Some(code) if self.administrative => audit.end(act, AuditOutcome::Refused, code.as_str()),
+            Some(code) => audit.refused(act, code.as_str()),
+            None if refused && self.administrative => audit.end(act, AuditOutcome::Refused, status.as_str()),
+            None if refused => audit.refused(act, status.as_str()),
+            None => audit.end(act, AuditOutcome::Done, ""),
+        }
+    }
+
+    fn act<'a>(&'a self, request_id: &'a str) -> Act<'a> {
+        Act {
+            principal: &self.identity.principal,
+            credential: &self.identity.credential,
+            action: self.action,
+            object: &self.object,
+            source: self.source,
+            request_id,
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.auth.audit().end(self.act(""), AuditOutcome::Unknown, "");
+        }
+    }
+}
+
+/// The response to a request that is denied; records the denial.
+pub(super) fn deny(auth: &Authenticator, request: &Request, legacy: bool, denial: Denial) -> Response {
+    let source = source(request);
+    let denial = source.map_or(denial, |address| auth.deny(denial, address));
+    let response = if legacy { denial.into_legacy_error() } else { denial.into_response() };
+    // Who lacks a scope has a valid credential.
+    let identity = matches!(denial, Denial::Scope(_)).then(|| auth.identity_of(request.headers())).flatten();
+    let object = format!("{} {}", request.method(), request.uri().path());
+    let act = Act { source, request_id: request_id(&response), ..Act::of_process("authenticate", &object) };
+    auth.record_denial(denial, identity.as_deref(), act);
+    response
+}
+
+fn source(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.0)
+}
+
+fn request_id(response: &Response) -> &str {
+    response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Access;
+    use super::*;
+
+    #[test]
+    fn everything_that_manages_is_recorded_and_nothing_that_is_hot() {
+        let mut left_out = Vec::new();
+        for row in routes::ROUTES {
+            for method in row.methods.iter().filter(|method| !method.is_safe() && **method != Method::POST) {
+                assert!(action(method, row.path, row.path).is_some(), "{method} {}", row.path);
+            }
+            if row.methods.contains(&Method::POST) && action(&Method::POST, row.path, row.path).is_none() {
+                left_out.push(row.path);
+            }
+            assert_eq!(action(&Method::GET, row.path, row.path), None, "{}", row.path);
+            assert!(row.access != Access::Open || row.methods.iter().all(Method::is_safe), "nobody would be recorded");
+        }
+        let hot = [
+            "/analytics",
+            "/analytics/batch",
+            "/v1/topics/{topic}/messages",
+            "/v1/topics/{topic}/messages:batch",
+            SUBSCRIPTION,
+            "/message/publish/{topic}",
+            "/message/ack/{topic}",
+        ];
+        assert_eq!(left_out, hot);
+        let verb = |path: &str| action(&Method::POST, SUBSCRIPTION, path);
+        assert_eq!(verb("/v1/topics/t/subscriptions/s:seek"), Some("subscription.seek"));
+        assert_eq!(verb("/v1/topics/t/subscriptions/s%3Arotate-secret"), Some("subscription.rotate-secret"));
+        assert_eq!(verb("/v1/topics/t/subscriptions/s:%73eek"), Some("subscription.seek"), "as the router reads it");
+        assert_eq!(verb("/v1/topics/t/subscriptions/s:ack"), None);
+        let redrive = format!("{DEAD_LETTERS}%3Aredrive");
+        assert_eq!(action(&Method::POST, &redrive, &redrive), Some("subscription.redrive"));
+        let register = "/old/topic/register/{topic}";
+        assert_eq!(action(&Method::POST, register, register), Some("topic.create"));
+        assert_eq!(action(&Method::PUT, "/admin/rebuild", "/admin/rebuild"), Some("store.rebuild"));
+        assert_eq!(action(&Method::POST, "/admin/new", "/admin/new"), Some("admin"));
+    }
+}
