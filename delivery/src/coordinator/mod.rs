@@ -212,6 +212,7 @@ impl Shared {
         self.shards.write().expect("nothing panics while it is held").insert(shard.partition, shard.clone());
         self.runtime.spawn(takeover::coordinate(self.clone(), shard.clone()));
         self.runtime.spawn(courier::run(self.clone(), shard.clone()));
+        self.runtime.spawn(events::run(self.clone(), shard.clone()));
     }
 
     /// The partition goes to another process.

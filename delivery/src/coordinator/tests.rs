@@ -25,13 +25,18 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::with_records_of(Size::from_mib(1)).await
+    }
+
+    /// A log that takes records up to a size.
+    async fn with_records_of(max_record_bytes: Size) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let embedded = EmbeddedConfig {
             directory: directory.path().join("log"),
             partitions: 3,
             max_queue_records: 10_000,
             max_queue_bytes: Size::from_mib(16),
-            max_record_bytes: Size::from_mib(1),
+            max_record_bytes,
             cache_size: Size::from_mib(1),
             memtable_size: Size::from_mib(1),
             journal_size: Size::from_mib(64),
@@ -164,4 +169,27 @@ async fn events_are_published_to_their_topic_once() {
     assert!(bodies.iter().all(|body| body["subject"] == json!("t/s")), "{bodies:?}");
     let deleted = running.call("millrace-events", Request::DeleteTopic { if_match: None }).await;
     assert_eq!(deleted.map_err(|refusal| refusal.code), Err(Code::Forbidden));
+}
+
+/// An event about names this long is larger than the log takes, a command about them is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_cannot_be_published_hold_nothing_else_up() {
+    let running = Running::with_records_of(Size(1_200)).await;
+    let long = "x".repeat(120);
+    let topic = Name::parse(&long).unwrap();
+    running.create(&long).await;
+    running.subscribe(&long, &long, Start::Latest).await;
+    running.call(&long, Request::Suspend(topic.clone())).await.unwrap();
+    running.publish(&long, "1").await;
+    let shared = &running.coordinators.0;
+    let shard = shared.shard(partition_of_topic(&topic, 3)).unwrap();
+    let head = || shard.lock().fold.topic(&topic).unwrap().head.offset;
+    let written = async {
+        while head() < 0 {
+            housekeeping::work(shared, &shard, true).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("the topic's head is durable");
+    assert_eq!(shard.lock().fold.events().count(), 1, "its event waits");
 }
