@@ -51,6 +51,8 @@ impl Write<'_> {
         if subscription.meta.failing || subscription.meta.suspended.is_some() {
             return;
         }
+        // One that was settled before does not come back.
+        let in_retry = |retry: &&Retry| subscription.retries.contains_key(&retry.range.offset);
         let crosses = |retry: &&Retry| {
             let known = before.get(&retry.range.offset).copied().unwrap_or_default();
             let status = retry.last.and_then(|last| last.status);
@@ -58,7 +60,7 @@ impl Write<'_> {
             let threshold = known < EventKind::FAILING_ATTEMPTS && retry.attempts >= EventKind::FAILING_ATTEMPTS;
             retry.last.is_some() && !permanent && threshold
         };
-        let Some(retry) = retries.iter().find(crosses) else { return };
+        let Some(retry) = retries.iter().filter(in_retry).find(crosses) else { return };
         let meta = SubscriptionMeta { failing: true, ..subscription.meta.clone() };
         self.put_meta(cause, meta);
         self.report(cause, EventKind::Failing(failed(retry)));
@@ -201,6 +203,16 @@ mod tests {
             },
         );
         assert_eq!(own.events(), ["subscription.failing", "subscription.recovered"], "without an endpoint none fails");
+    }
+
+    #[test]
+    fn a_message_that_was_settled_before_makes_no_subscription_fail() {
+        let mut own = Pushed::of("t");
+        own.deliver(1, true);
+        own.fail(1, 4, 500);
+        let found = &own.fold.topic(&own.topic).unwrap().subscriptions[&Name::parse("s").unwrap()];
+        assert!(found.retries.is_empty() && !found.meta.failing);
+        assert!(own.events().is_empty());
     }
 
     #[test]
