@@ -3,6 +3,7 @@
 use millrace_contracts::topics::{AckToken, Change, Delivery, Name, Pull, Reply};
 use millrace_contracts::{Code, Refusal};
 
+use super::fold::Outcome;
 use super::serve::On;
 use super::shard::Current;
 use super::takeover::not_in_force;
@@ -52,6 +53,8 @@ impl On<'_> {
         if let Some(reading) = inner.reading(self.topic, name).filter(|reading| reading.of == of) {
             match &outcome {
                 Ok(_) => {
+                    // It may have been handed out again before it was settled.
+                    reading.current.take_if(|handed_out| handed_out.range.offset == range.offset);
                     reading.leases.settle(range.offset);
                     reading.frontier = None;
                 }
@@ -64,6 +67,8 @@ impl On<'_> {
             // The subscription was set to another position meanwhile.
             Err(refusal) if refusal.code == Code::StaleToken => Ok(Reply::Position(None)),
             Err(refusal) => Err(refusal),
+            // Another acknowledgement settled it.
+            Ok(Outcome::Settled { now: 0, .. }) => Ok(Reply::Position(None)),
             Ok(_) => {
                 let found = inner.fold.topic(self.topic).and_then(|topic| topic.subscriptions.get(name));
                 Ok(Reply::Position(found.map(|found| found.cursor.legacy_bytes)))

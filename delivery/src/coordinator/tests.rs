@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use millrace_base::{Clock, Size, Span};
 use millrace_contracts::Names;
 use millrace_contracts::topics::{
-    Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings, TopicSettings,
-    partition_of_topic,
+    AckSelection, Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings,
+    TopicSettings, partition_of_topic,
 };
 use millrace_log::{EmbeddedConfig, EmbeddedLog};
 use serde_json::{Value, json};
@@ -134,6 +134,18 @@ async fn the_current_message_is_acknowledged_once_without_a_token() {
     running.publish("t", "3").await;
     assert_eq!(current().await, ["3"]);
     assert_eq!(ack().await, Ok(Reply::Position(Some(13 + 1 + 2 + 13 + 1 + 1))));
+    // It is handed out again while it is acknowledged, or acknowledged by its token meanwhile.
+    running.publish("t", "4").await;
+    assert_eq!(current().await, ["4"]);
+    let (acked, _) = tokio::join!(ack(), current());
+    assert_eq!(acked, Ok(Reply::Position(Some(13 + 1 + 2 + 2 * (13 + 1 + 1)))));
+    assert_eq!(ack().await, Ok(Reply::Position(None)));
+    running.publish("t", "5").await;
+    let handed_out = running.messages("t", Request::Current(own())).await;
+    let tokens = handed_out.into_iter().map(|message| message.token).collect();
+    let selection = AckSelection::Tokens(tokens);
+    running.call("t", Request::Ack { subscription: own(), selection }).await.unwrap();
+    assert_eq!(ack().await, Ok(Reply::Position(None)));
     let missing = running.call("t", Request::Current(Name::parse("other").unwrap())).await;
     assert_eq!(missing.map_err(|refusal| refusal.code), Err(Code::NotFound));
 }
