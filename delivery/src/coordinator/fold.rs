@@ -41,6 +41,8 @@ pub(crate) struct Fold {
     covered: Covered,
     /// Events that wait to be published, by the offset of the command that caused them.
     events: BTreeMap<u64, SubscriptionEvent>,
+    /// Events that were dropped since the last count, because too many wait.
+    dropped_events: u64,
     /// The topic of events is in this partition.
     hosts_events: bool,
 }
@@ -115,6 +117,11 @@ impl Fold {
     /// Events that wait to be published, in their order.
     pub(crate) fn events(&self) -> impl Iterator<Item = (u64, &SubscriptionEvent)> {
         self.events.iter().map(|(offset, event)| (*offset, event))
+    }
+
+    /// Counts the events that were dropped since the last count.
+    pub(crate) fn take_dropped_events(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped_events)
     }
 
     pub(crate) fn nonce(&self) -> Option<u64> {

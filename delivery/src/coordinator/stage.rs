@@ -93,6 +93,16 @@ impl Stage for Coordination {
                 touched.extend(command.topic);
             }
             changes.extend(inner.fold.newest_number());
+            let dropped = inner.fold.take_dropped_events();
+            if dropped > 0 {
+                let partition = shard.partition;
+                tracing::warn!(
+                    partition,
+                    dropped,
+                    "events about subscriptions are dropped: too many wait to be published"
+                );
+                self.shared.push_metrics.dropped_events.increment(dropped);
+            }
             let next = batch.next_offset().unwrap_or_default();
             inner.folded = (next, inner.folded.1.max(next));
             touched.dedup();

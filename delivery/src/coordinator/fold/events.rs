@@ -10,7 +10,7 @@ use millrace_contracts::topics::{
 use super::Outcome;
 use super::write::Write;
 
-/// Events that wait to be published; past it, further changes of the partition are not reported.
+/// Most events that wait to be published; further ones are dropped, and counted.
 const MAX_EVENTS: usize = 10_000;
 
 /// A command that may change a subscription's state.
@@ -26,7 +26,11 @@ pub(super) struct Cause<'a> {
 impl Write<'_> {
     /// Reports a change. One of a subscription of the events themselves is not reported: it would report itself for good.
     pub(super) fn report(&mut self, cause: Cause<'_>, kind: EventKind) {
-        if cause.topic.is_events() || self.fold.events.len() >= MAX_EVENTS {
+        if cause.topic.is_events() {
+            return;
+        }
+        if self.fold.events.len() >= MAX_EVENTS {
+            self.fold.dropped_events += 1;
             return;
         }
         let (topic, subscription) = (cause.topic.clone(), cause.subscription.clone());
@@ -265,6 +269,8 @@ mod tests {
             own.apply(true, Change::Resume);
         }
         assert_eq!(own.fold.events().count(), MAX_EVENTS);
+        assert_eq!(own.fold.take_dropped_events(), MAX_EVENTS as u64, "two changes each time");
+        assert_eq!(own.fold.take_dropped_events(), 0);
     }
 
     #[test]
