@@ -72,9 +72,22 @@ impl Stage for Coordination {
         {
             let mut inner = shard.lock();
             for record in batch.iter() {
-                let Some(Ok(command)) = record.value.map(TopicCommand::decode) else {
-                    tracing::warn!(partition = shard.partition, offset = record.offset, "not a command: skipped");
-                    continue;
+                let value = record.value.unwrap_or_default();
+                let command = match TopicCommand::decode(value) {
+                    Ok(command) => command,
+                    // The coordinator in force may have answered it: to skip it would take the answer back.
+                    Err(error)
+                        if inner.fold.nonce().is_some() && TopicCommand::nonce_of(value) == inner.fold.nonce() =>
+                    {
+                        return Err(StageError::ForeignRecord {
+                            record: format!("{}/{}@{}", Topic::TOPIC_COMMANDS.name, shard.partition, record.offset),
+                            why: format!("a command that only a newer version of Millrace can apply: {error}"),
+                        });
+                    }
+                    Err(_) => {
+                        tracing::warn!(partition = shard.partition, offset = record.offset, "not a command: skipped");
+                        continue;
+                    }
                 };
                 let outcome = inner.fold.apply(record.offset, &command, &mut undo, &mut changes);
                 if let Outcome::Opened(nonce) = outcome {

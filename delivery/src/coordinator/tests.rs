@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use millrace_base::{Clock, Size, Span};
 use millrace_contracts::Names;
 use millrace_contracts::topics::{
-    AckSelection, Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings,
-    TopicSettings, partition_of_topic,
+    AckSelection, Change, Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings,
+    TopicCommand, TopicSettings, partition_of_topic,
 };
 use millrace_log::{EmbeddedConfig, EmbeddedLog};
 use serde_json::{Value, json};
@@ -204,4 +204,32 @@ async fn events_that_cannot_be_published_hold_nothing_else_up() {
     };
     tokio::time::timeout(PATIENCE, written).await.expect("the topic's head is durable");
     assert_eq!(shard.lock().fold.events().count(), 1, "its event waits");
+}
+
+/// It may have been acknowledged. One that nobody in force has written counts for nothing, and stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_a_newer_version_is_not_skipped() {
+    let running = Running::start().await;
+    running.create("t").await;
+    let shared = &running.coordinators.0;
+    let partition = partition_of_topic(&Name::parse("t").unwrap(), 3);
+    let in_force = shared.shard(partition).unwrap().lock().nonce.unwrap();
+    let append = async |nonce| {
+        let change = Change::Resume;
+        let command = TopicCommand { nonce, number: 1_000, at_ms: 1, topic: None, subscription: None, change };
+        let mut value = Vec::new();
+        command.encode(&mut value);
+        let name = value.len() - "resume\"".len();
+        value[name..name + "resume".len()].copy_from_slice(b"unseen");
+        shared.append(Topic::TOPIC_COMMANDS, partition, b"", &value).await.unwrap();
+    };
+    append(in_force ^ 1).await;
+    running.subscribe("t", "s", Start::Latest).await;
+    append(in_force).await;
+    let stopped = async {
+        while running.coordinators.partitions().contains(&partition) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stopped).await.expect("the partition is given up");
 }
