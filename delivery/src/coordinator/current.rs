@@ -5,7 +5,7 @@ use millrace_contracts::{Code, Refusal};
 
 use super::fold::Outcome;
 use super::serve::On;
-use super::shard::Current;
+use super::shard::CurrentMessage;
 use super::takeover::not_in_force;
 use super::{pull, rights};
 
@@ -21,7 +21,7 @@ impl On<'_> {
         let Some(message) = messages.first() else { return Ok(Reply::Messages(messages)) };
         // The coordinator made the token a moment ago.
         let token = AckToken::parse(&message.token).map_err(|_| not_in_force())?;
-        let current = Current { range: token.range, bytes: self.framed_bytes(message) };
+        let current = CurrentMessage { range: token.range, bytes: self.framed_bytes(message) };
         let mut inner = self.inner()?;
         if let Some(reading) = inner.reading(self.topic, name)
             && reading.of == (token.subscription, token.epoch)
@@ -46,7 +46,7 @@ impl On<'_> {
             (reading.current.take(), reading.of)
         };
         let Some(current) = current else { return Ok(Reply::Position(None)) };
-        let Current { range, bytes } = current;
+        let CurrentMessage { range, bytes } = current;
         let change = Change::SettleCurrent { epoch: of.1, range, bytes };
         let outcome = self.shard.submit(Some(self.topic), Some(name), change).await;
         let mut inner = self.shard.lock();
