@@ -23,13 +23,17 @@ function busy(is) {
 }
 
 async function run() {
+  const own = pending;
   busy(true);
   try {
-    const result = await pending.act();
+    const result = await own.act();
+    // Whoever closed the dialog by force may have opened it for another act.
+    if (pending !== own) return;
     // Closing returns the focus to where it was.
     $("confirm").close();
-    pending.then(result);
+    own.then(result);
   } catch (error) {
+    if (pending !== own) return;
     busy(false);
     $("confirm-error").hidden = false;
     text($("confirm-error"), error.message);
@@ -39,3 +43,7 @@ async function run() {
 
 $("confirm-yes").addEventListener("click", run);
 $("confirm-no").addEventListener("click", () => $("confirm").close());
+// The Escape key.
+$("confirm").addEventListener("cancel", (event) => {
+  if ($("confirm-no").disabled) event.preventDefault();
+});

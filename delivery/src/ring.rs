@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use millrace_contracts::topics::{Covered, Delay, Message, Name};
+use millrace_contracts::topics::{Coverage, Delay, Message, Name};
 use rapidhash::v3::rapidhash_v3;
 
 /// A message as it was read, with what the walk needs at hand.
@@ -96,10 +96,10 @@ impl Ring {
     }
 
     /// Up to where everything was read.
-    pub(crate) fn covered(&self) -> Covered {
+    pub(crate) fn covered(&self) -> Coverage {
         let offset = self.next - 1;
         let last_record = self.last_record.filter(|(at, _)| *at == offset).map(|(_, identity)| identity);
-        Covered { offset, last_record }
+        Coverage { offset, last_record }
     }
 
     /// Takes in a topic's next message, and evicts the oldest ones past the bound.

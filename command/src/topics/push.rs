@@ -33,20 +33,16 @@ pub(super) fn overlap(fields: &mut Fields) -> Result<u64, Refusal> {
     Ok(fields.duration("overlap", OVERLAP_MS)?.unwrap_or(DEFAULT_OVERLAP_MS))
 }
 
-/// Most requests a second: the subscription's own bound or its endpoint's, whichever is lower.
-fn rate(settings: &PushSettings) -> Value {
-    match settings.per_minute() {
-        None => Value::Null,
-        Some(per_minute) if per_minute % 60 == 0 => json!(per_minute / 60),
-        Some(per_minute) => json!(f64::from(per_minute) / 60.0),
-    }
+/// Requests a second.
+fn per_second(per_minute: u32) -> Value {
+    if per_minute.is_multiple_of(60) { json!(per_minute / 60) } else { json!(f64::from(per_minute) / 60.0) }
 }
 
 /// Settings of push, without secrets.
 pub(super) fn settings(settings: &PushSettings) -> Value {
     let headers: serde_json::Map<String, Value> =
         settings.headers.keys().map(|name| (name.clone(), Value::Null)).collect();
-    json!({
+    let mut shown = json!({
         "url": settings.url,
         "timeout": duration_text(settings.timeout_ms),
         "schedule": match &settings.schedule {
@@ -56,10 +52,34 @@ pub(super) fn settings(settings: &PushSettings) -> Value {
         },
         "max_age": duration_text(settings.max_age_ms),
         "permanent_statuses": settings.permanent_statuses,
-        "rate": rate(settings),
+        "rate": settings.rate,
         "body": settings.body,
         "headers": headers,
         "signature": settings.signature,
         "consent": settings.consent,
-    })
+    });
+    if let Some(per_minute) = settings.allowed_rate {
+        shown["allowed_rate"] = per_second(per_minute);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_can_be_sent_back_as_they_are_shown() {
+        let given = json!({"url": "http://a/", "schedule": ["1s"], "rate": 2, "consent": true});
+        let own = PushSettings::patched(None, given.as_object().unwrap()).unwrap();
+        for (allowed_rate, expected) in
+            [(None, Value::Null), (Some(60), json!(1)), (Some(90), json!(1.5)), (Some(600), json!(10))]
+        {
+            let own = PushSettings { allowed_rate, ..own.clone() };
+            let shown = settings(&own);
+            assert_eq!((&shown["rate"], &shown["allowed_rate"]), (&json!(2), &expected));
+            assert_eq!(shown.as_object().unwrap().contains_key("allowed_rate"), allowed_rate.is_some());
+            assert_eq!(PushSettings::patched(Some(&own), shown.as_object().unwrap()), Ok(own));
+        }
+    }
 }

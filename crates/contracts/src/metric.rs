@@ -205,6 +205,8 @@ metrics! {
         "Time from the begin of a request to an endpoint to the head of its response";
     PUSH_IN_FLIGHT = Gauge "millrace_push_in_flight", "requests", [],
         "Requests to endpoints under way";
+    DROPPED_EVENTS = Counter "millrace_delivery_dropped_events_total", "events", [],
+        "Events about subscriptions that were dropped, because 10,000 of their partition waited to be published";
 
     COMPONENT_READY = Gauge "millrace_component_ready", "bool", ["component"],
         "1 while a component of the process is ready; the reason of a 0 is in /readyz of the admin listener";

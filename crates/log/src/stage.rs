@@ -17,6 +17,15 @@ pub enum StageError {
         /// What is wrong with it.
         why: String,
     },
+    /// A record of the input that counts and that this version cannot read: skipping it would lose it. Its partition stops; a
+    /// person has to look.
+    #[error("{record}: {why}")]
+    ForeignRecord {
+        /// Topic, partition and offset.
+        record: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A state change under a key that is reserved for the runner ([`RunnerKey`](crate::RunnerKey)): a defect of the
     /// stage.
     #[error("state change {key}: the prefix of this key is reserved for the runner")]
@@ -48,7 +57,7 @@ impl StageError {
 impl From<StageError> for LogError {
     fn from(error: StageError) -> Self {
         match error {
-            StageError::ForeignChange { .. } | StageError::ReservedKey { .. } => {
+            StageError::ForeignChange { .. } | StageError::ForeignRecord { .. } | StageError::ReservedKey { .. } => {
                 Self::refused(error.to_string()).because(error)
             }
             StageError::Unavailable(failure) => Self::Unavailable(failure),

@@ -27,7 +27,11 @@ impl On<'_> {
             push.allowed_rate = known.allowed_rate;
             return Ok(());
         }
-        let busy = |_| Refusal::new(Code::Overloaded, "too many requests to endpoints are in flight");
+        let busy = |_| {
+            let refusal = Refusal::new(Code::Overloaded, "too many handshakes or requests to endpoints are in flight");
+            refusal.retry_after(Duration::from_secs(1))
+        };
+        let _handshake = self.shared.handshakes.try_acquire().map_err(busy)?;
         let _place = self.shared.in_flight.try_acquire().map_err(busy)?;
         let timeout = Duration::from_millis(push.timeout_ms).min(MAX_TIMEOUT);
         let origin = &self.shared.config.consent_origin;

@@ -3,8 +3,9 @@
 use millrace_contracts::topics::{AckToken, Change, Delivery, Name, Pull, Reply};
 use millrace_contracts::{Code, Refusal};
 
+use super::fold::Outcome;
 use super::serve::On;
-use super::shard::Current;
+use super::shard::CurrentMessage;
 use super::takeover::not_in_force;
 use super::{pull, rights};
 
@@ -20,7 +21,7 @@ impl On<'_> {
         let Some(message) = messages.first() else { return Ok(Reply::Messages(messages)) };
         // The coordinator made the token a moment ago.
         let token = AckToken::parse(&message.token).map_err(|_| not_in_force())?;
-        let current = Current { range: token.range, bytes: self.framed_bytes(message) };
+        let current = CurrentMessage { range: token.range, bytes: self.framed_bytes(message) };
         let mut inner = self.inner()?;
         if let Some(reading) = inner.reading(self.topic, name)
             && reading.of == (token.subscription, token.epoch)
@@ -45,13 +46,15 @@ impl On<'_> {
             (reading.current.take(), reading.of)
         };
         let Some(current) = current else { return Ok(Reply::Position(None)) };
-        let Current { range, bytes } = current;
+        let CurrentMessage { range, bytes } = current;
         let change = Change::SettleCurrent { epoch: of.1, range, bytes };
         let outcome = self.shard.submit(Some(self.topic), Some(name), change).await;
         let mut inner = self.shard.lock();
         if let Some(reading) = inner.reading(self.topic, name).filter(|reading| reading.of == of) {
             match &outcome {
                 Ok(_) => {
+                    // It may have been handed out again before it was settled.
+                    reading.current.take_if(|handed_out| handed_out.range.offset == range.offset);
                     reading.leases.settle(range.offset);
                     reading.frontier = None;
                 }
@@ -64,6 +67,8 @@ impl On<'_> {
             // The subscription was set to another position meanwhile.
             Err(refusal) if refusal.code == Code::StaleToken => Ok(Reply::Position(None)),
             Err(refusal) => Err(refusal),
+            // Another acknowledgement settled it.
+            Ok(Outcome::Settled { now: 0, .. }) => Ok(Reply::Position(None)),
             Ok(_) => {
                 let found = inner.fold.topic(self.topic).and_then(|topic| topic.subscriptions.get(name));
                 Ok(Reply::Position(found.map(|found| found.cursor.legacy_bytes)))

@@ -1,7 +1,9 @@
 //! Publishes the events about subscriptions to the topic `millrace-events`, wherever its partition is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use millrace_base::Backoff;
 use millrace_contracts::topics::{Change, Name, partition_of_topic};
 use millrace_contracts::{Refusal, Topic};
 use millrace_log::{NewRecord, Outcome};
@@ -11,14 +13,44 @@ use super::{Shared, refused_by_log};
 
 /// Most events of one append.
 const MAX_BATCH: usize = 500;
+/// The pause between two looks, and before the first repeat.
+const TICK: Duration = Duration::from_millis(200);
+/// The longest pause after failures: an append whose outcome is unknown may have published its events.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// Publishes the events of a partition until it is revoked. A task of its own: the topic of events is in another partition,
+/// which may have no leader while this one has, and nothing else waits for it.
+pub(super) async fn run(shared: Arc<Shared>, shard: Arc<Shard>) {
+    let mut backoff = Backoff::new(TICK, MAX_PAUSE);
+    while !shard.is_closed() {
+        let pause = match publish(&shared, &shard).await {
+            Ok(()) => {
+                backoff.reset();
+                TICK
+            }
+            Err(refusal) => {
+                let partition = shard.partition;
+                tracing::warn!(partition, %refusal, "events about subscriptions are not published, trying again");
+                backoff.next_pause()
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
 
 /// Appends what waits, and settles it once it is durable. A crash in between repeats an event under its id.
-pub(super) async fn publish(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
+async fn publish(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
     let (mut offsets, mut bytes, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    for (offset, event) in shard.lock().fold.events().take(MAX_BATCH) {
-        offsets.push(offset);
-        event.encode(&id(shard.partition, offset), &mut bytes);
-        ends.push(bytes.len());
+    {
+        let inner = shard.lock();
+        if !inner.serves() {
+            return Ok(());
+        }
+        for (offset, event) in inner.fold.events().take(MAX_BATCH) {
+            offsets.push(offset);
+            event.encode(&id(shard.partition, offset), &mut bytes);
+            ends.push(bytes.len());
+        }
     }
     if offsets.is_empty() {
         return Ok(());

@@ -14,7 +14,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_contracts::topics::{
-    Change, Covered, Cursor, Head, Name, Redrive, StateEntry, SubscriptionEvent, SubscriptionMeta,
+    Change, Coverage, Cursor, Head, Name, Redrive, StateEntry, SubscriptionEvent, SubscriptionMeta,
     SubscriptionSettings, TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
@@ -38,9 +38,11 @@ pub(crate) struct Fold {
     /// Topics with delayed messages.
     with_delays: BTreeSet<Name>,
     /// Up to where the heads cover `messages`.
-    covered: Covered,
+    covered: Coverage,
     /// Events that wait to be published, by the offset of the command that caused them.
     events: BTreeMap<u64, SubscriptionEvent>,
+    /// Events that were dropped since the last count, because too many wait.
+    dropped_events: u64,
     /// The topic of events is in this partition.
     hosts_events: bool,
 }
@@ -117,6 +119,11 @@ impl Fold {
         self.events.iter().map(|(offset, event)| (*offset, event))
     }
 
+    /// Counts the events that were dropped since the last count.
+    pub(crate) fn take_dropped_events(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped_events)
+    }
+
     pub(crate) fn nonce(&self) -> Option<u64> {
         self.open.as_ref().map(|(nonce, _)| *nonce)
     }
@@ -125,7 +132,7 @@ impl Fold {
         self.open.as_ref().map_or("", |(_, url)| url)
     }
 
-    pub(crate) fn covered(&self) -> Covered {
+    pub(crate) fn covered(&self) -> Coverage {
         self.covered
     }
 
@@ -248,9 +255,9 @@ impl Fold {
             (TopicStateKey::Event(offset), _) => drop(self.events.remove(&offset)),
             (TopicStateKey::Heads(_), Some(StateEntry::Covered(covered))) => self.covered = covered,
             (TopicStateKey::Heads(_), Some(StateEntry::Heads(offset))) => {
-                self.covered = Covered { offset, last_record: None };
+                self.covered = Coverage { offset, last_record: None };
             }
-            (TopicStateKey::Heads(_), _) => self.covered = Covered::default(),
+            (TopicStateKey::Heads(_), _) => self.covered = Coverage::default(),
         }
     }
 
@@ -347,7 +354,7 @@ impl Fold {
         }
         write.fold.number = command.number;
         if let Change::Heads { heads, covered, last_record } = &command.change {
-            let covered = Covered { offset: *covered, last_record: *last_record };
+            let covered = Coverage { offset: *covered, last_record: *last_record };
             return write.heads(heads, covered, command.at_ms);
         }
         if let Change::EndEvents { offsets } = &command.change {

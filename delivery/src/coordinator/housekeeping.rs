@@ -1,4 +1,4 @@
-//! What a coordinator does by itself: heads and passed-over messages into the log, delays that are due, dead letters, events.
+//! What a coordinator does by itself: heads and passed-over messages into the log, delays that are due, dead letters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::shard::Shard;
-use super::{Shared, events, messages, publish, pull};
+use super::{Shared, messages, publish, pull};
 
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks between two writes of heads: 10 s.
@@ -39,7 +39,8 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) -> Result<(), Refusal> {
+/// One round of a partition. `heads`: it is time for what is done every now and then.
+pub(super) async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) -> Result<(), Refusal> {
     end_delays(shared, shard).await?;
     // Every now and then: on Kafka it is a request.
     let start = if heads && shard.lock().fold.in_retry().next().is_some() {
@@ -49,7 +50,6 @@ async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) -> Result<(
         0
     };
     bury(shared, shard, start).await?;
-    events::publish(shared, shard).await?;
     if heads {
         pass_over(shard).await?;
         write_heads(shard).await?;

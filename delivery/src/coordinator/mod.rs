@@ -52,6 +52,9 @@ const MAX_SCANS: usize = 8;
 /// Samples in flight: a client waits for each, up to 30 s.
 const MAX_SAMPLES: usize = 16;
 
+/// Consent handshakes in flight: a client waits for each, up to 15 s.
+const MAX_HANDSHAKES: usize = 16;
+
 /// What a coordinator needs to know of its process.
 #[derive(Debug, Clone)]
 pub struct CoordinatorConfig {
@@ -98,6 +101,7 @@ pub(crate) struct Shared {
     in_flight: Arc<Semaphore>,
     troubled: Arc<Semaphore>,
     samples: Semaphore,
+    handshakes: Semaphore,
     idle: IdleReaders,
 }
 
@@ -131,6 +135,7 @@ impl Coordinators {
             in_flight,
             troubled,
             samples: Semaphore::new(MAX_SAMPLES),
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
             idle: Mutex::default(),
         })))
     }
@@ -212,6 +217,7 @@ impl Shared {
         self.shards.write().expect("nothing panics while it is held").insert(shard.partition, shard.clone());
         self.runtime.spawn(takeover::coordinate(self.clone(), shard.clone()));
         self.runtime.spawn(courier::run(self.clone(), shard.clone()));
+        self.runtime.spawn(events::run(self.clone(), shard.clone()));
     }
 
     /// The partition goes to another process.

@@ -14,7 +14,7 @@ use super::serve::On;
 use crate::push::{Key, Owner, random};
 
 /// A signing key, and its sealed form.
-pub(super) struct Made {
+pub(super) struct NewKey {
     text: String,
     pub(super) sealed: Secret,
 }
@@ -88,17 +88,17 @@ impl On<'_> {
     }
 
     /// A new signing key for a push subscription; `None` for another.
-    pub(super) fn make_key(&self, name: &Name, settings: &SubscriptionSettings) -> Result<Option<Made>, Refusal> {
+    pub(super) fn make_key(&self, name: &Name, settings: &SubscriptionSettings) -> Result<Option<NewKey>, Refusal> {
         if settings.push.is_none() {
             return Ok(None);
         }
         let text = STANDARD.encode(random());
         let sealed = self.shared.config.keyring.seal(self.owner(name), &text)?;
-        Ok(Some(Made { text, sealed }))
+        Ok(Some(NewKey { text, sealed }))
     }
 
     /// What the subscription's owner keeps of a key that was made, if it is the current one.
-    pub(super) fn shown(&self, name: &Name, made: Option<Made>) -> Option<String> {
+    pub(super) fn shown(&self, name: &Name, made: Option<NewKey>) -> Option<String> {
         let made = made?;
         let inner = self.shard.lock();
         let found = inner.fold.topic(self.topic)?.subscriptions.get(name)?;

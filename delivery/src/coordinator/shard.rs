@@ -87,12 +87,12 @@ pub(crate) struct Reading {
     /// Messages from behind the ring.
     pub(crate) chunk: Option<Chunk>,
     /// The message that a call of the earlier system handed out last, until it is acknowledged.
-    pub(crate) current: Option<Current>,
+    pub(crate) current: Option<CurrentMessage>,
 }
 
 /// A message that a call of the earlier system handed out.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Current {
+pub(crate) struct CurrentMessage {
     pub(crate) range: SettledRange,
     /// Its size, as the earlier system counted it.
     pub(crate) bytes: u64,

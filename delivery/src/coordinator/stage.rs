@@ -72,9 +72,22 @@ impl Stage for Coordination {
         {
             let mut inner = shard.lock();
             for record in batch.iter() {
-                let Some(Ok(command)) = record.value.map(TopicCommand::decode) else {
-                    tracing::warn!(partition = shard.partition, offset = record.offset, "not a command: skipped");
-                    continue;
+                let value = record.value.unwrap_or_default();
+                let command = match TopicCommand::decode(value) {
+                    Ok(command) => command,
+                    // The coordinator in force may have answered it: to skip it would take the answer back.
+                    Err(error)
+                        if inner.fold.nonce().is_some() && TopicCommand::nonce_of(value) == inner.fold.nonce() =>
+                    {
+                        return Err(StageError::ForeignRecord {
+                            record: format!("{}/{}@{}", Topic::TOPIC_COMMANDS.name, shard.partition, record.offset),
+                            why: format!("a command that only a newer version of Millrace can apply: {error}"),
+                        });
+                    }
+                    Err(_) => {
+                        tracing::warn!(partition = shard.partition, offset = record.offset, "not a command: skipped");
+                        continue;
+                    }
                 };
                 let outcome = inner.fold.apply(record.offset, &command, &mut undo, &mut changes);
                 if let Outcome::Opened(nonce) = outcome {
@@ -93,6 +106,16 @@ impl Stage for Coordination {
                 touched.extend(command.topic);
             }
             changes.extend(inner.fold.newest_number());
+            let dropped = inner.fold.take_dropped_events();
+            if dropped > 0 {
+                let partition = shard.partition;
+                tracing::warn!(
+                    partition,
+                    dropped,
+                    "events about subscriptions are dropped: too many wait to be published"
+                );
+                self.shared.push_metrics.dropped_events.increment(dropped);
+            }
             let next = batch.next_offset().unwrap_or_default();
             inner.folded = (next, inner.folded.1.max(next));
             touched.dedup();

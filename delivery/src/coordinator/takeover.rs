@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millrace_base::Backoff;
-use millrace_contracts::topics::{Change, Covered, Name, TopicCommand, TopicOwner};
+use millrace_contracts::topics::{Change, Coverage, Name, TopicCommand, TopicOwner};
 use millrace_contracts::{Code, ProjectionPosition, Refusal, Topic};
 use millrace_log::{LogError, NewRecord};
 use tokio::sync::{mpsc, oneshot};
@@ -57,7 +57,7 @@ enum OpenError {
 
 /// Refuses another log of messages than the one that the cursors are of: what is below them would never be handed out.
 /// Retention may have dropped all that they know.
-async fn check_messages(shared: &Arc<Shared>, partition: u32, covered: Covered) -> Result<(), LogError> {
+async fn check_messages(shared: &Arc<Shared>, partition: u32, covered: Coverage) -> Result<(), LogError> {
     let next_offset = (covered.offset + 1).cast_unsigned();
     let start = shared.log.start(Topic::MESSAGES, partition).await?;
     if next_offset <= start && start > 0 || next_offset == 0 {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use millrace_base::{Clock, Size, Span};
 use millrace_contracts::Names;
 use millrace_contracts::topics::{
-    Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings, TopicSettings,
-    partition_of_topic,
+    AckSelection, Change, Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings,
+    TopicCommand, TopicSettings, partition_of_topic,
 };
 use millrace_log::{EmbeddedConfig, EmbeddedLog};
 use serde_json::{Value, json};
@@ -25,13 +25,18 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::with_records_of(Size::from_mib(1)).await
+    }
+
+    /// A log that takes records up to a size.
+    async fn with_records_of(max_record_bytes: Size) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let embedded = EmbeddedConfig {
             directory: directory.path().join("log"),
             partitions: 3,
             max_queue_records: 10_000,
             max_queue_bytes: Size::from_mib(16),
-            max_record_bytes: Size::from_mib(1),
+            max_record_bytes,
             cache_size: Size::from_mib(1),
             memtable_size: Size::from_mib(1),
             journal_size: Size::from_mib(64),
@@ -129,6 +134,18 @@ async fn the_current_message_is_acknowledged_once_without_a_token() {
     running.publish("t", "3").await;
     assert_eq!(current().await, ["3"]);
     assert_eq!(ack().await, Ok(Reply::Position(Some(13 + 1 + 2 + 13 + 1 + 1))));
+    // It is handed out again while it is acknowledged, or acknowledged by its token meanwhile.
+    running.publish("t", "4").await;
+    assert_eq!(current().await, ["4"]);
+    let (acked, _) = tokio::join!(ack(), current());
+    assert_eq!(acked, Ok(Reply::Position(Some(13 + 1 + 2 + 2 * (13 + 1 + 1)))));
+    assert_eq!(ack().await, Ok(Reply::Position(None)));
+    running.publish("t", "5").await;
+    let handed_out = running.messages("t", Request::Current(own())).await;
+    let tokens = handed_out.into_iter().map(|message| message.token).collect();
+    let selection = AckSelection::Tokens(tokens);
+    running.call("t", Request::Ack { subscription: own(), selection }).await.unwrap();
+    assert_eq!(ack().await, Ok(Reply::Position(None)));
     let missing = running.call("t", Request::Current(Name::parse("other").unwrap())).await;
     assert_eq!(missing.map_err(|refusal| refusal.code), Err(Code::NotFound));
 }
@@ -164,4 +181,55 @@ async fn events_are_published_to_their_topic_once() {
     assert!(bodies.iter().all(|body| body["subject"] == json!("t/s")), "{bodies:?}");
     let deleted = running.call("millrace-events", Request::DeleteTopic { if_match: None }).await;
     assert_eq!(deleted.map_err(|refusal| refusal.code), Err(Code::Forbidden));
+}
+
+/// An event about names this long is larger than the log takes, a command about them is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_cannot_be_published_hold_nothing_else_up() {
+    let running = Running::with_records_of(Size(1_200)).await;
+    let long = "x".repeat(120);
+    let topic = Name::parse(&long).unwrap();
+    running.create(&long).await;
+    running.subscribe(&long, &long, Start::Latest).await;
+    running.call(&long, Request::Suspend(topic.clone())).await.unwrap();
+    running.publish(&long, "1").await;
+    let shared = &running.coordinators.0;
+    let shard = shared.shard(partition_of_topic(&topic, 3)).unwrap();
+    let head = || shard.lock().fold.topic(&topic).unwrap().head.offset;
+    let written = async {
+        while head() < 0 {
+            housekeeping::work(shared, &shard, true).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("the topic's head is durable");
+    assert_eq!(shard.lock().fold.events().count(), 1, "its event waits");
+}
+
+/// It may have been acknowledged. One that nobody in force has written counts for nothing, and stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_a_newer_version_is_not_skipped() {
+    let running = Running::start().await;
+    running.create("t").await;
+    let shared = &running.coordinators.0;
+    let partition = partition_of_topic(&Name::parse("t").unwrap(), 3);
+    let in_force = shared.shard(partition).unwrap().lock().nonce.unwrap();
+    let append = async |nonce| {
+        let change = Change::Resume;
+        let command = TopicCommand { nonce, number: 1_000, at_ms: 1, topic: None, subscription: None, change };
+        let mut value = Vec::new();
+        command.encode(&mut value);
+        let name = value.len() - "resume\"".len();
+        value[name..name + "resume".len()].copy_from_slice(b"unseen");
+        shared.append(Topic::TOPIC_COMMANDS, partition, b"", &value).await.unwrap();
+    };
+    append(in_force ^ 1).await;
+    running.subscribe("t", "s", Start::Latest).await;
+    append(in_force).await;
+    let stopped = async {
+        while running.coordinators.partitions().contains(&partition) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stopped).await.expect("the partition is given up");
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use millrace_contracts::topics::{AttemptError, AttemptFailure, AttemptView, RecentAttempts};
 
-use super::recent::Recent;
+use super::attempt_history::AttemptHistory;
 
 /// Most requests of a subscription in flight.
 const MAX_WINDOW: u32 = 64;
@@ -41,7 +41,7 @@ pub(crate) struct Endpoint {
     /// The last attempt failed or was slow.
     troubled: bool,
     attempts: VecDeque<AttemptView>,
-    recent: Recent,
+    recent: AttemptHistory,
     last_failure: Option<AttemptFailure>,
     /// A turn is at work, and whether there is a reason for another one.
     pub(crate) busy: bool,
@@ -124,7 +124,7 @@ impl Endpoint {
             since_ms: 0,
             troubled: false,
             attempts: VecDeque::new(),
-            recent: Recent::default(),
+            recent: AttemptHistory::default(),
             last_failure: None,
             busy: false,
             again: false,

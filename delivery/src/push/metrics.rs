@@ -1,4 +1,4 @@
-//! What push counts.
+//! What push counts, and the events that it and others cause.
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use millrace_contracts::metric;
@@ -11,6 +11,7 @@ pub(crate) struct PushMetrics {
     failures: Vec<(AttemptError, Counter)>,
     pub(crate) seconds: Histogram,
     pub(crate) in_flight: Gauge,
+    pub(crate) dropped_events: Counter,
 }
 
 impl PushMetrics {
@@ -24,6 +25,7 @@ impl PushMetrics {
             failures: AttemptError::ALL.map(failure).into(),
             seconds: histogram!(metric::PUSH_SECONDS.name),
             in_flight,
+            dropped_events: counter!(metric::DROPPED_EVENTS.name),
         }
     }
 

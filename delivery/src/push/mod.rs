@@ -2,11 +2,11 @@
 //! [`Sender`]; `coordinator/courier.rs` reads the messages and settles them.
 
 mod attempt;
+mod attempt_history;
 mod consent;
 mod endpoint;
 mod keyring;
 mod metrics;
-mod recent;
 mod request;
 mod signature;
 mod target;

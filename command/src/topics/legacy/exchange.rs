@@ -94,12 +94,12 @@ pub(super) fn position(topic: &Name, position: u64) -> Response {
 }
 
 /// Who makes a call, and about which topic.
-pub(super) struct Made {
+pub(super) struct LegacyCall {
     pub(super) by: Principal,
     pub(super) topic: Name,
 }
 
-impl Made {
+impl LegacyCall {
     /// Reads what every call has: the topic's name, what the client accepts, who it is.
     pub(super) fn of(request: &Incoming) -> Result<Self, Failure> {
         let segment = request.uri().path().rsplit('/').next().unwrap_or_default();
@@ -177,11 +177,11 @@ pub(super) fn json_only(headers: &HeaderMap) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn of(path: &str, peer: &str) -> Result<Made, Failure> {
+    fn of(path: &str, peer: &str) -> Result<LegacyCall, Failure> {
         let mut request = Incoming::new(Body::empty());
         *request.uri_mut() = path.parse().unwrap();
         request.extensions_mut().insert(Peer(peer.parse().unwrap()));
-        Made::of(&request)
+        LegacyCall::of(&request)
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
     fn no_two_principals_have_one_subscription() {
         let named = |name: &str| {
             let by = Principal { name: name.into(), admin: false };
-            Made { by, topic: Name::parse("t").unwrap() }.subscription().map_err(|failure| failure.status)
+            LegacyCall { by, topic: Name::parse("t").unwrap() }.subscription().map_err(|failure| failure.status)
         };
         assert_eq!(named("key:a.b ü").unwrap().as_str(), "key%3Aa%2Eb%20ü");
         assert_ne!(named("key:a%2Eb"), named("key:a.b"));

@@ -12,7 +12,7 @@ use millrace_service::http::read_body;
 use serde::Serialize;
 
 use super::content::reserialized;
-use super::exchange::{Failure, Made, json, json_only, position, respond};
+use super::exchange::{Failure, LegacyCall, json, json_only, position, respond};
 use crate::app::App;
 use crate::intake::Durability;
 use crate::topics::directory::unexpected;
@@ -24,7 +24,7 @@ use crate::topics::{TopicsConfig, directory::Placement};
 
 /// A message as these calls show it.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct MessageBody<'a> {
     topic: &'a Name,
     content: &'a str,
 }
@@ -35,7 +35,7 @@ pub(super) async fn publish(state: Application, request: Incoming) -> Response {
 }
 
 async fn publish_it(app: &Arc<App>, request: Incoming) -> Result<Response, Failure> {
-    let Made { by, topic } = Made::of(&request)?;
+    let LegacyCall { by, topic } = LegacyCall::of(&request)?;
     json_only(request.headers())?;
     let found = app.directory.publishable(&topic, &by).await.map_err(|refusal| match refusal.code {
         Code::NotFound => not_registered(&topic),
@@ -69,7 +69,7 @@ async fn publish_it(app: &Arc<App>, request: Incoming) -> Result<Response, Failu
 }
 
 fn shown(status: StatusCode, topic: &Name, content: &str) -> Response {
-    json(status, &Shown { topic, content })
+    json(status, &MessageBody { topic, content })
 }
 
 /// `GET /message/get/{topic}`: the same message until it is acknowledged.
@@ -78,9 +78,9 @@ pub(super) async fn get(state: Application, request: Incoming) -> Response {
         return get_only();
     }
     let result = async move {
-        let made = Made::of(&request)?;
+        let made = LegacyCall::of(&request)?;
         let call = Call::Current(made.subscription()?);
-        let Made { by, topic } = made;
+        let LegacyCall { by, topic } = made;
         match state.0.directory.call(&topic, by, call).await {
             Ok(Reply::Messages(messages)) => Ok(match messages.first() {
                 None => nothing(),
@@ -96,9 +96,9 @@ pub(super) async fn get(state: Application, request: Incoming) -> Response {
 /// `POST /message/ack/{topic}`: acknowledges what the last get handed out.
 pub(super) async fn ack(state: Application, request: Incoming) -> Response {
     let result = async move {
-        let made = Made::of(&request)?;
+        let made = LegacyCall::of(&request)?;
         let call = Call::AckCurrent(made.subscription()?);
-        let Made { by, topic } = made;
+        let LegacyCall { by, topic } = made;
         match state.0.directory.call(&topic, by, call).await {
             Ok(Reply::Position(Some(bytes))) => Ok(position(&topic, bytes)),
             Ok(Reply::Position(None)) => Ok(nothing()),

@@ -5,7 +5,7 @@ use http::StatusCode;
 use millrace_contracts::Code;
 use millrace_contracts::topics::{Grant, PushPatch, Reply, Request as Call, Start, SubscriptionSettings};
 
-use super::exchange::{Failure, Made, position, respond};
+use super::exchange::{Failure, LegacyCall, position, respond};
 use crate::topics::directory::unexpected;
 use crate::topics::exchange::{Application, Incoming};
 use crate::topics::path::creatable;
@@ -13,7 +13,7 @@ use crate::topics::path::creatable;
 /// `POST /topic/register/{topic}`: the topic is open to every subscriber.
 pub(super) async fn register(state: Application, request: Incoming) -> Response {
     let result = async move {
-        let Made { by, topic } = Made::of(&request)?;
+        let LegacyCall { by, topic } = LegacyCall::of(&request)?;
         creatable(&topic, "topic")?;
         let directory = &state.0.directory;
         let everybody = Grant { subscribe: true, ..Grant::default() };
@@ -34,9 +34,9 @@ pub(super) async fn register(state: Application, request: Incoming) -> Response 
 /// `POST /topic/subscribe/{topic}`: begins at the newest message.
 pub(super) async fn subscribe(state: Application, request: Incoming) -> Response {
     let result = async move {
-        let made = Made::of(&request)?;
+        let made = LegacyCall::of(&request)?;
         let subscription = made.subscription()?;
-        let Made { by, topic } = made;
+        let LegacyCall { by, topic } = made;
         let push = PushPatch { push: Some(false), settings: None };
         let settings = SubscriptionSettings::default();
         let call = Call::CreateSubscription { subscription, settings, push, start: Start::Newest };

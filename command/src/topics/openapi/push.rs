@@ -44,6 +44,8 @@ pub(super) fn settings() -> ObjectBuilder {
     let status = number().minimum(Some(300)).maximum(Some(599));
     let values = AdditionalProperties::RefOr(or_null(text()).into());
     let headers = ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(values));
+    let allowed = "Requests a second that the endpoint allowed when it agreed; ignored in a request.";
+    let allowed_rate = ObjectBuilder::new().schema_type(Type::Number).description(Some(allowed)).read_only(true);
     let members = [
         ("url", text().examples(["https://example.com/hook"]).into()),
         ("timeout", or_null(duration("15s")).into()),
@@ -55,6 +57,7 @@ pub(super) fn settings() -> ObjectBuilder {
         ("headers", headers.into()),
         ("signature", words(["v1", "v1a"]).into()),
         ("consent", flag().into()),
+        ("allowed_rate", allowed_rate.into()),
     ];
     object(&[], &members).additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }

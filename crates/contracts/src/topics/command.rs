@@ -243,6 +243,12 @@ impl TopicCommand {
         fields.finish()?;
         Ok(Self { nonce, number, at_ms, topic, subscription, change })
     }
+
+    /// The coordinator that appended a record, also one whose change this version cannot read.
+    pub fn nonce_of(value: &[u8]) -> Option<u64> {
+        let mut fields = Fields::open(value, schema::TOPIC_COMMAND).ok()?;
+        fields.long("nonce").ok().map(i64::cast_unsigned)
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +273,7 @@ mod tests {
         ] {
             let mut bytes = Vec::new();
             command.encode(&mut bytes);
+            assert_eq!(TopicCommand::nonce_of(&bytes), Some(command.nonce));
             assert_eq!(TopicCommand::decode(&bytes), Ok(command));
         }
     }

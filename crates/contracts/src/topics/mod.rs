@@ -42,7 +42,7 @@ pub use request::{
     PushPatch, Reply, Request, Start,
 };
 pub use settings::{Grant, Order, SubscriptionSettings, TopicId, TopicSettings};
-pub use state::{Covered, Head, Retry, RetryId, StateEntry, SubscriptionMeta, TopicMeta, TopicStateKey};
+pub use state::{Coverage, Head, Retry, RetryId, StateEntry, SubscriptionMeta, TopicMeta, TopicStateKey};
 pub use token::{AckToken, TokenError};
 pub use view::{DeadLetterView, RecentAttempts, SubscriptionState, SubscriptionView, TopicView};
 pub use wire::{CALLS_PATH, WireError, decode_call, decode_reply, encode_call, encode_reply};

@@ -39,7 +39,7 @@ impl PushSettings {
     /// # Errors
     /// The first member that is unknown, missing or out of bounds.
     pub fn patched(base: Option<&Self>, patch: &Map<String, Value>) -> Result<Self, PushError> {
-        const MEMBERS: [&str; 10] = [
+        const MEMBERS: [&str; 11] = [
             "url",
             "timeout",
             "schedule",
@@ -50,6 +50,8 @@ impl PushSettings {
             "headers",
             "signature",
             "consent",
+            // As it is shown: the endpoint decides it.
+            "allowed_rate",
         ];
         if let Some(unknown) = patch.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
             let shown: String = unknown.chars().take(64).collect();

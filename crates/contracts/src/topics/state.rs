@@ -112,19 +112,19 @@ pub enum StateEntry {
     /// The heads cover `messages` up to this offset: what an earlier version wrote.
     Heads(i64),
     /// The heads cover `messages` up to an offset.
-    Covered(Covered),
+    Covered(Coverage),
 }
 
 /// Up to where heads cover `messages`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Covered {
+pub struct Coverage {
     /// The offset; -1: nothing yet.
     pub offset: i64,
     /// The identity of the record there, if it is known: cursors mean nothing in a log with another one.
     pub last_record: Option<u64>,
 }
 
-impl Default for Covered {
+impl Default for Coverage {
     fn default() -> Self {
         Self { offset: -1, last_record: None }
     }

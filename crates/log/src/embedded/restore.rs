@@ -97,9 +97,9 @@ fn load<S: Stage>(
             None => {
                 let loaded = stage.load(&mut state, record.key, value);
                 loaded.map_err(|error| match error {
-                    StageError::ForeignChange { .. } | StageError::ReservedKey { .. } => {
-                        LogError::refused(format!("{shown}: {error}")).because(error)
-                    }
+                    StageError::ForeignChange { .. }
+                    | StageError::ForeignRecord { .. }
+                    | StageError::ReservedKey { .. } => LogError::refused(format!("{shown}: {error}")).because(error),
                     StageError::Unavailable(failure) => LogError::Unavailable(failure),
                 })?;
                 has_changes = true;

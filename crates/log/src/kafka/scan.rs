@@ -159,9 +159,9 @@ impl PartitionScan {
                 continue;
             }
             stage.load(state, record.key, value).map_err(|error| match error {
-                StageError::ForeignChange { .. } | StageError::ReservedKey { .. } => {
-                    malformed(batch, record.offset, error)
-                }
+                StageError::ForeignChange { .. }
+                | StageError::ForeignRecord { .. }
+                | StageError::ReservedKey { .. } => malformed(batch, record.offset, error),
                 StageError::Unavailable(failure) => LogError::Unavailable(failure),
             })?;
         }

@@ -8,7 +8,8 @@
 //!   absent, so a reader never takes leftovers of an earlier build for counts.
 //! * `hours` is the writer's window. A reader with a wider window returns "rebuilding"; a writer with a wider one rebuilds.
 //! * `written_from` is the first hour that every writer of the build wrote. One with a fast clock leaves out hours that are
-//!   in the window of a reader, which then returns "rebuilding" for them.
+//!   in the window of a reader, which then returns "rebuilding" for them. A writer whose own first hour is more than an
+//!   hour earlier rebuilds.
 //! * The **incarnation** changes with every build and whenever the stored position decreases (a failover to a lagging
 //!   replica). A new incarnation is incomplete until it catches up. Within an incarnation, positions never decrease.
 //!

@@ -48,11 +48,13 @@ if kind == 'hash' then
     or (fields[4] ~= '0' and fields[4] ~= '1') or not is_number(fields[5]) then
     return malformed(KEYS[1])
   end
-  -- Hours outside a narrower window are missing, not zero: a wider window needs a rebuild.
-  if not is_less(fields[5], hours) then
+  local from = tonumber(fields[6] or '') or written_from
+  -- Hours outside a narrower window are missing, not zero: a wider window needs a rebuild. So do hours that a writer with a
+  -- fast clock left out; an hour is the clocks' skew.
+  if not is_less(fields[5], hours) and from <= written_from + 1 then
     stored, incarnation, build, complete = fields[1], fields[2], fields[3], fields[4]
-    -- What a writer with a fast clock left out stays out for the rest of the build.
-    written_from = math.max(written_from, tonumber(fields[6] or '') or written_from)
+    -- What another writer left out stays out for the rest of the build.
+    written_from = math.max(written_from, from)
   end
 elseif kind ~= 'none' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is a ' .. kind)

@@ -16,6 +16,9 @@ use crate::HourlyStore;
 
 static WRITE: LazyLock<CachedScript> = LazyLock::new(|| CachedScript::new(include_str!("write.lua")));
 
+/// By how much the clocks of two writers may differ, as the script has it.
+const MAX_SKEW_HOURS: i64 = 1;
+
 /// The reply of the script: whether it wrote (1 or 0), and the stored position.
 type Reply = (u8, String);
 
@@ -95,11 +98,15 @@ impl HourlyStore for LiveHoursWriter {
         self.inner.check().await?;
         let key = self.inner.keys.position(partition);
         let mut call = redis::cmd("HMGET");
-        call.arg(&key).arg("position").arg("hours").arg("last_record");
-        let (position, hours, last_record): (Option<u64>, Option<u32>, Option<String>) =
+        call.arg(&key).arg("position").arg("hours").arg("last_record").arg("written_from");
+        let (position, hours, last_record, written_from): (Option<u64>, Option<u32>, Option<String>, Option<i64>) =
             call.query_async(&mut self.connection).await.map_err(classify)?;
-        // A narrower window lacks hours, so such a partition counts as empty here and in the script.
-        let position = position.filter(|_| hours.is_some_and(|hours| hours >= self.inner.window.hours()));
+        // A narrower window lacks hours, and so does a writer with a fast clock: such a partition counts as empty here and
+        // in the script.
+        let window = &self.inner.window;
+        let is_wide = hours.is_some_and(|hours| hours >= window.hours());
+        let latest = window.first_retained().plus(MAX_SKEW_HOURS).index();
+        let position = position.filter(|_| is_wide && written_from.is_none_or(|from| from <= latest));
         self.observe(partition, position);
         Ok(position.map(|next_offset| ProjectionPosition {
             next_offset,

@@ -10,7 +10,7 @@ use millrace_contracts::topics::{
 use super::Outcome;
 use super::write::Write;
 
-/// Events that wait to be published; past it, further changes of the partition are not reported.
+/// Most events that wait to be published; further ones are dropped, and counted.
 const MAX_EVENTS: usize = 10_000;
 
 /// A command that may change a subscription's state.
@@ -26,7 +26,11 @@ pub(super) struct Cause<'a> {
 impl Write<'_> {
     /// Reports a change. One of a subscription of the events themselves is not reported: it would report itself for good.
     pub(super) fn report(&mut self, cause: Cause<'_>, kind: EventKind) {
-        if cause.topic.is_events() || self.fold.events.len() >= MAX_EVENTS {
+        if cause.topic.is_events() {
+            return;
+        }
+        if self.fold.events.len() >= MAX_EVENTS {
+            self.fold.dropped_events += 1;
             return;
         }
         let (topic, subscription) = (cause.topic.clone(), cause.subscription.clone());
@@ -51,6 +55,8 @@ impl Write<'_> {
         if subscription.meta.failing || subscription.meta.suspended.is_some() {
             return;
         }
+        // One that was settled before does not come back.
+        let in_retry = |retry: &&Retry| subscription.retries.contains_key(&retry.range.offset);
         let crosses = |retry: &&Retry| {
             let known = before.get(&retry.range.offset).copied().unwrap_or_default();
             let status = retry.last.and_then(|last| last.status);
@@ -58,7 +64,7 @@ impl Write<'_> {
             let threshold = known < EventKind::FAILING_ATTEMPTS && retry.attempts >= EventKind::FAILING_ATTEMPTS;
             retry.last.is_some() && !permanent && threshold
         };
-        let Some(retry) = retries.iter().find(crosses) else { return };
+        let Some(retry) = retries.iter().filter(in_retry).find(crosses) else { return };
         let meta = SubscriptionMeta { failing: true, ..subscription.meta.clone() };
         self.put_meta(cause, meta);
         self.report(cause, EventKind::Failing(failed(retry)));
@@ -204,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_was_settled_before_makes_no_subscription_fail() {
+        let mut own = Pushed::of("t");
+        own.deliver(1, true);
+        own.fail(1, 4, 500);
+        let found = &own.fold.topic(&own.topic).unwrap().subscriptions[&Name::parse("s").unwrap()];
+        assert!(found.retries.is_empty() && !found.meta.failing);
+        assert!(own.events().is_empty());
+    }
+
+    #[test]
     fn suspension_is_reported_when_it_takes_effect() {
         let mut own = Pushed::of("t");
         own.suspend();
@@ -253,6 +269,8 @@ mod tests {
             own.apply(true, Change::Resume);
         }
         assert_eq!(own.fold.events().count(), MAX_EVENTS);
+        assert_eq!(own.fold.take_dropped_events(), MAX_EVENTS as u64, "two changes each time");
+        assert_eq!(own.fold.take_dropped_events(), 0);
     }
 
     #[test]

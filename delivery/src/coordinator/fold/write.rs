@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_contracts::topics::{
-    Change, Covered, Cursor, EventKind, Head, Name, Retry, Secret, SigningKey, StateEntry, SubscriptionEvent,
+    Change, Coverage, Cursor, EventKind, Head, Name, Retry, Secret, SigningKey, StateEntry, SubscriptionEvent,
     SubscriptionMeta, SubscriptionSettings, TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
@@ -60,7 +60,7 @@ impl Write<'_> {
         Outcome::Opened(command.nonce)
     }
 
-    pub(super) fn heads(&mut self, heads: &[(Name, Head)], covered: Covered, at_ms: i64) -> Outcome {
+    pub(super) fn heads(&mut self, heads: &[(Name, Head)], covered: Coverage, at_ms: i64) -> Outcome {
         let rested = |topic: &Topic| topic.meta.deleted_ms.is_some_and(|deleted| deleted + NAME_REST_MS <= at_ms);
         let topics = &self.fold.topics;
         let free: Vec<Name> =

@@ -47,7 +47,8 @@ fn an_endpoint_is_asked_before_anything_is_sent(api: Api) {
     }
     receiver.answers(|_| Some((200, AGREED)));
     let created = api.expect("PUT", PATH, &settings(json!({})), 201);
-    assert_eq!((&created["push"]["consent"], &created["push"]["rate"]), (&json!(true), &json!(2)));
+    let push = &created["push"];
+    assert_eq!((&push["consent"], &push["rate"], &push["allowed_rate"]), (&json!(true), &Value::Null, &json!(2)));
     // It is asked once for a URL.
     api.expect("PUT", PATH, &settings(json!({})), 200);
     api.expect("PATCH", PATH, &json!({"push": {"timeout": "5s"}}), 200);
@@ -61,9 +62,9 @@ fn an_endpoint_is_asked_before_anything_is_sent(api: Api) {
     assert!(sent[2].at - sent[0].at >= Duration::from_millis(900), "{sent:?}");
     // A lower rate of its own is asked for, and counts.
     api.expect("PATCH", PATH, &json!({"push": {"consent": false}}), 200);
-    assert_eq!(api.subscription("consent", "hook")["push"]["rate"], Value::Null);
+    assert!(api.subscription("consent", "hook")["push"].get("allowed_rate").is_none());
     let altered = api.expect("PATCH", PATH, &json!({"push": {"consent": true, "rate": 1}}), 200);
-    assert_eq!(altered["push"]["rate"], json!(1));
+    assert_eq!((&altered["push"]["rate"], &altered["push"]["allowed_rate"]), (&json!(1), &json!(2)));
     assert_eq!(receiver.received().pop().unwrap().header("webhook-request-rate"), "60");
     // Another URL is asked for itself, and one that refuses changes nothing.
     let other = Receiver::start();
@@ -72,8 +73,12 @@ fn an_endpoint_is_asked_before_anything_is_sent(api: Api) {
     assert_eq!(api.expect("PATCH", PATH, &elsewhere, 422)["code"], json!("consent-refused"));
     assert_eq!(api.subscription("consent", "hook")["push"]["url"], json!(receiver.url()));
     other.answers(|_| Some((204, "webhook-allowed-origin: *\r\nwebhook-allowed-rate: 90\r\n")));
-    let moved = api.expect("PATCH", PATH, &json!({"push": {"url": other.url(), "rate": null}}), 200);
-    assert_eq!((&moved["push"]["url"], &moved["push"]["rate"]), (&json!(other.url()), &json!(1.5)));
+    let moved = api.expect("PATCH", PATH, &json!({"push": {"url": other.url()}}), 200);
+    let push = &moved["push"];
+    assert_eq!((&push["url"], &push["rate"], &push["allowed_rate"]), (&json!(other.url()), &json!(1), &json!(1.5)));
+    // What is shown can be sent back.
+    let same = api.expect("PATCH", PATH, &json!({"push": push}), 200);
+    assert_eq!((&same["push"]["rate"], &same["push"]["allowed_rate"]), (&json!(1), &json!(1.5)));
     assert_eq!(methods(&other), ["OPTIONS"; 2]);
     // Who is not asked is not asked.
     let unasked = Receiver::start();

@@ -11,9 +11,9 @@ const FAILED: u32 = 1 << 31;
 
 /// Latency and outcome of the last attempts, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<u32>);
+pub(super) struct AttemptHistory(VecDeque<u32>);
 
-impl Recent {
+impl AttemptHistory {
     pub(super) fn push(&mut self, latency_ms: u64, succeeded: bool) {
         if self.0.len() == MAX_ATTEMPTS {
             self.0.pop_front();
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_last_hundred_are_summed_up() {
-        let mut recent = Recent::default();
+        let mut recent = AttemptHistory::default();
         assert_eq!(recent.summary(), None);
         recent.push(7, false);
         assert_eq!(recent.summary(), Some(RecentAttempts { total: 1, succeeded: 0, p99_ms: 7 }));
