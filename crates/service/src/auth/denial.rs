@@ -80,7 +80,7 @@ impl Denial {
     /// The response to one of the earlier system's calls.
     pub(super) fn into_legacy_error(self) -> Response {
         let refusal = self.refusal();
-        self.challenge(legacy_error(status_of(refusal.code), &refusal.detail))
+        self.challenge(legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after))
     }
 
     /// Adds what a client may show to get in.
@@ -113,3 +113,25 @@ impl IntoResponse for Denial {
 
 /// Browsers ask for a password.
 const BASIC: &str = r#"Basic realm="millrace", charset="UTF-8""#;
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+
+    #[test]
+    fn whoever_may_come_again_learns_when() {
+        let too_many = Denial::TooMany { retry_after: Duration::from_secs(7) };
+        for (denial, status, least) in
+            [(too_many, StatusCode::TOO_MANY_REQUESTS, 7), (Denial::Unavailable, StatusCode::SERVICE_UNAVAILABLE, 1)]
+        {
+            for response in [denial.into_legacy_error(), denial.into_response()] {
+                assert_eq!(response.status(), status);
+                let after: u64 = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+                assert!(after >= least, "{after}");
+            }
+        }
+    }
+}

@@ -120,7 +120,7 @@ fn refuse(quota: &Quota, access: Access, legacy: bool, request: &Request) -> Opt
     let exceeded = quota.admit(routes::has_event(access).into(), bytes).err()?;
     let refusal = exceeded.refusal();
     let mut response = if legacy {
-        legacy_error(status_of(refusal.code), &refusal.detail)
+        legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after)
     } else {
         Problem::from(refusal).into_response()
     };
