@@ -85,24 +85,23 @@ impl Authenticator {
             // Keys have no dot, tokens have two.
             Some(tokens) if text.contains('.') => tokens.verify(text, now_ms).map_err(|refusal| match refusal {
                 TokenRefusal::NoKeys => Denial::Unavailable,
+                TokenRefusal::UnknownKey if tokens.is_refreshing() => Denial::UnknownKey,
                 _ => Denial::Invalid,
             }),
             _ => keys.verify(text, now_ms).ok_or(Denial::Invalid),
         }
     }
 
-    /// Waits for the read of the issuer's keys that a token of an unknown key has begun; whether there was one. Then the
-    /// credential may be valid after all.
-    pub(super) async fn refreshed(&self) -> bool {
-        match &self.0.tokens {
-            Some(tokens) => tokens.refreshed().await,
-            None => false,
+    /// Waits for the read of the issuer's keys because of which a denial is [`Denial::UnknownKey`].
+    pub(super) async fn refreshed(&self) {
+        if let Some(tokens) = &self.0.tokens {
+            tokens.refreshed().await;
         }
     }
 
     /// The denial for a client at an address: another one, if it comes without a valid credential too often.
     pub fn deny(&self, denial: Denial, address: IpAddr) -> Denial {
-        if !matches!(denial, Denial::Missing | Denial::Invalid) {
+        if !matches!(denial, Denial::Missing | Denial::Invalid | Denial::UnknownKey) {
             return denial;
         }
         self.0.failures.count(address).map_or_else(|retry_after| Denial::TooMany { retry_after }, |()| denial)

@@ -22,6 +22,8 @@ pub enum Denial {
     Invalid,
     /// Nobody can say yet whether the credential is valid: the issuer's keys have not been read.
     Unavailable,
+    /// The token is of a key that the issuer may have published since: its keys are being read again.
+    UnknownKey,
     /// The credential has none of these scopes.
     Scope(&'static [Scope]),
     /// A browser sent it for a page of another site.
@@ -38,7 +40,7 @@ impl Denial {
         match self {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::UnknownKey => "unavailable",
             Self::Scope(_) => "scope",
             Self::CrossSite => "cross-site",
             Self::TooMany { .. } => "rate-limited",
@@ -58,6 +60,9 @@ impl Denial {
             Self::Invalid => Refusal::new(Code::Unauthenticated, "the credential is not valid"),
             Self::Unavailable => {
                 Refusal::new(Code::Unavailable, "the keys of the token's issuer have not been read yet")
+            }
+            Self::UnknownKey => {
+                Refusal::new(Code::Unavailable, "the keys of the token's issuer are being read again, for this token")
             }
             Self::Scope(needed) => {
                 let detail = format!("the credential lacks the scope {}", joined(needed, " or "));
@@ -96,7 +101,7 @@ impl Denial {
                 }
                 &[]
             }
-            Self::CrossSite | Self::Unavailable | Self::TooMany { .. } => &[],
+            Self::CrossSite | Self::Unavailable | Self::UnknownKey | Self::TooMany { .. } => &[],
         };
         for challenge in challenges {
             response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

@@ -71,13 +71,17 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     };
     let legacy = policy == Policy::Routes && path.is_some_and(|path| routes::legacy(path).is_some());
     let mut admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
-    if matches!(admitted, Err(Denial::Invalid)) && auth.refreshed().await {
+    if let (Err(denial), Some(peer)) = (&mut admitted, request.extensions().get::<Peer>()) {
+        // Before it waits, so that only so many requests of an address do.
+        *denial = auth.deny(*denial, peer.0);
+    }
+    if matches!(admitted, Err(Denial::UnknownKey)) {
+        auth.refreshed().await;
         admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
     }
     let identity = match admitted {
         Ok(identity) => identity,
         Err(denial) => {
-            let denial = request.extensions().get::<Peer>().map_or(denial, |peer| auth.deny(denial, peer.0));
             return if legacy { denial.into_legacy_error() } else { denial.into_response() };
         }
     };

@@ -46,12 +46,16 @@ impl Refresh {
         }
     }
 
-    /// Waits until every request so far is served; false at once if all are.
-    pub(super) async fn ended(&self) -> bool {
+    /// Whether a request is not served yet.
+    pub(super) fn is_pending(&self) -> bool {
+        self.requests.borrow().is_pending()
+    }
+
+    /// Waits until every request so far is served.
+    pub(super) async fn ended(&self) {
         let mut requests = self.requests.subscribe();
-        let now = *requests.borrow();
-        let served = requests.wait_for(|requests| requests.served >= now.made);
-        now.is_pending() && matches!(timeout(PATIENCE, served).await, Ok(Ok(_)))
+        let made = requests.borrow().made;
+        let _ = timeout(PATIENCE, requests.wait_for(|requests| requests.served >= made)).await;
     }
 
     /// Waits for a request that is not served.
@@ -79,17 +83,19 @@ mod tests {
     #[tokio::test]
     async fn a_request_during_a_read_waits_for_the_next_one() {
         let refresh = Refresh::default();
-        assert!(!refresh.ended().await, "nobody has requested one");
+        refresh.ended().await;
         let first = refresh.begin();
         refresh.request();
         let mut waits = Box::pin(refresh.ended());
-        assert_eq!(waits.as_mut().now_or_never(), None);
+        assert!(refresh.is_pending() && waits.as_mut().now_or_never().is_none());
         refresh.end(first);
-        assert_eq!(waits.as_mut().now_or_never(), None, "that read may have the keys of before");
+        assert!(refresh.is_pending(), "that read may have the keys of before");
+        assert!(waits.as_mut().now_or_never().is_none());
         refresh.requested().await;
         let second = refresh.begin();
         refresh.end(second);
-        assert!(waits.await);
+        waits.await;
+        assert!(!refresh.is_pending());
         assert!(refresh.requested().now_or_never().is_none(), "each request is read for once");
     }
 }
