@@ -45,7 +45,12 @@ impl Admission {
     pub(crate) fn deny(&self, denial: Denial) -> Closing {
         let denial = self.auth.deny(denial, self.peer);
         denial.count();
-        if matches!(denial, Denial::TooMany { .. }) { Closing::RateLimited } else { Closing::Unauthenticated }
+        match denial {
+            Denial::TooMany { .. } => Closing::RateLimited,
+            // A client that got 401 would look for another token.
+            Denial::Unavailable | Denial::UnknownKey => Closing::Unavailable,
+            _ => Closing::Unauthenticated,
+        }
     }
 
     /// Whether only a HELLO with a token may come.

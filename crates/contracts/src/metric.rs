@@ -83,8 +83,9 @@ metrics! {
         "Connections of TCP intake that were not served: total or per-ip (too many), accept (an error of the system), or proxy \
          (no PROXY header of a trusted proxy)";
     TCP_CLOSED = Counter "millrace_tcp_closed_total", "connections", ["reason"],
-        "Connections of TCP intake that the server ended: bad-frame, unauthenticated, forbidden, rate-limited (no valid token, too \
-         often), idle, partial, shutting-down, write-timeout (replies were not taken), evicted (for new ones), or reset (by the client)";
+        "Connections of TCP intake that the server ended: bad-frame, unauthenticated, unavailable (the issuer's keys are being \
+         read), forbidden, rate-limited (no valid token, too often), idle, partial, shutting-down, write-timeout (replies were \
+         not taken), evicted (for new ones), or reset (by the client)";
 
     INTAKE_MESSAGES = Counter "millrace_intake_messages_total", "messages", ["outcome"],
         "Messages of TCP intake by the stage's decision: journaled, duplicate, behind (a frame before it is missing; the \
