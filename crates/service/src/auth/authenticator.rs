@@ -107,25 +107,25 @@ impl Authenticator {
         self.0.failures.count(address).map_or_else(|retry_after| Denial::TooMany { retry_after }, |()| denial)
     }
 
-    /// The identity of a request's maker, if the request may pass.
-    pub(super) fn admit(
+    /// The identity of a request's maker, and why the request may not pass although it has one: it lacks the scope.
+    pub(super) fn made_by(
         &self,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
         access: Access,
-    ) -> Result<Arc<Identity>, Denial> {
+    ) -> Result<(Arc<Identity>, Option<Denial>), Denial> {
         if !self.is_on() || access == Access::Open {
-            return Ok(Identity::anonymous());
+            return Ok((Identity::anonymous(), None));
         }
         if access == Access::Pixel
             && !headers.contains_key(AUTHORIZATION)
             && let Some(key) = key_of_query(uri)
         {
             let identity = self.identify(Credential::Bearer(&key))?;
-            let fits = identity.scopes.contains(Scope::PixelWrite);
             // Another key in a URL is as good as published.
-            return if fits { Ok(identity) } else { Err(Denial::Scope(&[Scope::PixelWrite])) };
+            let fits = identity.scopes.contains(Scope::PixelWrite);
+            return Ok((identity, (!fits).then_some(Denial::Scope(&[Scope::PixelWrite]))));
         }
         let mut decoded = String::new();
         let credential = credential_of(headers, &mut decoded)?;
@@ -135,11 +135,12 @@ impl Authenticator {
         }
         let identity = self.identify(credential)?;
         let needed: &[Scope] = match access {
-            Access::Open | Access::Credential => return Ok(identity),
+            Access::Open | Access::Credential => return Ok((identity, None)),
             Access::Pixel => &[Scope::EventsWrite],
             Access::Scopes(scopes) => scopes,
         };
-        if needed.iter().any(|&scope| identity.scopes.allow(scope)) { Ok(identity) } else { Err(Denial::Scope(needed)) }
+        let allowed = needed.iter().any(|&scope| identity.scopes.allow(scope));
+        Ok((identity, (!allowed).then_some(Denial::Scope(needed))))
     }
 }
 
@@ -186,6 +187,20 @@ mod tests {
     use super::super::rate::Quotas;
     use super::super::{ApiKey, KeyEntry, KeyFile, PrincipalLimits};
     use super::*;
+
+    impl Authenticator {
+        /// The identity of a request's maker, if the request may pass.
+        fn admit(
+            &self,
+            method: &Method,
+            uri: &Uri,
+            headers: &HeaderMap,
+            access: Access,
+        ) -> Result<Arc<Identity>, Denial> {
+            let (identity, lacks) = self.made_by(method, uri, headers, access)?;
+            lacks.map_or(Ok(identity), Err)
+        }
+    }
 
     fn with_keys<const N: usize>(scopes: [Scope; N]) -> (Authenticator, [ApiKey; N]) {
         let keys = scopes.map(|_| ApiKey::generate().unwrap());

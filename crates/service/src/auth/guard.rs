@@ -70,28 +70,35 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         (Policy::Routes, None) => Access::Credential,
     };
     let legacy = policy == Policy::Routes && path.is_some_and(|path| routes::legacy(path).is_some());
-    let mut admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
+    let mut admitted = auth.made_by(request.method(), request.uri(), request.headers(), access);
     if let (Err(denial), Some(peer)) = (&mut admitted, request.extensions().get::<Peer>()) {
         // Before it waits, so that only so many requests of an address do.
         *denial = auth.deny(*denial, peer.0);
     }
     if matches!(admitted, Err(Denial::UnknownKey)) {
         auth.refreshed().await;
-        admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
+        admitted = auth.made_by(request.method(), request.uri(), request.headers(), access);
     }
-    let identity = match admitted {
-        Ok(identity) => identity,
-        Err(denial) => {
-            return if legacy { denial.into_legacy_error() } else { denial.into_response() };
-        }
+    let respond = |denial: Denial| if legacy { denial.into_legacy_error() } else { denial.into_response() };
+    let (identity, lacks) = match admitted {
+        Ok(admitted) => admitted,
+        Err(denial) => return respond(denial),
     };
     // Those of other listeners are processes and operators.
     let quota = identity.quota.as_ref().filter(|_| policy == Policy::Routes);
     if let Some(quota) = quota {
+        let access = if lacks.is_some() { Access::Credential } else { access };
         if let Some(refused) = refuse(quota, access, legacy, &request) {
             return refused;
         }
         request = metered(request, &identity);
+    }
+    if let Some(denial) = lacks {
+        let mut response = respond(denial);
+        if let Some(quota) = quota {
+            quota.add_headers(response.headers_mut());
+        }
+        return response;
     }
     let waits = request.method().is_safe();
     request.extensions_mut().insert(identity.clone());
