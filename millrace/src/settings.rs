@@ -31,7 +31,8 @@ const SCHEMA: Schema<'_> =
     Schema { defaults: DEFAULT, renamed: obsolete::RENAMED, removed: obsolete::REMOVED, reserved: RESERVED };
 
 /// The variables of the tools, of builds with fail points, and of the scripts around this program.
-const RESERVED: &[&str] = &["CONFIG", "KEY", "KEY_FILE", "CA_FILE", "CRASH", "SEED", "BIN", "KAFKA_HOME", "TEST_*"];
+const RESERVED: &[&str] =
+    &["CONFIG", "KEY", "KEY_FILE", "CA_FILE", "ALLOW_CLEAR_KEY", "CRASH", "SEED", "BIN", "KAFKA_HOME", "TEST_*"];
 
 /// The settings. `default.toml` documents each key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -14,7 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Reads the items of a body.
 ///
 /// # Errors
-/// The header is not valid, a record is too long, or a quoted field does not end.
+/// The header is not valid, a quoted field does not end, or there are too many items.
 pub(super) fn read(body: &[u8], items: &mut Items<'_>) -> Result<(), Refusal> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut lines = body.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -24,16 +24,14 @@ pub(super) fn read(body: &[u8], items: &mut Items<'_>) -> Result<(), Refusal> {
             continue;
         }
         csv.begin();
-        loop {
+        let fields = loop {
             match csv.feed(line) {
-                Fed::Record => break,
-                Fed::More => {
-                    line = lines.next().ok_or_else(|| unreadable(items, "has a quoted field without an end"))?;
-                }
-                Fed::Full => return Err(unreadable(items, "is longer than 16384 bytes")),
+                Fed::Record => break csv.fields(),
+                Fed::TooLong => break Err(too_long()),
+                Fed::More | Fed::Full => line = lines.next().ok_or_else(|| unclosed(items))?,
             }
-        }
-        items.push(csv.fields().map(of_columns))?;
+        };
+        items.push(fields.map(of_columns))?;
     }
     Ok(())
 }
@@ -44,7 +42,14 @@ fn of_columns(columns: [&str; 4]) -> EventFields<'_> {
     EventFields { timestamp, user, event, event_id, flag: None }
 }
 
+/// A stray quote makes the lines up to the next one a part of the record.
+fn too_long() -> Refusal {
+    let detail =
+        format!("the record is longer than {MAX_RECORD_BYTES} bytes; a stray quote may include the next lines");
+    Refusal::new(Code::TooLarge, detail)
+}
+
 /// What follows such a record cannot be told from its fields.
-fn unreadable(items: &Items<'_>, problem: &str) -> Refusal {
-    Refusal::new(Code::MalformedBody, format!("record {} {problem}", items.len() + 1))
+fn unclosed(items: &Items<'_>) -> Refusal {
+    Refusal::new(Code::MalformedBody, format!("record {} has a quoted field without an end", items.len() + 1))
 }

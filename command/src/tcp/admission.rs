@@ -46,7 +46,12 @@ impl Admission {
     pub(crate) fn deny(&self, denial: Denial) -> Closing {
         let denial = self.auth.deny(denial, self.peer);
         self.record(denial, None);
-        if matches!(denial, Denial::TooMany { .. }) { Closing::RateLimited } else { Closing::Unauthenticated }
+        match denial {
+            Denial::TooMany { .. } => Closing::RateLimited,
+            // A client that got 401 would look for another token.
+            Denial::Unavailable | Denial::UnknownKey => Closing::Unavailable,
+            _ => Closing::Unauthenticated,
+        }
     }
 
     /// Counts a denial, and records it in the audit log.

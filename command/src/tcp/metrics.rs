@@ -7,9 +7,10 @@ use super::replies::Counts;
 use super::reply::Nack;
 
 /// Why the server ends connections.
-const CLOSED: [&str; 10] = [
+const CLOSED: [&str; 11] = [
     "bad-frame",
     "unauthenticated",
+    "unavailable",
     "forbidden",
     "rate-limited",
     "idle",

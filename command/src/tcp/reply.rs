@@ -31,6 +31,8 @@ pub(crate) enum Closing {
     BadFrame,
     /// The token is missing, or not valid any more.
     Unauthenticated,
+    /// Nobody can say yet whether the token is valid: the issuer's keys are being read.
+    Unavailable,
     /// The token lacks the scope.
     Forbidden,
     /// There is no valid token, and the address has come without one too often.
@@ -107,6 +109,7 @@ impl Closing {
         match self {
             Self::BadFrame => "bad-frame",
             Self::Unauthenticated => "unauthenticated",
+            Self::Unavailable => "unavailable",
             Self::Forbidden => "forbidden",
             Self::RateLimited => "rate-limited",
             Self::Idle => "idle",
@@ -122,7 +125,7 @@ impl Closing {
             Self::Forbidden => "403",
             Self::RateLimited => "429",
             Self::Idle | Self::Partial => "408",
-            Self::ShuttingDown => "503",
+            Self::Unavailable | Self::ShuttingDown => "503",
         }
     }
 }
@@ -159,6 +162,9 @@ impl Reply {
             Self::Close(why) => {
                 for part in ["NACK 0 ", why.status(), " ", why.word()] {
                     out.extend_from_slice(part.as_bytes());
+                }
+                if why == Closing::Unavailable {
+                    named(" retry_ms=", RETRY_MS, out);
                 }
             }
         }

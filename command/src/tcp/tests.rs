@@ -1,8 +1,13 @@
 //! The catalogue of bad input as a table, and properties of the session: no split and no pipelining changes an answer.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
-use millrace_service::auth::Authenticator;
+use millrace_base::Span;
+use millrace_service::auth::{AuthConfig, AuthMode, Authenticator, Denial, JwtConfig, PrincipalLimits};
+use millrace_service::health::Health;
+use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::replies::Settled;
@@ -251,6 +256,51 @@ fn closing_answers_what_was_read_first() {
     assert_eq!((peer.replies.as_str(), peer.session.is_done()), ("", false));
     peer.settle(Settled::Stored);
     assert_eq!((peer.replies.as_str(), peer.session.is_done()), ("ACK 1\nNACK 0 503 shutting-down\n", true));
+}
+
+/// Authentication by the tokens of an issuer that does not answer.
+fn of_silent_issuer(directory: &Path, stop: CancellationToken) -> Authenticator {
+    let keys_file = directory.join("keys.toml");
+    std::fs::write(&keys_file, "").unwrap();
+    let jwt = JwtConfig {
+        jwks_file: "".into(),
+        jwks_url: "http://127.0.0.1:1/".into(),
+        jwks_ca_file: "".into(),
+        jwks_refresh_interval: Span::from_secs(300),
+        issuer: "i".into(),
+        audience: "a".into(),
+        leeway: Span::from_secs(60),
+        principal_claim: "sub".into(),
+        scope_claims: vec!["scope".into()],
+    };
+    let config = AuthConfig {
+        mode: AuthMode::Keys,
+        allow_off_beyond_loopback: false,
+        allowed_hosts: Vec::new(),
+        keys_file,
+        process_key_file: "".into(),
+        jwt,
+        max_failure_rate_per_ip: 0,
+        limits: PrincipalLimits::NONE,
+    };
+    Authenticator::start(&config, &Health::new(), stop).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_that_may_be_valid_soon_is_not_refused_for_good() {
+    let (directory, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+    let auth = of_silent_issuer(directory.path(), stop.clone());
+    let _stop = stop.drop_guard();
+    for (token, reply) in
+        [("x.y.z", "NACK 0 503 unavailable retry_ms=1000\n"), ("mk_x", "NACK 0 401 unauthenticated\n")]
+    {
+        let mut peer = Peer::new();
+        peer.session = Session::new(LIMITS, Admission::new(auth.clone(), std::net::Ipv4Addr::LOCALHOST.into()));
+        peer.send(format!("HELLO a token={token}\n").as_bytes());
+        assert_eq!((peer.replies.as_str(), peer.session.is_done()), (reply, true));
+    }
+    assert_eq!(nobody().deny(Denial::UnknownKey), Closing::Unavailable);
+    assert_eq!(nobody().deny(Denial::Invalid), Closing::Unauthenticated);
 }
 
 /// Input of a client that may be broken anywhere.

@@ -72,6 +72,12 @@ async fn a_record_of_csv_is_an_item() {
     expect(&server, &answer, &expected).await;
     let answer = server.batch(CSV, b"timestamp,user,event\n1,\xff,click\n1,a,click\n").await;
     expect(&server, &answer, &[Err("invalid-encoding user"), Ok(("a", 1, Kind::Click, None))]).await;
+    let (quoted, plain) = (format!("\"{}\n2,b,click\n\"\"\"", "x,".repeat(10_000)), "x".repeat(20_000));
+    let long = format!("timestamp,user,event\n1,a,click\n2,{quoted},click\n3,{plain},click\n4,d,click\n");
+    let answer = server.batch(CSV, long).await;
+    let expected =
+        [Ok(("a", 1, Kind::Click, None)), Err("too-large "), Err("too-large "), Ok(("d", 4, Kind::Click, None))];
+    expect(&server, &answer, &expected).await;
     let answer = server.batch(CSV, "timestamp,user,event\n").await;
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"[]\n"[..]));
     let key = "Content-Type: text/csv\r\nIdempotency-Key: k\r\n";

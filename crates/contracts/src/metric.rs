@@ -83,8 +83,9 @@ metrics! {
         "Connections of TCP intake that were not served: total or per-ip (too many), accept (an error of the system), or proxy \
          (no PROXY header of a trusted proxy)";
     TCP_CLOSED = Counter "millrace_tcp_closed_total", "connections", ["reason"],
-        "Connections of TCP intake that the server ended: bad-frame, unauthenticated, forbidden, rate-limited (no valid token, too \
-         often), idle, partial, shutting-down, write-timeout (replies were not taken), evicted (for new ones), or reset (by the client)";
+        "Connections of TCP intake that the server ended: bad-frame, unauthenticated, unavailable (the issuer's keys are being \
+         read), forbidden, rate-limited (no valid token, too often), idle, partial, shutting-down, write-timeout (replies were \
+         not taken), evicted (for new ones), or reset (by the client)";
 
     INTAKE_MESSAGES = Counter "millrace_intake_messages_total", "messages", ["outcome"],
         "Messages of TCP intake by the stage's decision: journaled, duplicate, behind (a frame before it is missing; the \
@@ -216,9 +217,9 @@ metrics! {
 
     AUTH_DENIED = Counter "millrace_auth_denied_total", "requests", ["reason"],
         "Requests and sessions refused by authentication, by reason: missing (no credential), invalid (unknown, revoked or \
-         expired), unavailable (the token's issuer has not been reached yet), scope, cross-site (a browser sent it for a page of \
-         another site), host (a loopback listener under another name) or rate-limited (missing or invalid, beyond \
-         auth.max_failure_rate_per_ip)";
+         expired), unavailable (the token's issuer has not been reached yet, or is asked again), scope, cross-site (a \
+         browser sent it for a page of another site), host (a loopback listener under another name) or rate-limited \
+         (missing or invalid, beyond auth.max_failure_rate_per_ip)";
     AUTH_RATE_LIMITED = Counter "millrace_auth_rate_limited_total", "requests", ["limit"],
         "Requests with 429 beyond a rate of their principal: requests, events or bytes";
     AUTH_KEYS = Gauge "millrace_auth_keys", "keys", [],

@@ -18,8 +18,10 @@ pub enum Fed {
     Record,
     /// A quoted field continues on the next line.
     More,
-    /// The record exceeds the buffer.
+    /// The record exceeds the buffer already, and a quoted field continues on the next line.
     Full,
+    /// The record ends with this line, and exceeds the buffer: its fields are not known.
+    TooLong,
 }
 
 /// Reads records with up to `N` fields, at most 8.
@@ -27,6 +29,8 @@ pub struct CsvReader<const N: usize> {
     reader: Reader,
     text: Box<[u8]>,
     length: usize,
+    /// Whether the record exceeds the buffer.
+    full: bool,
     ends: [usize; MAX_COLUMNS],
     columns: usize,
     fields: [&'static str; N],
@@ -50,7 +54,7 @@ impl<const N: usize> CsvReader<N> {
         // One more, for the end of the last field.
         let text = vec![0; max_bytes + 1].into_boxed_slice();
         let (ends, order) = ([0; MAX_COLUMNS], [None; N]);
-        let mut csv = Self { reader, text, length: 0, ends, columns: 0, fields, order, width: 0 };
+        let mut csv = Self { reader, text, length: 0, full: false, ends, columns: 0, fields, order, width: 0 };
         csv.begin();
         if csv.feed(header) != Fed::Record {
             return Err(malformed("a name in the header line is too long, or its quotes do not end".into()));
@@ -80,7 +84,7 @@ impl<const N: usize> CsvReader<N> {
 
     /// Resets for the next record.
     pub fn begin(&mut self) {
-        (self.length, self.columns) = (0, 0);
+        (self.length, self.full, self.columns) = (0, false, 0);
     }
 
     /// Feeds the next line of the record, without its end.
@@ -95,13 +99,14 @@ impl<const N: usize> CsvReader<N> {
                 self.length += written;
                 self.columns += ended;
                 match result {
-                    ReadRecordResult::Record => return Fed::Record,
-                    ReadRecordResult::OutputFull => return Fed::Full,
+                    ReadRecordResult::Record => return if self.full { Fed::TooLong } else { Fed::Record },
+                    // The rest is read for its quotes alone: they say where the record ends.
+                    ReadRecordResult::OutputFull => (self.length, self.full) = (0, true),
                     ReadRecordResult::InputEmpty | ReadRecordResult::OutputEndsFull | ReadRecordResult::End => {}
                 }
             }
         }
-        Fed::More
+        if self.full { Fed::Full } else { Fed::More }
     }
 
     /// The fields of the complete record; empty where the header has no such column.
@@ -210,6 +215,22 @@ mod tests {
         csv.begin();
         let line = format!("1,\"{}", "x".repeat(MAX / 2));
         assert_eq!([csv.feed(line.as_bytes()), csv.feed(line.as_bytes())], [Fed::More, Fed::Full]);
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_ends_where_its_quotes_say() {
+        let mut csv = reader(b"time,user").unwrap();
+        let x = "x".repeat(3 * MAX);
+        for record in [format!("1,{x}"), x.clone(), format!("1,\"{x}\n2,b\n\"\"\","), format!("1,\"a\n{x}\n\"")] {
+            csv.begin();
+            let fed: Vec<Fed> = record.split('\n').map(|line| csv.feed(line.as_bytes())).collect();
+            let (last, first) = fed.split_last().unwrap();
+            assert!(first.iter().all(|fed| matches!(fed, Fed::More | Fed::Full)), "{fed:?}");
+            assert_eq!(*last, Fed::TooLong);
+            assert_eq!(read(&mut csv, &["3,c"]), Ok(["3", "c", ""]));
+        }
+        let most = "u".repeat(MAX - 1);
+        assert_eq!(read(&mut csv, &[&format!("1,{most}")]), Ok(["1", &*most, ""]));
     }
 
     proptest! {

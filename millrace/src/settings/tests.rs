@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use clap::CommandFactory as _;
 use millrace_base::Size;
 use millrace_log::EmbeddedConfig;
 use millrace_service::telemetry::TelemetryConfig;
 use millrace_store::{PostgresConfig, RedisConfig};
 
 use super::*;
+use crate::cli::Cli;
 
 pub(super) fn load(set: &[&str]) -> Result<Settings, Vec<String>> {
     let layers = Layers { config: None, set: set.iter().map(|&setting| setting.to_owned()).collect() };
@@ -143,6 +145,22 @@ fn reports_all_problems_at_once_with_their_origins() {
     assert_eq!(problems.len(), starts.len(), "{problems:?}");
     for (problem, start) in problems.iter().zip(starts) {
         assert!(problem.to_string().starts_with(&start), "{problem}");
+    }
+}
+
+#[test]
+fn variables_of_options_are_no_settings() {
+    fn variables(command: &clap::Command) -> Vec<String> {
+        let own = command.get_arguments().filter_map(|option| Some(option.get_env()?.to_str()?.to_owned()));
+        own.chain(command.get_subcommands().flat_map(variables)).collect()
+    }
+    let names = variables(&Cli::command());
+    for known in ["MILLRACE_CONFIG", "MILLRACE_ALLOW_CLEAR_KEY"] {
+        assert!(names.iter().any(|name| name == known), "{known} in {names:?}");
+    }
+    for name in names {
+        let loaded = Settings::load(&Layers::default(), vec![(name.clone(), "true".into())]);
+        assert!(loaded.is_ok(), "{name}: {loaded:?}");
     }
 }
 

@@ -101,6 +101,24 @@ fn requests_and_bytes_have_rates_of_their_own() {
 }
 
 #[test]
+fn requests_without_the_scope_count_too() {
+    let keys = Keys::new();
+    let key = keys.create_with("reader", &["counts:read"], &["--max-request-rate", "1"]);
+    let up = keys.up_with(&[("topics.legacy.enabled", "true")]);
+    for path in [EVENT, "/legacy/topic/register/t"] {
+        let post = || send(up.command, "POST", path, &key, "");
+        let mut refused = post();
+        assert!(wait_until(WITHIN, || {
+            refused = post();
+            assert!([403, 429].contains(&refused.status), "{path}: {refused:?}");
+            assert_eq!(refused.header("ratelimit-policy"), Some("\"requests\";q=1;w=1"), "{path}");
+            refused.status == 429
+        }));
+        assert!(refused.header("retry-after").is_some(), "{path}: {refused:?}");
+    }
+}
+
+#[test]
 fn nobody_is_locked_out_by_failures_of_the_same_address() {
     let keys = Keys::new();
     let key = keys.create("desk", &["counts:read"]);

@@ -1,10 +1,9 @@
 //! Settings of the earlier system's calls.
 
 use millrace_base::{Bounds, Violation};
+use millrace_service::auth::routes::ROUTES;
 use serde::Deserialize;
 
-/// First segments of other routes of the listener.
-const TAKEN: [&str; 8] = ["v1", "analytics", "pixel.gif", "docs", "openapi.json", "livez", "readyz", "assets"];
 /// Longest prefix in bytes.
 const MAX_PREFIX: usize = 64;
 
@@ -39,7 +38,9 @@ impl LegacyConfig {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         let segment = |text: &str| !matches!(text, "" | "." | "..") && text.bytes().all(legal);
         let first = path.split('/').next().unwrap_or_default();
-        path.is_empty() || (self.prefix.len() <= MAX_PREFIX && path.split('/').all(segment) && !TAKEN.contains(&first))
+        // Also a route of the read side: a proxy may have both sides under one name.
+        let taken = ROUTES.iter().any(|row| row.path.split('/').nth(1) == Some(first));
+        path.is_empty() || (self.prefix.len() <= MAX_PREFIX && path.split('/').all(segment) && !taken)
     }
 
     /// What stands in front of each path.
@@ -59,9 +60,12 @@ mod tests {
         {
             assert_eq!((config(prefix).validate().len(), config(prefix).base()), (0, base), "{prefix}");
         }
-        for bad in ["", "old", "/old/", "//", "/a//b", "/v1", "/v1/topics", "/analytics", "/a b", "/{a}", "/..", "/ä"]
-        {
+        for bad in ["", "old", "/old/", "//", "/a//b", "/a b", "/{a}", "/..", "/ä"] {
             assert_eq!(config(bad).validate().len(), 1, "{bad}");
+        }
+        // The page of topics has /topics/{file}, which /topics/health would hide.
+        for taken in ["/topics", "/v1", "/v1/topics", "/analytics", "/docs/x", "/pixel.gif", "/livez", "/status"] {
+            assert_eq!(config(taken).validate().len(), 1, "{taken}");
         }
         assert_eq!(config(&format!("/{}", "x".repeat(64))).validate().len(), 1);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ACCEPT_CHARSET, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_CHARSET, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use mediatype::MediaType;
 use mediatype::names::{APPLICATION, JSON};
@@ -45,27 +45,18 @@ impl Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let status = status_of(refusal.code);
-        // As every 503 has it.
-        let temporary = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1));
         let text = match (&refusal.field, refusal.code) {
             (Some(field), Code::InvalidField | Code::InvalidEncoding) => format!("{field}: {}", refusal.detail),
             _ => refusal.detail.into_owned(),
         };
-        Self { status, text, retry_after: refusal.retry_after.or(temporary) }
+        Self { status, text, retry_after: refusal.retry_after }
     }
 }
 
 /// A response of these calls: never stored by a cache.
 pub(super) fn respond(result: Result<Response, Failure>) -> Response {
-    let mut response = result.unwrap_or_else(|failure| {
-        let mut response = legacy_error(failure.status, &failure.text);
-        if let Some(after) = failure.retry_after {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(after.as_secs() + u64::from(after.subsec_nanos() > 0)));
-        }
-        response
-    });
+    let error = |failure: Failure| legacy_error(failure.status, &failure.text, failure.retry_after);
+    let mut response = result.unwrap_or_else(error);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -152,16 +152,19 @@ impl Drop for Recording {
     }
 }
 
-/// The response to a request that is denied; records the denial.
-pub(super) fn deny(auth: &Authenticator, request: &Request, legacy: bool, denial: Denial) -> Response {
-    let source = source(request);
-    let denial = source.map_or(denial, |address| auth.deny(denial, address));
+/// The response to a request that is denied; records the denial. `identity` is that of the client, if its credential is valid.
+pub(super) fn deny(
+    auth: &Authenticator,
+    request: &Request,
+    legacy: bool,
+    denial: Denial,
+    identity: Option<&Identity>,
+) -> Response {
     let response = if legacy { denial.into_legacy_error() } else { denial.into_response() };
-    // Who lacks a scope has a valid credential.
-    let identity = matches!(denial, Denial::Scope(_)).then(|| auth.identity_of(request.headers())).flatten();
     let object = format!("{} {}", request.method(), request.uri().path());
+    let source = source(request);
     let act = Act { source, request_id: request_id(&response), ..Act::of_process("authenticate", &object) };
-    auth.record_denial(denial, identity.as_deref(), act);
+    auth.record_denial(denial, identity, act);
     response
 }
 

@@ -88,24 +88,23 @@ impl Authenticator {
             // Keys have no dot, tokens have two.
             Some(tokens) if text.contains('.') => tokens.verify(text, now_ms).map_err(|refusal| match refusal {
                 TokenRefusal::NoKeys => Denial::Unavailable,
+                TokenRefusal::UnknownKey if tokens.is_refreshing() => Denial::UnknownKey,
                 _ => Denial::Invalid,
             }),
             _ => keys.verify(text, now_ms).ok_or(Denial::Invalid),
         }
     }
 
-    /// Waits for the read of the issuer's keys that a token of an unknown key has begun; whether there was one. Then the
-    /// credential may be valid after all.
-    pub(super) async fn refreshed(&self) -> bool {
-        match &self.0.tokens {
-            Some(tokens) => tokens.refreshed().await,
-            None => false,
+    /// Waits for the read of the issuer's keys because of which a denial is [`Denial::UnknownKey`].
+    pub(super) async fn refreshed(&self) {
+        if let Some(tokens) = &self.0.tokens {
+            tokens.refreshed().await;
         }
     }
 
     /// The denial for a client at an address: another one, if it comes without a valid credential too often.
     pub fn deny(&self, denial: Denial, address: IpAddr) -> Denial {
-        if !matches!(denial, Denial::Missing | Denial::Invalid) {
+        if !matches!(denial, Denial::Missing | Denial::Invalid | Denial::UnknownKey) {
             return denial;
         }
         self.0.failures.count(address).map_or_else(|retry_after| Denial::TooMany { retry_after }, |()| denial)
@@ -125,30 +124,25 @@ impl Authenticator {
         }
     }
 
-    /// The identity of a request's maker, whatever the request needs.
-    pub(super) fn identity_of(&self, headers: &HeaderMap) -> Option<Arc<Identity>> {
-        self.identify(credential_of(headers, &mut String::new()).ok()?).ok()
-    }
-
-    /// The identity of a request's maker, if the request may pass.
-    pub(super) fn admit(
+    /// The identity of a request's maker, and why the request may not pass although it has one: it lacks the scope.
+    pub(super) fn made_by(
         &self,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
         access: Access,
-    ) -> Result<Arc<Identity>, Denial> {
+    ) -> Result<(Arc<Identity>, Option<Denial>), Denial> {
         if !self.is_on() || access == Access::Open {
-            return Ok(Identity::anonymous());
+            return Ok((Identity::anonymous(), None));
         }
         if access == Access::Pixel
             && !headers.contains_key(AUTHORIZATION)
             && let Some(key) = key_of_query(uri)
         {
             let identity = self.identify(Credential::Bearer(&key))?;
-            let fits = identity.scopes.contains(Scope::PixelWrite);
             // Another key in a URL is as good as published.
-            return if fits { Ok(identity) } else { Err(Denial::Scope(&[Scope::PixelWrite])) };
+            let fits = identity.scopes.contains(Scope::PixelWrite);
+            return Ok((identity, (!fits).then_some(Denial::Scope(&[Scope::PixelWrite]))));
         }
         let mut decoded = String::new();
         let credential = credential_of(headers, &mut decoded)?;
@@ -158,11 +152,12 @@ impl Authenticator {
         }
         let identity = self.identify(credential)?;
         let needed: &[Scope] = match access {
-            Access::Open | Access::Credential => return Ok(identity),
+            Access::Open | Access::Credential => return Ok((identity, None)),
             Access::Pixel => &[Scope::EventsWrite],
             Access::Scopes(scopes) => scopes,
         };
-        if needed.iter().any(|&scope| identity.scopes.allow(scope)) { Ok(identity) } else { Err(Denial::Scope(needed)) }
+        let allowed = needed.iter().any(|&scope| identity.scopes.allow(scope));
+        Ok((identity, (!allowed).then_some(Denial::Scope(needed))))
     }
 }
 
@@ -209,6 +204,20 @@ mod tests {
     use super::super::rate::Quotas;
     use super::super::{ApiKey, KeyEntry, KeyFile, PrincipalLimits};
     use super::*;
+
+    impl Authenticator {
+        /// The identity of a request's maker, if the request may pass.
+        fn admit(
+            &self,
+            method: &Method,
+            uri: &Uri,
+            headers: &HeaderMap,
+            access: Access,
+        ) -> Result<Arc<Identity>, Denial> {
+            let (identity, lacks) = self.made_by(method, uri, headers, access)?;
+            lacks.map_or(Ok(identity), Err)
+        }
+    }
 
     fn with_keys<const N: usize>(scopes: [Scope; N]) -> (Authenticator, [ApiKey; N]) {
         let keys = scopes.map(|_| ApiKey::generate().unwrap());

@@ -22,6 +22,8 @@ pub enum Denial {
     Invalid,
     /// Nobody can say yet whether the credential is valid: the issuer's keys have not been read.
     Unavailable,
+    /// The token is of a key that the issuer may have published since: its keys are being read again.
+    UnknownKey,
     /// The credential has none of these scopes.
     Scope(&'static [Scope]),
     /// A browser sent it for a page of another site.
@@ -38,7 +40,7 @@ impl Denial {
         match self {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::UnknownKey => "unavailable",
             Self::Scope(_) => "scope",
             Self::CrossSite => "cross-site",
             Self::TooMany { .. } => "rate-limited",
@@ -54,7 +56,7 @@ impl Denial {
     pub(super) fn code(self) -> Option<Code> {
         match self {
             Self::Missing | Self::Invalid => Some(Code::Unauthenticated),
-            Self::Unavailable => None,
+            Self::Unavailable | Self::UnknownKey => None,
             Self::Scope(_) => Some(Code::Forbidden),
             Self::CrossSite => Some(Code::CrossSite),
             Self::TooMany { .. } => Some(Code::RateLimited),
@@ -69,6 +71,9 @@ impl Denial {
             Self::Invalid => Refusal::new(Code::Unauthenticated, "the credential is not valid"),
             Self::Unavailable => {
                 Refusal::new(Code::Unavailable, "the keys of the token's issuer have not been read yet")
+            }
+            Self::UnknownKey => {
+                Refusal::new(Code::Unavailable, "the keys of the token's issuer are being read again, for this token")
             }
             Self::Scope(needed) => {
                 let detail = format!("the credential lacks the scope {}", joined(needed, " or "));
@@ -91,7 +96,7 @@ impl Denial {
     /// The response to one of the earlier system's calls.
     pub(super) fn into_legacy_error(self) -> Response {
         let refusal = self.refusal();
-        self.challenge(legacy_error(status_of(refusal.code), &refusal.detail))
+        self.challenge(legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after))
     }
 
     /// Adds what a client may show to get in.
@@ -107,7 +112,7 @@ impl Denial {
                 }
                 &[]
             }
-            Self::CrossSite | Self::Unavailable | Self::TooMany { .. } => &[],
+            Self::CrossSite | Self::Unavailable | Self::UnknownKey | Self::TooMany { .. } => &[],
         };
         for challenge in challenges {
             response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -124,3 +129,25 @@ impl IntoResponse for Denial {
 
 /// Browsers ask for a password.
 const BASIC: &str = r#"Basic realm="millrace", charset="UTF-8""#;
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+
+    #[test]
+    fn whoever_may_come_again_learns_when() {
+        let too_many = Denial::TooMany { retry_after: Duration::from_secs(7) };
+        for (denial, status, least) in
+            [(too_many, StatusCode::TOO_MANY_REQUESTS, 7), (Denial::Unavailable, StatusCode::SERVICE_UNAVAILABLE, 1)]
+        {
+            for response in [denial.into_legacy_error(), denial.into_response()] {
+                assert_eq!(response.status(), status);
+                let after: u64 = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+                assert!(after >= least, "{after}");
+            }
+        }
+    }
+}

@@ -14,7 +14,7 @@ use super::ending::EndingBody;
 use super::rate::{Quota, metered};
 use super::{Access, Authenticator, Denial, Scope, routes};
 use crate::Problem;
-use crate::http::{Hosts, legacy_error, status_of};
+use crate::http::{Hosts, Peer, legacy_error, status_of};
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,21 +70,34 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         (Policy::Routes, None) => Access::Credential,
     };
     let legacy = policy == Policy::Routes && path.is_some_and(|path| routes::legacy(path).is_some());
-    let mut admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
-    if matches!(admitted, Err(Denial::Invalid)) && auth.refreshed().await {
-        admitted = auth.admit(request.method(), request.uri(), request.headers(), access);
+    let mut admitted = auth.made_by(request.method(), request.uri(), request.headers(), access);
+    if let (Err(denial), Some(peer)) = (&mut admitted, request.extensions().get::<Peer>()) {
+        // Before it waits, so that only so many requests of an address do.
+        *denial = auth.deny(*denial, peer.0);
     }
-    let identity = match admitted {
-        Ok(identity) => identity,
-        Err(denial) => return deny(&auth, &request, legacy, denial),
+    if matches!(admitted, Err(Denial::UnknownKey)) {
+        auth.refreshed().await;
+        admitted = auth.made_by(request.method(), request.uri(), request.headers(), access);
+    }
+    let (identity, lacks) = match admitted {
+        Ok(admitted) => admitted,
+        Err(denial) => return deny(&auth, &request, legacy, denial, None),
     };
     // Those of other listeners are processes and operators.
     let quota = identity.quota.as_ref().filter(|_| policy == Policy::Routes);
     if let Some(quota) = quota {
+        let access = if lacks.is_some() { Access::Credential } else { access };
         if let Some(refused) = refuse(quota, access, legacy, &request) {
             return refused;
         }
         request = metered(request, &identity);
+    }
+    if let Some(denial) = lacks {
+        let mut response = deny(&auth, &request, legacy, denial, Some(&identity));
+        if let Some(quota) = quota {
+            quota.add_headers(response.headers_mut());
+        }
+        return response;
     }
     let mut recording = Recording::of(&request, &auth, &identity);
     if let Some(recording) = &mut recording
@@ -123,7 +136,7 @@ fn refuse(quota: &Quota, access: Access, legacy: bool, request: &Request) -> Opt
     let exceeded = quota.admit(routes::has_event(access).into(), bytes).err()?;
     let refusal = exceeded.refusal();
     let mut response = if legacy {
-        legacy_error(status_of(refusal.code), &refusal.detail)
+        legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after)
     } else {
         Problem::from(refusal).into_response()
     };

@@ -33,6 +33,13 @@ pub fn spread_retry(least: Duration) -> Duration {
     least + Duration::from_secs(jitter(RETRY_SPREAD).as_secs())
 }
 
+/// The seconds of `Retry-After`, rounded up: of 429 and 503 always, by default one.
+pub(super) fn retry_seconds(status: StatusCode, after: Option<Duration>) -> Option<u64> {
+    let temporary = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let after = after.or(temporary.then_some(RETRY))?;
+    Some(after.as_secs() + u64::from(after.subsec_nanos() > 0))
+}
+
 /// A refusal as an HTTP response. Its status follows from its code. 429 and 503 always have `Retry-After`, one second
 /// unless the refusal has a time; it is rounded up to seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +122,7 @@ impl Problem {
         };
         let mut body = serde_json::to_vec(&document).unwrap_or_default();
         body.push(b'\n');
-        let temporary = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let after = self.retry_after.or(temporary.then_some(RETRY));
-        let retry_after = after.map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
+        let retry_after = retry_seconds(status, self.retry_after);
         metrics::counter!(metric::HTTP_PROBLEMS.name, "code" => self.code.as_str()).increment(1);
         tracing::debug!(code = %self.code, field = self.field.as_deref(), request_id, "answering a problem");
         Rendered { status, request_id, retry_after, body }

@@ -1,6 +1,7 @@
 //! The issuer's keys from a URL.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,19 +9,21 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use futures::future::select_all;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use millrace_base::{Clock, Span};
 use millrace_service::ServiceContext;
-use millrace_service::auth::{AuthConfig, AuthMode, Authenticator, JwtConfig, PrincipalLimits};
+use millrace_service::auth::{AuthConfig, AuthMode, Authenticator, Credential, Denial, JwtConfig, PrincipalLimits};
 use millrace_service::cors::Cors;
 use millrace_service::health::Health;
-use millrace_service::http::HttpLimits;
+use millrace_service::http::{HttpLimits, Peer};
 use millrace_service::net::{Proxies, Tls, TlsConfig};
 use millrace_testkit::{SigningKey, jwk_set};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
@@ -44,6 +47,8 @@ struct Issuer {
     /// What it serves, if anything.
     body: Arc<Mutex<Option<String>>>,
     reads: Arc<AtomicUsize>,
+    /// Whether its answers wait.
+    held: watch::Sender<bool>,
     directory: TempDir,
     port: u16,
     stop: CancellationToken,
@@ -69,15 +74,17 @@ impl Issuer {
         let port = listener.local_addr().unwrap().port();
         let (body, reads) = (Arc::new(Mutex::new(Some(jwk_set(keys)))), Arc::new(AtomicUsize::new(0)));
         let (served, counted) = (body.clone(), reads.clone());
+        let (held, gate) = watch::channel(false);
         let answer = async move || {
             counted.fetch_add(1, Ordering::SeqCst);
+            let _ = gate.clone().wait_for(|held| !held).await;
             served.lock().unwrap().clone().ok_or(StatusCode::NOT_FOUND)
         };
         let router = Router::new().route("/jwks", get(answer));
         let (auth, proxies, cors) = (Authenticator::off(), Proxies::default(), Cors::default());
         let context = ServiceContext { health, stop: stop.clone(), auth, tls, proxies, cors };
         tokio::spawn(context.serve_http(listener, router, HttpLimits::default(), async || {}));
-        Self { body, reads, directory, port, stop: stop.clone(), _stop: stop.drop_guard() }
+        Self { body, reads, held, directory, port, stop: stop.clone(), _stop: stop.drop_guard() }
     }
 
     fn serve(&self, body: Option<String>) {
@@ -88,8 +95,13 @@ impl Issuer {
         self.reads.load(Ordering::SeqCst)
     }
 
-    /// Authentication by its tokens, trusting the certificates in a file.
+    /// A router behind [`Self::authenticator`].
     fn authentication(&self, authorities: &str, health: &Health) -> Router {
+        behind(&self.authenticator(authorities, health))
+    }
+
+    /// Authentication by its tokens, trusting the certificates in a file.
+    fn authenticator(&self, authorities: &str, health: &Health) -> Authenticator {
         let file = |name| self.directory.path().join(name);
         let jwt =
             JwtConfig { jwks_ca_file: file(authorities), ..settings(format!("https://localhost:{}/jwks", self.port)) };
@@ -100,19 +112,33 @@ impl Issuer {
             keys_file: file("keys.toml"),
             process_key_file: "".into(),
             jwt,
-            max_failure_rate_per_ip: 0,
+            max_failure_rate_per_ip: 1,
             limits: PrincipalLimits::NONE,
         };
-        let auth = Authenticator::start(&config, health, self.stop.clone()).unwrap();
-        auth.protect(Router::new().route("/status", get(async || "in")))
+        Authenticator::start(&config, health, self.stop.clone()).unwrap()
     }
 }
 
-async fn status(router: &Router, key: &SigningKey) -> u16 {
+fn behind(auth: &Authenticator) -> Router {
+    auth.protect(Router::new().route("/status", get(async || "in")))
+}
+
+fn token(key: &SigningKey) -> String {
     let exp = Clock::system().now_ms() / 1_000 + 600;
-    let token = key.sign(&json!({"iss": "i", "aud": "a", "sub": "ann", "exp": exp, "scope": "counts:read"}));
-    let request = Request::get("/status").header(AUTHORIZATION, format!("Bearer {token}")).body(Body::empty()).unwrap();
-    router.clone().oneshot(request).await.unwrap().status().as_u16()
+    key.sign(&json!({"iss": "i", "aud": "a", "sub": "ann", "exp": exp, "scope": "counts:read"}))
+}
+
+/// The status of a request from an address, if it has one: without one, failures are not counted.
+async fn answer(router: Router, credential: String, peer: Option<Peer>) -> u16 {
+    let mut request = Request::get("/status").header(AUTHORIZATION, format!("Bearer {credential}"));
+    if let Some(peer) = peer {
+        request = request.extension(peer);
+    }
+    router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+}
+
+async fn status(router: &Router, key: &SigningKey) -> u16 {
+    answer(router.clone(), token(key), None).await
 }
 
 /// The text of `/readyz` of the admin listener.
@@ -151,6 +177,37 @@ async fn an_unknown_key_has_them_read_again_once_a_minute() {
         assert_eq!(status(&router, &third).await, 401);
     }
     assert_eq!(issuer.reads(), 2, "made up key ids cause no more reads");
+}
+
+#[tokio::test]
+async fn only_tokens_of_unknown_keys_wait_for_a_read_and_few_of_an_address() {
+    let (first, second, third) = (SigningKey::es256("1"), SigningKey::es256("2"), SigningKey::es256("3"));
+    let issuer = Issuer::start(&[&first]).await;
+    let health = Health::new();
+    let auth = issuer.authenticator("cert.pem", &health);
+    let router = behind(&auth);
+    while status(&router, &first).await == 503 {
+        tokio::task::yield_now().await;
+    }
+    issuer.serve(Some(jwk_set(&[&first, &second])));
+    issuer.held.send_replace(true);
+    let peer = Some(Peer(Ipv4Addr::LOCALHOST.into()));
+    let waits = tokio::spawn(answer(router.clone(), token(&second), peer));
+    while issuer.reads() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // The read outlasts none of these: it would time out, and the token that waits for it be refused.
+    assert_eq!(answer(router.clone(), "mk_mistyped".to_owned(), None).await, 401);
+    assert_eq!(answer(router.clone(), "not.a.token".to_owned(), None).await, 401);
+    assert_eq!(status(&router, &first).await, 200);
+    let flood = (0..3).map(|_| Box::pin(answer(router.clone(), token(&third), peer)));
+    assert_eq!(select_all(flood).await.0, 429, "one failure a second");
+    let unknown = auth.identify(Credential::Bearer(&token(&third)));
+    assert_eq!(unknown.err(), Some(Denial::UnknownKey), "a session may come again");
+    issuer.held.send_replace(false);
+    assert_eq!(waits.await.unwrap(), 200);
+    let unknown = auth.identify(Credential::Bearer(&token(&third)));
+    assert_eq!(unknown.err(), Some(Denial::Invalid), "the issuer has no such key");
 }
 
 #[tokio::test]

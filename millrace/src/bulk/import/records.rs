@@ -97,7 +97,7 @@ impl Records {
                     match csv.feed(self.lines.text()) {
                         Fed::Record => break csv.fields().map_err(Fault::from).and_then(Event::of_columns),
                         Fed::More if self.lines.next()? == Some(Line::Whole) => {}
-                        Fed::More | Fed::Full => return Err(Stop::Unclosed(number).into()),
+                        Fed::More | Fed::Full | Fed::TooLong => return Err(Stop::Unclosed(number).into()),
                     }
                 }
             }

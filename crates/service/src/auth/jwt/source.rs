@@ -129,8 +129,9 @@ impl Remote {
     async fn follow(self, tokens: Arc<Tokens>, mut reading: Reading) {
         let mut backoff = Backoff::new(MIN_PAUSE, MAX_PAUSE);
         loop {
+            let begun = tokens.refresh.begin();
             let outcome = self.fetch().await.and_then(|body| tokens.replace(&body).map_err(FetchError::Content));
-            tokens.refresh.end();
+            tokens.refresh.end(begun);
             let pause = if outcome.is_ok() {
                 backoff.reset();
                 self.interval

@@ -66,9 +66,14 @@ impl Tokens {
         verified
     }
 
-    /// Waits for the read that a token of an unknown key has begun; whether there was one.
-    pub(in crate::auth) async fn refreshed(&self) -> bool {
-        self.refresh.ended().await
+    /// Whether the keys are to be read, for a token of an unknown key.
+    pub(in crate::auth) fn is_refreshing(&self) -> bool {
+        self.refresh.is_pending()
+    }
+
+    /// Waits for the read that a token of an unknown key has requested.
+    pub(in crate::auth) async fn refreshed(&self) {
+        self.refresh.ended().await;
     }
 
     /// Replaces the keys by those of a JWK set. Identities by tokens of keys that are gone end.
