@@ -11,7 +11,7 @@ use h2::{RecvStream, SendStream};
 use http::Request;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::run::{Up, WITHIN};
 
@@ -69,10 +69,11 @@ impl Attack {
                 }
                 begun.push((response, body));
             }
+            // A body that has a place is waited for by the server, and has no response.
+            let patience = if self.body.is_some() { Duration::from_millis(100) } else { PATIENCE };
+            let deadline = Instant::now() + patience;
             for (mut response, body) in begun {
-                // A body that has a place is waited for by the server, and has no response.
-                let patience = if self.body.is_some() { Duration::from_millis(10) } else { PATIENCE };
-                match timeout(patience, &mut response).await {
+                match timeout_at(deadline, &mut response).await {
                     Ok(Ok(response)) => {
                         open.statuses.push(response.status().as_u16());
                         open.streams.push((response.into_body(), body));
