@@ -35,6 +35,7 @@ fn refuses_a_second_process_on_the_directory() {
     let up = Up::start();
     let mut others = run::settings(up.directory.path());
     others.retain(|(key, _)| *key != "embedded.directory");
+    others.push(("command.tcp.enabled", "false".into()));
     let mut second = run::tool(&["up"]);
     second.args(up.arguments());
     for (key, value) in others {
