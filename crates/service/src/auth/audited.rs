@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Authenticator, Denial, Identity, routes};
 use crate::audit::Act;
 use crate::http::query_string::decode_segment;
-use crate::http::{IsProblem, Peer, REQUEST_ID};
+use crate::http::{Peer, REQUEST_ID, RefusalCode};
 
 const TOPIC: &str = "/v1/topics/{topic}";
 const GRANT: &str = "/v1/topics/{topic}/grants/{principal}";
@@ -119,7 +119,7 @@ impl Recording {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         let status = response.status();
-        let code = response.extensions().get::<IsProblem>().map(|problem| problem.0);
+        let code = response.extensions().get::<RefusalCode>().map(|code| code.0);
         let (audit, act) = (self.auth.audit(), self.act(request_id(response)));
         let refused = status.is_client_error() || status.is_server_error();
         match code {
@@ -178,8 +178,42 @@ fn request_id(response: &Response) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::super::Access;
     use super::*;
+    use crate::http::legacy_error;
+
+    #[test]
+    fn a_response_of_the_earlier_system_has_its_code() {
+        let (auth, recorded) = (Authenticator::off(), Arc::new(Mutex::new(Vec::new())));
+        let seen = recorded.clone();
+        auth.audit().attach(
+            "i".into(),
+            Box::new(move |record| {
+                seen.lock().unwrap().push((record.outcome, record.code.to_owned()));
+                Box::pin(std::future::ready(true))
+            }),
+        );
+        for code in [Code::OutcomeUnknown, Code::Exists, Code::Unavailable] {
+            let recording = Recording {
+                auth: auth.clone(),
+                identity: Identity::anonymous(),
+                action: "topic.create",
+                object: "/topic/register/orders".into(),
+                source: None,
+                administrative: false,
+                ended: false,
+            };
+            recording.end(&mut legacy_error(&Refusal::new(code, "")));
+        }
+        let expected = [
+            (AuditOutcome::Unknown, "outcome-unknown".to_owned()),
+            (AuditOutcome::Refused, "exists".to_owned()),
+            (AuditOutcome::Refused, "unavailable".to_owned()),
+        ];
+        assert_eq!(*recorded.lock().unwrap(), expected);
+    }
 
     #[test]
     fn everything_that_manages_is_recorded_and_nothing_that_is_hot() {

@@ -10,7 +10,7 @@ use millrace_contracts::{Code, Refusal, metric};
 
 use super::Scope;
 use crate::Problem;
-use crate::http::{legacy_error, status_of};
+use crate::http::legacy_error;
 use crate::net::spread;
 
 /// Why a request may not pass.
@@ -95,8 +95,7 @@ fn joined(scopes: &[Scope], by: &str) -> String {
 impl Denial {
     /// The response to one of the earlier system's calls.
     pub(super) fn into_legacy_error(self) -> Response {
-        let refusal = self.refusal();
-        self.challenge(legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after))
+        self.challenge(legacy_error(&self.refusal()))
     }
 
     /// Adds what a client may show to get in.

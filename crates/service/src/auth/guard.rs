@@ -14,7 +14,7 @@ use super::ending::EndingBody;
 use super::rate::{Quota, metered};
 use super::{Access, Authenticator, Denial, Scope, routes};
 use crate::Problem;
-use crate::http::{Hosts, Peer, legacy_error, status_of};
+use crate::http::{Hosts, Peer, legacy_error};
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,11 +135,7 @@ fn refuse(quota: &Quota, access: Access, legacy: bool, request: &Request) -> Opt
     let bytes = request.body().size_hint().exact().unwrap_or(1);
     let exceeded = quota.admit(routes::has_event(access).into(), bytes).err()?;
     let refusal = exceeded.refusal();
-    let mut response = if legacy {
-        legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after)
-    } else {
-        Problem::from(refusal).into_response()
-    };
+    let mut response = if legacy { legacy_error(&refusal) } else { Problem::from(refusal).into_response() };
     quota.add_headers(response.headers_mut());
     Some(response)
 }
