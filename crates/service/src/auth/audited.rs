@@ -121,14 +121,18 @@ impl Recording {
         let status = response.status();
         let code = response.extensions().get::<RefusalCode>().map(|code| code.0);
         let (audit, act) = (self.auth.audit(), self.act(request_id(response)));
-        let refused = status.is_client_error() || status.is_server_error();
-        match code {
-            Some(Code::OutcomeUnknown) => audit.end(act, AuditOutcome::Unknown, Code::OutcomeUnknown.as_str()),
-            Some(code) if self.administrative => audit.end(act, AuditOutcome::Refused, code.as_str()),
-            Some(code) => audit.refused(act, code.as_str()),
-            None if refused && self.administrative => audit.end(act, AuditOutcome::Refused, status.as_str()),
-            None if refused => audit.refused(act, status.as_str()),
-            None => audit.end(act, AuditOutcome::Done, ""),
+        let text = match code {
+            Some(code) => code.as_str(),
+            None if status.is_client_error() || status.is_server_error() => status.as_str(),
+            None => return audit.end(act, AuditOutcome::Done, ""),
+        };
+        // An act of administration may fail after a part of its effect.
+        if code == Some(Code::OutcomeUnknown) || (self.administrative && status.is_server_error()) {
+            audit.end(act, AuditOutcome::Unknown, text);
+        } else if self.administrative {
+            audit.end(act, AuditOutcome::Refused, text);
+        } else {
+            audit.refused(act, text);
         }
     }
 
@@ -180,12 +184,15 @@ fn request_id(response: &Response) -> &str {
 mod tests {
     use std::sync::Mutex;
 
+    use http::StatusCode;
+
     use super::super::Access;
     use super::*;
+    use crate::Problem;
     use crate::http::legacy_error;
 
     #[test]
-    fn a_response_of_the_earlier_system_has_its_code() {
+    fn the_outcome_follows_from_the_response() {
         let (auth, recorded) = (Authenticator::off(), Arc::new(Mutex::new(Vec::new())));
         let seen = recorded.clone();
         auth.audit().attach(
@@ -195,24 +202,31 @@ mod tests {
                 Box::pin(std::future::ready(true))
             }),
         );
-        for code in [Code::OutcomeUnknown, Code::Exists, Code::Unavailable] {
+        let refusal = |code| Refusal::new(code, "");
+        let problem = |code| Problem::from(refusal(code)).into_response();
+        let legacy = |code| legacy_error(&refusal(code));
+        for (administrative, mut response, outcome, code) in [
+            (false, legacy(Code::OutcomeUnknown), AuditOutcome::Unknown, "outcome-unknown"),
+            (false, legacy(Code::Exists), AuditOutcome::Refused, "exists"),
+            (false, problem(Code::Unavailable), AuditOutcome::Refused, "unavailable"),
+            (true, problem(Code::Unavailable), AuditOutcome::Unknown, "unavailable"),
+            (true, problem(Code::InvalidField), AuditOutcome::Refused, "invalid-field"),
+            (true, StatusCode::INTERNAL_SERVER_ERROR.into_response(), AuditOutcome::Unknown, "500"),
+            (true, StatusCode::NO_CONTENT.into_response(), AuditOutcome::Done, ""),
+        ] {
             let recording = Recording {
                 auth: auth.clone(),
                 identity: Identity::anonymous(),
-                action: "topic.create",
-                object: "/topic/register/orders".into(),
+                action: "admin",
+                object: "/admin/new".into(),
                 source: None,
-                administrative: false,
+                administrative,
                 ended: false,
             };
-            recording.end(&mut legacy_error(&Refusal::new(code, "")));
+            recording.end(&mut response);
+            assert_eq!(recorded.lock().unwrap().pop(), Some((outcome, code.to_owned())));
+            assert!(response.headers().contains_key(REQUEST_ID));
         }
-        let expected = [
-            (AuditOutcome::Unknown, "outcome-unknown".to_owned()),
-            (AuditOutcome::Refused, "exists".to_owned()),
-            (AuditOutcome::Refused, "unavailable".to_owned()),
-        ];
-        assert_eq!(*recorded.lock().unwrap(), expected);
     }
 
     #[test]
