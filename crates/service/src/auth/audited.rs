@@ -113,11 +113,7 @@ impl Recording {
     /// Records the outcome by the response, which gets a request id if it has none.
     pub(super) fn end(mut self, response: &mut Response) {
         self.ended = true;
-        if !response.headers().contains_key(REQUEST_ID)
-            && let Ok(id) = HeaderValue::try_from(Uuid::now_v7().hyphenated().to_string())
-        {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
+        ensure_request_id(response);
         let status = response.status();
         let code = response.extensions().get::<RefusalCode>().map(|code| code.0);
         let (audit, act) = (self.auth.audit(), self.act(request_id(response)));
@@ -164,7 +160,8 @@ pub(super) fn deny(
     denial: Denial,
     identity: Option<&Identity>,
 ) -> Response {
-    let response = if legacy { denial.into_legacy_error() } else { denial.into_response() };
+    let mut response = if legacy { denial.into_legacy_error() } else { denial.into_response() };
+    ensure_request_id(&mut response);
     let object = format!("{} {}", request.method(), request.uri().path());
     let source = source(request);
     let act = Act { source, request_id: request_id(&response), ..Act::of_process("authenticate", &object) };
@@ -174,6 +171,15 @@ pub(super) fn deny(
 
 fn source(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<Peer>().map(|peer| peer.0)
+}
+
+/// Gives a response a request id, if it has none.
+fn ensure_request_id(response: &mut Response) {
+    if !response.headers().contains_key(REQUEST_ID)
+        && let Ok(id) = HeaderValue::try_from(Uuid::now_v7().hyphenated().to_string())
+    {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
 }
 
 fn request_id(response: &Response) -> &str {
