@@ -119,6 +119,17 @@ fn an_act_of_administration_is_recorded_before_and_after() {
 }
 
 #[test]
+fn a_request_beyond_the_limits_of_its_principal_is_recorded() {
+    let keys = Keys::new();
+    let alice = keys.create_with("alice", &["topics:manage"], &["--max-request-rate", "1"]);
+    let up = keys.up();
+    let topic = "/v1/topics/orders";
+    assert!(wait_until(WITHIN, || call(up.command, &alice, "DELETE", topic, "").0 == 429));
+    let refused = ["topic.delete", "key:alice", topic, "refused", "rate-limited"];
+    assert!(wait_until(WITHIN, || audit(&up, &[]).iter().any(|record| brief(record) == refused)));
+}
+
+#[test]
 fn a_flood_of_failures_is_sampled() {
     let keys = Keys::new();
     let up = keys.up();

@@ -87,7 +87,10 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     let quota = identity.quota.as_ref().filter(|_| policy == Policy::Routes);
     if let Some(quota) = quota {
         let access = if lacks.is_some() { Access::Credential } else { access };
-        if let Some(refused) = refuse(quota, access, legacy, &request) {
+        if let Some(mut refused) = refuse(quota, access, legacy, &request) {
+            if let Some(recording) = Recording::of(&request, &auth, &identity) {
+                recording.end(&mut refused);
+            }
             return refused;
         }
         request = metered(request, &identity);
