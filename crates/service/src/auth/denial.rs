@@ -20,7 +20,7 @@ pub enum Denial {
     Missing,
     /// The credential is not valid. Unknown, revoked and expired ones are not told apart.
     Invalid,
-    /// Nobody can say yet whether the credential is valid: the issuer's keys have not been read.
+    /// It is not known yet whether the credential is valid: the issuer's keys have not been read.
     Unavailable,
     /// The token is of a key that the issuer may have published since: its keys are being read again.
     UnknownKey,
