@@ -31,7 +31,7 @@ pub(crate) enum Closing {
     BadFrame,
     /// The token is missing, or not valid any more.
     Unauthenticated,
-    /// Nobody can say yet whether the token is valid: the issuer's keys are being read.
+    /// It is not known yet whether the token is valid: the issuer's keys are being read.
     Unavailable,
     /// The token lacks the scope.
     Forbidden,

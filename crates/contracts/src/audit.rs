@@ -12,7 +12,7 @@ pub enum AuditOutcome {
     Done,
     /// It was refused, or failed, and is not done.
     Refused,
-    /// Nobody waited for its end: it may be done.
+    /// Nobody waited for its end, or it failed on the way: it may be done.
     Unknown,
 }
 
@@ -45,7 +45,7 @@ pub struct AuditRecord<'a> {
     pub object: &'a str,
     /// How it ended.
     pub outcome: AuditOutcome,
-    /// Why it was refused; empty otherwise.
+    /// The code of the response to a request that was not done, or may not be; empty otherwise.
     pub code: &'a str,
     /// The address that the request came from; empty if there is none.
     pub source: &'a str,

@@ -217,9 +217,9 @@ metrics! {
 
     AUTH_DENIED = Counter "millrace_auth_denied_total", "requests", ["reason"],
         "Requests and sessions refused by authentication, by reason: missing (no credential), invalid (unknown, revoked or \
-         expired), unavailable (the token's issuer has not been reached yet, or is asked again), scope, cross-site (a \
-         browser sent it for a page of another site), host (a loopback listener under another name) or rate-limited \
-         (missing or invalid, beyond auth.max_failure_rate_per_ip)";
+         expired), unavailable (the keys of the token's issuer have not been read yet, or are being read again), scope, \
+         cross-site (a browser sent it for a page of another site), host (a loopback listener under another name) or \
+         rate-limited (missing or invalid, beyond auth.max_failure_rate_per_ip)";
     AUTH_RATE_LIMITED = Counter "millrace_auth_rate_limited_total", "requests", ["limit"],
         "Requests with 429 beyond a rate of their principal: requests, events or bytes";
     AUTH_KEYS = Gauge "millrace_auth_keys", "keys", [],

@@ -17,9 +17,9 @@ use tokio::runtime::Handle;
 
 use crate::auth::Failures;
 
-/// Most refusals per second and address that are recorded; further ones are counted.
+/// Most refusals per second and address that a sampler admits; further ones are counted.
 const MAX_REFUSALS_PER_IP: u32 = 5;
-/// Most refusals per second that are recorded, of all addresses.
+/// Most refusals per second that a sampler admits, of all addresses.
 const MAX_REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Longest object, in bytes; the rest is cut off.
 const MAX_OBJECT: usize = 1_024;
@@ -59,18 +59,39 @@ pub struct Audit(Arc<Inner>);
 struct Inner {
     /// The name of the instance, and where its records go.
     attached: OnceLock<(String, AuditSink)>,
-    /// Allocated by the first refusal.
-    refusals_by_address: LazyLock<Failures>,
-    refusals: DefaultDirectRateLimiter,
+    refusals_of_principals: Sampler,
+    /// Apart, since whoever needs no credential could hide the others.
+    refusals_of_unknown: Sampler,
     clock: Clock,
+}
+
+/// Which refusals are recorded.
+struct Sampler {
+    /// Allocated by the first refusal.
+    by_address: LazyLock<Failures>,
+    all: DefaultDirectRateLimiter,
+}
+
+impl Sampler {
+    fn new() -> Self {
+        Self {
+            by_address: LazyLock::new(|| Failures::new(MAX_REFUSALS_PER_IP)),
+            all: RateLimiter::direct(Quota::per_second(MAX_REFUSALS)),
+        }
+    }
+
+    /// Counts a refusal; whether it is recorded.
+    fn admit(&self, source: Option<IpAddr>) -> bool {
+        source.is_none_or(|address| self.by_address.count(address).is_ok()) && self.all.check().is_ok()
+    }
 }
 
 impl Default for Audit {
     fn default() -> Self {
         Self(Arc::new(Inner {
             attached: OnceLock::new(),
-            refusals_by_address: LazyLock::new(|| Failures::new(MAX_REFUSALS_PER_IP)),
-            refusals: RateLimiter::direct(Quota::per_second(MAX_REFUSALS)),
+            refusals_of_principals: Sampler::new(),
+            refusals_of_unknown: Sampler::new(),
             clock: Clock::system(),
         }))
     }
@@ -116,8 +137,9 @@ impl Audit {
     /// Records an act that was refused, without a wait. Beyond a rate per address, and one of all, it is only counted: a flood
     /// neither fills the log nor hides the refusals of others.
     pub fn refused(&self, act: Act<'_>, code: &str) {
-        let of_address = act.source.is_none_or(|address| self.0.refusals_by_address.count(address).is_ok());
-        if of_address && self.0.refusals.check().is_ok() {
+        let sampler =
+            if act.principal.is_empty() { &self.0.refusals_of_unknown } else { &self.0.refusals_of_principals };
+        if sampler.admit(act.source) {
             self.end(act, AuditOutcome::Refused, code);
         } else {
             count("sampled");
@@ -193,5 +215,29 @@ mod tests {
         assert_eq!(*last, ("10.0.0.2".to_owned(), MAX_OBJECT));
         assert!((1..1_000).contains(&flood.len()), "{}", flood.len());
         assert!(flood.iter().all(|(source, _)| source == "10.0.0.1"));
+    }
+
+    #[test]
+    fn requests_without_a_principal_hide_no_refusal_of_one() {
+        let (audit, recorded) = (Audit::default(), Arc::new(Mutex::new(Vec::new())));
+        let principals = recorded.clone();
+        audit.attach(
+            "i".into(),
+            Box::new(move |record| {
+                principals.lock().unwrap().push(record.principal.to_owned());
+                Box::pin(std::future::ready(true))
+            }),
+        );
+        for host in 0..200_u8 {
+            let act =
+                Act { source: Some(IpAddr::from([10, 0, 0, host])), ..Act::of_process("authenticate", "GET /status") };
+            audit.refused(act, "unauthenticated");
+        }
+        let source = Some(IpAddr::from([10, 0, 0, 1]));
+        let act = Act { principal: "key:bob", source, ..Act::of_process("topic.delete", "/v1/topics/orders") };
+        audit.refused(act, "forbidden");
+        let recorded = recorded.lock().unwrap();
+        assert!(recorded.len() < 200, "{}", recorded.len());
+        assert_eq!(recorded.last().map(String::as_str), Some("key:bob"));
     }
 }

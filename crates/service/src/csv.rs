@@ -100,7 +100,7 @@ impl<const N: usize> CsvReader<N> {
                 self.columns += ended;
                 match result {
                     ReadRecordResult::Record => return if self.full { Fed::TooLong } else { Fed::Record },
-                    // The rest is read for its quotes alone: they say where the record ends.
+                    // The rest is read for its quotes alone: the record ends at a line break outside of them.
                     ReadRecordResult::OutputFull => (self.length, self.full) = (0, true),
                     ReadRecordResult::InputEmpty | ReadRecordResult::OutputEndsFull | ReadRecordResult::End => {}
                 }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_too_long_ends_where_its_quotes_say() {
+    fn a_record_that_is_too_long_ends_at_a_line_break_outside_quotes() {
         let mut csv = reader(b"time,user").unwrap();
         let x = "x".repeat(3 * MAX);
         for record in [format!("1,{x}"), x.clone(), format!("1,\"{x}\n2,b\n\"\"\","), format!("1,\"a\n{x}\n\"")] {

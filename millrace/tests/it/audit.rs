@@ -81,6 +81,29 @@ fn who_did_what_is_recorded_and_found_again() {
 }
 
 #[test]
+fn calls_of_the_earlier_system_are_recorded_alike() {
+    let keys = Keys::new();
+    let (alice, reader) = (keys.create("alice", &["topics:manage"]), keys.create("reader", &["counts:read"]));
+    let up = keys.up_with(&[("topics.legacy.enabled", "true")]);
+    let register = "/legacy/topic/register/orders";
+    let created = call(up.command, &alice, "POST", register, "");
+    let exists = call(up.command, &alice, "POST", register, "");
+    let denied = call(up.command, &reader, "POST", register, "");
+    assert_eq!([created.0, exists.0, denied.0], [201, 409, 403]);
+    assert!(wait_until(WITHIN, || audit(&up, &[]).len() == 3));
+    let all = audit(&up, &[]);
+    let expected = [
+        ["topic.create", "key:alice", register, "done", ""],
+        ["topic.create", "key:alice", register, "refused", "exists"],
+        ["authenticate", "key:reader", "POST /legacy/topic/register/orders", "refused", "forbidden"],
+    ];
+    assert_eq!(all.iter().map(brief).collect::<Vec<_>>(), expected);
+    for (record, (_, request_id)) in all.iter().zip([created, exists, denied]) {
+        assert_eq!(record["request_id"].as_str(), request_id.as_deref(), "{record}");
+    }
+}
+
+#[test]
 fn an_act_of_administration_is_recorded_before_and_after() {
     let up = Up::start();
     let rebuilt = up.tool(&["rebuild", "archive", "--yes"]);
@@ -93,6 +116,17 @@ fn an_act_of_administration_is_recorded_before_and_after() {
     assert_eq!(unknown.status, 400);
     assert!(wait_until(WITHIN, || audit(&up, &[]).len() == 4));
     assert_eq!(brief(&audit(&up, &[])[3])[3..], ["refused", "invalid-field"]);
+}
+
+#[test]
+fn a_request_beyond_the_limits_of_its_principal_is_recorded() {
+    let keys = Keys::new();
+    let alice = keys.create_with("alice", &["topics:manage"], &["--max-request-rate", "1"]);
+    let up = keys.up();
+    let topic = "/v1/topics/orders";
+    assert!(wait_until(WITHIN, || call(up.command, &alice, "DELETE", topic, "").0 == 429));
+    let refused = ["topic.delete", "key:alice", topic, "refused", "rate-limited"];
+    assert!(wait_until(WITHIN, || audit(&up, &[]).iter().any(|record| brief(record) == refused)));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What these calls share: who makes one, what it accepts, and the form of answers and errors.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -15,7 +15,6 @@ use millrace_contracts::{Code, Refusal};
 use millrace_service::auth::Identity;
 use millrace_service::http::query_string::decode_segment;
 use millrace_service::http::{Peer, legacy_error, negotiate};
-use millrace_service::status_of;
 use serde::Serialize;
 
 use crate::topics::exchange::{Incoming, principal};
@@ -25,38 +24,34 @@ const JSON_UTF8: &str = "application/json;charset=utf-8";
 
 /// Why a call fails, for a person.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
-    text: String,
-    retry_after: Option<Duration>,
-}
+pub(super) struct Failure(Refusal);
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), retry_after: None }
+    /// The status follows from the code.
+    pub(super) fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
+        Self(Refusal::new(code, text))
     }
 
     /// `Topic 'orders' is not registered` and the like.
-    pub(super) fn of_topic(status: StatusCode, topic: &Name, what: &str) -> Self {
-        Self::new(status, format!("Topic '{topic}' is {what}"))
+    pub(super) fn of_topic(code: Code, topic: &Name, what: &str) -> Self {
+        Self::new(code, format!("Topic '{topic}' is {what}"))
     }
 }
 
 impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let status = status_of(refusal.code);
-        let text = match (&refusal.field, refusal.code) {
-            (Some(field), Code::InvalidField | Code::InvalidEncoding) => format!("{field}: {}", refusal.detail),
-            _ => refusal.detail.into_owned(),
-        };
-        Self { status, text, retry_after: refusal.retry_after }
+    fn from(mut refusal: Refusal) -> Self {
+        if let Some(field) = &refusal.field
+            && matches!(refusal.code, Code::InvalidField | Code::InvalidEncoding)
+        {
+            refusal.detail = format!("{field}: {}", refusal.detail).into();
+        }
+        Self(refusal)
     }
 }
 
 /// A response of these calls: never stored by a cache.
 pub(super) fn respond(result: Result<Response, Failure>) -> Response {
-    let error = |failure: Failure| legacy_error(failure.status, &failure.text, failure.retry_after);
-    let mut response = result.unwrap_or_else(error);
+    let mut response = result.unwrap_or_else(|failure| legacy_error(&failure.0));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -94,7 +89,7 @@ impl LegacyCall {
     /// Reads what every call has: the topic's name, what the client accepts, who it is.
     pub(super) fn of(request: &Incoming) -> Result<Self, Failure> {
         let segment = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let wrong = |why: String| Failure::new(StatusCode::BAD_REQUEST, format!("topic: {why}"));
+        let wrong = |why: String| Failure::new(Code::BadRequest, format!("topic: {why}"));
         let text = decode_segment(segment).map_err(|error| wrong(error.to_string()))?;
         let topic = Name::of_system(&text).map_err(|error| wrong(error.to_string()))?;
         acceptable(request.headers())?;
@@ -114,7 +109,7 @@ impl LegacyCall {
                 }
             }
         }
-        let long = |_| Failure::new(StatusCode::BAD_REQUEST, "the principal's name is too long for a subscription's");
+        let long = |_| Failure::new(Code::BadRequest, "the principal's name is too long for a subscription's");
         Name::parse(&name).map_err(long)
     }
 }
@@ -128,7 +123,7 @@ fn made_by(request: &Incoming) -> Result<Principal, Failure> {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_canonical());
     let named = peer.filter(std::net::IpAddr::is_loopback).map(|address| format!("addr:{address}"));
     let why = "with authentication off only clients on the server's own machine are known";
-    let name = named.ok_or_else(|| Failure::new(StatusCode::UNAUTHORIZED, why))?;
+    let name = named.ok_or_else(|| Failure::new(Code::Unauthenticated, why))?;
     Ok(Principal { name, admin: false })
 }
 
@@ -136,12 +131,12 @@ fn made_by(request: &Incoming) -> Result<Principal, Failure> {
 fn acceptable(headers: &HeaderMap) -> Result<(), Failure> {
     static AVAILABLE: [MediaType<'static>; 1] = [MediaType::new(APPLICATION, JSON)];
     if negotiate(headers, &AVAILABLE).is_none() {
-        return Err(Failure::new(StatusCode::NOT_ACCEPTABLE, "answers are application/json"));
+        return Err(Failure::new(Code::NotAcceptable, "answers are application/json"));
     }
     let mut charsets = headers.get_all(ACCEPT_CHARSET).iter().filter_map(|value| value.to_str().ok());
     let utf8 = |text: &str| text.split(',').any(|range| is_utf8(range.split(';').next().unwrap_or_default().trim()));
     if headers.contains_key(ACCEPT_CHARSET) && !charsets.any(utf8) {
-        return Err(Failure::new(StatusCode::NOT_ACCEPTABLE, "answers are in utf-8"));
+        return Err(Failure::new(Code::NotAcceptable, "answers are in utf-8"));
     }
     Ok(())
 }
@@ -161,7 +156,7 @@ pub(super) fn json_only(headers: &HeaderMap) -> Result<(), Failure> {
     if json && utf8 {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a message is application/json in utf-8"))
+    Err(Failure::new(Code::UnsupportedMediaType, "a message is application/json in utf-8"))
 }
 
 #[cfg(test)]
@@ -187,19 +182,19 @@ mod tests {
             assert_eq!(made.subscription().unwrap().as_str(), subscription);
         }
         for peer in ["192.0.2.1", "::ffff:10.0.0.1", "2001:db8::1"] {
-            assert_eq!(of("/topic/register/a", peer).map(drop).unwrap_err().status, StatusCode::UNAUTHORIZED, "{peer}");
+            assert_eq!(of("/topic/register/a", peer).map(drop).unwrap_err().0.code, Code::Unauthenticated, "{peer}");
         }
-        assert_eq!(of("/topic/register/a.b", "::1").map(drop).unwrap_err().status, StatusCode::BAD_REQUEST);
+        assert_eq!(of("/topic/register/a.b", "::1").map(drop).unwrap_err().0.code, Code::BadRequest);
     }
 
     #[test]
     fn no_two_principals_have_one_subscription() {
         let named = |name: &str| {
             let by = Principal { name: name.into(), admin: false };
-            LegacyCall { by, topic: Name::parse("t").unwrap() }.subscription().map_err(|failure| failure.status)
+            LegacyCall { by, topic: Name::parse("t").unwrap() }.subscription().map_err(|failure| failure.0.code)
         };
         assert_eq!(named("key:a.b ü").unwrap().as_str(), "key%3Aa%2Eb%20ü");
         assert_ne!(named("key:a%2Eb"), named("key:a.b"));
-        assert_eq!(named(&"x".repeat(128)), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(named(&"x".repeat(128)), Err(Code::BadRequest));
     }
 }

@@ -39,7 +39,7 @@ async fn publish_it(app: &Arc<App>, request: Incoming) -> Result<Response, Failu
     json_only(request.headers())?;
     let found = app.directory.publishable(&topic, &by).await.map_err(|refusal| match refusal.code {
         Code::NotFound => not_registered(&topic),
-        Code::Forbidden => Failure::new(StatusCode::UNAUTHORIZED, refusal.detail),
+        Code::Forbidden => Failure::new(Code::Unauthenticated, refusal.detail),
         _ => refusal.into(),
     })?;
     let max = found.settings.max_message_bytes;
@@ -52,7 +52,7 @@ async fn publish_it(app: &Arc<App>, request: Incoming) -> Result<Response, Failu
     if body.len() as u64 > max {
         return Err(too_large(max).into());
     }
-    let malformed = || Failure::new(StatusCode::BAD_REQUEST, "the message is not JSON in utf-8");
+    let malformed = || Failure::new(Code::BadRequest, "the message is not JSON in utf-8");
     let content = reserialized(&body).ok_or_else(malformed)?;
     let published = Published {
         id: new_id(),
@@ -116,13 +116,13 @@ fn nothing() -> Response {
 }
 
 fn not_registered(topic: &Name) -> Failure {
-    Failure::of_topic(StatusCode::NOT_FOUND, topic, "not registered")
+    Failure::of_topic(Code::NotFound, topic, "not registered")
 }
 
 /// An unknown topic has no subscribers either.
 fn not_subscribed(topic: &Name, refusal: Refusal) -> Failure {
     match refusal.code {
-        Code::NotFound | Code::Forbidden => Failure::of_topic(StatusCode::FORBIDDEN, topic, "not subscribed"),
+        Code::NotFound | Code::Forbidden => Failure::of_topic(Code::Forbidden, topic, "not subscribed"),
         _ => refusal.into(),
     }
 }

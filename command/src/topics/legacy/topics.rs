@@ -1,7 +1,6 @@
 //! Registering a topic, and subscribing to one.
 
 use axum::response::Response;
-use http::StatusCode;
 use millrace_contracts::Code;
 use millrace_contracts::topics::{Grant, PushPatch, Reply, Request as Call, Start, SubscriptionSettings};
 
@@ -19,7 +18,7 @@ pub(super) async fn register(state: Application, request: Incoming) -> Response 
         let everybody = Grant { subscribe: true, ..Grant::default() };
         let grants = [(Grant::EVERYBODY.to_owned(), everybody)].into();
         let call = Call::CreateTopic { settings: directory.config.default_settings(), grants };
-        let registered = || Failure::of_topic(StatusCode::CONFLICT, &topic, "already registered");
+        let registered = || Failure::of_topic(Code::Exists, &topic, "already registered");
         match directory.call(&topic, by, call).await {
             Ok(Reply::Topic { created: true, .. }) => Ok(position(&topic, 0)),
             Ok(Reply::Topic { .. }) => Err(registered()),
@@ -40,14 +39,14 @@ pub(super) async fn subscribe(state: Application, request: Incoming) -> Response
         let push = PushPatch { push: Some(false), settings: None };
         let settings = SubscriptionSettings::default();
         let call = Call::CreateSubscription { subscription, settings, push, start: Start::Newest };
-        let subscribed = || Failure::of_topic(StatusCode::CONFLICT, &topic, "already subscribed");
+        let subscribed = || Failure::of_topic(Code::Exists, &topic, "already subscribed");
         match state.0.directory.call(&topic, by, call).await {
             Ok(Reply::Subscription { created: true, .. }) => Ok(position(&topic, 0)),
             Ok(Reply::Subscription { .. }) => Err(subscribed()),
             Ok(_) => Err(unexpected().into()),
             Err(refusal) if refusal.code == Code::Exists => Err(subscribed()),
             Err(refusal) if refusal.code == Code::NotFound => {
-                Err(Failure::of_topic(StatusCode::NOT_FOUND, &topic, "not registered"))
+                Err(Failure::of_topic(Code::NotFound, &topic, "not registered"))
             }
             Err(refusal) => Err(refusal.into()),
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Authenticator, Denial, Identity, routes};
 use crate::audit::Act;
 use crate::http::query_string::decode_segment;
-use crate::http::{IsProblem, Peer, REQUEST_ID};
+use crate::http::{Peer, REQUEST_ID, RefusalCode};
 
 const TOPIC: &str = "/v1/topics/{topic}";
 const GRANT: &str = "/v1/topics/{topic}/grants/{principal}";
@@ -113,22 +113,22 @@ impl Recording {
     /// Records the outcome by the response, which gets a request id if it has none.
     pub(super) fn end(mut self, response: &mut Response) {
         self.ended = true;
-        if !response.headers().contains_key(REQUEST_ID)
-            && let Ok(id) = HeaderValue::try_from(Uuid::now_v7().hyphenated().to_string())
-        {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
+        ensure_request_id(response);
         let status = response.status();
-        let code = response.extensions().get::<IsProblem>().map(|problem| problem.0);
+        let code = response.extensions().get::<RefusalCode>().map(|code| code.0);
         let (audit, act) = (self.auth.audit(), self.act(request_id(response)));
-        let refused = status.is_client_error() || status.is_server_error();
-        match code {
-            Some(Code::OutcomeUnknown) => audit.end(act, AuditOutcome::Unknown, Code::OutcomeUnknown.as_str()),
-            Some(code) if self.administrative => audit.end(act, AuditOutcome::Refused, code.as_str()),
-            Some(code) => audit.refused(act, code.as_str()),
-            None if refused && self.administrative => audit.end(act, AuditOutcome::Refused, status.as_str()),
-            None if refused => audit.refused(act, status.as_str()),
-            None => audit.end(act, AuditOutcome::Done, ""),
+        let text = match code {
+            Some(code) => code.as_str(),
+            None if status.is_client_error() || status.is_server_error() => status.as_str(),
+            None => return audit.end(act, AuditOutcome::Done, ""),
+        };
+        // An act of administration may fail after a part of its effect.
+        if code == Some(Code::OutcomeUnknown) || (self.administrative && status.is_server_error()) {
+            audit.end(act, AuditOutcome::Unknown, text);
+        } else if self.administrative {
+            audit.end(act, AuditOutcome::Refused, text);
+        } else {
+            audit.refused(act, text);
         }
     }
 
@@ -160,7 +160,8 @@ pub(super) fn deny(
     denial: Denial,
     identity: Option<&Identity>,
 ) -> Response {
-    let response = if legacy { denial.into_legacy_error() } else { denial.into_response() };
+    let mut response = if legacy { denial.into_legacy_error() } else { denial.into_response() };
+    ensure_request_id(&mut response);
     let object = format!("{} {}", request.method(), request.uri().path());
     let source = source(request);
     let act = Act { source, request_id: request_id(&response), ..Act::of_process("authenticate", &object) };
@@ -172,14 +173,67 @@ fn source(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<Peer>().map(|peer| peer.0)
 }
 
+/// Gives a response a request id, if it has none.
+fn ensure_request_id(response: &mut Response) {
+    if !response.headers().contains_key(REQUEST_ID)
+        && let Ok(id) = HeaderValue::try_from(Uuid::now_v7().hyphenated().to_string())
+    {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+}
+
 fn request_id(response: &Response) -> &str {
     response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use http::StatusCode;
+
     use super::super::Access;
     use super::*;
+    use crate::Problem;
+    use crate::http::legacy_error;
+
+    #[test]
+    fn the_outcome_follows_from_the_response() {
+        let (auth, recorded) = (Authenticator::off(), Arc::new(Mutex::new(Vec::new())));
+        let seen = recorded.clone();
+        auth.audit().attach(
+            "i".into(),
+            Box::new(move |record| {
+                seen.lock().unwrap().push((record.outcome, record.code.to_owned()));
+                Box::pin(std::future::ready(true))
+            }),
+        );
+        let refusal = |code| Refusal::new(code, "");
+        let problem = |code| Problem::from(refusal(code)).into_response();
+        let legacy = |code| legacy_error(&refusal(code));
+        for (administrative, mut response, outcome, code) in [
+            (false, legacy(Code::OutcomeUnknown), AuditOutcome::Unknown, "outcome-unknown"),
+            (false, legacy(Code::Exists), AuditOutcome::Refused, "exists"),
+            (false, problem(Code::Unavailable), AuditOutcome::Refused, "unavailable"),
+            (true, problem(Code::Unavailable), AuditOutcome::Unknown, "unavailable"),
+            (true, problem(Code::InvalidField), AuditOutcome::Refused, "invalid-field"),
+            (true, StatusCode::INTERNAL_SERVER_ERROR.into_response(), AuditOutcome::Unknown, "500"),
+            (true, StatusCode::NO_CONTENT.into_response(), AuditOutcome::Done, ""),
+        ] {
+            let recording = Recording {
+                auth: auth.clone(),
+                identity: Identity::anonymous(),
+                action: "admin",
+                object: "/admin/new".into(),
+                source: None,
+                administrative,
+                ended: false,
+            };
+            recording.end(&mut response);
+            assert_eq!(recorded.lock().unwrap().pop(), Some((outcome, code.to_owned())));
+            assert!(response.headers().contains_key(REQUEST_ID));
+        }
+    }
 
     #[test]
     fn everything_that_manages_is_recorded_and_nothing_that_is_hot() {

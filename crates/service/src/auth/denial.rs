@@ -10,7 +10,7 @@ use millrace_contracts::{Code, Refusal, metric};
 
 use super::Scope;
 use crate::Problem;
-use crate::http::{legacy_error, status_of};
+use crate::http::legacy_error;
 use crate::net::spread;
 
 /// Why a request may not pass.
@@ -20,7 +20,7 @@ pub enum Denial {
     Missing,
     /// The credential is not valid. Unknown, revoked and expired ones are not told apart.
     Invalid,
-    /// Nobody can say yet whether the credential is valid: the issuer's keys have not been read.
+    /// It is not known yet whether the credential is valid: the issuer's keys have not been read.
     Unavailable,
     /// The token is of a key that the issuer may have published since: its keys are being read again.
     UnknownKey,
@@ -95,8 +95,7 @@ fn joined(scopes: &[Scope], by: &str) -> String {
 impl Denial {
     /// The response to one of the earlier system's calls.
     pub(super) fn into_legacy_error(self) -> Response {
-        let refusal = self.refusal();
-        self.challenge(legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after))
+        self.challenge(legacy_error(&self.refusal()))
     }
 
     /// Adds what a client may show to get in.

@@ -14,7 +14,7 @@ use super::ending::EndingBody;
 use super::rate::{Quota, metered};
 use super::{Access, Authenticator, Denial, Scope, routes};
 use crate::Problem;
-use crate::http::{Hosts, Peer, legacy_error, status_of};
+use crate::http::{Hosts, Peer, legacy_error};
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,10 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
     let quota = identity.quota.as_ref().filter(|_| policy == Policy::Routes);
     if let Some(quota) = quota {
         let access = if lacks.is_some() { Access::Credential } else { access };
-        if let Some(refused) = refuse(quota, access, legacy, &request) {
+        if let Some(mut refused) = refuse(quota, access, legacy, &request) {
+            if let Some(recording) = Recording::of(&request, &auth, &identity) {
+                recording.end(&mut refused);
+            }
             return refused;
         }
         request = metered(request, &identity);
@@ -135,11 +138,7 @@ fn refuse(quota: &Quota, access: Access, legacy: bool, request: &Request) -> Opt
     let bytes = request.body().size_hint().exact().unwrap_or(1);
     let exceeded = quota.admit(routes::has_event(access).into(), bytes).err()?;
     let refusal = exceeded.refusal();
-    let mut response = if legacy {
-        legacy_error(status_of(refusal.code), &refusal.detail, refusal.retry_after)
-    } else {
-        Problem::from(refusal).into_response()
-    };
+    let mut response = if legacy { legacy_error(&refusal) } else { Problem::from(refusal).into_response() };
     quota.add_headers(response.headers_mut());
     Some(response)
 }

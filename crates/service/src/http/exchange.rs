@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::answer_body::{AnswerBody, Ticket};
 use super::forwarding::client_of;
 use super::guard::Guard;
-use super::problem::{IsProblem, Problem, REQUEST_ID, RETRY, spread_retry};
+use super::problem::{Problem, REQUEST_ID, RETRY, RefusalCode, spread_retry};
 use super::status::refusal_of;
 use super::stream::{Deliveries, Progress};
 use super::{Hosts, HttpLimits, host};
@@ -194,13 +194,13 @@ fn overloaded() -> Refusal {
 /// Turns an error of the framework into a problem document, with headers such as Allow. Every error leaves with a
 /// request id.
 fn as_problem(mut response: Response) -> Response {
-    if response.extensions().get::<IsProblem>().is_some() {
-        return response;
-    }
     if response.extensions().get::<FinalBody>().is_some() {
         if let Ok(id) = HeaderValue::try_from(Uuid::now_v7().hyphenated().to_string()) {
             response.headers_mut().entry(REQUEST_ID).or_insert(id);
         }
+        return response;
+    }
+    if response.extensions().get::<RefusalCode>().is_some() {
         return response;
     }
     let mut problem = Problem::from(refusal_of(response.status())).into_response();

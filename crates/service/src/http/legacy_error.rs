@@ -1,30 +1,32 @@
 //! Errors as the earlier system wrote them.
 
-use std::time::Duration;
-
+use ::http::HeaderValue;
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use ::http::{HeaderValue, StatusCode};
 use axum::body::Body;
 use axum::response::Response;
+use millrace_contracts::Refusal;
 use serde::Serialize;
 
-use super::FinalBody;
-use super::problem::retry_seconds;
+use super::problem::{RefusalCode, retry_seconds};
+use super::{FinalBody, status_of};
 
 /// An error of the earlier system's calls: `{"error": text}`, not a problem document. 429 and 503 always have
 /// `Retry-After`, as problems do.
-pub fn legacy_error(status: StatusCode, text: &str, retry_after: Option<Duration>) -> Response {
+pub fn legacy_error(refusal: &Refusal) -> Response {
     #[derive(Serialize)]
     struct Error<'a> {
         error: &'a str,
     }
-    let mut response = Response::new(Body::from(serde_json::to_vec(&Error { error: text }).unwrap_or_default()));
+    let status = status_of(refusal.code);
+    let error = Error { error: &refusal.detail };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&error).unwrap_or_default()));
     *response.status_mut() = status;
     response.extensions_mut().insert(FinalBody);
+    response.extensions_mut().insert(RefusalCode(refusal.code));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(seconds) = retry_seconds(status, retry_after) {
+    if let Some(seconds) = retry_seconds(status, refusal.retry_after) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
@@ -32,16 +34,21 @@ pub fn legacy_error(status: StatusCode, text: &str, retry_after: Option<Duration
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use millrace_contracts::Code;
+
     use super::*;
 
     #[test]
     fn temporary_errors_have_a_retry_time() {
-        let after = |status, after| {
-            let response = legacy_error(status, "x", after);
+        let after = |refusal: Refusal| {
+            let response = legacy_error(&refusal);
             response.headers().get(RETRY_AFTER).map(|seconds| seconds.to_str().unwrap().to_owned())
         };
-        assert_eq!(after(StatusCode::TOO_MANY_REQUESTS, Some(Duration::from_millis(1_500))).as_deref(), Some("2"));
-        assert_eq!(after(StatusCode::SERVICE_UNAVAILABLE, None).as_deref(), Some("1"));
-        assert_eq!(after(StatusCode::NOT_FOUND, None), None);
+        let limited = Refusal::new(Code::RateLimited, "x").retry_after(Duration::from_millis(1_500));
+        assert_eq!(after(limited).as_deref(), Some("2"));
+        assert_eq!(after(Refusal::new(Code::Unavailable, "x")).as_deref(), Some("1"));
+        assert_eq!(after(Refusal::new(Code::NotFound, "x")), None);
     }
 }

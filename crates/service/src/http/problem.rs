@@ -23,9 +23,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// The range of retry times of requests that are refused together.
 const RETRY_SPREAD: Duration = Duration::from_secs(4);
 
-/// Marks a response that is a problem document already, with its code.
+/// The code of a response that is a problem document or an error of the earlier system's calls.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct IsProblem(pub(crate) Code);
+pub(crate) struct RefusalCode(pub(crate) Code);
 
 /// A time to retry: after `least`, or up to three whole seconds later at random, so that clients that are refused
 /// together do not come back together.
@@ -148,7 +148,7 @@ impl IntoResponse for Problem {
         let Rendered { status, request_id, retry_after, body } = self.render();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
-        response.extensions_mut().insert(IsProblem(self.code));
+        response.extensions_mut().insert(RefusalCode(self.code));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

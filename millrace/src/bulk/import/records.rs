@@ -96,8 +96,9 @@ impl Records {
                 loop {
                     match csv.feed(self.lines.text()) {
                         Fed::Record => break csv.fields().map_err(Fault::from).and_then(Event::of_columns),
+                        Fed::TooLong => break Err(record_too_long()),
                         Fed::More if self.lines.next()? == Some(Line::Whole) => {}
-                        Fed::More | Fed::Full | Fed::TooLong => return Err(Stop::Unclosed(number).into()),
+                        Fed::More | Fed::Full => return Err(Stop::Unclosed(number).into()),
                     }
                 }
             }
@@ -113,6 +114,12 @@ impl Records {
 
 fn too_long() -> Fault {
     Fault::new(Code::TooLarge, None, format!("the line is longer than {MAX_LINE_BYTES} bytes"))
+}
+
+/// A stray quote makes the lines up to the next one a part of the record.
+fn record_too_long() -> Fault {
+    let detail = format!("the record is longer than {MAX_LINE_BYTES} bytes; a stray quote may include the next lines");
+    Fault::new(Code::TooLarge, None, detail)
 }
 
 impl From<std::io::Error> for Failure {
@@ -161,6 +168,14 @@ mod tests {
         let csv =
             "\u{feff}timestamp,user,event\r\n\r\n1,a,click\r\n2,\"a\r\n2,x,click\r\n\",click\r\n3,c,impression\r\n";
         assert_eq!(read(Format::Csv, csv).0, [(3, true), (4, false), (7, true)]);
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_and_ends_is_invalid_alone() {
+        let part = "x".repeat(MAX_LINE_BYTES * 2 / 3);
+        let (all, stop) = read(Format::Csv, &format!("timestamp,user,event\n1,\"{part}\n{part}\",click\n2,b,click\n"));
+        assert_eq!(all, [(2, false), (4, true)]);
+        assert!(stop.is_none(), "{stop:?}");
     }
 
     #[test]
