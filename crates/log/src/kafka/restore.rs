@@ -117,7 +117,7 @@ impl KafkaLog {
         let input_reader = self.reader(input, &[])?;
         for (partition, committed) in committed {
             let one = found.get_mut(&partition).expect(READ_ONLY_ASSIGNED);
-            let bounds = input_reader.bounds(partition)?;
+            let bounds = input_reader.bounds(partition).map_err(RestoreError::of(partition))?;
             let next_offset = match fault::unchecked_position(committed, one.next_offset()) {
                 Some(unchecked) => Ok(unchecked),
                 None => self.check_position((input, changes), partition, bounds, committed, one.next_offset()),
@@ -163,7 +163,8 @@ impl KafkaLog {
         let committed = self.stable_offsets(restore, input, &partitions, SETTLE_TIMEOUT)?;
         let reader = self.reader(input, &[])?;
         for ((&partition, (_, lag)), committed) in failed.iter_mut().zip(committed) {
-            let (start, end) = reader.bounds(partition)?;
+            // It may have no leader.
+            let Ok((start, end)) = reader.bounds(partition) else { continue };
             lag.stable = end.saturating_sub(committed.unwrap_or(start));
         }
         Ok(())
