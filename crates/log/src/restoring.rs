@@ -204,7 +204,8 @@ impl<S: Stage> Restoring<S> {
         let now = Instant::now();
         let is_due = |failed: &FailedPartition| failed.retry_at.is_some_and(|at| at <= now);
         let due: Vec<u32> = self.failed.iter().filter(|(_, failed)| is_due(failed)).map(|(&one, _)| one).collect();
-        let free = MAX_RETRIES.saturating_sub(self.running.iter().filter(|restore| restore.retry).count());
+        let retries = self.running.iter().filter(|restore| restore.retry && restore.result.is_some());
+        let free = MAX_RETRIES.saturating_sub(retries.count());
         if due.is_empty() || free == 0 {
             return Ok(());
         }
