@@ -188,6 +188,8 @@ impl KafkaLog {
         TransactionalProducer::open(&self.0.config, id)
             .inspect_err(|error| tracing::warn!(role, transactional_id = id, %error, "cannot end it"))
             .ok()
+            // It took a while.
+            .filter(|_| !restore.canceled.is_cancelled())
     }
 
     /// The transactional ids of the earlier owners of these partitions, other than our own: those that began last come
