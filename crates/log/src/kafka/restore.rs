@@ -62,6 +62,7 @@ impl KafkaLog {
                 task.end(Err(error));
             }
             Ok((restored, owners)) => {
+                owner.taken_over.remove(task.partitions);
                 task.end(Ok(restored));
                 if let Err(error) = self.settle_outputs(&restore, stage.outputs(), task.partitions, owners) {
                     tracing::warn!(role = task.options.role, %error, "cannot check the outputs for open transactions");
@@ -86,7 +87,7 @@ impl KafkaLog {
         let mut scan = ChangesScan::begin(self, stage, partitions, &nonce, &mut progress)?;
         let caught_up = |found: &PartitionScan| found.caught_up;
         if !scan.read(&mut progress, patience, caught_up)? {
-            return Err(self.unreadable(changes, scan.not(caught_up), patience));
+            return Err(self.unreadable(changes, scan.not(caught_up), patience, LogError::unavailable));
         }
         let committed = if let Ok(committed) = committed {
             partitions.iter().copied().zip(committed).collect()
@@ -108,7 +109,7 @@ impl KafkaLog {
         if !scan.read(&mut progress, self.end_timeout(), marked)? {
             self.settle_changes(restore, changes, &mut scan, &committed, &mut progress)?;
             if !scan.read(&mut progress, PATIENCE, marked)? {
-                return Err(self.unreadable(changes, scan.not(marked), patience));
+                return Err(self.unreadable(changes, scan.not(marked), patience, LogError::refused));
             }
         }
         let owners = scan.earlier_owners(&owner.id);
@@ -144,11 +145,18 @@ impl KafkaLog {
         Ok((restored, owners))
     }
 
-    /// The error of a restore whose reading does not get past an open transaction.
-    fn unreadable(&self, changes: Topic, partitions: Vec<u32>, patience: Duration) -> RestoreError {
+    /// The error of a restore whose reading does not get past an open transaction. `refused` once nothing is left to
+    /// try: the retries have long pauses.
+    fn unreadable(
+        &self,
+        changes: Topic,
+        partitions: Vec<u32>,
+        patience: Duration,
+        error: impl FnOnce(String) -> LogError,
+    ) -> RestoreError {
         let topic = self.full_name(changes);
         let detail = format!("restore: nothing readable in {topic} {partitions:?} for {patience:?}");
-        let error = LogError::unavailable(detail);
+        let error = error(detail);
         RestoreError::partitions(partitions.into_iter().map(|partition| (partition, error.clone())))
     }
 

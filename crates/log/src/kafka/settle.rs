@@ -3,7 +3,7 @@
 //! Their records, and all behind them, stay unreadable until the next marker of the same producer id. A transactional id
 //! has the same producer id after a restart, so a producer of the same transactional id ends them: first of our own, then of
 //! each earlier owner of the partition, whose markers name it. Opening a producer fences the one that has the id. So this
-//! waits for as long as the brokers take to end every transaction that they know of.
+//! waits for as long as the brokers take to end every transaction that they know of, and retries do not repeat it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -90,18 +90,23 @@ impl KafkaLog {
         tracing::warn!(role, ?partitions, commit, "a broker left offsets in an open transaction: ending it");
         owner
             .run(canceled, move |member, producer| end_offsets(producer, member.group_metadata(), &offsets, commit))?;
-        let mut others = self.earlier_owners(changes, scan, &owner.id)?.into_iter();
+        let mut others = self.earlier_owners(changes, scan, &owner.id)?;
+        others.retain(|id| owner.taken_over.may_help(input, &partitions, id));
+        let mut others = others.into_iter();
         loop {
             let wait = if others.len() > 0 { SETTLE_TIMEOUT } else { patience };
             let unsettled = match self.stable_offsets(restore, input, &partitions, wait) {
                 Ok(committed) => return Ok(partitions.into_iter().zip(committed).collect()),
                 Err(error) => error,
             };
-            let id = others.next().ok_or(unsettled)?;
+            // Retries have long pauses.
+            let refused = || LogError::refused(unsettled.to_string()).because(unsettled);
+            let id = others.next().ok_or_else(refused)?;
             if let Some(mut producer) = self.take_over(restore, &id) {
                 let metadata = owner.run(canceled, |member, _| Ok(member.group_metadata()))?;
                 let (offsets, commit) = ended(&id);
                 end_offsets(&mut producer, metadata, &offsets, commit).map_err(lost)?;
+                owner.taken_over.add(input, &partitions, &id);
             }
         }
     }
@@ -122,9 +127,13 @@ impl KafkaLog {
         Marker { nonce, transactional_id: Some(restore.owner.id.clone()) }.encode(&mut marker);
         for id in self.earlier_owners(changes, scan, &restore.owner.id)? {
             progress.check()?;
+            let unmarked = scan.not(|found| found.marker.is_some());
+            if !restore.owner.taken_over.may_help(changes, &unmarked, &id) {
+                continue;
+            }
             let Some(mut producer) = self.take_over(restore, &id) else { continue };
             let (mut aborted, mut ahead) = (Vec::new(), Vec::new());
-            for partition in scan.not(|found| found.marker.is_some()) {
+            for &partition in &unmarked {
                 let is_ahead = scan.found[&partition].next_offset() != committed[&partition];
                 let those = if is_ahead { &mut ahead } else { &mut aborted };
                 those.push((changes, partition));
@@ -135,6 +144,7 @@ impl KafkaLog {
             if !ahead.is_empty() {
                 self.marked(&mut producer, &ahead, Some(&marker)).and_then(Transaction::commit).map_err(lost)?;
             }
+            restore.owner.taken_over.add(changes, &unmarked, &id);
             if scan.read(progress, SETTLE_TIMEOUT, |found| found.marker.is_some())? {
                 break;
             }

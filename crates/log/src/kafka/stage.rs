@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Member, PollEvent, Rebalance};
-use super::owner::{Owner, Request};
+use super::owner::{Owner, Request, TakenOver};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use crate::metric::{Abort, LagGauges, StepMetrics};
 use crate::producers::Producers;
@@ -42,9 +42,9 @@ impl KafkaLog {
     ) -> Result<(), LogError> {
         self.0.topics.check_stage(stage.input(), stage.changes())?;
         let log = self.clone();
-        let workers = options.workers;
+        let (workers, taken_over) = (options.workers, TakenOver::default());
         worker::run(options, workers, stop, move |options, index, stop| {
-            Worker::start(&log, &stage, options, index, stop)?.run(stop)
+            Worker::start(&log, &stage, options, index, stop, &taken_over)?.run(stop)
         })
         .await
     }
@@ -89,13 +89,14 @@ impl<'a, S: Stage> Worker<'a, S> {
         options: &'a RunOptions,
         index: usize,
         stop: &CancellationToken,
+        taken_over: &TakenOver,
     ) -> Result<Self, LogError> {
         let config = &log.0.config;
         let id = log.0.names.transactional_id(&options.role, &options.instance, index);
         let producer = TransactionalProducer::open(config, &id)?;
         let member = config.member(&log.0.names.group(&options.role), &options.instance, index);
         let member = Member::join(&member, log.full_name(stage.input()))?;
-        let (owner, requests) = Owner::new(&id);
+        let (owner, requests) = Owner::new(&id, taken_over.clone());
         let work: RestoreWork<S> = {
             let (log, stage) = (log.clone(), stage.clone());
             Arc::new(move |task| log.run_restore(&*stage, &owner, task))
