@@ -59,6 +59,8 @@ pub(crate) type RestoreResult<S> = Result<Vec<RestoredPartition<S>>, RestoreErro
 /// A restore of some partitions, on its own thread.
 pub(crate) struct RestoreTask<'a, S: Stage> {
     pub(crate) partitions: &'a [u32],
+    /// Whether it retries what failed: then no partition waits for it that might be processed.
+    pub(crate) retry: bool,
     pub(crate) options: &'a RunOptions,
     pub(crate) canceled: &'a CancellationToken,
     result: &'a SyncSender<RestoreResult<S>>,
@@ -143,7 +145,8 @@ impl<S: Stage> Restoring<S> {
         let (sender, result) = mpsc::sync_channel(1);
         let restore = move || {
             let _runtime = runtime.enter();
-            work(&RestoreTask { partitions: &restored, options: &options, canceled: &token, result: &sender });
+            let partitions = restored.as_slice();
+            work(&RestoreTask { partitions, retry, options: &options, canceled: &token, result: &sender });
         };
         let thread = std::thread::Builder::new().name(format!("{}-restore", self.options.role)).spawn(restore);
         let thread = thread.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;

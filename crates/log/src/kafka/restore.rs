@@ -44,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Restore<'a> {
     pub(super) options: &'a RunOptions,
     pub(super) owner: &'a Owner,
+    /// Whether its partitions failed before.
+    retry: bool,
     /// Canceled once a partition of the restore may have another owner.
     pub(super) canceled: &'a CancellationToken,
 }
@@ -51,7 +53,7 @@ pub(super) struct Restore<'a> {
 impl KafkaLog {
     /// Does a restore of a worker: its result first, then what needs no waiting for.
     pub(super) fn run_restore<S: Stage>(&self, stage: &S, owner: &Owner, task: &RestoreTask<'_, S>) {
-        let restore = Restore { options: task.options, owner, canceled: task.canceled };
+        let restore = Restore { options: task.options, owner, retry: task.retry, canceled: task.canceled };
         match self.restore(stage, &restore, task.partitions) {
             Err(mut error) => {
                 if let RestoreError::Partitions(failed) = &mut error
@@ -78,7 +80,7 @@ impl KafkaLog {
         restore: &Restore<'_>,
         partitions: &[u32],
     ) -> Result<(Vec<RestoredPartition<S>>, Vec<String>), RestoreError> {
-        let Restore { options, owner, canceled } = *restore;
+        let Restore { options, owner, retry, canceled } = *restore;
         let (input, changes) = (stage.input(), stage.changes());
         let patience = PATIENCE + self.0.config.transaction_timeout.0;
         let mut progress = RestoreProgress::begin(options, canceled, partitions, self.0.config.max_poll_interval());
@@ -107,6 +109,11 @@ impl KafkaLog {
         fault::point("kafka::restore::marked");
         let marked = |found: &PartitionScan| found.marker.is_some();
         if !scan.read(&mut progress, self.end_timeout(), marked)? {
+            let unmarked = scan.not(marked);
+            if !retry && unmarked.len() < partitions.len() {
+                // The others do not wait: the retry of these settles them.
+                return Err(self.unreadable(changes, unmarked, self.end_timeout(), LogError::unavailable));
+            }
             self.settle_changes(restore, changes, &mut scan, &committed, &mut progress)?;
             if !scan.read(&mut progress, PATIENCE, marked)? {
                 return Err(self.unreadable(changes, scan.not(marked), patience, LogError::refused));
