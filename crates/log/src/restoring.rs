@@ -4,8 +4,8 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,7 @@ pub(crate) struct RestoreTask<'a, S: Stage> {
     pub(crate) retry: bool,
     pub(crate) options: &'a RunOptions,
     pub(crate) canceled: &'a CancellationToken,
+    retained: &'a Mutex<Vec<u32>>,
     result: &'a SyncSender<RestoreResult<S>>,
 }
 
@@ -71,6 +72,11 @@ impl<S: Stage> RestoreTask<'_, S> {
     pub(crate) fn end(&self, result: RestoreResult<S>) {
         // The worker may have ended.
         let _ = self.result.send(result);
+    }
+
+    /// The partitions that this is still for, once its result was taken: neither revoked nor restored again.
+    pub(crate) fn retained(&self) -> Vec<u32> {
+        self.retained.lock().expect("no holder of this lock panics").clone()
     }
 }
 
@@ -91,6 +97,8 @@ struct RunningRestore<S: Stage> {
     /// Whether it retries what failed: then the status remains that of the failure.
     retry: bool,
     canceled: CancellationToken,
+    /// Of its partitions, for what its thread does after its result.
+    retained: Arc<Mutex<Vec<u32>>>,
     /// `None` once its result was taken, or is not wanted any more. The thread may still run.
     result: Option<Receiver<RestoreResult<S>>>,
     thread: Option<JoinHandle<()>>,
@@ -142,16 +150,30 @@ impl<S: Stage> Restoring<S> {
         if retry {
             options.status = watch::channel(Status::Starting).0;
         }
+        // The new thread does all of it.
+        for restore in &self.running {
+            restore.release(&partitions);
+        }
+        let retained = Arc::new(Mutex::new(partitions.clone()));
         let (sender, result) = mpsc::sync_channel(1);
-        let restore = move || {
-            let _runtime = runtime.enter();
-            let partitions = restored.as_slice();
-            work(&RestoreTask { partitions, retry, options: &options, canceled: &token, result: &sender });
+        let restore = {
+            let retained = retained.clone();
+            move || {
+                let _runtime = runtime.enter();
+                work(&RestoreTask {
+                    partitions: &restored,
+                    retry,
+                    options: &options,
+                    canceled: &token,
+                    retained: &retained,
+                    result: &sender,
+                });
+            }
         };
         let thread = std::thread::Builder::new().name(format!("{}-restore", self.options.role)).spawn(restore);
         let thread = thread.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;
         let (result, thread) = (Some(result), Some(thread));
-        self.running.push(RunningRestore { partitions, retry, canceled, result, thread });
+        self.running.push(RunningRestore { partitions, retry, canceled, retained, result, thread });
         Ok(())
     }
 
@@ -249,13 +271,14 @@ impl<S: Stage> Restoring<S> {
         self.failed.retain(|partition, _| !partitions.contains(partition));
         let mut rest = Vec::new();
         for restore in &mut self.running {
-            if restore.partitions.iter().any(|partition| partitions.contains(partition)) {
+            let has_any = restore.partitions.iter().any(|partition| partitions.contains(partition));
+            if has_any && restore.result.is_some() {
                 restore.canceled.cancel();
-                if restore.result.take().is_some() {
-                    let others = restore.partitions.iter().copied().filter(|partition| !partitions.contains(partition));
-                    rest.push((others.collect(), restore.retry));
-                }
+                restore.result = None;
+                let others = restore.partitions.iter().copied().filter(|partition| !partitions.contains(partition));
+                rest.push((others.collect(), restore.retry));
             }
+            restore.release(partitions);
         }
         rest.into_iter().try_for_each(|(partitions, retry)| self.spawn(partitions, retry))
     }
@@ -301,6 +324,18 @@ fn failed_gauge(role: &str, partition: u32) -> Gauge {
 impl<S: Stage> RunningRestore<S> {
     fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// These partitions are revoked, or restored again: what the thread does after its result is for the other ones.
+    fn release(&self, partitions: &[u32]) {
+        if self.result.is_some() {
+            return;
+        }
+        let mut retained = self.retained.lock().expect("no holder of this lock panics");
+        retained.retain(|partition| !partitions.contains(partition));
+        if retained.is_empty() {
+            self.canceled.cancel();
+        }
     }
 
     /// The result, once, if there is one.

@@ -66,7 +66,7 @@ impl KafkaLog {
             Ok((restored, owners)) => {
                 owner.taken_over.remove(task.partitions);
                 task.end(Ok(restored));
-                if let Err(error) = self.settle_outputs(&restore, stage.outputs(), task.partitions, owners) {
+                if let Err(error) = self.settle_outputs(&restore, stage.outputs(), &|| task.retained(), owners) {
                     tracing::warn!(role = task.options.role, %error, "cannot check the outputs for open transactions");
                 }
             }

@@ -153,16 +153,17 @@ impl KafkaLog {
     }
 
     /// Ends what is open in the outputs, with a commit: if it committed, its records must not be lost; if it was aborted,
-    /// the same records follow again. Gives up after all earlier owners.
+    /// the same records follow again. Gives up after all earlier owners. Only in those of the partitions that are
+    /// `retained` by then.
     pub(super) fn settle_outputs(
         &self,
         restore: &Restore<'_>,
         outputs: &[Topic],
-        partitions: &[u32],
+        retained: &dyn Fn() -> Vec<u32>,
         owners: Vec<String>,
     ) -> Result<(), LogError> {
         let Restore { owner, canceled, .. } = *restore;
-        let mut open = OpenOutputs::find(self, outputs, partitions)?;
+        let mut open = OpenOutputs::find(self, outputs, retained)?;
         if open.have_ended(self.end_timeout(), canceled)? {
             return Ok(());
         }
@@ -284,7 +285,9 @@ fn end_offsets(
 }
 
 /// The partitions of outputs that have unreadable records.
-struct OpenOutputs {
+struct OpenOutputs<'a> {
+    /// The partitions that they are the outputs of.
+    retained: &'a dyn Fn() -> Vec<u32>,
     /// Reads committed records: its end is the last stable offset.
     readable: BaseConsumer<QuietContext>,
     open: Vec<OpenOutput>,
@@ -294,12 +297,14 @@ struct OpenOutput {
     topic: Topic,
     full_name: String,
     partition: u32,
+    /// The last partition of the topic.
+    last: u32,
     /// The high watermark when it was found.
     end: u64,
 }
 
-impl OpenOutputs {
-    fn find(log: &KafkaLog, outputs: &[Topic], partitions: &[u32]) -> Result<Self, LogError> {
+impl<'a> OpenOutputs<'a> {
+    fn find(log: &KafkaLog, outputs: &[Topic], retained: &'a dyn Fn() -> Vec<u32>) -> Result<Self, LogError> {
         let config = &log.0.config;
         let group = log.0.names.group("reader");
         let all = consumer(config.reader(&group).set("isolation.level", "read_uncommitted"))?;
@@ -307,21 +312,23 @@ impl OpenOutputs {
         for &topic in outputs {
             let last = log.partitions(topic) - 1;
             // The only partition of a topic takes the outputs of all.
-            let numbers: BTreeSet<u32> = partitions.iter().map(|&partition| partition.min(last)).collect();
+            let numbers: BTreeSet<u32> = retained().into_iter().map(|partition| partition.min(last)).collect();
             for partition in numbers {
                 let full_name = log.full_name(topic).to_owned();
                 let end = end(&all, &full_name, partition)?;
-                open.push(OpenOutput { topic, full_name, partition, end });
+                open.push(OpenOutput { topic, full_name, partition, last, end });
             }
         }
-        Ok(Self { readable: consumer(&config.reader(&group))?, open })
+        Ok(Self { retained, readable: consumer(&config.reader(&group))?, open })
     }
 
-    /// Whether all become readable up to where they ended, within `patience`. Forgets those that do.
+    /// Whether all become readable up to where they ended, within `patience`. Forgets those that do, and those of
+    /// partitions that are not retained.
     fn have_ended(&mut self, patience: Duration, canceled: &CancellationToken) -> Result<bool, LogError> {
         let began = Instant::now();
         loop {
-            let mut unread = Vec::new();
+            let (mut unread, retained) = (Vec::new(), (self.retained)());
+            self.open.retain(|one| retained.iter().any(|&partition| partition.min(one.last) == one.partition));
             for one in self.open.drain(..) {
                 if end(&self.readable, &one.full_name, one.partition)? < one.end {
                     unread.push(one);
