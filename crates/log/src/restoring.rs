@@ -28,8 +28,8 @@ const MAX_RETRIES: usize = 4;
 /// Why a restore failed.
 #[derive(Debug)]
 pub(crate) enum RestoreError {
-    /// Some of its partitions failed: why, and what each has not processed, as far as it is known.
-    Partitions(BTreeMap<u32, (LogError, Lag)>),
+    /// Some of its partitions failed: why, and what each has not processed, if it is known.
+    Partitions(BTreeMap<u32, (LogError, Option<Lag>)>),
     /// The failure is not of particular partitions.
     All(LogError),
 }
@@ -43,8 +43,8 @@ impl From<LogError> for RestoreError {
 impl RestoreError {
     /// Failures of partitions.
     pub(crate) fn partitions(errors: impl IntoIterator<Item = (u32, LogError)>) -> Self {
-        let with_lag = |(partition, error)| (partition, (error, Lag::default()));
-        Self::Partitions(errors.into_iter().map(with_lag).collect())
+        let without_lag = |(partition, error)| (partition, (error, None));
+        Self::Partitions(errors.into_iter().map(without_lag).collect())
     }
 
     /// A failure of one partition.
@@ -111,7 +111,8 @@ struct FailedPartition {
     backoff: Backoff,
     /// `None` during a try.
     retry_at: Option<Instant>,
-    lag: Lag,
+    /// The last one that is known.
+    lag: Option<Lag>,
     gauge: Gauge,
 }
 
@@ -206,7 +207,7 @@ impl<S: Stage> Restoring<S> {
                     let failed = match error {
                         RestoreError::Partitions(failed) => failed,
                         RestoreError::All(error) => {
-                            partitions.iter().map(|&one| (one, (error.clone(), Lag::default()))).collect()
+                            partitions.iter().map(|&one| (one, (error.clone(), None))).collect()
                         }
                     };
                     let rest = partitions.into_iter().filter(|partition| !failed.contains_key(partition)).collect();
@@ -244,7 +245,7 @@ impl<S: Stage> Restoring<S> {
     }
 
     /// A partition failed: it is restored again after a pause.
-    pub(crate) fn fail(&mut self, partition: u32, error: LogError, lag: Lag) {
+    pub(crate) fn fail(&mut self, partition: u32, error: LogError, lag: Option<Lag>) {
         let role = &self.options.role;
         tracing::error!(role, partition, %error, "the partition is not processed until this is overcome; the others are");
         let pauses: fn() -> Backoff = match error {
@@ -262,7 +263,7 @@ impl<S: Stage> Restoring<S> {
             failed.backoff = pauses();
         }
         failed.retry_at = Some(Instant::now() + failed.backoff.next_pause());
-        (failed.error, failed.lag) = (Some(error), lag);
+        (failed.error, failed.lag) = (Some(error), lag.or(failed.lag));
         failed.gauge.set(1.0);
     }
 
@@ -295,10 +296,9 @@ impl<S: Stage> Restoring<S> {
         !self.running.is_empty()
     }
 
-    /// The lags of the partitions that failed.
+    /// The last known lags of the partitions that failed, until a step of theirs is durable.
     pub(crate) fn lags(&self) -> impl Iterator<Item = (u32, Lag)> {
-        let failed = self.failed.iter().filter(|(_, failed)| failed.error.is_some());
-        failed.map(|(&partition, failed)| (partition, failed.lag))
+        self.failed.iter().filter_map(|(&partition, failed)| Some((partition, failed.lag?)))
     }
 
     /// Reports the status of a worker that processes these partitions. A restore reports its progress by itself.

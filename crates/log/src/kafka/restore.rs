@@ -172,7 +172,7 @@ impl KafkaLog {
         &self,
         restore: &Restore<'_>,
         input: Topic,
-        failed: &mut BTreeMap<u32, (LogError, Lag)>,
+        failed: &mut BTreeMap<u32, (LogError, Option<Lag>)>,
     ) -> Result<(), LogError> {
         let partitions: Vec<u32> = failed.keys().copied().collect();
         let committed = self.stable_offsets(restore, input, &partitions, SETTLE_TIMEOUT)?;
@@ -180,7 +180,7 @@ impl KafkaLog {
         for ((&partition, (_, lag)), committed) in failed.iter_mut().zip(committed) {
             // It may have no leader.
             let Ok((start, end)) = reader.bounds(partition) else { continue };
-            lag.stable = end.saturating_sub(committed.unwrap_or(start));
+            *lag = Some(Lag { stable: end.saturating_sub(committed.unwrap_or(start)), open: 0 });
         }
         Ok(())
     }

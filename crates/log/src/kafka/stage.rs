@@ -135,7 +135,8 @@ impl<'a, S: Stage> Worker<'a, S> {
             let lag = |(&number, partition): (&u32, &StagePartition<S>)| {
                 Some((number, member.lag(number, partition.counted, &partition.batch)?))
             };
-            self.lags.report(|| partitions.iter().filter_map(lag).chain(failed.lags()).collect());
+            // Of a partition that is restored again too, until its own is known.
+            self.lags.report(|| failed.lags().chain(partitions.iter().filter_map(lag)).collect());
         }
         Ok(())
     }
@@ -242,7 +243,7 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Stops processing a partition that failed: the others go on, and it is restored after a pause.
     fn isolate(&mut self, number: u32, error: LogError) -> Result<(), LogError> {
         if let Some(partition) = self.partitions.remove(&number) {
-            let lag = self.member.lag(number, partition.counted, &partition.batch).unwrap_or_default();
+            let lag = self.member.lag(number, partition.counted, &partition.batch);
             self.member.stop_reading(number)?;
             self.restoring.fail(number, error, lag);
             self.report();

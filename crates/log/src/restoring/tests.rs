@@ -90,6 +90,21 @@ async fn what_follows_a_result_is_for_the_partitions_that_are_retained() {
     assert!(!restoring.is_running());
 }
 
+#[test]
+fn an_unknown_lag_does_not_replace_a_known_one() {
+    let options = options(watch::channel(Status::Starting).0);
+    let work: RestoreWork<Stateless> = Arc::new(|_| {});
+    let mut restoring = Restoring::new(&options, &CancellationToken::new(), work);
+    let mut lags_after = |partition, lag| {
+        restoring.fail(partition, LogError::unavailable("flawed"), lag);
+        restoring.lags().collect::<Vec<_>>()
+    };
+    let known = Lag { stable: 5, open: 0 };
+    assert!(lags_after(1, None).is_empty());
+    assert_eq!(lags_after(2, Some(known)), [(2, known)]);
+    assert_eq!(lags_after(2, None), [(2, known)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn those_that_fail_together_leave_the_others_together() {
     let (tried, flawed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(vec![1, 2])));
