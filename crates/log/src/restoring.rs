@@ -84,7 +84,7 @@ impl<S: Stage> RestoreTask<'_, S> {
 pub(crate) type RestoreWork<S> = Arc<dyn Fn(&RestoreTask<'_, S>) + Send + Sync>;
 
 /// The restores of one worker, and its failed partitions.
-pub(crate) struct Restoring<S: Stage> {
+pub(crate) struct RestoreQueue<S: Stage> {
     options: RunOptions,
     stop: CancellationToken,
     work: RestoreWork<S>,
@@ -122,7 +122,7 @@ impl Drop for FailedPartition {
     }
 }
 
-impl<S: Stage> Restoring<S> {
+impl<S: Stage> RestoreQueue<S> {
     pub(crate) fn new(options: &RunOptions, stop: &CancellationToken, work: RestoreWork<S>) -> Self {
         let (options, stop) = (options.clone(), stop.child_token());
         Self { options, stop, work, running: Vec::new(), failed: BTreeMap::new() }
@@ -351,7 +351,7 @@ impl<S: Stage> RunningRestore<S> {
 }
 
 /// Waits for the threads: they use the log.
-impl<S: Stage> Drop for Restoring<S> {
+impl<S: Stage> Drop for RestoreQueue<S> {
     fn drop(&mut self) {
         self.stop.cancel();
         for thread in self.running.iter_mut().filter_map(|restore| restore.thread.take()) {

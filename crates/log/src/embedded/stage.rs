@@ -15,7 +15,7 @@ use super::writer::{Entry, Records};
 use super::{Shared, codec};
 use crate::metric::{Abort, Lag, LagGauges, StepMetrics};
 use crate::restore::RestoredPartition;
-use crate::restoring::{RestoreWork, Restoring};
+use crate::restoring::{RestoreQueue, RestoreWork};
 use crate::{Batch, Limits, LogError, PollOutcome, RunOptions, Stage, Status, Step, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
@@ -52,7 +52,7 @@ struct Worker<'a, S: Stage> {
     options: &'a RunOptions,
     /// Of the partitions that are restored.
     states: BTreeMap<u32, S::State>,
-    restoring: Restoring<S>,
+    restoring: RestoreQueue<S>,
     reader: Reader,
     step: Step,
     step_metrics: StepMetrics,
@@ -74,7 +74,7 @@ impl<'a, S: Stage> Worker<'a, S> {
                 task.end(restored.map_err(|error| with_lags(&shared, &*stage, task.options, error)));
             })
         };
-        let mut restoring = Restoring::new(options, stop, work);
+        let mut restoring = RestoreQueue::new(options, stop, work);
         restoring.begin((0..shared.topics.get(stage.input()).partitions).collect())?;
         let reader = Reader::open(shared, stage.input(), &[])?;
         let (step_metrics, lags) = (StepMetrics::of(&options.role), LagGauges::of(&options.role));

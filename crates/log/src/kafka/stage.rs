@@ -20,7 +20,7 @@ use super::transaction::{Purpose, Transaction, TransactionError, TransactionalPr
 use crate::metric::{Abort, LagGauges, StepMetrics};
 use crate::producers::Producers;
 use crate::restore::RestoredPartition;
-use crate::restoring::{RestoreWork, Restoring};
+use crate::restoring::{RestoreQueue, RestoreWork};
 use crate::step::StepRecord;
 use crate::{Batch, LogError, RunOptions, Stage, StageError, Status, Step, fault, worker};
 
@@ -58,7 +58,7 @@ struct Worker<'a, S: Stage> {
     producer: TransactionalProducer,
     /// Of the restores. Dropped before them: they wait for their requests.
     requests: Receiver<Request>,
-    restoring: Restoring<S>,
+    restoring: RestoreQueue<S>,
     partitions: BTreeMap<u32, StagePartition<S>>,
     step: Step,
     /// The end of the last step.
@@ -108,7 +108,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             member,
             producer,
             requests,
-            restoring: Restoring::new(options, stop, work),
+            restoring: RestoreQueue::new(options, stop, work),
             partitions: BTreeMap::new(),
             step: Step::default(),
             step_ended: Instant::now(),

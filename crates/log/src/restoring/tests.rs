@@ -38,7 +38,7 @@ impl Stage for Stateless {
     fn undo(&self, (): &mut (), (): ()) {}
 }
 
-fn restores(restoring: &mut Restoring<Stateless>, expected: &[u32]) {
+fn restores(restoring: &mut RestoreQueue<Stateless>, expected: &[u32]) {
     let mut restored: Vec<u32> = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     while restored != expected {
@@ -80,7 +80,7 @@ async fn what_follows_a_result_is_for_the_partitions_that_are_retained() {
         })
     };
     let options = options(watch::channel(Status::Starting).0);
-    let mut restoring = Restoring::new(&options, &CancellationToken::new(), work);
+    let mut restoring = RestoreQueue::new(&options, &CancellationToken::new(), work);
     restoring.begin(vec![0, 1]).unwrap();
     restores(&mut restoring, &[0, 1]);
     restoring.revoke(&[0]).unwrap();
@@ -94,7 +94,7 @@ async fn what_follows_a_result_is_for_the_partitions_that_are_retained() {
 fn an_unknown_lag_does_not_replace_a_known_one() {
     let options = options(watch::channel(Status::Starting).0);
     let work: RestoreWork<Stateless> = Arc::new(|_| {});
-    let mut restoring = Restoring::new(&options, &CancellationToken::new(), work);
+    let mut restoring = RestoreQueue::new(&options, &CancellationToken::new(), work);
     let mut lags_after = |partition, lag| {
         restoring.fail(partition, LogError::unavailable("flawed"), lag);
         restoring.lags().collect::<Vec<_>>()
@@ -124,7 +124,7 @@ async fn those_that_fail_together_leave_the_others_together() {
     };
     let (status, seen) = watch::channel(Status::Starting);
     let options = options(status);
-    let mut restoring = Restoring::new(&options, &CancellationToken::new(), work);
+    let mut restoring = RestoreQueue::new(&options, &CancellationToken::new(), work);
     restoring.begin(vec![0, 1, 2, 3]).unwrap();
     restores(&mut restoring, &[0, 3]);
     restoring.report([0, 3].into_iter());
