@@ -15,7 +15,7 @@ mod embedded;
 mod error;
 mod fault;
 #[cfg(test)]
-mod isolated;
+mod isolation_tests;
 mod kafka;
 mod key;
 mod log;

@@ -107,7 +107,7 @@ pub(crate) fn replay<S: Stage>(
         if from.is_none() && last_record.is_none() {
             continue;
         }
-        let (start, end) = bounds_of(one.partition)?;
+        let (start, end) = bounds_of(one.partition).map_err(RestoreError::of(one.partition))?;
         // Retention dropped what is below the start. A position past the end is refused when reading begins.
         if start < next_offset && next_offset <= end {
             let first = from.unwrap_or(next_offset - 1).max(start);

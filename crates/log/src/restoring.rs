@@ -4,8 +4,8 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ const MAX_RETRIES: usize = 4;
 /// Why a restore failed.
 #[derive(Debug)]
 pub(crate) enum RestoreError {
-    /// Some of its partitions failed: why, and what each has not processed, as far as it is known.
-    Partitions(BTreeMap<u32, (LogError, Lag)>),
+    /// Some of its partitions failed: why, and what each has not processed, if it is known.
+    Partitions(BTreeMap<u32, (LogError, Option<Lag>)>),
     /// The failure is not of particular partitions.
     All(LogError),
 }
@@ -43,8 +43,8 @@ impl From<LogError> for RestoreError {
 impl RestoreError {
     /// Failures of partitions.
     pub(crate) fn partitions(errors: impl IntoIterator<Item = (u32, LogError)>) -> Self {
-        let with_lag = |(partition, error)| (partition, (error, Lag::default()));
-        Self::Partitions(errors.into_iter().map(with_lag).collect())
+        let without_lag = |(partition, error)| (partition, (error, None));
+        Self::Partitions(errors.into_iter().map(without_lag).collect())
     }
 
     /// A failure of one partition.
@@ -59,8 +59,11 @@ pub(crate) type RestoreResult<S> = Result<Vec<RestoredPartition<S>>, RestoreErro
 /// A restore of some partitions, on its own thread.
 pub(crate) struct RestoreTask<'a, S: Stage> {
     pub(crate) partitions: &'a [u32],
+    /// Whether it retries what failed: then no partition waits for it that might be processed.
+    pub(crate) retry: bool,
     pub(crate) options: &'a RunOptions,
     pub(crate) canceled: &'a CancellationToken,
+    retained: &'a Mutex<Vec<u32>>,
     result: &'a SyncSender<RestoreResult<S>>,
 }
 
@@ -70,13 +73,18 @@ impl<S: Stage> RestoreTask<'_, S> {
         // The worker may have ended.
         let _ = self.result.send(result);
     }
+
+    /// The partitions that this is still for, once its result was taken: neither revoked nor restored again.
+    pub(crate) fn retained(&self) -> Vec<u32> {
+        self.retained.lock().expect("no holder of this lock panics").clone()
+    }
 }
 
 /// Does a restore, and ends it once.
 pub(crate) type RestoreWork<S> = Arc<dyn Fn(&RestoreTask<'_, S>) + Send + Sync>;
 
 /// The restores of one worker, and its failed partitions.
-pub(crate) struct Restoring<S: Stage> {
+pub(crate) struct RestoreQueue<S: Stage> {
     options: RunOptions,
     stop: CancellationToken,
     work: RestoreWork<S>,
@@ -89,6 +97,8 @@ struct RunningRestore<S: Stage> {
     /// Whether it retries what failed: then the status remains that of the failure.
     retry: bool,
     canceled: CancellationToken,
+    /// Of its partitions, for what its thread does after its result.
+    retained: Arc<Mutex<Vec<u32>>>,
     /// `None` once its result was taken, or is not wanted any more. The thread may still run.
     result: Option<Receiver<RestoreResult<S>>>,
     thread: Option<JoinHandle<()>>,
@@ -101,7 +111,8 @@ struct FailedPartition {
     backoff: Backoff,
     /// `None` during a try.
     retry_at: Option<Instant>,
-    lag: Lag,
+    /// The last one that is known.
+    lag: Option<Lag>,
     gauge: Gauge,
 }
 
@@ -111,7 +122,7 @@ impl Drop for FailedPartition {
     }
 }
 
-impl<S: Stage> Restoring<S> {
+impl<S: Stage> RestoreQueue<S> {
     pub(crate) fn new(options: &RunOptions, stop: &CancellationToken, work: RestoreWork<S>) -> Self {
         let (options, stop) = (options.clone(), stop.child_token());
         Self { options, stop, work, running: Vec::new(), failed: BTreeMap::new() }
@@ -140,15 +151,30 @@ impl<S: Stage> Restoring<S> {
         if retry {
             options.status = watch::channel(Status::Starting).0;
         }
+        // The new thread does all of it.
+        for restore in &self.running {
+            restore.release(&partitions);
+        }
+        let retained = Arc::new(Mutex::new(partitions.clone()));
         let (sender, result) = mpsc::sync_channel(1);
-        let restore = move || {
-            let _runtime = runtime.enter();
-            work(&RestoreTask { partitions: &restored, options: &options, canceled: &token, result: &sender });
+        let restore = {
+            let retained = retained.clone();
+            move || {
+                let _runtime = runtime.enter();
+                work(&RestoreTask {
+                    partitions: &restored,
+                    retry,
+                    options: &options,
+                    canceled: &token,
+                    retained: &retained,
+                    result: &sender,
+                });
+            }
         };
         let thread = std::thread::Builder::new().name(format!("{}-restore", self.options.role)).spawn(restore);
         let thread = thread.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;
         let (result, thread) = (Some(result), Some(thread));
-        self.running.push(RunningRestore { partitions, retry, canceled, result, thread });
+        self.running.push(RunningRestore { partitions, retry, canceled, retained, result, thread });
         Ok(())
     }
 
@@ -181,7 +207,7 @@ impl<S: Stage> Restoring<S> {
                     let failed = match error {
                         RestoreError::Partitions(failed) => failed,
                         RestoreError::All(error) => {
-                            partitions.iter().map(|&one| (one, (error.clone(), Lag::default()))).collect()
+                            partitions.iter().map(|&one| (one, (error.clone(), None))).collect()
                         }
                     };
                     let rest = partitions.into_iter().filter(|partition| !failed.contains_key(partition)).collect();
@@ -204,7 +230,8 @@ impl<S: Stage> Restoring<S> {
         let now = Instant::now();
         let is_due = |failed: &FailedPartition| failed.retry_at.is_some_and(|at| at <= now);
         let due: Vec<u32> = self.failed.iter().filter(|(_, failed)| is_due(failed)).map(|(&one, _)| one).collect();
-        let free = MAX_RETRIES.saturating_sub(self.running.iter().filter(|restore| restore.retry).count());
+        let retries = self.running.iter().filter(|restore| restore.retry && restore.result.is_some());
+        let free = MAX_RETRIES.saturating_sub(retries.count());
         if due.is_empty() || free == 0 {
             return Ok(());
         }
@@ -218,7 +245,7 @@ impl<S: Stage> Restoring<S> {
     }
 
     /// A partition failed: it is restored again after a pause.
-    pub(crate) fn fail(&mut self, partition: u32, error: LogError, lag: Lag) {
+    pub(crate) fn fail(&mut self, partition: u32, error: LogError, lag: Option<Lag>) {
         let role = &self.options.role;
         tracing::error!(role, partition, %error, "the partition is not processed until this is overcome; the others are");
         let pauses: fn() -> Backoff = match error {
@@ -236,7 +263,7 @@ impl<S: Stage> Restoring<S> {
             failed.backoff = pauses();
         }
         failed.retry_at = Some(Instant::now() + failed.backoff.next_pause());
-        (failed.error, failed.lag) = (Some(error), lag);
+        (failed.error, failed.lag) = (Some(error), lag.or(failed.lag));
         failed.gauge.set(1.0);
     }
 
@@ -245,13 +272,14 @@ impl<S: Stage> Restoring<S> {
         self.failed.retain(|partition, _| !partitions.contains(partition));
         let mut rest = Vec::new();
         for restore in &mut self.running {
-            if restore.partitions.iter().any(|partition| partitions.contains(partition)) {
+            let has_any = restore.partitions.iter().any(|partition| partitions.contains(partition));
+            if has_any && restore.result.is_some() {
                 restore.canceled.cancel();
-                if restore.result.take().is_some() {
-                    let others = restore.partitions.iter().copied().filter(|partition| !partitions.contains(partition));
-                    rest.push((others.collect(), restore.retry));
-                }
+                restore.result = None;
+                let others = restore.partitions.iter().copied().filter(|partition| !partitions.contains(partition));
+                rest.push((others.collect(), restore.retry));
             }
+            restore.release(partitions);
         }
         rest.into_iter().try_for_each(|(partitions, retry)| self.spawn(partitions, retry))
     }
@@ -268,10 +296,9 @@ impl<S: Stage> Restoring<S> {
         !self.running.is_empty()
     }
 
-    /// The lags of the partitions that failed.
+    /// The last known lags of the partitions that failed, until a step of theirs is durable.
     pub(crate) fn lags(&self) -> impl Iterator<Item = (u32, Lag)> {
-        let failed = self.failed.iter().filter(|(_, failed)| failed.error.is_some());
-        failed.map(|(&partition, failed)| (partition, failed.lag))
+        self.failed.iter().filter_map(|(&partition, failed)| Some((partition, failed.lag?)))
     }
 
     /// Reports the status of a worker that processes these partitions. A restore reports its progress by itself.
@@ -299,6 +326,18 @@ impl<S: Stage> RunningRestore<S> {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// These partitions are revoked, or restored again: what the thread does after its result is for the other ones.
+    fn release(&self, partitions: &[u32]) {
+        if self.result.is_some() {
+            return;
+        }
+        let mut retained = self.retained.lock().expect("no holder of this lock panics");
+        retained.retain(|partition| !partitions.contains(partition));
+        if retained.is_empty() {
+            self.canceled.cancel();
+        }
+    }
+
     /// The result, once, if there is one.
     fn take_result(&mut self) -> Option<RestoreResult<S>> {
         let result = match self.result.as_ref()?.try_recv() {
@@ -312,7 +351,7 @@ impl<S: Stage> RunningRestore<S> {
 }
 
 /// Waits for the threads: they use the log.
-impl<S: Stage> Drop for Restoring<S> {
+impl<S: Stage> Drop for RestoreQueue<S> {
     fn drop(&mut self) {
         self.stop.cancel();
         for thread in self.running.iter_mut().filter_map(|restore| restore.thread.take()) {

@@ -56,8 +56,9 @@ pub(super) fn with_lags<S: Stage>(
         for (&partition, (_, lag)) in failed {
             let Ok(input) = shared.layout.get(stage.input(), partition) else { continue };
             let read = read_number(&shared.layout.meta, input_key(&options.role, stage.input(), partition).as_bytes());
-            let position = read.ok().flatten().unwrap_or_else(|| input.start());
-            *lag = Lag { stable: input.end().saturating_sub(position), open: 0 };
+            let Ok(position) = read else { continue };
+            let position = position.unwrap_or_else(|| input.start());
+            *lag = Some(Lag { stable: input.end().saturating_sub(position), open: 0 });
         }
     }
     error

@@ -15,7 +15,7 @@ use super::writer::{Entry, Records};
 use super::{Shared, codec};
 use crate::metric::{Abort, Lag, LagGauges, StepMetrics};
 use crate::restore::RestoredPartition;
-use crate::restoring::{RestoreWork, Restoring};
+use crate::restoring::{RestoreQueue, RestoreWork};
 use crate::{Batch, Limits, LogError, PollOutcome, RunOptions, Stage, Status, Step, fault, worker};
 
 /// The longest wait of one poll, after which an idle worker notices a stop.
@@ -52,7 +52,7 @@ struct Worker<'a, S: Stage> {
     options: &'a RunOptions,
     /// Of the partitions that are restored.
     states: BTreeMap<u32, S::State>,
-    restoring: Restoring<S>,
+    restoring: RestoreQueue<S>,
     reader: Reader,
     step: Step,
     step_metrics: StepMetrics,
@@ -74,7 +74,7 @@ impl<'a, S: Stage> Worker<'a, S> {
                 task.end(restored.map_err(|error| with_lags(&shared, &*stage, task.options, error)));
             })
         };
-        let mut restoring = Restoring::new(options, stop, work);
+        let mut restoring = RestoreQueue::new(options, stop, work);
         restoring.begin((0..shared.topics.get(stage.input()).partitions).collect())?;
         let reader = Reader::open(shared, stage.input(), &[])?;
         let (step_metrics, lags) = (StepMetrics::of(&options.role), LagGauges::of(&options.role));
@@ -116,7 +116,7 @@ impl<'a, S: Stage> Worker<'a, S> {
         for RestoredPartition { partition, mut state, position } in restored {
             let next_offset = position.next_offset;
             match self.reader.assign(partition, next_offset) {
-                Err(error @ LogError::Refused(_)) => self.restoring.fail(partition, error, Lag::default()),
+                Err(error @ LogError::Refused(_)) => self.restoring.fail(partition, error, None),
                 assigned => {
                     assigned?;
                     let need = need(&**self.stage, &state, next_offset);
@@ -133,10 +133,10 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Stops processing a partition whose step failed: the others go on, and it is restored after a pause.
     fn isolate(&mut self, batch: &Batch, error: LogError) {
         let partition = batch.partition();
-        let lag = self.reader.lags().get(&partition).map_or(0, |lag| lag + batch.len() as u64);
+        let lag = self.reader.lags().get(&partition).map(|lag| Lag { stable: lag + batch.len() as u64, open: 0 });
         self.reader.unassign(partition);
         self.states.remove(&partition);
-        self.restoring.fail(partition, error, Lag { stable: lag, open: 0 });
+        self.restoring.fail(partition, error, lag);
         self.report();
     }
 
@@ -149,7 +149,7 @@ impl<'a, S: Stage> Worker<'a, S> {
                 *lags.entry(batch.partition()).or_default() += batch.len() as u64;
             }
             let lags = lags.into_iter().map(|(partition, stable)| (partition, Lag { stable, open: 0 }));
-            lags.chain(failed.lags()).collect()
+            failed.lags().chain(lags).collect()
         });
     }
 

@@ -9,7 +9,7 @@ mod bounded;
 mod config;
 mod consumer;
 #[cfg(test)]
-mod generation;
+mod generation_tests;
 mod group;
 mod member;
 #[cfg(test)]

@@ -1,12 +1,18 @@
 //! The transactions of a restore, which runs beside the steps of the worker that it is for.
 
-use std::sync::mpsc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
+use millrace_contracts::Topic;
 use tokio_util::sync::CancellationToken;
 
 use super::member::Member;
 use super::transaction::{TransactionError, TransactionalProducer};
 use crate::LogError;
+
+/// The time until an id is taken over again.
+const REPEAT: Duration = Duration::from_mins(15);
 
 /// Work for the worker's thread. An error ends the worker: its producer is lost.
 pub(super) type Request = Box<dyn FnOnce(&Member, &mut TransactionalProducer) -> Result<(), LogError> + Send>;
@@ -17,13 +23,14 @@ pub(super) struct Owner {
     requests: mpsc::Sender<Request>,
     /// The worker's transactional id.
     pub(super) id: String,
+    pub(super) taken_over: TakenOver,
 }
 
 impl Owner {
     /// The owner, and the requests of its restores.
-    pub(super) fn new(id: &str) -> (Self, mpsc::Receiver<Request>) {
+    pub(super) fn new(id: &str, taken_over: TakenOver) -> (Self, mpsc::Receiver<Request>) {
         let (requests, received) = mpsc::channel();
-        (Self { requests, id: id.to_owned() }, received)
+        (Self { requests, id: id.to_owned(), taken_over }, received)
     }
 
     /// Has the worker do `work` between two steps, and waits for it. Not once the restore is canceled: its partitions may
@@ -55,5 +62,55 @@ impl Owner {
         let ended = || LogError::unavailable("the worker of the restore has ended");
         self.requests.send(Box::new(request)).map_err(|_| ended())?;
         result.recv().map_err(|_| ended())?
+    }
+}
+
+/// The transactional ids that restores of a role took over for partitions that remain unreadable. Taking over fences a
+/// worker that may be alive: the retries do it once in [`REPEAT`], so that it gets on. The workers of a run share this.
+#[derive(Clone, Default)]
+pub(super) struct TakenOver(Arc<Mutex<BTreeMap<TakenId, Instant>>>);
+
+/// The name of a topic, a partition and a transactional id.
+type TakenId = (&'static str, u32, String);
+
+impl TakenOver {
+    /// Whether one of these partitions has not been tried with this id.
+    pub(super) fn may_help(&self, topic: Topic, partitions: &[u32], id: &str) -> bool {
+        let taken = self.0.lock().expect("no holder of this lock panics");
+        let at = |&partition: &u32| taken.get(&(topic.name, partition, id.to_owned()));
+        partitions.iter().any(|partition| at(partition).is_none_or(|at| at.elapsed() >= REPEAT))
+    }
+
+    /// The transactions of this id in these partitions are ended.
+    pub(super) fn add(&self, topic: Topic, partitions: &[u32], id: &str) {
+        let mut taken = self.0.lock().expect("no holder of this lock panics");
+        taken.retain(|_, at| at.elapsed() < REPEAT);
+        let now = Instant::now();
+        taken.extend(partitions.iter().map(|&partition| ((topic.name, partition, id.to_owned()), now)));
+    }
+
+    /// These partitions are restored.
+    pub(super) fn remove(&self, partitions: &[u32]) {
+        let mut taken = self.0.lock().expect("no holder of this lock panics");
+        taken.retain(|(_, partition, _), _| !partitions.contains(partition));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_taken_over_once_until_the_partition_is_restored() {
+        let taken = TakenOver::default();
+        let may_help = |partitions: &[u32], id: &str| taken.may_help(Topic::STATE, partitions, id);
+        assert!(may_help(&[1, 2], "a"));
+        taken.add(Topic::STATE, &[1, 2], "a");
+        assert!(!may_help(&[1, 2], "a"));
+        assert!(may_help(&[1, 3], "a"));
+        assert!(may_help(&[1], "b"));
+        assert!(taken.may_help(Topic::EVENTS, &[1], "a"));
+        taken.remove(&[1]);
+        assert_eq!([1, 2].map(|partition| may_help(&[partition], "a")), [true, false]);
     }
 }

@@ -44,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Restore<'a> {
     pub(super) options: &'a RunOptions,
     pub(super) owner: &'a Owner,
+    /// Whether its partitions failed before.
+    retry: bool,
     /// Canceled once a partition of the restore may have another owner.
     pub(super) canceled: &'a CancellationToken,
 }
@@ -51,7 +53,7 @@ pub(super) struct Restore<'a> {
 impl KafkaLog {
     /// Does a restore of a worker: its result first, then what needs no waiting for.
     pub(super) fn run_restore<S: Stage>(&self, stage: &S, owner: &Owner, task: &RestoreTask<'_, S>) {
-        let restore = Restore { options: task.options, owner, canceled: task.canceled };
+        let restore = Restore { options: task.options, owner, retry: task.retry, canceled: task.canceled };
         match self.restore(stage, &restore, task.partitions) {
             Err(mut error) => {
                 if let RestoreError::Partitions(failed) = &mut error
@@ -62,8 +64,9 @@ impl KafkaLog {
                 task.end(Err(error));
             }
             Ok((restored, owners)) => {
+                owner.taken_over.remove(task.partitions);
                 task.end(Ok(restored));
-                if let Err(error) = self.settle_outputs(&restore, stage.outputs(), task.partitions, owners) {
+                if let Err(error) = self.settle_outputs(&restore, stage.outputs(), &|| task.retained(), owners) {
                     tracing::warn!(role = task.options.role, %error, "cannot check the outputs for open transactions");
                 }
             }
@@ -77,7 +80,7 @@ impl KafkaLog {
         restore: &Restore<'_>,
         partitions: &[u32],
     ) -> Result<(Vec<RestoredPartition<S>>, Vec<String>), RestoreError> {
-        let Restore { options, owner, canceled } = *restore;
+        let Restore { options, owner, retry, canceled } = *restore;
         let (input, changes) = (stage.input(), stage.changes());
         let patience = PATIENCE + self.0.config.transaction_timeout.0;
         let mut progress = RestoreProgress::begin(options, canceled, partitions, self.0.config.max_poll_interval());
@@ -86,7 +89,7 @@ impl KafkaLog {
         let mut scan = ChangesScan::begin(self, stage, partitions, &nonce, &mut progress)?;
         let caught_up = |found: &PartitionScan| found.caught_up;
         if !scan.read(&mut progress, patience, caught_up)? {
-            return Err(self.unreadable(changes, scan.not(caught_up), patience));
+            return Err(self.unreadable(changes, scan.not(caught_up), patience, LogError::unavailable));
         }
         let committed = if let Ok(committed) = committed {
             partitions.iter().copied().zip(committed).collect()
@@ -106,9 +109,14 @@ impl KafkaLog {
         fault::point("kafka::restore::marked");
         let marked = |found: &PartitionScan| found.marker.is_some();
         if !scan.read(&mut progress, self.end_timeout(), marked)? {
+            let unmarked = scan.not(marked);
+            if !retry && unmarked.len() < partitions.len() {
+                // The others do not wait: the retry of these settles them.
+                return Err(self.unreadable(changes, unmarked, self.end_timeout(), LogError::unavailable));
+            }
             self.settle_changes(restore, changes, &mut scan, &committed, &mut progress)?;
             if !scan.read(&mut progress, PATIENCE, marked)? {
-                return Err(self.unreadable(changes, scan.not(marked), patience));
+                return Err(self.unreadable(changes, scan.not(marked), patience, LogError::refused));
             }
         }
         let owners = scan.earlier_owners(&owner.id);
@@ -117,7 +125,7 @@ impl KafkaLog {
         let input_reader = self.reader(input, &[])?;
         for (partition, committed) in committed {
             let one = found.get_mut(&partition).expect(READ_ONLY_ASSIGNED);
-            let bounds = input_reader.bounds(partition)?;
+            let bounds = input_reader.bounds(partition).map_err(RestoreError::of(partition))?;
             let next_offset = match fault::unchecked_position(committed, one.next_offset()) {
                 Some(unchecked) => Ok(unchecked),
                 None => self.check_position((input, changes), partition, bounds, committed, one.next_offset()),
@@ -144,11 +152,18 @@ impl KafkaLog {
         Ok((restored, owners))
     }
 
-    /// The error of a restore whose reading does not get past an open transaction.
-    fn unreadable(&self, changes: Topic, partitions: Vec<u32>, patience: Duration) -> RestoreError {
+    /// The error of a restore whose reading does not get past an open transaction. `refused` once nothing is left to
+    /// try: the retries have long pauses.
+    fn unreadable(
+        &self,
+        changes: Topic,
+        partitions: Vec<u32>,
+        patience: Duration,
+        error: impl FnOnce(String) -> LogError,
+    ) -> RestoreError {
         let topic = self.full_name(changes);
         let detail = format!("restore: nothing readable in {topic} {partitions:?} for {patience:?}");
-        let error = LogError::unavailable(detail);
+        let error = error(detail);
         RestoreError::partitions(partitions.into_iter().map(|partition| (partition, error.clone())))
     }
 
@@ -157,14 +172,15 @@ impl KafkaLog {
         &self,
         restore: &Restore<'_>,
         input: Topic,
-        failed: &mut BTreeMap<u32, (LogError, Lag)>,
+        failed: &mut BTreeMap<u32, (LogError, Option<Lag>)>,
     ) -> Result<(), LogError> {
         let partitions: Vec<u32> = failed.keys().copied().collect();
         let committed = self.stable_offsets(restore, input, &partitions, SETTLE_TIMEOUT)?;
         let reader = self.reader(input, &[])?;
         for ((&partition, (_, lag)), committed) in failed.iter_mut().zip(committed) {
-            let (start, end) = reader.bounds(partition)?;
-            lag.stable = end.saturating_sub(committed.unwrap_or(start));
+            // It may have no leader.
+            let Ok((start, end)) = reader.bounds(partition) else { continue };
+            *lag = Some(Lag { stable: end.saturating_sub(committed.unwrap_or(start)), open: 0 });
         }
         Ok(())
     }

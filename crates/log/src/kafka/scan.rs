@@ -52,11 +52,11 @@ impl ChangesScan {
         partitions: &[u32],
         nonce: &str,
         progress: &mut RestoreProgress<'_>,
-    ) -> Result<Self, LogError> {
+    ) -> Result<Self, RestoreError> {
         let mut reader = log.reader(stage.changes(), &[])?;
         let (mut found, mut positions) = (BTreeMap::new(), BTreeMap::new());
         for &partition in partitions {
-            let (start, end) = reader.bounds(partition)?;
+            let (start, end) = reader.bounds(partition).map_err(RestoreError::of(partition))?;
             progress.expect(end.saturating_sub(start));
             found.insert(partition, PartitionScan { start, ..PartitionScan::default() });
             positions.insert(partition, start);

@@ -3,7 +3,7 @@
 //! Their records, and all behind them, stay unreadable until the next marker of the same producer id. A transactional id
 //! has the same producer id after a restart, so a producer of the same transactional id ends them: first of our own, then of
 //! each earlier owner of the partition, whose markers name it. Opening a producer fences the one that has the id. So this
-//! waits for as long as the brokers take to end every transaction that they know of.
+//! waits for as long as the brokers take to end every transaction that they know of, and retries do not repeat it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -90,18 +90,23 @@ impl KafkaLog {
         tracing::warn!(role, ?partitions, commit, "a broker left offsets in an open transaction: ending it");
         owner
             .run(canceled, move |member, producer| end_offsets(producer, member.group_metadata(), &offsets, commit))?;
-        let mut others = self.earlier_owners(changes, scan, &owner.id)?.into_iter();
+        let mut others = self.earlier_owners(changes, scan, &owner.id)?;
+        others.retain(|id| owner.taken_over.may_help(input, &partitions, id));
+        let mut others = others.into_iter();
         loop {
             let wait = if others.len() > 0 { SETTLE_TIMEOUT } else { patience };
             let unsettled = match self.stable_offsets(restore, input, &partitions, wait) {
                 Ok(committed) => return Ok(partitions.into_iter().zip(committed).collect()),
                 Err(error) => error,
             };
-            let id = others.next().ok_or(unsettled)?;
+            // Retries have long pauses.
+            let refused = || LogError::refused(unsettled.to_string()).because(unsettled);
+            let id = others.next().ok_or_else(refused)?;
             if let Some(mut producer) = self.take_over(restore, &id) {
                 let metadata = owner.run(canceled, |member, _| Ok(member.group_metadata()))?;
                 let (offsets, commit) = ended(&id);
                 end_offsets(&mut producer, metadata, &offsets, commit).map_err(lost)?;
+                owner.taken_over.add(input, &partitions, &id);
             }
         }
     }
@@ -122,9 +127,13 @@ impl KafkaLog {
         Marker { nonce, transactional_id: Some(restore.owner.id.clone()) }.encode(&mut marker);
         for id in self.earlier_owners(changes, scan, &restore.owner.id)? {
             progress.check()?;
+            let unmarked = scan.not(|found| found.marker.is_some());
+            if !restore.owner.taken_over.may_help(changes, &unmarked, &id) {
+                continue;
+            }
             let Some(mut producer) = self.take_over(restore, &id) else { continue };
             let (mut aborted, mut ahead) = (Vec::new(), Vec::new());
-            for partition in scan.not(|found| found.marker.is_some()) {
+            for &partition in &unmarked {
                 let is_ahead = scan.found[&partition].next_offset() != committed[&partition];
                 let those = if is_ahead { &mut ahead } else { &mut aborted };
                 those.push((changes, partition));
@@ -135,6 +144,7 @@ impl KafkaLog {
             if !ahead.is_empty() {
                 self.marked(&mut producer, &ahead, Some(&marker)).and_then(Transaction::commit).map_err(lost)?;
             }
+            restore.owner.taken_over.add(changes, &unmarked, &id);
             if scan.read(progress, SETTLE_TIMEOUT, |found| found.marker.is_some())? {
                 break;
             }
@@ -143,16 +153,17 @@ impl KafkaLog {
     }
 
     /// Ends what is open in the outputs, with a commit: if it committed, its records must not be lost; if it was aborted,
-    /// the same records follow again. Gives up after all earlier owners.
+    /// the same records follow again. Gives up after all earlier owners. Only in those of the partitions that are
+    /// `retained` by then.
     pub(super) fn settle_outputs(
         &self,
         restore: &Restore<'_>,
         outputs: &[Topic],
-        partitions: &[u32],
+        retained: &dyn Fn() -> Vec<u32>,
         owners: Vec<String>,
     ) -> Result<(), LogError> {
         let Restore { owner, canceled, .. } = *restore;
-        let mut open = OpenOutputs::find(self, outputs, partitions)?;
+        let mut open = OpenOutputs::find(self, outputs, retained)?;
         if open.have_ended(self.end_timeout(), canceled)? {
             return Ok(());
         }
@@ -188,6 +199,8 @@ impl KafkaLog {
         TransactionalProducer::open(&self.0.config, id)
             .inspect_err(|error| tracing::warn!(role, transactional_id = id, %error, "cannot end it"))
             .ok()
+            // It took a while.
+            .filter(|_| !restore.canceled.is_cancelled())
     }
 
     /// The transactional ids of the earlier owners of these partitions, other than our own: those that began last come
@@ -272,7 +285,9 @@ fn end_offsets(
 }
 
 /// The partitions of outputs that have unreadable records.
-struct OpenOutputs {
+struct OpenOutputs<'a> {
+    /// The partitions that they are the outputs of.
+    retained: &'a dyn Fn() -> Vec<u32>,
     /// Reads committed records: its end is the last stable offset.
     readable: BaseConsumer<QuietContext>,
     open: Vec<OpenOutput>,
@@ -282,12 +297,14 @@ struct OpenOutput {
     topic: Topic,
     full_name: String,
     partition: u32,
+    /// The last partition of the topic.
+    last: u32,
     /// The high watermark when it was found.
     end: u64,
 }
 
-impl OpenOutputs {
-    fn find(log: &KafkaLog, outputs: &[Topic], partitions: &[u32]) -> Result<Self, LogError> {
+impl<'a> OpenOutputs<'a> {
+    fn find(log: &KafkaLog, outputs: &[Topic], retained: &'a dyn Fn() -> Vec<u32>) -> Result<Self, LogError> {
         let config = &log.0.config;
         let group = log.0.names.group("reader");
         let all = consumer(config.reader(&group).set("isolation.level", "read_uncommitted"))?;
@@ -295,21 +312,23 @@ impl OpenOutputs {
         for &topic in outputs {
             let last = log.partitions(topic) - 1;
             // The only partition of a topic takes the outputs of all.
-            let numbers: BTreeSet<u32> = partitions.iter().map(|&partition| partition.min(last)).collect();
+            let numbers: BTreeSet<u32> = retained().into_iter().map(|partition| partition.min(last)).collect();
             for partition in numbers {
                 let full_name = log.full_name(topic).to_owned();
                 let end = end(&all, &full_name, partition)?;
-                open.push(OpenOutput { topic, full_name, partition, end });
+                open.push(OpenOutput { topic, full_name, partition, last, end });
             }
         }
-        Ok(Self { readable: consumer(&config.reader(&group))?, open })
+        Ok(Self { retained, readable: consumer(&config.reader(&group))?, open })
     }
 
-    /// Whether all become readable up to where they ended, within `patience`. Forgets those that do.
+    /// Whether all become readable up to where they ended, within `patience`. Forgets those that do, and those of
+    /// partitions that are not retained.
     fn have_ended(&mut self, patience: Duration, canceled: &CancellationToken) -> Result<bool, LogError> {
         let began = Instant::now();
         loop {
-            let mut unread = Vec::new();
+            let (mut unread, retained) = (Vec::new(), (self.retained)());
+            self.open.retain(|one| retained.iter().any(|&partition| partition.min(one.last) == one.partition));
             for one in self.open.drain(..) {
                 if end(&self.readable, &one.full_name, one.partition)? < one.end {
                     unread.push(one);

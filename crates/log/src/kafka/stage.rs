@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Member, PollEvent, Rebalance};
-use super::owner::{Owner, Request};
+use super::owner::{Owner, Request, TakenOver};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use crate::metric::{Abort, LagGauges, StepMetrics};
 use crate::producers::Producers;
 use crate::restore::RestoredPartition;
-use crate::restoring::{RestoreWork, Restoring};
+use crate::restoring::{RestoreQueue, RestoreWork};
 use crate::step::StepRecord;
 use crate::{Batch, LogError, RunOptions, Stage, StageError, Status, Step, fault, worker};
 
@@ -42,9 +42,9 @@ impl KafkaLog {
     ) -> Result<(), LogError> {
         self.0.topics.check_stage(stage.input(), stage.changes())?;
         let log = self.clone();
-        let workers = options.workers;
+        let (workers, taken_over) = (options.workers, TakenOver::default());
         worker::run(options, workers, stop, move |options, index, stop| {
-            Worker::start(&log, &stage, options, index, stop)?.run(stop)
+            Worker::start(&log, &stage, options, index, stop, &taken_over)?.run(stop)
         })
         .await
     }
@@ -58,7 +58,7 @@ struct Worker<'a, S: Stage> {
     producer: TransactionalProducer,
     /// Of the restores. Dropped before them: they wait for their requests.
     requests: Receiver<Request>,
-    restoring: Restoring<S>,
+    restoring: RestoreQueue<S>,
     partitions: BTreeMap<u32, StagePartition<S>>,
     step: Step,
     /// The end of the last step.
@@ -89,13 +89,14 @@ impl<'a, S: Stage> Worker<'a, S> {
         options: &'a RunOptions,
         index: usize,
         stop: &CancellationToken,
+        taken_over: &TakenOver,
     ) -> Result<Self, LogError> {
         let config = &log.0.config;
         let id = log.0.names.transactional_id(&options.role, &options.instance, index);
         let producer = TransactionalProducer::open(config, &id)?;
         let member = config.member(&log.0.names.group(&options.role), &options.instance, index);
         let member = Member::join(&member, log.full_name(stage.input()))?;
-        let (owner, requests) = Owner::new(&id);
+        let (owner, requests) = Owner::new(&id, taken_over.clone());
         let work: RestoreWork<S> = {
             let (log, stage) = (log.clone(), stage.clone());
             Arc::new(move |task| log.run_restore(&*stage, &owner, task))
@@ -107,7 +108,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             member,
             producer,
             requests,
-            restoring: Restoring::new(options, stop, work),
+            restoring: RestoreQueue::new(options, stop, work),
             partitions: BTreeMap::new(),
             step: Step::default(),
             step_ended: Instant::now(),
@@ -134,7 +135,8 @@ impl<'a, S: Stage> Worker<'a, S> {
             let lag = |(&number, partition): (&u32, &StagePartition<S>)| {
                 Some((number, member.lag(number, partition.counted, &partition.batch)?))
             };
-            self.lags.report(|| partitions.iter().filter_map(lag).chain(failed.lags()).collect());
+            // Of a partition that is restored again too, until its own is known.
+            self.lags.report(|| failed.lags().chain(partitions.iter().filter_map(lag)).collect());
         }
         Ok(())
     }
@@ -241,7 +243,7 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Stops processing a partition that failed: the others go on, and it is restored after a pause.
     fn isolate(&mut self, number: u32, error: LogError) -> Result<(), LogError> {
         if let Some(partition) = self.partitions.remove(&number) {
-            let lag = self.member.lag(number, partition.counted, &partition.batch).unwrap_or_default();
+            let lag = self.member.lag(number, partition.counted, &partition.batch);
             self.member.stop_reading(number)?;
             self.restoring.fail(number, error, lag);
             self.report();
