@@ -128,7 +128,7 @@ fn time_of(text: &str) -> Result<i64, Refusal> {
     time.map_err(|_| invalid("time", format!("time is not a time of RFC 3339: \"{}\"", shown(text))))
 }
 
-/// A source is a URI reference and has no space, so the two are told apart.
+/// A source is a URI reference and has no space, so the two cannot be confused.
 fn event_id(source: &str, id: &str) -> Result<String, Refusal> {
     if source.contains(char::is_whitespace) {
         return Err(invalid("source", "source is not a URI reference: it has a space".into()));

@@ -49,7 +49,7 @@ fn too_long() -> Refusal {
     Refusal::new(Code::TooLarge, detail)
 }
 
-/// What follows such a record cannot be told from its fields.
+/// What follows such a record cannot be distinguished from its fields.
 fn unclosed(items: &Items<'_>) -> Refusal {
     Refusal::new(Code::MalformedBody, format!("record {} has a quoted field without an end", items.len() + 1))
 }

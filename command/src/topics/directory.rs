@@ -18,7 +18,7 @@ use quick_cache::sync::Cache;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::legacy::LegacyConfig;
+use super::legacy::config::LegacyConfig;
 use crate::intake::{Durability, refusal_of};
 
 /// How long a topic's metadata is used before it is looked up again.

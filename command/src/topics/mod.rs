@@ -25,5 +25,5 @@ mod topic;
 
 pub use directory::{NoCoordinator, TopicsConfig};
 pub use forward::Forwarder;
-pub use legacy::LegacyConfig;
+pub use legacy::config::LegacyConfig;
 pub(crate) use routes::routes;

@@ -5,9 +5,37 @@ use std::time::{Duration, Instant};
 
 use millrace_contracts::{Position, Topic};
 
+use crate::metric::Lag;
 use crate::progress::RestoreProgress;
-use crate::restoring::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, Reader, Stage, fault};
+
+/// Why a restore failed.
+#[derive(Debug)]
+pub(crate) enum RestoreError {
+    /// Some of its partitions failed: why, and what each has not processed, if it is known.
+    Partitions(BTreeMap<u32, (LogError, Option<Lag>)>),
+    /// The failure is not of particular partitions.
+    All(LogError),
+}
+
+impl From<LogError> for RestoreError {
+    fn from(error: LogError) -> Self {
+        Self::All(error)
+    }
+}
+
+impl RestoreError {
+    /// Failures of partitions.
+    pub(crate) fn partitions(errors: impl IntoIterator<Item = (u32, LogError)>) -> Self {
+        let without_lag = |(partition, error)| (partition, (error, None));
+        Self::Partitions(errors.into_iter().map(without_lag).collect())
+    }
+
+    /// A failure of one partition.
+    pub(crate) fn of(partition: u32) -> impl FnOnce(LogError) -> Self {
+        move |error| Self::partitions([(partition, error)])
+    }
+}
 
 /// The bounds of one batch of a restore.
 const BATCH: Limits = Limits { records: 8_192, bytes: 4 << 20, wait: Duration::from_millis(100) };

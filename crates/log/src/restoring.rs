@@ -17,41 +17,13 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::metric::Lag;
-use crate::restore::RestoredPartition;
+use crate::restore::{RestoreError, RestoredPartition};
 use crate::{LogError, RunOptions, Stage, Status, worker};
 
 /// The pauses between two tries to restore a partition that needs a person.
 const REFUSED_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Retries at the same time: each has a thread and consumers. If more partitions are due, they share them.
 const MAX_RETRIES: usize = 4;
-
-/// Why a restore failed.
-#[derive(Debug)]
-pub(crate) enum RestoreError {
-    /// Some of its partitions failed: why, and what each has not processed, if it is known.
-    Partitions(BTreeMap<u32, (LogError, Option<Lag>)>),
-    /// The failure is not of particular partitions.
-    All(LogError),
-}
-
-impl From<LogError> for RestoreError {
-    fn from(error: LogError) -> Self {
-        Self::All(error)
-    }
-}
-
-impl RestoreError {
-    /// Failures of partitions.
-    pub(crate) fn partitions(errors: impl IntoIterator<Item = (u32, LogError)>) -> Self {
-        let without_lag = |(partition, error)| (partition, (error, None));
-        Self::Partitions(errors.into_iter().map(without_lag).collect())
-    }
-
-    /// A failure of one partition.
-    pub(crate) fn of(partition: u32) -> impl FnOnce(LogError) -> Self {
-        move |error| Self::partitions([(partition, error)])
-    }
-}
 
 /// What one restore returns.
 pub(crate) type RestoreResult<S> = Result<Vec<RestoredPartition<S>>, RestoreError>;

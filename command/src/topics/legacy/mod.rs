@@ -3,7 +3,7 @@
 //! Topics, subscriptions and messages are those of `/v1/topics`; only the form differs. A principal has one subscription of a
 //! topic, which has the principal's name, and acknowledges without a token. Errors are `{"error": text}`.
 
-mod config;
+pub(super) mod config;
 mod content;
 mod exchange;
 mod health;
@@ -15,8 +15,6 @@ use std::sync::Arc;
 
 use axum::routing::{any, get, post};
 use utoipa_axum::router::OpenApiRouter;
-
-pub use config::LegacyConfig;
 
 use crate::app::App;
 

@@ -11,8 +11,8 @@ use super::reader::Reader;
 use super::{Shared, codec, damaged};
 use crate::metric::Lag;
 use crate::progress::RestoreProgress;
-use crate::restore::{RestoredPartition, replay, resumed};
-use crate::restoring::{RestoreError, RestoreResult, RestoreTask};
+use crate::restore::{RestoreError, RestoredPartition, replay, resumed};
+use crate::restoring::{RestoreResult, RestoreTask};
 use crate::{LogError, RunOptions, RunnerKey, Stage, StageError, fault};
 
 /// No timeout: no other member could take over.

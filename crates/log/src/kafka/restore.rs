@@ -28,14 +28,15 @@ use super::KafkaLog;
 use super::consumer::check_bounds;
 use super::owner::Owner;
 use super::scan::{ChangesScan, PartitionScan, READ_ONLY_ASSIGNED};
-use super::settle::SETTLE_TIMEOUT;
 use super::transaction::TransactionError;
 use crate::metric::Lag;
 use crate::progress::RestoreProgress;
-use crate::restore::{Range, RestoredPartition, read_ranges, replay, resumed};
-use crate::restoring::{RestoreError, RestoreTask};
+use crate::restore::{Range, RestoreError, RestoredPartition, read_ranges, replay, resumed};
+use crate::restoring::RestoreTask;
 use crate::{LogError, Reader, RunOptions, Stage, fault};
 
+/// How long after its timeout the brokers may take to end a transaction.
+pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A restore fails if nothing arrives for this long beyond the transaction timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 

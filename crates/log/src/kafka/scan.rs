@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::KafkaLog;
 use super::reader::Reader;
 use crate::progress::RestoreProgress;
-use crate::restoring::RestoreError;
+use crate::restore::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey, Stage, StageError};
 
 /// Most earlier owners of a partition that are remembered, the newest.

@@ -15,17 +15,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{QuietContext, committed, consumer, offset_list};
-use super::restore::{Restore, lost};
+use super::restore::{Restore, SETTLE_TIMEOUT, lost};
 use super::scan::{ChangesScan, PartitionScan};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use super::{KafkaLog, unavailable};
 use crate::metric::Abort;
 use crate::progress::RestoreProgress;
-use crate::restoring::RestoreError;
+use crate::restore::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey};
 
-/// How long after its timeout the brokers may take to end a transaction.
-pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks at the end of an output.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Timeout of a request for offsets.

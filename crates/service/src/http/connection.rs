@@ -66,7 +66,7 @@ pub(super) fn http2_builder(limits: &HttpLimits, deliveries: Deliveries) -> http
 pub(super) async fn drive(http: Arc<Http>, stream: TcpStream, peer: IpAddr, guard: Arc<Guard>) {
     supervise(&http, stream, peer, &guard).await;
     if let Some(lingering) = guard.take_lingering() {
-        lingering.finish(&guard).await;
+        lingering.finish(guard.order()).await;
     }
 }
 

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, sink};
 use tokio::time::timeout;
 
-use super::guard::Guard;
-use crate::net::{Connection as _, Order, Socket};
+use crate::net::{Order, OrderCell, Socket};
 
 /// How long and how much is read after the last answer on a connection.
 const LINGER: Duration = Duration::from_secs(1);
@@ -27,8 +26,8 @@ pub(super) struct Lingering {
 
 impl Lingering {
     /// Writes the rest and reads what the client sends, within bounds. Part of the connection: its socket is an open file.
-    pub(super) async fn finish(self, guard: &Guard) {
-        let cut = poll_fn(|cx| match guard.order().get(cx.waker()) {
+    pub(super) async fn finish(self, order: &OrderCell) {
+        let cut = poll_fn(|cx| match order.get(cx.waker()) {
             Order::Cut => Poll::Ready(()),
             Order::Run | Order::Drain => Poll::Pending,
         });

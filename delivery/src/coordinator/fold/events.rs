@@ -8,20 +8,10 @@ use millrace_contracts::topics::{
 };
 
 use super::Outcome;
-use super::write::Write;
+use super::write::{Cause, Write};
 
 /// Most events that wait to be published; further ones are dropped, and counted.
 const MAX_EVENTS: usize = 10_000;
-
-/// A command that may change a subscription's state.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cause<'a> {
-    /// The command's offset: the event's key.
-    pub(super) offset: u64,
-    pub(super) at_ms: i64,
-    pub(super) topic: &'a Name,
-    pub(super) subscription: &'a Name,
-}
 
 impl Write<'_> {
     /// Reports a change. One of a subscription of the events themselves is not reported: it would report itself for good.

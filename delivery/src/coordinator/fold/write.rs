@@ -10,7 +10,6 @@ use millrace_contracts::topics::{
 use millrace_contracts::{Code, Refusal};
 
 use super::difference::{first_difference, subscription_difference};
-use super::events::Cause;
 use super::{Fold, KeyChange, Outcome, Subscription, Topic, Undo, refused};
 
 /// For how long the name of a deleted topic cannot be used again, in ms.
@@ -29,6 +28,16 @@ pub(super) enum RetryEnd {
     Buried,
     /// A seek dropped them.
     Dropped,
+}
+
+/// A command that may change a subscription's state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cause<'a> {
+    /// The command's offset: the event's key.
+    pub(super) offset: u64,
+    pub(super) at_ms: i64,
+    pub(super) topic: &'a Name,
+    pub(super) subscription: &'a Name,
 }
 
 /// One command's writes.

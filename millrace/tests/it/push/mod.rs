@@ -89,7 +89,7 @@ fn every_message_arrives_signed(api: Api) {
             assert_eq!(request.header(name), value, "{name}");
         }
     }
-    // Nothing of the secrets is shown again, and who pulls is told the mode.
+    // Nothing of the secrets is shown again, and a pull is refused with the mode.
     let shown = api.subscription("signed", "hook");
     assert_eq!((&shown["secret"], &shown["push"]["headers"]), (&Value::Null, &json!({"authorization": null})));
     assert_eq!(api.get("signed", "hook", "").status, 409);
