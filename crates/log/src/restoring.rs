@@ -123,10 +123,6 @@ impl<S: Stage> RestoreQueue<S> {
         if retry {
             options.status = watch::channel(Status::Starting).0;
         }
-        // The new thread does all of it.
-        for restore in &self.running {
-            restore.release(&partitions);
-        }
         let retained = Arc::new(Mutex::new(partitions.clone()));
         let (sender, result) = mpsc::sync_channel(1);
         let restore = {
@@ -156,7 +152,7 @@ impl<S: Stage> RestoreQueue<S> {
         let mut ended = Vec::new();
         for restore in &mut self.running {
             if let Some(result) = restore.take_result() {
-                ended.push((restore.partitions.clone(), restore.retry, result));
+                ended.push((restore.partitions.clone(), restore.retry, restore.retained.clone(), result));
             }
         }
         let before = self.running.len();
@@ -164,16 +160,20 @@ impl<S: Stage> RestoreQueue<S> {
         // The thread of a canceled restore may have reported a status after the worker did.
         let has_ended = !ended.is_empty() || self.running.len() < before;
         let mut restored = has_ended.then(Vec::new);
-        for (partitions, retry, result) in ended {
+        for (partitions, retry, retained, result) in ended {
             match result {
-                Ok(partitions) => {
-                    for one in &partitions {
+                Ok(restored_now) => {
+                    // Its thread does what is left for all of them.
+                    for other in self.running.iter().filter(|other| !Arc::ptr_eq(&other.retained, &retained)) {
+                        other.release(&partitions);
+                    }
+                    for one in &restored_now {
                         if let Some(failed) = self.failed.get_mut(&one.partition) {
                             failed.error = None;
                             failed.gauge.set(0.0);
                         }
                     }
-                    restored.get_or_insert_default().extend(partitions);
+                    restored.get_or_insert_default().extend(restored_now);
                 }
                 Err(error) => {
                     let failed = match error {

@@ -54,12 +54,19 @@ impl ChangesScan {
         progress: &mut RestoreProgress<'_>,
     ) -> Result<Self, RestoreError> {
         let mut reader = log.reader(stage.changes(), &[])?;
-        let (mut found, mut positions) = (BTreeMap::new(), BTreeMap::new());
+        let (mut found, mut positions, mut failed) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for &partition in partitions {
-            let (start, end) = reader.bounds(partition).map_err(RestoreError::of(partition))?;
-            progress.expect(end.saturating_sub(start));
-            found.insert(partition, PartitionScan { start, ..PartitionScan::default() });
-            positions.insert(partition, start);
+            match reader.bounds(partition) {
+                Ok((start, end)) => {
+                    progress.expect(end.saturating_sub(start));
+                    found.insert(partition, PartitionScan { start, ..PartitionScan::default() });
+                    positions.insert(partition, start);
+                }
+                Err(error) => failed.push((partition, error)),
+            }
+        }
+        if !failed.is_empty() {
+            return Err(RestoreError::partitions(failed));
         }
         let from: Vec<_> = positions.iter().map(|(&partition, &start)| (partition, start)).collect();
         reader.assign(&from)?;

@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{QuietContext, committed, consumer, offset_list};
-use super::restore::{Restore, SETTLE_TIMEOUT, lost};
+use super::restore::{INTERVAL, Restore, SETTLE_TIMEOUT, lost};
 use super::scan::{ChangesScan, PartitionScan};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use super::{KafkaLog, unavailable};
@@ -24,8 +24,6 @@ use crate::progress::RestoreProgress;
 use crate::restore::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey};
 
-/// Between two looks at the end of an output.
-const INTERVAL: Duration = Duration::from_millis(100);
 /// Timeout of a request for offsets.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -158,7 +156,7 @@ impl KafkaLog {
         restore: &Restore<'_>,
         outputs: &[Topic],
         retained: &dyn Fn() -> Vec<u32>,
-        owners: Vec<String>,
+        owners: &[String],
     ) -> Result<(), LogError> {
         let Restore { owner, canceled, .. } = *restore;
         let mut open = OpenOutputs::find(self, outputs, retained)?;
@@ -173,7 +171,7 @@ impl KafkaLog {
             if open.have_ended(SETTLE_TIMEOUT, canceled)? {
                 return Ok(());
             }
-            let Some(mut producer) = self.take_over(restore, &id) else { continue };
+            let Some(mut producer) = self.take_over(restore, id) else { continue };
             if !open.have_ended(Duration::ZERO, canceled)? {
                 let ended = self.marked(&mut producer, &open.partitions(), None).and_then(Transaction::commit);
                 ended.map_err(lost)?;

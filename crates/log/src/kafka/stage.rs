@@ -59,6 +59,7 @@ struct Worker<'a, S: Stage> {
     /// Of the restores. Dropped before them: they wait for their requests.
     requests: Receiver<Request>,
     restoring: RestoreQueue<S>,
+    taken_over: TakenOver,
     partitions: BTreeMap<u32, StagePartition<S>>,
     step: Step,
     /// The end of the last step.
@@ -109,6 +110,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             producer,
             requests,
             restoring: RestoreQueue::new(options, stop, work),
+            taken_over: taken_over.clone(),
             partitions: BTreeMap::new(),
             step: Step::default(),
             step_ended: Instant::now(),
@@ -208,6 +210,8 @@ impl<'a, S: Stage> Worker<'a, S> {
                 }
                 Rebalance::Revoked(partitions) => {
                     self.partitions.retain(|number, _| !partitions.contains(number));
+                    // Another owner may leave a new transaction open.
+                    self.taken_over.remove(&partitions);
                     self.restoring.revoke(&partitions)?;
                 }
             }

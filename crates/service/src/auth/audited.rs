@@ -123,7 +123,9 @@ impl Recording {
             None => return audit.end(act, AuditOutcome::Done, ""),
         };
         // An act of administration may fail after a part of its effect.
-        if code == Some(Code::OutcomeUnknown) || (self.administrative && status.is_server_error()) {
+        if matches!(code, Some(Code::OutcomeUnknown | Code::Internal))
+            || (self.administrative && status.is_server_error())
+        {
             audit.end(act, AuditOutcome::Unknown, text);
         } else if self.administrative {
             audit.end(act, AuditOutcome::Refused, text);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use millrace_contracts::topics::{
-    EventKind, FailedMessage, Name, Retry, StateEntry, SubscriptionEvent, SubscriptionMeta, TopicStateKey,
+    EventKind, FailedMessage, Retry, StateEntry, SubscriptionEvent, SubscriptionMeta, TopicStateKey,
 };
 
 use super::Outcome;
@@ -89,7 +89,7 @@ fn failed(retry: &Retry) -> FailedMessage {
 #[cfg(test)]
 mod tests {
     use millrace_contracts::topics::{
-        AttemptError, AttemptFailure, Change, PushSettings, SettledRange, SubscriptionSettings, TopicCommand,
+        AttemptError, AttemptFailure, Change, Name, PushSettings, SettledRange, SubscriptionSettings, TopicCommand,
         TopicSettings,
     };
     use serde_json::json;

@@ -89,7 +89,9 @@ impl Records {
         };
         let number = self.lines.mark().line;
         let event = match (line, &mut self.parser) {
-            (Line::TooLong, _) => Err(too_long()),
+            // A quote in it would make the next lines a part of its record.
+            (Line::TooLong, Parser::Csv(_)) => return Err(Stop::LongLine(number).into()),
+            (Line::TooLong, Parser::Ndjson) => Err(too_long()),
             (Line::Whole, Parser::Ndjson) => ndjson::parse(self.lines.text()),
             (Line::Whole, Parser::Csv(csv)) => {
                 csv.begin();
@@ -176,6 +178,16 @@ mod tests {
         let (all, stop) = read(Format::Csv, &format!("timestamp,user,event\n1,\"{part}\n{part}\",click\n2,b,click\n"));
         assert_eq!(all, [(2, false), (4, true)]);
         assert!(stop.is_none(), "{stop:?}");
+    }
+
+    /// A quote in a skipped line would let the next lines, which are a field's content, become records.
+    #[test]
+    fn stops_at_a_line_of_csv_that_is_too_long() {
+        let part = "x".repeat(MAX_LINE_BYTES);
+        let text = format!("timestamp,user,event\n1,a,click\n1,\"{part}\n2,victim,click\n\",click\n");
+        let (all, stop) = read(Format::Csv, &text);
+        assert_eq!(all, [(2, true)]);
+        assert!(matches!(stop, Some(Stop::LongLine(3))), "{stop:?}");
     }
 
     #[test]

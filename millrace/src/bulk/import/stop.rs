@@ -28,6 +28,11 @@ pub(crate) enum Stop {
         "line {0}: a quoted field starts here and does not end within 64 KiB; the rest cannot be split into records"
     )]
     Unclosed(u64),
+    /// A line of CSV that is not read as a whole.
+    #[error(
+        "line {0}: longer than 64 KiB; a quote in it may include the next lines, so the rest cannot be split into records"
+    )]
+    LongLine(u64),
     /// The file changed during the import.
     #[error("{0}: changed during the import")]
     ChangedNow(PathBuf),
