@@ -59,6 +59,17 @@ start_up() {
   up "$name" "$ADMIN"
 }
 
+# start_command NAME SETTING...: starts `millrace command` on Kafka with topics of its own. Sets COMMAND and ADMIN to its ports.
+start_command() {
+  local name=$1
+  shift
+  need_kafka
+  COMMAND=$(free_port) ADMIN=$(free_port)
+  millrace "$name" command engine=kafka "kafka.brokers=$BROKERS" "prefix=bench.$name." telemetry.level=warn "$@" \
+    "command.listen=127.0.0.1:$COMMAND" "command.admin=127.0.0.1:$ADMIN"
+  up "$name" "$ADMIN"
+}
+
 # start_bare ARGUMENT...: starts the bare server. Sets BARE to its port.
 start_bare() {
   BARE=$(free_port)
@@ -168,8 +179,10 @@ judge() {
 
 # --- load ------------------------------------------------------------------------------------------------------------
 
-# wrk_load SCRIPT CONNECTIONS PORT: closed loop; prints a line BENCH.
-wrk_load() { wrk -t2 -c"$2" -d"${SECONDS_NOW}s" --timeout 10s -s "bench/$1.lua" "http://127.0.0.1:$3"; }
+# wrk_load SCRIPT CONNECTIONS PORT [SCHEME [OPTION...]]: closed loop, with these options of wrk; prints a line BENCH.
+wrk_load() {
+  wrk -t2 -c"$2" -d"${SECONDS_NOW}s" --timeout 10s -s "bench/$1.lua" "${@:5}" "${4:-http}://127.0.0.1:$3"
+}
 
 # warm_broker PORT: warms the broker's JVM up, which starts interpreted, at a third of its rate. Fewer connections send more
 # and smaller requests, which compile most of it. Once per run.

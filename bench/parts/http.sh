@@ -6,13 +6,10 @@ post_embedded() { wrk_load post "$CONNECTIONS" "$EMBEDDED_COMMAND"; }
 post_bare() { wrk_load post "$CONNECTIONS" "$BARE"; }
 
 measure_http() {
-  local admin
-  need_kafka
   start_up http embedded
-  EMBEDDED_COMMAND=$COMMAND KAFKA_COMMAND=$(free_port) admin=$(free_port)
-  millrace kafka-command command engine=kafka "kafka.brokers=$BROKERS" prefix=bench.http. telemetry.level=warn \
-    "command.listen=127.0.0.1:$KAFKA_COMMAND" "command.admin=127.0.0.1:$admin"
-  up kafka-command "$admin"
+  EMBEDDED_COMMAND=$COMMAND
+  start_command kafka-command
+  KAFKA_COMMAND=$COMMAND
   start_bare
   warm_broker "$KAFKA_COMMAND"
   for CONNECTIONS in 256 1024; do

@@ -3,16 +3,16 @@
 # message at a time.
 
 measure_tcp() {
-  local engine tcp word acked rate p50 p99 one one99
+  local engine tcp word rate p50 p99 one one99
   for engine in embedded kafka; do
     tcp=$(free_port)
     start_up "tcp$engine" "$engine" command.tcp.enabled=true "command.tcp.listen=127.0.0.1:$tcp" \
       "journal.directory=$DATA/journal-$engine"
-    [ "$engine" = embedded ] || "$HELPER" tcp "127.0.0.1:$tcp" --seconds "$BENCH_SECONDS" >/dev/null
-    "$HELPER" tcp "127.0.0.1:$tcp" --seconds "$BENCH_SECONDS" >"$DATA/tcp.out" || fail "no messages could be sent to $engine"
-    read -r word acked rate p50 p99 <"$DATA/tcp.out"
-    "$HELPER" tcp "127.0.0.1:$tcp" --connections 1 --window 1 --seconds "$BENCH_SECONDS" >"$DATA/tcp.out"
-    read -r word acked one one one99 <"$DATA/tcp.out"
+    [ "$engine" = embedded ] || "$BENCH" tcp "127.0.0.1:$tcp" --seconds "$BENCH_SECONDS" >/dev/null
+    "$BENCH" tcp "127.0.0.1:$tcp" --seconds "$BENCH_SECONDS" >"$DATA/tcp.out" || fail "no messages could be sent to $engine"
+    read -r _ _ rate p50 p99 <"$DATA/tcp.out"
+    "$BENCH" tcp "127.0.0.1:$tcp" --connections 1 --window 1 --seconds "$BENCH_SECONDS" >"$DATA/tcp.out"
+    read -r word _ _ one one99 <"$DATA/tcp.out"
     [ "$word" = TCP ] || fail "the load said nothing"
     echo "$engine $rate $p50 $p99 $one $one99" >>"$DATA/tcp.rows"
     say "    $engine: $rate/s acknowledged"
