@@ -19,6 +19,7 @@ mod memory;
 mod messaging;
 mod metrics;
 mod openapi;
+mod ownership;
 mod page;
 mod push;
 mod run;

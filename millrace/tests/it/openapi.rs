@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use millrace_contracts::Code;
+use millrace_service::auth::routes::ROUTES;
 use millrace_testkit::{ApiDocument, Browser, http, http_get, not_run, repository, target_dir};
 use serde_json::Value;
 
@@ -54,6 +55,25 @@ fn filled(template: &str) -> String {
         None => part.to_owned(),
     };
     template.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+/// Those of the earlier system, too, which are served on request. `every_route_needs_its_scope` has the other direction.
+#[test]
+fn every_row_of_the_table_of_routes_is_in_a_document() {
+    let up = Up::with(&[("topics.legacy.enabled", "true")]);
+    let documents = [up.command, up.query].map(|address| http_get(address, "/openapi.json").unwrap().json());
+    for row in ROUTES {
+        // The path, or the path with a verb.
+        let is_of_row = |path: &str| {
+            let rest = path.strip_prefix("/legacy").unwrap_or(path).strip_prefix(row.path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        };
+        for method in row.methods.iter().map(|method| method.as_str().to_lowercase()) {
+            let mut paths = documents.iter().flat_map(|document| document["paths"].as_object().unwrap());
+            let listed = paths.any(|(path, item)| is_of_row(path) && !item[method.as_str()].is_null());
+            assert!(listed, "{method} {}", row.path);
+        }
+    }
 }
 
 #[test]

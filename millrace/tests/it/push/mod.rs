@@ -22,7 +22,7 @@ use crate::run::{Up, WITHIN};
 use crate::topics::Api;
 use receiver::{Received, Receiver};
 
-const ALLOWED: (&str, &str) = ("delivery.allow_targets", "[\"127.0.0.0/8\"]");
+pub(crate) const ALLOWED: (&str, &str) = ("delivery.allow_targets", "[\"127.0.0.0/8\"]");
 
 fn subscribe(api: Api, topic: &str, name: &str, receiver: &Receiver, more: &Value) -> Value {
     let mut body = json!({"mode": "push", "push": {"url": receiver.url(), "schedule": ["100ms"]}});
