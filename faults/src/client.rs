@@ -39,11 +39,17 @@ impl Client {
 
     /// Sends a request without a body and waits for its response.
     pub fn send(&mut self, method: &str, target: &str) -> Attempt {
+        self.send_with(method, target, &[], "")
+    }
+
+    /// Sends a request with further headers and a body, and waits for its response.
+    pub fn send_with(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Attempt {
         let opened = self.connection.take().map_or_else(|| Connection::open(self.address, self.timeout), Ok);
         let Ok(mut connection) = opened else { return Attempt::NotSent };
         let host = self.address.to_string();
+        let headers = [&[("host", host.as_str())], headers].concat();
         // The server may close a reused connection while the request is under way: no response is an unknown outcome.
-        let Ok(response) = connection.exchange(request(method, target, &[("host", &host)], "")) else {
+        let Ok(response) = connection.exchange(request(method, target, &headers, body)) else {
             return Attempt::Unknown;
         };
         if !response.is_last() {

@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::options::Options;
 use crate::order;
 use crate::report::Part;
-use crate::scenarios::{lost_replies, rewind_group};
+use crate::scenarios::{lost_replies, messages_and_one_kill, rewind_group};
 use crate::synced;
 use crate::system::{Engine, Setup};
 
@@ -31,6 +31,7 @@ const EMBEDDED: &[Control] = &[
     Control { sabotage: "answer-early", also: "", play: kills_of_up },
     Control { sabotage: "offset-before-state", also: "", play: crashes_of_up },
     Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
+    Control { sabotage: "answer-acks-early", also: "", play: messages_and_one_kill },
 ];
 
 const KAFKA: &[Control] = &[
@@ -40,6 +41,7 @@ const KAFKA: &[Control] = &[
     Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
     Control { sabotage: "skip-position-check", also: "", play: rewound_offsets },
     Control { sabotage: "skip-producer-numbers", also: "", play: lost_replies },
+    Control { sabotage: "answer-acks-early", also: "", play: messages_and_one_kill },
 ];
 
 /// Runs the controls of an engine; a part is green if the comparison detects its sabotage.

@@ -18,6 +18,7 @@ pub mod fold;
 mod hostile;
 pub mod load;
 mod log;
+mod messages;
 pub mod meter;
 pub mod nemesis;
 pub mod node;

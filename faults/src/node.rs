@@ -132,6 +132,11 @@ impl Node {
         self.target = Target::Down;
     }
 
+    /// The variables of every start.
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.always
+    }
+
     /// The process id.
     pub fn id(&self) -> Option<u32> {
         self.service.id()

@@ -18,7 +18,7 @@ use crate::node::Node;
 const READY: Duration = Duration::from_secs(90);
 /// The maximum number of instances of a role; each has a link to the brokers.
 const MAX_INSTANCES: usize = 4;
-/// The services of the Kafka engine.
+/// The services of the Kafka engine in every row; the rows of topics add `delivery`.
 pub const ROLES: [&str; 4] = ["command", "processor", "materializer", "query"];
 
 /// The engine of the log.
@@ -150,7 +150,7 @@ impl System {
 
     fn start_kafka(&mut self, setup: &Setup) -> Result<(), String> {
         self.prefix = format!("{}.", unique("faults"));
-        let names: Vec<String> = ["command", "processor", "materializer"]
+        let names: Vec<String> = ["command", "processor", "materializer", "delivery"]
             .iter()
             .flat_map(|role| (1..=MAX_INSTANCES).map(move |number| format!("{role}-{number}")))
             .collect();
@@ -198,6 +198,9 @@ impl System {
         // The query service reads stores only.
         if role != "query" {
             own.push(pair("kafka.brokers", &brokers.through(&format!("{role}-{number}"))));
+        }
+        if role == "delivery" {
+            own.push(pair("delivery.listen", &port()));
         }
         for store in ["redis", "postgres"] {
             if let Some(proxy) = self.links.get(&format!("{store}-{role}")) {

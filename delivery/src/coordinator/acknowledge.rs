@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use millrace_contracts::topics::{AckAnswer, AckSelection, AckToken, AttemptFailure, Change, Name, Reply, Retry};
 use millrace_contracts::{Code, Refusal};
+use millrace_log::sabotaged;
 
 use super::fold::Outcome;
 use super::rights;
@@ -50,7 +51,7 @@ impl On<'_> {
             (true, Some(range)) => Change::SettleUpTo { epoch, offset: range.offset, ordinal: range.ordinal },
             _ => Change::Settle { epoch, ranges: ranges.clone(), delivered },
         };
-        let outcome = self.shard.submit(Some(self.topic), Some(name), change).await;
+        let outcome = self.submit_settlement(name, change, ranges.len() as u64).await;
         let (now, already) = match outcome {
             Ok(Outcome::Settled { now, already }) => (now, already),
             Ok(_) => (0, 0),
@@ -74,6 +75,16 @@ impl On<'_> {
         inner.wake(self.topic);
         drop(inner);
         answer(AckAnswer { acknowledged: now, already, stale })
+    }
+
+    /// Guard: an acknowledgement is answered once the fold has read it back. Disabled, it is answered before the log has it.
+    async fn submit_settlement(&self, name: &Name, change: Change, ranges: u64) -> Result<Outcome, Refusal> {
+        if !sabotaged("sabotage::answer-acks-early") {
+            return self.shard.submit(Some(self.topic), Some(name), change).await;
+        }
+        let (shard, topic, name) = (self.shard.clone(), self.topic.clone(), name.clone());
+        tokio::spawn(async move { shard.submit(Some(&topic), Some(&name), change).await });
+        Ok(Outcome::Settled { now: ranges, already: 0 })
     }
 
     /// Puts messages into retry. `last`: how a push of them failed.

@@ -10,6 +10,7 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::pressure;
 use super::scenario::Scenario;
+use super::topics;
 use crate::cluster::{Cluster, seconds};
 use crate::fault::{EMBEDDED_POINTS, Fault};
 use crate::random::USERS;
@@ -37,6 +38,7 @@ pub(super) const ROWS: &[Scenario] = &[
         play: pressure::duplicates,
     },
     pressure::HOSTILE,
+    topics::TOPICS,
     Scenario {
         row: "sync",
         what: "a sync that fails: the process acknowledges nothing after it, exits and restarts.",

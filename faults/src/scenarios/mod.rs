@@ -11,9 +11,11 @@ mod pressure;
 mod scenario;
 mod services;
 mod stores;
+mod topics;
 
 pub(crate) use links::lost_replies;
 pub(crate) use position::rewind_group;
+pub(crate) use topics::messages_and_one_kill;
 
 use scenario::Scenario;
 
@@ -25,10 +27,12 @@ use crate::system::Engine;
 fn rows(engine: Engine) -> Vec<&'static Scenario> {
     match engine {
         Engine::Embedded => embedded::ROWS.iter().collect(),
-        Engine::Kafka => [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS]
-            .iter()
-            .flat_map(|rows| rows.iter())
-            .collect(),
+        Engine::Kafka => {
+            [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS, topics::ROWS]
+                .iter()
+                .flat_map(|rows| rows.iter())
+                .collect()
+        }
     }
 }
 
