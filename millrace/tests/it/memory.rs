@@ -18,7 +18,7 @@ use crate::run::{Up, WITHIN};
 const BODIES_MIB: u64 = 9;
 const ENCODERS_MIB: u64 = 10;
 /// What the bounds do not have: connections and streams themselves, and what the allocator holds back.
-const OTHERS_MIB: u64 = 64;
+const OTHERS_MIB: u64 = 32;
 /// Streams of a connection: as many as a server allows.
 const STREAMS: usize = 100;
 
