@@ -16,6 +16,8 @@ use tokio::time::sleep;
 
 /// Between two attempts of a client, and between two pieces of what it sends slowly.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between two streams that a client resets.
+const BETWEEN_RESETS: Duration = Duration::from_millis(1);
 /// Streams of a connection: as many as a server allows.
 const STREAMS: usize = 100;
 
@@ -153,7 +155,9 @@ async fn resets(address: SocketAddr) -> Outcome {
     let (mut client, connection) = h2::client::handshake(TcpStream::connect(address).await?).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { drop(connection.await) });
+    // The client queues what the connection has yet to send, without a bound.
     loop {
+        sleep(BETWEEN_RESETS).await;
         client = client.ready().await?;
         let request = Request::get(format!("http://{address}/analytics?timestamp=0")).body(())?;
         let (_, mut stream) = client.send_request(request, false)?;
