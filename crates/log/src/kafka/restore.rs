@@ -19,7 +19,7 @@
 //! ends it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millrace_contracts::{Marker, Topic};
 use tokio_util::sync::CancellationToken;
@@ -37,8 +37,6 @@ use crate::{LogError, Reader, RunOptions, Stage, fault, worker};
 
 /// How long after its timeout the brokers may take to end a transaction.
 pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two looks at the end of an output.
-pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// A restore fails if nothing arrives for this long beyond the transaction timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -72,11 +70,7 @@ impl KafkaLog {
                 let mut backoff = worker::backoff();
                 while let Err(error) = self.settle_outputs(&restore, stage.outputs(), &|| task.retained(), &owners) {
                     tracing::warn!(role = task.options.role, %error, "cannot check the outputs for open transactions");
-                    let again = Instant::now() + backoff.next_pause();
-                    while Instant::now() < again && !task.canceled.is_cancelled() {
-                        std::thread::sleep(INTERVAL);
-                    }
-                    if task.canceled.is_cancelled() {
+                    if worker::pause(&mut backoff, task.canceled) {
                         break;
                     }
                 }
@@ -136,18 +130,11 @@ impl KafkaLog {
         let input_reader = self.reader(input, &[])?;
         for (partition, committed) in committed {
             let one = found.get_mut(&partition).expect(READ_ONLY_ASSIGNED);
-            let bounds = match input_reader.bounds(partition) {
-                Ok(bounds) => bounds,
-                Err(error) => {
-                    refused.push((partition, error));
-                    continue;
-                }
-            };
-            let next_offset = match fault::unchecked_position(committed, one.next_offset()) {
-                Some(unchecked) => Ok(unchecked),
-                None => self.check_position((input, changes), partition, bounds, committed, one.next_offset()),
-            };
-            let next_offset = next_offset.and_then(|next_offset| {
+            let next_offset = input_reader.bounds(partition).and_then(|bounds| {
+                let next_offset = match fault::unchecked_position(committed, one.next_offset()) {
+                    Some(unchecked) => unchecked,
+                    None => self.check_position((input, changes), partition, bounds, committed, one.next_offset())?,
+                };
                 check_bounds(self.full_name(input), partition, bounds, next_offset).map(|()| next_offset)
             });
             match next_offset {

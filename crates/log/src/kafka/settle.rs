@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{QuietContext, committed, consumer, offset_list};
-use super::restore::{INTERVAL, Restore, SETTLE_TIMEOUT, lost};
+use super::restore::{Restore, SETTLE_TIMEOUT, lost};
 use super::scan::{ChangesScan, PartitionScan};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use super::{KafkaLog, unavailable};
@@ -24,6 +24,8 @@ use crate::progress::RestoreProgress;
 use crate::restore::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey};
 
+/// Between two looks at the end of an output.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// Timeout of a request for offsets.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
