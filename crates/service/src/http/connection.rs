@@ -123,16 +123,21 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
         Order::Drain | Order::Cut => Poll::Ready(None),
     });
     let Some(version) = detected.await else { return };
-    let service = service_fn(|request| {
-        let (http, guard) = (http.clone(), guard.clone());
-        async move { Ok::<_, Infallible>(http.exchange.answer(request, guard, peer).await) }
-    });
     match version {
         Version::Http1 => {
+            // Borrows: connections share the server's count of references, and would contend for it with each request.
+            let service = service_fn(|request| {
+                let guard = guard.clone();
+                async move { Ok::<_, Infallible>(http.exchange.answer(request, guard, peer).await) }
+            });
             let connection = pin!(http.http1.serve_connection(TokioIo::new(io), service));
             until_drained(connection, guard, http1::Connection::graceful_shutdown).await;
         }
         Version::Http2 => {
+            let service = service_fn(|request| {
+                let (http, guard) = (http.clone(), guard.clone());
+                async move { Ok::<_, Infallible>(http.exchange.answer(request, guard, peer).await) }
+            });
             let connection = pin!(http.http2.serve_connection(TokioIo::new(io), service));
             until_drained(connection, guard, http2::Connection::graceful_shutdown).await;
         }

@@ -44,7 +44,7 @@ pub(super) struct Exchange {
     pub(super) router: Router,
     pub(super) limits: HttpLimits,
     pub(super) proxies: Proxies,
-    pub(super) in_flight: Arc<AtomicUsize>,
+    pub(super) in_flight: AtomicUsize,
     pub(super) deliveries: Deliveries,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) hosts: Hosts,
@@ -52,9 +52,9 @@ pub(super) struct Exchange {
 
 /// A request without a body that is being handled, one of [`HttpLimits::max_in_flight`]. How long its answer takes to leave
 /// is up to the client, so that does not count.
-struct InFlight(Arc<AtomicUsize>);
+struct InFlight<'a>(&'a AtomicUsize);
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -123,12 +123,17 @@ impl Exchange {
     }
 
     /// Admits a request within the bounds.
-    fn admit(&self, request: &Request<Incoming>, health: bool, client: IpAddr) -> Result<Option<InFlight>, Refusal> {
+    fn admit(
+        &self,
+        request: &Request<Incoming>,
+        health: bool,
+        client: IpAddr,
+    ) -> Result<Option<InFlight<'_>>, Refusal> {
         // Requests with bodies have a bound of their own, in bytes; counted here, a few slow ones would lock everyone out.
         let mut in_flight = None;
         if request.body().is_end_stream() && !health {
             let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
-            in_flight = Some(InFlight(self.in_flight.clone()));
+            in_flight = Some(InFlight(&self.in_flight));
             if others >= self.limits.max_in_flight {
                 return Err(overloaded());
             }

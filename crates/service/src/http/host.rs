@@ -26,7 +26,8 @@ impl Hosts {
     /// Whether the listener serves a host. Only browsers send requests of others, and they always name one.
     fn serve(&self, host: &str, health: bool) -> bool {
         let address = || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let is_localhost = || host.eq_ignore_ascii_case("localhost");
+        // The usual address, too, without the cost of parsing it.
+        let is_localhost = || host == "127.0.0.1" || host.eq_ignore_ascii_case("localhost");
         match self {
             Self::Any => true,
             Self::Known(names) => {

@@ -109,7 +109,7 @@ impl Io {
             self.guard.begin_head();
         }
         if !self.line_ended {
-            let end = bytes.iter().position(|&byte| byte == b'\n');
+            let end = memchr::memchr(b'\n', bytes);
             self.line_ended = end.is_some();
             self.line += end.unwrap_or(bytes.len());
         }

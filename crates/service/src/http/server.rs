@@ -67,7 +67,7 @@ pub(crate) async fn serve_with(
             router: router.with_state(()),
             proxies,
             rate_limit: RateLimit::new(limits.max_request_rate_per_ip),
-            in_flight: Arc::new(AtomicUsize::new(0)),
+            in_flight: AtomicUsize::new(0),
             deliveries,
             limits,
             hosts,
