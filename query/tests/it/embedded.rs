@@ -62,6 +62,7 @@ async fn serves_the_counts_of_the_archive() {
             next: 2,
             last_record: None,
             caught_up: true,
+            counted: None,
             items: &counts[..],
         };
         assert_eq!(writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));

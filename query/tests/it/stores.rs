@@ -77,8 +77,8 @@ async fn write(store: &mut impl HourlyStore, (expected, next): (Option<u64>, u64
         HourlyCount { hour, partition: 0, generation, next_offset: next, clicks, impressions, unique_users, exactness }
     };
     let counts: Vec<HourlyCount> = hours.iter().map(count).collect();
-    let write =
-        ProjectionWrite { partition: 0, expected, next, last_record: None, caught_up: true, items: &counts[..] };
+    let (partition, last_record, caught_up, counted) = (0, None, true, None);
+    let write = ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items: &counts[..] };
     assert_eq!(store.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
 }
 

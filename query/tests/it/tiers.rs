@@ -61,6 +61,7 @@ impl Fixture {
             next,
             last_record: None,
             caught_up: true,
+            counted: None,
             items: &[count][..],
         };
         assert_eq!(self.writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use millrace_contracts::{Hour, StoreError};
+use millrace_contracts::{CountedPosition, Hour, StoreError};
 use redis::{FromRedisValue, Value};
 
 use super::Inner;
@@ -39,6 +39,30 @@ pub(super) async fn live(inner: &Inner, hour: Hour) -> Result<HourRead, StoreErr
 /// The counts of an older hour, if every partition is filled.
 pub(super) async fn older(inner: &Inner, hour: Hour) -> Result<Option<Totals>, StoreError> {
     sum(inner, hour, |partition| inner.keys.older(partition, hour), false).await
+}
+
+/// Up to which position each partition is counted.
+pub(super) async fn counted(inner: &Inner) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+    let mut pipe = redis::pipe();
+    for partition in 0..inner.partitions {
+        pipe.cmd("HMGET").arg(inner.keys.position(partition)).arg("complete").arg("hours").arg("counted");
+    }
+    let replies: Vec<Value> = pipe.query_async(&mut inner.connection.clone()).await.map_err(classify)?;
+    let counted = |(partition, reply): (u32, &Value)| {
+        let malformed = || StoreError::stop(format!("redis: the position of partition {partition} is malformed"));
+        let fields = Vec::<Option<String>>::from_redis_value_ref(reply).map_err(|_| malformed())?;
+        let [complete, hours, counted] = <[Option<String>; 3]>::try_from(fields).map_err(|_| malformed())?;
+        let hours: Option<u32> = hours.and_then(|hours| hours.parse().ok());
+        let is_complete = complete.as_deref() == Some("1") && hours.is_some_and(|hours| hours >= inner.window.hours());
+        Ok(counted.filter(|_| is_complete).and_then(|text| parse_counted(partition, &text)))
+    };
+    (0..inner.partitions).zip(&replies).map(counted).collect()
+}
+
+/// Parses `next_offset:log_time`.
+fn parse_counted(partition: u32, text: &str) -> Option<CountedPosition> {
+    let (next_offset, log_time) = text.split_once(':')?;
+    Some(CountedPosition { partition, next_offset: next_offset.parse().ok()?, log_time_ms: log_time.parse().ok()? })
 }
 
 /// Sums the partitions. It reads the position before and after the hour: a missing key means zero only if the same complete
