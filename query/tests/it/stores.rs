@@ -44,6 +44,7 @@ impl Servers {
             refill: Some(Arc::new(move |_| {
                 counted.fetch_add(1, Ordering::SeqCst);
             })),
+            log: Arc::default(),
         };
         let pause = Span(Duration::from_millis(100));
         let config = Config { breaker_window: 1, breaker_reset_timeout: pause, ..config() };
