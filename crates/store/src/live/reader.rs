@@ -41,22 +41,32 @@ pub(super) async fn older(inner: &Inner, hour: Hour) -> Result<Option<Totals>, S
     sum(inner, hour, |partition| inner.keys.older(partition, hour), false).await
 }
 
-/// Up to which position each partition is counted.
+/// Up to which position each partition is counted. Raises the floors to what it read: should Redis lose it, a later read of
+/// counts is refused, and does not have less than was said here.
 pub(super) async fn counted(inner: &Inner) -> Result<Vec<Option<CountedPosition>>, StoreError> {
     let mut pipe = redis::pipe();
     for partition in 0..inner.partitions {
-        pipe.cmd("HMGET").arg(inner.keys.position(partition)).arg("complete").arg("hours").arg("counted");
+        let position = inner.keys.position(partition);
+        pipe.cmd("HGET").arg(&position).arg("counted");
+        pipe.cmd("HMGET").arg(&position).arg(&FIELDS);
     }
     let replies: Vec<Value> = pipe.query_async(&mut inner.connection.clone()).await.map_err(classify)?;
-    let counted = |(partition, reply): (u32, &Value)| {
+    let (mut all, mut now) = (Vec::new(), Vec::new());
+    for (partition, replies) in (0..inner.partitions).zip(replies.chunks_exact(2)) {
         let malformed = || StoreError::stop(format!("redis: the position of partition {partition} is malformed"));
-        let fields = Vec::<Option<String>>::from_redis_value_ref(reply).map_err(|_| malformed())?;
-        let [complete, hours, counted] = <[Option<String>; 3]>::try_from(fields).map_err(|_| malformed())?;
-        let hours: Option<u32> = hours.and_then(|hours| hours.parse().ok());
-        let is_complete = complete.as_deref() == Some("1") && hours.is_some_and(|hours| hours >= inner.window.hours());
-        Ok(counted.filter(|_| is_complete).and_then(|text| parse_counted(partition, &text)))
-    };
-    (0..inner.partitions).zip(&replies).map(counted).collect()
+        let counted = Option::<String>::from_redis_value_ref(&replies[0]).map_err(|_| malformed())?;
+        let found = parse_position(&replies[1], malformed)?;
+        let is_complete = |found: &PositionFields| found.complete && found.hours >= inner.window.hours();
+        all.push(match (&found, counted) {
+            (Some(found), Some(text)) if is_complete(found) => parse_counted(partition, &text),
+            _ => None,
+        });
+        now.extend(found.map(|found| found.floor));
+    }
+    if now.len() == all.len() {
+        raise(&mut inner.floors.lock().unwrap_or_else(PoisonError::into_inner), now);
+    }
+    Ok(all)
 }
 
 /// Parses `next_offset:log_time`.
