@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use millrace_contracts::{HourlyCount, Topic};
+use millrace_contracts::{CountedPosition, HourlyCount, Topic};
 use millrace_log::{Batch, Limits, Log, PollOutcome};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -22,7 +22,11 @@ pub(crate) fn run(log: &Log, events: u64, users: Option<u64>) -> anyhow::Result<
         match reader.poll(&mut batch, Limits::default())? {
             PollOutcome::Records => {
                 for value in batch.iter().filter_map(|record| record.value) {
-                    let count = HourlyCount::decode(value)?;
+                    // Not the position at the end of a step.
+                    let count = match HourlyCount::decode(value) {
+                        Err(_) if CountedPosition::decode(value).is_ok() => continue,
+                        decoded => decoded?,
+                    };
                     newest.insert((count.hour, count.partition), count);
                 }
             }

@@ -61,6 +61,25 @@ impl App {
         text
     }
 
+    /// The positions of these records as one text that reads wait for: `{topic}/{partition}@{offset},{partition}@{offset}`, of
+    /// each partition the highest offset.
+    pub(crate) fn positions(&self, all: impl Iterator<Item = Position>) -> Option<String> {
+        let mut highest: Vec<Position> = Vec::new();
+        for at in all {
+            match highest.iter_mut().find(|known| known.partition == at.partition) {
+                Some(known) => known.offset = known.offset.max(at.offset),
+                None => highest.push(at),
+            }
+        }
+        let (first, others) = highest.split_first()?;
+        let mut text = self.position(*first);
+        text.reserve(others.len() * 16);
+        for at in others {
+            let _ = write!(text, ",{}@{}", at.partition, at.offset);
+        }
+        Some(text)
+    }
+
     /// Adds the headers of an accepted event: its position, if the log has reported it, and the preference applied.
     pub(crate) fn add_headers(&self, at: Option<Position>, terms: Terms, headers: &mut HeaderMap) {
         if let Some(Ok(position)) = at.map(|at| HeaderValue::try_from(self.position(at))) {

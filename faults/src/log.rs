@@ -56,24 +56,31 @@ pub(crate) fn events(system: &System) -> Result<Vec<LogRecord>, String> {
 pub(crate) fn hourly(system: &System) -> Result<Hours, String> {
     let records = match system.engine {
         Engine::Kafka => read(system, "analytics.hourly", |_, partition, value| {
+            // The position at the end of a step.
+            if field(&value, "log_time").is_ok() {
+                return Ok(None);
+            }
             let counts = Counts {
                 users: number(&value, "unique_users")?,
                 clicks: number(&value, "clicks")?,
                 impressions: number(&value, "impressions")?,
             };
-            Ok((number(&value, "hour")? / 3_600_000, partition, number(&value, "next_offset")?, counts))
+            Ok(Some((number(&value, "hour")? / 3_600_000, partition, number(&value, "next_offset")?, counts)))
         })?,
         Engine::Embedded => tail(system, "analytics.hourly", |_, line| {
             let value = &line["value"];
+            if value["log_time"].is_string() {
+                return Some(None);
+            }
             let count = |name: &str| value[name].as_u64();
             let counts =
                 Counts { users: count("unique_users")?, clicks: count("clicks")?, impressions: count("impressions")? };
             let hour = millis(value["hour"].as_str()?)? / 3_600_000;
-            Some((hour, i32::try_from(count("partition")?).ok()?, count("next_offset")?, counts))
+            Some(Some((hour, i32::try_from(count("partition")?).ok()?, count("next_offset")?, counts)))
         })?,
     };
     let mut newest: HashMap<(u64, i32), (u64, Counts)> = HashMap::new();
-    for (hour, partition, next_offset, counts) in records {
+    for (hour, partition, next_offset, counts) in records.into_iter().flatten() {
         match newest.get(&(hour, partition)) {
             Some((before, _)) if *before > next_offset => {
                 return Err(format!("hour {hour} of partition {partition}: {next_offset} comes after {before}"));

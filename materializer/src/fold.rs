@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contracts::{DecodeError, Hour, HourlyCount};
+use millrace_contracts::{CountedPosition, DecodeError, Hour, HourlyCount};
 use millrace_log::Batch;
 
 /// The result of a fold.
@@ -10,6 +10,10 @@ use millrace_log::Batch;
 pub(crate) struct Fold {
     /// The newest count of each hour, by hour.
     pub(crate) counts: Vec<HourlyCount>,
+    /// The position of the last step that ends in the batch.
+    pub(crate) counted: Option<CountedPosition>,
+    /// The number of steps that end in the batch.
+    pub(crate) steps: u64,
     /// The number of records that are not valid counts of this partition.
     pub(crate) skipped: u64,
     /// The offset and the error of the first skipped record.
@@ -29,6 +33,11 @@ pub(crate) fn fold(batch: &Batch) -> Fold {
                 }
             }
             Err(error) => {
+                if let Some(counted) = counted(batch.partition(), record.value) {
+                    fold.counted = Some(counted);
+                    fold.steps += 1;
+                    continue;
+                }
                 fold.skipped += 1;
                 fold.first_skipped.get_or_insert((record.offset, error));
             }
@@ -36,6 +45,11 @@ pub(crate) fn fold(batch: &Batch) -> Fold {
     }
     fold.counts = newest.into_values().collect();
     fold
+}
+
+/// The position at the end of a step.
+fn counted(partition: u32, value: Option<&[u8]>) -> Option<CountedPosition> {
+    CountedPosition::decode(value?).ok().filter(|counted| counted.partition == partition)
 }
 
 /// Decodes a count. One that no store can represent, or of another partition, is an error too.
@@ -95,8 +109,30 @@ mod tests {
         let beyond = HourlyCount { hour: Hour::MAX.plus(1), ..good };
         let values = [Some(bytes(&good)), None, Some(b"junk".to_vec()), Some(bytes(&foreign)), Some(bytes(&beyond))];
         let folded = fold(&batch(&values));
-        assert_eq!(folded, Fold { counts: vec![good], skipped: 4, first_skipped: Some((11, DecodeError::Empty)) });
+        let first_skipped = Some((11, DecodeError::Empty));
+        let expected = Fold { counts: vec![good], skipped: 4, first_skipped, ..Fold::default() };
+        assert_eq!(folded, expected);
         assert_eq!(fold(&Batch::new(3)), Fold::default());
+    }
+
+    #[test]
+    fn the_last_step_that_ends_in_a_batch_is_its_position() {
+        let counted = |partition, next_offset| CountedPosition { partition, next_offset, log_time_ms: 7 };
+        let bytes_of = |counted: CountedPosition| {
+            let mut bytes = Vec::new();
+            counted.encode(&mut bytes);
+            bytes
+        };
+        let values = [
+            Some(bytes_of(counted(3, 5))),
+            Some(bytes_of(counted(3, 9))),
+            // The next step does not end in the batch.
+            Some(bytes(&count(7, 1, 12))),
+        ];
+        let folded = fold(&batch(&values));
+        assert_eq!((folded.counted, folded.steps, folded.counts.len(), folded.skipped), (Some(counted(3, 9)), 2, 1, 0));
+        let foreign = fold(&batch(&[Some(bytes_of(counted(4, 5)))]));
+        assert_eq!((foreign.counted, foreign.skipped), (None, 1));
     }
 
     proptest! {

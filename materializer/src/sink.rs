@@ -31,7 +31,7 @@ impl<S: HourlyStore> HourlySink<S> {
     fn applied(&mut self, step: &ProjectionWrite<'_, Batch>, fold: &Fold) {
         let partition = step.partition;
         self.confirmed.confirm(partition, Some(step.next));
-        let records = step.items.len() as u64 - fold.skipped;
+        let records = step.items.len() as u64 - fold.skipped - fold.steps;
         metrics::counter!(metric::PROJECTED.name, "store" => self.name).increment(records);
         if step.expected.is_none() {
             metrics::counter!(metric::REBUILDS.name, "store" => self.name).increment(1);
@@ -54,6 +54,11 @@ pub fn remedy(store: &str) -> String {
     )
 }
 
+/// The write of a step's fold.
+fn write<'a>(step: &ProjectionWrite<'_, Batch>, fold: &'a Fold) -> ProjectionWrite<'a, [HourlyCount]> {
+    ProjectionWrite { counted: fold.counted, ..step.with_items(&fold.counts[..]) }
+}
+
 impl<S: HourlyStore> Sink for HourlySink<S> {
     fn topic(&self) -> Topic {
         Topic::HOURLY
@@ -72,7 +77,7 @@ impl<S: HourlyStore> Sink for HourlySink<S> {
     async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
         let folds: Vec<Fold> = steps.iter().map(|step| fold(step.items)).collect();
         let writes: Vec<ProjectionWrite<'_, [HourlyCount]>> =
-            steps.iter().zip(&folds).map(|(step, fold)| step.with_items(&fold.counts[..])).collect();
+            steps.iter().zip(&folds).map(|(step, fold)| write(step, fold)).collect();
         let outcomes = self.store.write(&writes).await?;
         for ((step, fold), outcome) in steps.iter().zip(&folds).zip(&outcomes) {
             match *outcome {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_contracts::{
-    DecodeError, EventWindow, HashKey, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey, Topic, UserDelta,
-    UserSketch, metric,
+    CountedPosition, DecodeError, EventWindow, HashKey, HourTotals, IdWindow, LogTime, QuarantineReason, StateKey,
+    Topic, UserDelta, UserSketch, metric,
 };
 use millrace_log::{Batch, Stage, StageError, Step};
 use tokio::sync::watch;
@@ -203,6 +203,9 @@ impl Stage for Counting {
         counter.maintain(step)?;
         counter.write(next_offset, step)?;
         let Counter { hours, stats, .. } = counter;
+        // Last, so that whoever has it has all counts of the step.
+        let counted = CountedPosition { partition: state.partition, next_offset, log_time_ms: state.log_time };
+        step.put(Topic::HOURLY, state.partition, CountedPosition::key(state.partition), |out| counted.encode(out));
         state.window = state.ids.window(next_offset, state.log_time);
         if state.time() != time {
             let partition = state.partition;

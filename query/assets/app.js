@@ -19,7 +19,7 @@ function judge() {
     : feed.state === "connecting" ? ["waiting", "connecting"]
     : silent ? ["lost", "no answer for a while"]
     : feed.code ? ["stale", feed.code]
-    : feed.stale ? ["stale", "stale"]
+    : feed.stale ? ["stale", pipeline.trouble ?? "stale"]
     : pipeline.trouble ? ["stale", pipeline.trouble]
     : ["live", "live"];
   $("connection").className = `badge ${kind}`;

@@ -85,7 +85,9 @@ export class Pipeline {
     const rate = this.rates.at(-1)?.[1] ?? 0;
     const down = status.health.filter(({ ready }) => !ready).map(({ name }) => name);
     const behind = lag > Math.max(BEHIND_RECORDS, BEHIND_SECONDS * rate);
-    this.trouble = down.length ? `not ready: ${down.join(", ")}` : behind ? `behind by ${plural(lag, "event")}` : null;
+    // What the reader of the log found is true whoever counts, or does not.
+    const counting = status.counting && status.counting[0].toUpperCase() + status.counting.slice(1);
+    this.trouble = counting ? counting : down.length ? `not ready: ${down.join(", ")}` : behind ? `behind by ${plural(lag, "event")}` : null;
   }
 
   drawHealth({ health }) {

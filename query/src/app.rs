@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::Clock;
-use millrace_contracts::Hour;
+use millrace_contracts::{Hour, Names, Topic};
 use millrace_service::Problem;
 use millrace_service::health::Health;
 use millrace_service::net::MemoryBudget;
@@ -25,6 +25,8 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) max_range_hours: u32,
+    /// The full name of the topic of events.
+    pub(crate) topic: String,
     /// Memory of the encoders of compressed responses.
     pub(crate) encoders: MemoryBudget,
     current: CurrentHour,
@@ -33,12 +35,19 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(config: &Config, hours: Arc<dyn HourReader>, health: &Health, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        hours: Arc<dyn HourReader>,
+        names: &Names,
+        health: &Health,
+        clock: Clock,
+    ) -> Arc<Self> {
         Arc::new(Self {
             hours,
             clock,
             metrics: Metrics::new(),
             max_range_hours: config.max_range_hours,
+            topic: names.topic(&Topic::EVENTS),
             encoders: MemoryBudget::new(config.max_encoder_memory.0),
             current: CurrentHour::new(config),
             flights: SingleFlight::default(),
@@ -49,6 +58,7 @@ impl App {
     /// Updates readiness. Reads the current hour, unless a read within `query.refresh_interval` did.
     pub(crate) async fn probe(&self) {
         self.current_hour(Hour::of_ms(self.clock.now_ms())).await;
+        self.readiness.notice(self.hours.notice());
     }
 
     /// The snapshot of the current hour if it needs no refresh. Never waits; the path of hot reads.

@@ -19,7 +19,8 @@ pub struct Config {
     pub command_url: OtherSide,
     /// Least time between two reads of the current hour from its store.
     pub refresh_interval: Span,
-    /// Greatest age of the current hour's numbers while a store is available; older ones are marked stale.
+    /// Greatest age of the current hour's numbers while a store is available, and longest time for which an event in the log may
+    /// be uncounted; beyond that, numbers are marked stale.
     pub stale_after: Span,
     /// Longest wait for one store before the next is read.
     pub store_timeout: Span,
@@ -29,7 +30,8 @@ pub struct Config {
     pub breaker_reset_timeout: Span,
     /// Concurrent reads of the archive; more wait, for `store_timeout` at most.
     pub max_archive_reads: usize,
-    /// TTL of the cache of archive answers, and of the first and last hour of the archive.
+    /// TTL of the cache of archive answers, and of the first and last hour of the archive. What lacks a known event is not
+    /// cached.
     pub archive_cache_ttl: Span,
     /// Least time between two refill requests for the same hour.
     pub refill_interval: Span,

@@ -39,7 +39,7 @@ impl Metrics {
 
 /// Registers series at 0 that otherwise appear with their first count: `rate()` misses that one.
 fn register() {
-    for code in [Code::Overloaded, Code::Unavailable, Code::Rebuilding] {
+    for code in [Code::Overloaded, Code::Unavailable, Code::Rebuilding, Code::NotYetVisible] {
         counter!(metric::UNAVAILABLE_READS.name, "code" => code.as_str()).increment(0);
     }
     for tier in [Tier::Redis, Tier::Archive] {
@@ -65,6 +65,10 @@ pub(crate) fn breaker(tier: Tier) -> BreakerMetrics {
         open: gauge!(metric::BREAKER_OPEN.name, "store" => store),
         errors: counter!(metric::STORE_ERRORS.name, "store" => store),
     }
+}
+
+pub(crate) fn events_waiting(tier: Tier, events: u64) {
+    gauge!(metric::EVENTS_WAITING.name, "store" => tier.as_str()).set(events as f64);
 }
 
 pub(crate) fn refill_requested() {

@@ -37,7 +37,7 @@ pub fn router(
     clock: Clock,
     stop: CancellationToken,
 ) -> Router {
-    let app = App::new(config, hours, health, clock);
+    let app = App::new(config, hours, names, health, clock);
     let feed = LiveFeed::new(config, Arc::clone(&app), stop);
     routes(&app, feed, names, health, OpenApiRouter::default())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
 use millrace_contracts::{Code, Refusal};
 use millrace_service::Problem;
 use millrace_service::auth::Identity;
@@ -17,7 +18,7 @@ use super::event::Window;
 use super::event_id;
 use super::format::Format;
 use super::items::Items;
-use crate::app::App;
+use crate::app::{App, POSITION};
 use crate::intake::{Appended, Terms};
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -29,6 +30,10 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
             }
             let position = |at: &Option<_>| at.map(|at| app.position(at));
             let mut response = batch_response(&results, terms.status(), position);
+            let reported = results.iter().filter_map(|result| result.as_ref().ok().copied().flatten());
+            if let Some(Ok(positions)) = app.positions(reported).map(HeaderValue::try_from) {
+                response.headers_mut().insert(POSITION, positions);
+            }
             terms.add_header(response.headers_mut());
             response
         }

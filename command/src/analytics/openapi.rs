@@ -186,9 +186,9 @@ pub(crate) fn batch(config: &Config) -> PathItem {
         .parameter(idempotency_key(event_id::MAX_BATCH_KEY_BYTES))
         .parameter(prefer())
         .request_body(Some(batch_body(config)))
-        .response("200", result("Every item was accepted."))
-        .response("202", applied(result(WEAKER)))
-        .response("207", applied(result("Some items were accepted.")));
+        .response("200", positions(result("Every item was accepted.")))
+        .response("202", applied(positions(result(WEAKER))))
+        .response("207", applied(positions(result("Some items were accepted."))));
     operation = problems(operation, &[EVERY_REQUEST, EVENT, BODY, &[Code::UnknownField]].concat());
     PathItem::new(HttpMethod::Post, or_results(operation, EVENT, &results))
 }
@@ -286,6 +286,13 @@ fn position(required: bool, response: ResponseBuilder) -> ResponseBuilder {
     let pattern = text().pattern(Some(r"^.+/\d+@\d+$"));
     let position = if required { header(about, pattern) } else { maybe_header(about, pattern) };
     response.header(POSITION.as_str(), position)
+}
+
+/// The header of a batch: the position that its reader waits for.
+fn positions(response: ResponseBuilder) -> ResponseBuilder {
+    let about = "One position of all accepted events: `{topic}/{partition}@{offset}`, and `,{partition}@{offset}` for each further \
+                 partition, with the highest offset of each.";
+    response.header(POSITION.as_str(), maybe_header(about, text().pattern(Some(r"^.+/\d+@\d+(,\d+@\d+)*$"))))
 }
 
 fn applied(response: ResponseBuilder) -> ResponseBuilder {

@@ -188,6 +188,9 @@ metrics! {
         "Reads of the current hour from its store";
     STORE_ERRORS = Counter "millrace_query_store_errors_total", "reads", ["store"],
         "Reads of a store that failed or timed out";
+    EVENTS_WAITING = Gauge "millrace_query_events_waiting", "events", ["store"],
+        "Events in the log that the store has not counted, as the reader of the log computes it: also while no processor or \
+         materializer runs";
     BREAKER_OPEN = Gauge "millrace_query_breaker_open", "bool", ["store"],
         "1 while the store's circuit breaker is open";
     REFILL_REQUESTS = Counter "millrace_query_refill_requests_total", "hours", [],

@@ -114,6 +114,8 @@ codes! {
     OutcomeUnknown = "outcome-unknown",
     /// The read model is being rebuilt and may be incomplete.
     Rebuilding = "rebuilding",
+    /// No read model has counted the events that a read requires.
+    NotYetVisible = "not-yet-visible",
     /// A fault of the server.
     Internal = "internal",
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::Next;
+use crate::{CountedPosition, Next};
 
 /// How far a read model contains a partition of its input, and which record that ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub struct ProjectionWrite<'a, T: ?Sized> {
     pub last_record: Option<u64>,
     /// Whether the store then contains everything that was readable when reading reached this point.
     pub caught_up: bool,
+    /// Up to which position of its own input the log's last step in `items` holds, if they contain the end of a step. The
+    /// store keeps it beside its position, until the next one or a rebuild.
+    pub counted: Option<CountedPosition>,
     /// What to write; empty when only the position or `caught_up` changes.
     pub items: &'a T,
 }
@@ -35,8 +38,8 @@ pub struct ProjectionWrite<'a, T: ?Sized> {
 impl<T: ?Sized> ProjectionWrite<'_, T> {
     /// The same write, of other items: those that a store makes from a batch.
     pub fn with_items<'b, U: ?Sized>(&self, items: &'b U) -> ProjectionWrite<'b, U> {
-        let Self { partition, expected, next, last_record, caught_up, .. } = *self;
-        ProjectionWrite { partition, expected, next, last_record, caught_up, items }
+        let Self { partition, expected, next, last_record, caught_up, counted, .. } = *self;
+        ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items }
     }
 }
 

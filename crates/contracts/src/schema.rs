@@ -18,6 +18,7 @@ pub(crate) const QUARANTINE_RECORD: u32 = 10;
 pub(crate) const INPUT_POSITION: u32 = 11;
 pub(crate) const HASH_KEY: u32 = 12;
 pub(crate) const OWNER_MARKER: u32 = 13;
+pub(crate) const COUNTED_POSITION: u32 = 14;
 pub(crate) const REFILL_REQUEST: u32 = 20;
 pub(crate) const MESSAGE: u32 = 30;
 pub(crate) const TOPIC_COMMAND: u32 = 31;
@@ -42,8 +43,8 @@ pub struct Schema {
     pub name: &'static str,
     /// The schema as Avro JSON.
     pub text: &'static str,
-    /// Whether every value of the topic has this schema. If so, its subject is `{topic}-value` (Confluent's
-    /// `TopicNameStrategy`), else `{topic}-{name}` (`TopicRecordNameStrategy`).
+    /// Whether its subject is `{topic}-value` (Confluent's `TopicNameStrategy`): every value of the topic has this schema, but
+    /// for the position at the end of a step. Else it is `{topic}-{name}` (`TopicRecordNameStrategy`).
     pub alone: bool,
 }
 
@@ -54,7 +55,7 @@ impl Schema {
     }
 }
 
-const SCHEMAS: [Schema; 25] = [
+const SCHEMAS: [Schema; 26] = [
     Schema {
         id: ANALYTICS_EVENT,
         topic: Topic::EVENTS.name,
@@ -90,6 +91,13 @@ const SCHEMAS: [Schema; 25] = [
     ),
     state_schema(HASH_KEY, "millrace.analytics.state.HashKey", include_str!("../schemas/hash_key.avsc")),
     state_schema(OWNER_MARKER, "millrace.analytics.state.OwnerMarker", include_str!("../schemas/owner_marker.avsc")),
+    Schema {
+        id: COUNTED_POSITION,
+        topic: Topic::HOURLY.name,
+        name: "millrace.analytics.CountedPosition",
+        text: include_str!("../schemas/counted_position.avsc"),
+        alone: false,
+    },
     Schema {
         id: REFILL_REQUEST,
         topic: Topic::REFILL.name,
@@ -224,7 +232,7 @@ pub(crate) mod tests {
         assert_eq!(fingerprints, RELEASED);
     }
 
-    const RELEASED: [&str; 25] = [
+    const RELEASED: [&str; 26] = [
         "f317e3870fb3da8d",
         "8df1b4d44b6d202d",
         "6d29ca9da9fda6a7",
@@ -238,6 +246,7 @@ pub(crate) mod tests {
         "45467e94cb6119c5",
         "d89561a3be63e8c5",
         "9fbd37f586145a92",
+        "c87ffce7d5b0c208",
         "1f1cb68a4d488cb8",
         "1091217f56215f50",
         "603a4af454fa4303",

@@ -119,6 +119,15 @@ impl Log {
         Ok(self.offsets(topic, partition).await?.0)
     }
 
+    /// The offset behind a partition's newest readable record, if this process has it at hand, as on the embedded engine:
+    /// without a request.
+    pub fn local_end(&self, topic: Topic, partition: u32) -> Option<u64> {
+        match self {
+            Self::Kafka(_) => None,
+            Self::Embedded(log) => log.offsets(topic, partition).ok().map(|(_, end)| end),
+        }
+    }
+
     /// The offset behind a partition's newest readable record: every record acknowledged before the call is below it.
     pub async fn end(&self, topic: Topic, partition: u32) -> Result<u64, LogError> {
         Ok(self.offsets(topic, partition).await?.1)

@@ -27,6 +27,9 @@ const MAX_AGE: Duration = Duration::from_mins(10);
 const MAX_ORIGINS: usize = 64;
 /// The header of an accepted event's position.
 const POSITION: HeaderName = HeaderName::from_static("millrace-position");
+/// Up to when the counts of a response hold, and the positions of events that they must contain.
+const COUNTED_UP_TO: HeaderName = HeaderName::from_static("millrace-counted-up-to");
+const MIN_POSITION: HeaderName = HeaderName::from_static("millrace-min-position");
 /// Resumes a live stream.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -106,9 +109,11 @@ impl Cors {
                 IDEMPOTENCY_KEY,
                 IF_NONE_MATCH,
                 LAST_EVENT_ID,
+                MIN_POSITION,
                 PREFER,
             ])
             .expose_headers([
+                COUNTED_UP_TO,
                 ETAG,
                 POSITION,
                 PREFERENCE_APPLIED,

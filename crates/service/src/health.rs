@@ -29,7 +29,14 @@ struct ComponentState {
     /// Why the component is not ready; `None` if it is.
     failure: Option<String>,
     /// What an operator should act on although the component works.
-    warning: Option<String>,
+    warning: Option<Warning>,
+}
+
+#[derive(Debug)]
+struct Warning {
+    text: String,
+    /// Whether public listeners show it, too.
+    public: bool,
 }
 
 /// One component's share in the health of its process. Not ready until [`Component::ready`].
@@ -78,7 +85,8 @@ impl Health {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    /// `GET /livez` and `GET /readyz` for a public listener: names the components that are not ready, without reasons.
+    /// `GET /livez` and `GET /readyz` for a public listener: names the components that are not ready, without reasons, and has
+    /// notices only.
     pub fn router(&self) -> Router {
         self.routes(Detail::Names)
     }
@@ -96,15 +104,15 @@ impl Health {
         }
     }
 
-    /// The body of a 200 of `/readyz`; on the admin listener with the warnings, one per line.
+    /// The body of a 200 of `/readyz`, with the warnings, one per line; on a public listener with the notices among them.
     fn ready_text(&self, detail: Detail) -> String {
         let mut text = "ready\n".to_owned();
-        if detail == Detail::Reasons {
-            let components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
-            for state in components.iter() {
-                if let Some(warning) = &state.warning {
-                    let _ = writeln!(text, "warning: {}: {warning}", state.name);
-                }
+        let components = self.0.components.lock().unwrap_or_else(PoisonError::into_inner);
+        for state in components.iter() {
+            if let Some(warning) = &state.warning
+                && (warning.public || detail == Detail::Reasons)
+            {
+                let _ = writeln!(text, "warning: {}: {}", state.name, warning.text);
             }
         }
         text
@@ -139,8 +147,17 @@ impl Component {
 
     /// Sets a warning, which does not affect readiness: the component works, but an operator should act.
     pub fn warn(&self, warning: impl Into<String>) {
+        self.set_warning(Warning { text: warning.into(), public: false });
+    }
+
+    /// Sets a warning that public listeners show, too. It replaces another one.
+    pub fn notice(&self, notice: impl Into<String>) {
+        self.set_warning(Warning { text: notice.into(), public: true });
+    }
+
+    fn set_warning(&self, warning: Warning) {
         let mut components = self.health.0.components.lock().unwrap_or_else(PoisonError::into_inner);
-        components[self.index].warning = Some(warning.into());
+        components[self.index].warning = Some(warning);
     }
 
     /// Clears the warning.
@@ -189,6 +206,10 @@ mod tests {
         assert!(health.ready());
         assert_eq!(health.ready_text(Detail::Names), "ready\n");
         assert_eq!(health.ready_text(Detail::Reasons), "ready\nwarning: store: disk is nearly full\n");
+        store.notice("counting stopped 40 s ago");
+        for detail in [Detail::Names, Detail::Reasons] {
+            assert_eq!(health.ready_text(detail), "ready\nwarning: store: counting stopped 40 s ago\n");
+        }
         store.clear_warning();
         assert_eq!(health.ready_text(Detail::Reasons), "ready\n");
         health.drain();

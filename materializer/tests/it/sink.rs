@@ -46,8 +46,17 @@ async fn batches_become_counts_and_positions() {
             next: 6,
             last_record: Some(u64::MAX),
             caught_up: false,
+            counted: None,
         },
-        ProjectionWrite { partition: 1, items: &nothing, expected: None, next: 0, last_record: None, caught_up: true },
+        ProjectionWrite {
+            partition: 1,
+            items: &nothing,
+            expected: None,
+            next: 0,
+            last_record: None,
+            caught_up: true,
+            counted: None,
+        },
     ];
     assert_eq!(a.write(&steps).await, Ok(vec![WriteOutcome::Applied, WriteOutcome::Applied]));
     assert_eq!(archive.hour(hour).await, Ok(HourRead::Rebuilding));
@@ -59,6 +68,7 @@ async fn batches_become_counts_and_positions() {
         next: 6,
         last_record: Some(u64::MAX),
         caught_up: true,
+        counted: None,
     };
     assert_eq!(a.write(&[end]).await, Ok(vec![WriteOutcome::Applied]));
     let totals = Totals { clicks: 9, impressions: 10, unique_users: 1, exactness: Exactness::Exact };
@@ -75,6 +85,7 @@ async fn batches_become_counts_and_positions() {
         next: 7,
         last_record: Some(8),
         caught_up: true,
+        counted: None,
     };
     assert_eq!(b.write(&[step()]).await, Ok(vec![WriteOutcome::Applied]));
     assert_eq!(a.write(&[step()]).await, Ok(vec![WriteOutcome::PositionMismatch(Some(7))]));

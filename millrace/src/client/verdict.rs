@@ -85,7 +85,7 @@ fn of_code(code: Code) -> Verdict {
         | Code::Unavailable
         | Code::DiskFull
         | Code::ShuttingDown => Verdict::Retriable,
-        Code::OutcomeUnknown | Code::Internal | Code::Rebuilding => Verdict::Unknown,
+        Code::OutcomeUnknown | Code::Internal | Code::Rebuilding | Code::NotYetVisible => Verdict::Unknown,
         Code::MissingField
         | Code::DuplicateField
         | Code::UnknownField

@@ -13,8 +13,9 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     start.serve_admin(admin, axum::Router::new())?;
     let live = start.live_hours().await?;
     let Some(archive) = start.archive(None).await? else { return Ok(()) };
-    let refill = Some(refill_sender(start.optional_log(config.admin)));
-    let models = ReadModels { live, archive, live_hours: start.settings.redis.live_hours, refill };
+    let log = start.optional_log(config.admin);
+    let refill = Some(refill_sender(log.clone()));
+    let models = ReadModels { live, archive, live_hours: start.settings.redis.live_hours, refill, log };
     let run = millrace_query::run(config, public.listen()?, models, start.names.clone(), start.context());
     start.supervisor.spawn("query", run);
     start.run(None).await

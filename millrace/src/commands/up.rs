@@ -75,8 +75,9 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let views = Views { live: live.clone(), archive: archive.clone() };
     let run = millrace_materializer::run(settings.materializer, log.clone(), instance, views, health, stop);
     start.supervisor.spawn("materializer", run);
-    let refill = live.is_some().then(|| refill_sender(Arc::new(OnceLock::from(log.clone()))));
-    let models = ReadModels { live, archive, live_hours: settings.redis.live_hours, refill };
+    let opened = Arc::new(OnceLock::from(log.clone()));
+    let refill = live.is_some().then(|| refill_sender(Arc::clone(&opened)));
+    let models = ReadModels { live, archive, live_hours: settings.redis.live_hours, refill, log: opened };
     let run = millrace_query::run(settings.query, query_listener.listen()?, models, names, context);
     start.supervisor.spawn("query", run);
     start.run(Some(log)).await

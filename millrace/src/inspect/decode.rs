@@ -4,9 +4,9 @@ use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use millrace_contracts::{
-    AuditRecord, ClientRanges, DecodeError, EventRef, HashKey, HourTotals, HourlyCount, IntakeKey, IntakeMessage,
-    IntakeProgress, JournalRecord, LogTime, Marker, Position, QuarantineRecord, RefillRequest, Series, StateKey, Topic,
-    UserDelta, UserSketch,
+    AuditRecord, ClientRanges, CountedPosition, DecodeError, EventRef, HashKey, HourTotals, HourlyCount, IntakeKey,
+    IntakeMessage, IntakeProgress, JournalRecord, LogTime, Marker, Position, QuarantineRecord, RefillRequest, Series,
+    StateKey, Topic, UserDelta, UserSketch,
 };
 use millrace_log::{Record, RunnerKey};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,15 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
             }
             shown
         }),
+        topic if *topic == Topic::HOURLY && key.starts_with(b"counted/") => {
+            CountedPosition::decode(value).map(|counted| {
+                json!({
+                    "partition": counted.partition,
+                    "next_offset": counted.next_offset,
+                    "log_time": time(counted.log_time_ms),
+                })
+            })
+        }
         topic if *topic == Topic::HOURLY => HourlyCount::decode(value).map(|count| {
             json!({
                 "hour": time(count.hour.start_ms()),

@@ -9,6 +9,7 @@ mod cluster;
 mod documents;
 mod durability;
 mod faults;
+mod freshness;
 mod hostile;
 mod jwt;
 mod kafka;

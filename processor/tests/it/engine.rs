@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use millrace_contracts::{
-    AnalyticsEvent, Hour, HourlyCount, Kind, QuarantineReason, QuarantineRecord, StateKey, Topic,
+    AnalyticsEvent, CountedPosition, Hour, HourlyCount, Kind, QuarantineReason, QuarantineRecord, StateKey, Topic,
 };
 use millrace_log::{Batch, Record, Stage, Step};
 use millrace_processor::{Counting, PartitionState};
@@ -59,6 +59,7 @@ pub(crate) fn batch_from(records: &[Input], first: u64) -> Batch {
 
 impl Engine {
     pub(crate) fn commit(&mut self, batch: &Batch, step: &Step) {
+        let mut ended = false;
         for (topic, partition, key, value) in step.iter() {
             assert_eq!(partition, PARTITION);
             assert!(value.is_none_or(|value| value.len() <= 256 * 1024) || topic == Topic::LATE);
@@ -69,7 +70,12 @@ impl Engine {
                 let exists = || self.changes.iter().rev().any(|(other, value)| other == key && value.is_some());
                 assert!(value.is_some() || exists(), "a tombstone without a record: {parsed}");
                 self.changes.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+            } else if topic == Topic::HOURLY && key == CountedPosition::key(PARTITION).as_bytes() {
+                let counted = CountedPosition::decode(value.unwrap()).unwrap();
+                assert_eq!((counted.partition, Some(counted.next_offset)), (PARTITION, batch.next_offset()));
+                assert!(!std::mem::replace(&mut ended, true), "one position");
             } else if topic == Topic::HOURLY {
+                assert!(!ended, "the position is the last record of the step");
                 let count = HourlyCount::decode(value.unwrap()).unwrap();
                 assert_eq!(key, HourlyCount::key(count.hour, PARTITION).as_bytes());
                 let before = self.hourly.insert(count.hour, count);
@@ -80,6 +86,7 @@ impl Engine {
                 self.quarantined.push((record.offset, record.reason));
             }
         }
+        assert_eq!(ended, batch.next_offset().is_some(), "a step without new counts has it, too");
         self.next_offset = batch.next_offset().unwrap_or(self.next_offset);
     }
 

@@ -40,8 +40,18 @@ pub(super) struct Freshness {
     /// The read model that served the counts.
     #[schema(schema_with = tier)]
     tier: &'static str,
-    /// Whether the counts may lag, because the read model of this hour is unavailable.
+    /// Whether the counts may lag: the read model of this hour is unavailable, or it lacks events that the log has had for a
+    /// while.
     stale: bool,
+}
+
+/// A time as bodies and headers have it.
+pub(super) struct Time(Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
 /// The counts of an hour.
@@ -54,6 +64,10 @@ pub(super) struct HourBody {
     #[serde(serialize_with = "display")]
     #[schema(value_type = String, format = DateTime)]
     as_of: Timestamp,
+    /// The counts contain every event that the log received before this time; absent while that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    counted_up_to: Option<Time>,
     #[serde(flatten)]
     freshness: Freshness,
 }
@@ -140,7 +154,12 @@ impl Freshness {
 
 impl HourBody {
     pub(super) fn new(counts: &HourCounts) -> Self {
-        Self { counts: Counts::new(counts), as_of: time(counts.as_of_ms), freshness: Freshness::new(counts) }
+        Self {
+            counts: Counts::new(counts),
+            as_of: time(counts.as_of_ms),
+            counted_up_to: counts.coverage.up_to_ms.map(|ms| Time(time(ms))),
+            freshness: Freshness::new(counts),
+        }
     }
 }
 

@@ -10,5 +10,6 @@ pub(crate) mod openapi;
 mod params;
 pub(crate) mod range;
 pub(crate) mod render;
+pub(crate) mod requirement;
 mod rows;
 pub(crate) mod single_flight;

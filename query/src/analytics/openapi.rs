@@ -8,7 +8,8 @@ use millrace_service::openapi::{
 };
 use utoipa::ToSchema;
 use utoipa::openapi::content::Content;
-use utoipa::openapi::path::{Parameter, PathItem};
+use utoipa::openapi::header::Header;
+use utoipa::openapi::path::{OperationBuilder, Parameter, PathItem};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder};
 use utoipa::openapi::{Components, KnownFormat, Ref, RefOr, Required, ResponseBuilder, Schema, SchemaFormat};
 
@@ -16,7 +17,8 @@ use super::body::{DayRow, HourBody, HourRow, LiveHourBody, Totals, USERS_ERROR, 
 use super::format::Format;
 use super::live::{BUFFERING, LAST_EVENT_ID};
 use super::params::Step;
-use super::render::{AS_OF, EXACTNESS, MaxAge, STALE, TIER, UNIQUE_USERS_ERROR};
+use super::render::{AS_OF, COUNTED_UP_TO, EXACTNESS, MaxAge, STALE, TIER, UNIQUE_USERS_ERROR, VARIES};
+use super::requirement::{self, MIN_POSITION, STALE_OK};
 use super::rows::{RangeFormat, USERS};
 
 const COUNTS: &str = "Counts";
@@ -26,7 +28,7 @@ const PARAMETERS: &[Code] =
     &[Code::MissingField, Code::DuplicateField, Code::UnknownField, Code::InvalidField, Code::InvalidEncoding];
 
 /// The codes of a read that fails.
-const READ: &[Code] = &[Code::NotAcceptable, Code::Rebuilding];
+const READ: &[Code] = &[Code::NotAcceptable, Code::Rebuilding, Code::NotYetVisible];
 
 /// Adds the schemas of bodies.
 pub(crate) fn schemas(components: &mut Components) {
@@ -47,7 +49,8 @@ pub(crate) fn add<T: ToSchema>(components: &mut Components) {
 
 /// `GET /analytics`
 pub(crate) fn hour() -> PathItem {
-    let operation = operation("hour", COUNTS, "The counts of the hour that contains the timestamp.")
+    let operation = operation("hour", COUNTS, "The counts of the hour that contains the timestamp.");
+    let operation = requirement(operation)
         .parameter(timestamp("timestamp", "Any time in the hour.", Hour::MAX.end_ms() - 1))
         .parameter(request_header(&IF_NONE_MATCH, "Entity tags of cached responses.", text()))
         .response("200", hour_bodies(hour_headers(answer("The counts."))))
@@ -75,11 +78,12 @@ pub(crate) fn range(max_hours: u32) -> PathItem {
         .header(USERS.as_str(), header("Why days and totals have no unique users.", text()))
         .header(CACHE_CONTROL.as_str(), header("That of the last hour.", max_age()))
         .header(VARY.as_str(), header("", text()))
+        .header(COUNTED_UP_TO.as_str(), counted_up_to())
         .content(json, some(OneOfBuilder::new().item(hours).item(days)))
         .content(csv, some(text().description(Some("A header, and a row for each hour or day."))))
         .content(ndjson, some(text().description(Some(lines))));
     let end = Hour::MAX.end_ms();
-    let operation = operation("range", COUNTS, "The counts of many hours.")
+    let operation = requirement(operation("range", COUNTS, "The counts of many hours."))
         .description(Some(about))
         .parameter(timestamp("from", "The start of the range, inclusive.", end))
         .parameter(timestamp("to", "The end of the range, exclusive.", end))
@@ -109,6 +113,31 @@ pub(crate) fn live() -> PathItem {
     get(problems(operation, &[EVERY_REQUEST, &[Code::NotAcceptable]].concat()))
 }
 
+/// Adds the parameters that require events of the counts.
+fn requirement(operation: OperationBuilder) -> OperationBuilder {
+    let about = "Positions that the write side returned, separated by commas: the counts contain these events, else the status \
+                 is 503 `not-yet-visible`.";
+    operation
+        .parameter(query(requirement::POSITION, Required::False, about, text()))
+        .parameter(request_header(&MIN_POSITION, "More positions, as in `min-position`.", text()))
+        .parameter(query(
+            requirement::WAIT,
+            Required::False,
+            "The longest wait for these events: a duration up to `10s`. The default is `1s`.",
+            text(),
+        ))
+        .parameter(query(
+            requirement::STALE,
+            Required::False,
+            "Counts without these events, marked stale, instead of 503.",
+            words([STALE_OK]),
+        ))
+}
+
+fn counted_up_to() -> Header {
+    maybe_header("The counts contain every event that the log received before this time.", date_time())
+}
+
 fn timestamp(name: &str, about: &str, max: i64) -> Parameter {
     let about = format!("{about} Milliseconds since the epoch.");
     query(name, Required::True, &about, number().maximum(Some(isize::try_from(max).unwrap_or(isize::MAX))))
@@ -124,17 +153,19 @@ fn hour_bodies(response: ResponseBuilder) -> ResponseBuilder {
 
 fn hour_headers(response: ResponseBuilder) -> ResponseBuilder {
     let about_exactness = "Whether `unique_users` is exact; clicks and impressions always are.";
+    let about_stale = "The counts may lag: their read model is unavailable or behind the log.";
     let about_error = "The relative standard error of approximate unique users.";
     response
         .header(AS_OF.as_str(), header("When the read of the store began.", date_time()))
+        .header(COUNTED_UP_TO.as_str(), counted_up_to())
         .header(EXACTNESS.as_str(), header(about_exactness, exactness()))
         .header(UNIQUE_USERS_ERROR.as_str(), maybe_header(about_error, words([USERS_ERROR.to_string().as_str()])))
         .header(TIER.as_str(), header("The read model that served the counts.", tier()))
-        .header(STALE.as_str(), maybe_header("The counts may lag: their read model is unavailable.", words(["true"])))
+        .header(STALE.as_str(), maybe_header(about_stale, words(["true"])))
         .header(AGE.as_str(), maybe_header("The age of stale counts, in seconds.", number()))
         .header(ETAG.as_str(), header("Strong. It begins with the counts.", text()))
         .header(CACHE_CONTROL.as_str(), header("A minute for a past hour, else a second.", max_age()))
-        .header(VARY.as_str(), fixed("Accept"))
+        .header(VARY.as_str(), fixed(VARIES))
 }
 
 fn date_time() -> ObjectBuilder {

@@ -1,26 +1,29 @@
-//! The query strings of reads: `timestamp` of an hour; `from`, `to` and `step` of a range.
+//! The query strings of reads: `timestamp` of an hour; `from`, `to` and `step` of a range; what the counts must contain.
 
 use std::borrow::Cow;
 
 use millrace_contracts::{Code, Hour, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 
+use super::requirement::{POSITION, STALE, Terms, WAIT};
+
 const TIMESTAMP: &str = "timestamp";
 
-/// Parses the timestamp of an hour, in ms since the epoch.
+/// Parses the timestamp of an hour, in ms since the epoch, and what its counts must contain.
 ///
 /// # Errors
-/// A refusal with the parameter's name, unless the query string is one valid `timestamp`.
-pub(crate) fn timestamp(query: Option<&str>) -> Result<i64, Refusal> {
+/// A refusal with the parameter's name, unless the query string has one valid `timestamp`.
+pub(crate) fn timestamp(query: Option<&str>) -> Result<(i64, Terms<'_>), Refusal> {
     let query = query.unwrap_or_default();
     if let Some(value) = query.strip_prefix("timestamp=").and_then(plain) {
-        return Ok(value);
+        return Ok((value, Terms::default()));
     }
-    let [found] = parameters(query, [TIMESTAMP], Unknown::Refuse)?;
+    let [found, position, wait, stale] = parameters(query, [TIMESTAMP, POSITION, WAIT, STALE], Unknown::Refuse)?;
     let Some(value) = found else {
         return Err(Refusal::new(Code::MissingField, "timestamp is missing: ms since the epoch").field(TIMESTAMP));
     };
-    number(&value, TIMESTAMP, Hour::MAX.end_ms() - 1)
+    let timestamp_ms = number(&value, TIMESTAMP, Hour::MAX.end_ms() - 1)?;
+    Ok((timestamp_ms, Terms { position, wait, stale }))
 }
 
 /// What a row of a range is.
@@ -52,12 +55,13 @@ pub(crate) struct RangeQuery {
     pub(crate) step: Step,
 }
 
-/// Parses a range of at most `max_hours` hours.
+/// Parses a range of at most `max_hours` hours, and what its counts must contain.
 ///
 /// # Errors
 /// A refusal with the parameter's name.
-pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<RangeQuery, Refusal> {
-    let [from, to, step] = parameters(query.unwrap_or_default(), ["from", "to", "step"], Unknown::Refuse)?;
+pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<(RangeQuery, Terms<'_>), Refusal> {
+    let names = ["from", "to", "step", POSITION, WAIT, STALE];
+    let [from, to, step, position, wait, stale] = parameters(query.unwrap_or_default(), names, Unknown::Refuse)?;
     let bound = |value: Option<Cow<'_, str>>, name: &'static str| match value {
         Some(value) => number(&value, name, Hour::MAX.end_ms()),
         None => Err(Refusal::new(Code::MissingField, format!("{name} is missing: ms since the epoch")).field(name)),
@@ -79,7 +83,7 @@ pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<RangeQuery, R
         let detail = format!("{hours} hours are more than the maximum of {max_hours}");
         return Err(Refusal::new(Code::OutsideWindow, detail).field("to"));
     }
-    Ok(range)
+    Ok((range, Terms { position, wait, stale }))
 }
 
 fn number(value: &str, name: &'static str, max: i64) -> Result<i64, Refusal> {
@@ -114,7 +118,8 @@ mod tests {
             ("%74imestamp=%31", 1),
             (&*format!("timestamp={}", Hour::MAX.end_ms() - 1), Hour::MAX.end_ms() - 1),
         ] {
-            assert_eq!(timestamp(Some(query)).map_err(|refusal| refusal.code), Ok(expected), "{query}");
+            let parsed = timestamp(Some(query)).map_err(|refusal| refusal.code);
+            assert_eq!(parsed, Ok((expected, Terms::default())), "{query}");
         }
         for (query, code, field) in [
             ("", Code::MissingField, "timestamp"),
@@ -142,12 +147,14 @@ mod tests {
             assert_eq!((refusal.code, refusal.field.as_deref()), (code, Some(field)), "{query}");
         }
         assert_eq!(timestamp(None).unwrap_err().code, Code::MissingField);
+        let terms = Terms { position: Some("a/1@2".into()), wait: Some("2s".into()), stale: Some("ok".into()) };
+        assert_eq!(timestamp(Some("timestamp=1&min-position=a/1%402&wait=2s&stale=ok")).unwrap(), (1, terms));
     }
 
     #[test]
     fn widens_a_range_to_whole_hours() {
         let hours =
-            |query: &str| range(Some(query), 48).map(|range| (range.from.index(), range.to.index(), range.step));
+            |query: &str| range(Some(query), 48).map(|(range, _)| (range.from.index(), range.to.index(), range.step));
         for (query, expected) in [
             ("from=0&to=1", (0, 1, Step::Hour)),
             ("from=3599999&to=3600001", (0, 2, Step::Hour)),

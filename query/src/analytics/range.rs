@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -20,12 +21,14 @@ use millrace_service::Problem;
 use millrace_service::http::negotiate;
 
 use super::current::HourResult;
-use super::render::{AS_OF, MaxAge, text};
+use super::render::{AS_OF, COUNTED_UP_TO, MaxAge, VARIES, text};
+use super::requirement::Requirement;
 use super::rows::{RangeFormat, RowWriter, USERS};
 use super::{body, params};
 use crate::app::{App, unavailable};
 use crate::metrics;
 use crate::stores::port::{HourCounts, ReadError};
+use crate::stores::position::MinPositions;
 
 /// Hours of a chunk: a week.
 const CHUNK_HOURS: i64 = 168;
@@ -40,20 +43,31 @@ static AVAILABLE: [MediaType<'static>; 3] = [
 ];
 
 pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Response {
-    let range = match params::range(request.uri().query(), app.max_range_hours) {
-        Ok(range) => range,
+    let parsed = params::range(request.uri().query(), app.max_range_hours).and_then(|(range, terms)| {
+        Requirement::of(&terms, request.headers(), &app.topic).map(|requirement| (range, requirement))
+    });
+    let (range, requirement) = match parsed {
+        Ok(parsed) => parsed,
         Err(refusal) => return Problem::from(refusal).into_response(),
     };
     let Some(format) = negotiate(request.headers(), &AVAILABLE).map(|i| RangeFormat::ALL[i]) else {
         let detail = "available are application/json, text/csv and application/x-ndjson";
         return Problem::new(Code::NotAcceptable, detail).field("accept").into_response();
     };
-    let begin_ms = app.clock.now_ms();
+    let terms = match Terms::after_wait(&app, requirement).await {
+        Ok(terms) => terms,
+        Err(error) => return unavailable(error).into_response(),
+    };
+    let (begin_ms, counted_up_to) = (app.clock.now_ms(), app.hours.counted_up_to());
     let current = Hour::of_ms(begin_ms);
-    let mut reader = RangeReader { app, next: range.from, to: range.to, current };
+    let is_stale = matches!(terms, Terms::Stale);
+    let mut reader = RangeReader { app, next: range.from, to: range.to, current, terms };
     let mut rows = RowWriter::new(format, range);
-    let first = match reader.read_chunk().await {
-        Ok(chunk) => rows.write(chunk),
+    let (first, counted_up_to) = match reader.read_chunk().await {
+        Ok(chunk) => {
+            let of_chunk = chunk.iter().map(|(_, counts)| counts.coverage.up_to_ms);
+            (rows.write(&chunk), of_chunk.fold(counted_up_to, Ord::min))
+        }
         Err(error) => return unavailable(error).into_response(),
     };
     let rest = stream::try_unfold(Some((reader, rows)), async |state| {
@@ -65,12 +79,41 @@ pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Resp
             tracing::debug!(?error, "aborting the response to a range");
             io::Error::other("cannot read the rest of the range")
         })?;
-        Ok(Some((rows.write(chunk), Some((reader, rows)))))
+        Ok(Some((rows.write(&chunk), Some((reader, rows)))))
     });
     let body = stream::once(async { Ok::<Bytes, io::Error>(first) }).chain(rest);
     let mut response = Response::new(Body::from_stream(body));
     *response.headers_mut() = headers(format, range.to, current, begin_ms);
+    if let Some(up_to_ms) = counted_up_to {
+        response.headers_mut().insert(COUNTED_UP_TO, text(&body::time(up_to_ms)));
+    }
+    if is_stale {
+        // The next read may have the events.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     response
+}
+
+/// On which terms the hours are read.
+enum Terms {
+    /// As they are.
+    Any,
+    /// Marked stale: they may lack the events that the request requires.
+    Stale,
+    /// With these events.
+    With(MinPositions),
+}
+
+impl Terms {
+    /// The terms of a request, once its events are counted or it takes counts without them.
+    async fn after_wait(app: &App, requirement: Option<Requirement>) -> Result<Self, ReadError> {
+        let Some(Requirement { positions, wait, stale_ok }) = requirement else { return Ok(Self::Any) };
+        match app.hours.range_at(&positions, wait).await {
+            Ok(()) => Ok(Self::With(positions)),
+            Err(ReadError::NotYetVisible) if stale_ok => Ok(Self::Stale),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 fn headers(format: RangeFormat, to: Hour, current: Hour, begin_ms: i64) -> HeaderMap {
@@ -78,7 +121,7 @@ fn headers(format: RangeFormat, to: Hour, current: Hour, begin_ms: i64) -> Heade
     HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static(format.content_type())),
         (CACHE_CONTROL, max_age.cache_control()),
-        (VARY, HeaderValue::from_static("Accept")),
+        (VARY, HeaderValue::from_static(VARIES)),
         (AS_OF, text(&body::time(begin_ms))),
         (USERS, HeaderValue::from_static("per hour; they do not add up")),
     ])
@@ -90,6 +133,7 @@ struct RangeReader {
     next: Hour,
     to: Hour,
     current: Hour,
+    terms: Terms,
 }
 
 impl RangeReader {
@@ -106,13 +150,16 @@ impl RangeReader {
         };
         let to = from.plus(CHUNK_HOURS).min(edge).min(self.to);
         let hours = (from.index()..to.index()).map(Hour::from_index);
-        let chunk: Vec<(Hour, HourCounts)> = if live {
+        let mut chunk: Vec<(Hour, HourCounts)> = if live {
             let this = &*self;
             let read = |hour| async move { this.live(hour).await.map(|counts| (hour, counts)) };
             stream::iter(hours).map(read).buffered(MAX_CONCURRENT_READS).try_collect().await?
         } else {
             hours.zip(self.app.hours.read_range(from, to, self.current).await?).collect()
         };
+        if matches!(self.terms, Terms::Stale) {
+            chunk.iter_mut().for_each(|(_, counts)| counts.stale = true);
+        }
         self.next = to;
         metrics::range_hours(chunk.len());
         Ok(chunk)
@@ -123,6 +170,9 @@ impl RangeReader {
             Ok(response) => Ok(response.counts),
             Err(error) => Err(*error),
         };
+        if let Terms::With(positions) = &self.terms {
+            return self.app.hours.read_at(hour, self.current, positions, Duration::ZERO).await;
+        }
         if hour == self.current {
             return counts(&self.app.current_hour(hour).await.result);
         }

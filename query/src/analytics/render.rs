@@ -1,6 +1,6 @@
 //! The response to a read of an hour, rendered once: bodies and headers of every representation, cloned per request.
 //!
-//! Bodies are shorter than 256 bytes, too short for a content coding to pay, so they are sent uncompressed.
+//! Bodies are shorter than 320 bytes, too short for a content coding to pay, so they are sent uncompressed.
 
 use std::fmt::Write as _;
 
@@ -21,6 +21,10 @@ pub(crate) const TIER: HeaderName = HeaderName::from_static("millrace-tier");
 pub(crate) const EXACTNESS: HeaderName = HeaderName::from_static("millrace-exactness");
 pub(crate) const UNIQUE_USERS_ERROR: HeaderName = HeaderName::from_static("millrace-unique-users-error");
 pub(crate) const STALE: HeaderName = HeaderName::from_static("millrace-stale");
+pub(crate) const COUNTED_UP_TO: HeaderName = HeaderName::from_static("millrace-counted-up-to");
+
+/// What a response depends on: the representation, and the events that its counts must contain.
+pub(crate) const VARIES: &str = "Accept, Millrace-Min-Position";
 
 /// How long a client may cache a response. A past hour may still change: late events count, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +63,8 @@ struct Representation {
 impl HourResponse {
     /// Renders every representation. `now_ms`, in ms since the epoch, is for the `Age` of stale counts.
     pub(crate) fn new(counts: HourCounts, max_age: MaxAge, now_ms: i64) -> Self {
-        let mut common = HeaderMap::with_capacity(12);
-        common.insert(VARY, HeaderValue::from_static("Accept"));
+        let mut common = HeaderMap::with_capacity(13);
+        common.insert(VARY, HeaderValue::from_static(VARIES));
         common.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         common.insert(CACHE_CONTROL, max_age.cache_control());
         common.insert(TIER, HeaderValue::from_static(counts.tier.as_str()));
@@ -69,6 +73,9 @@ impl HourResponse {
             common.insert(UNIQUE_USERS_ERROR, text(&USERS_ERROR));
         }
         common.insert(AS_OF, text(&body::time(counts.as_of_ms)));
+        if let Some(up_to_ms) = counts.coverage.up_to_ms {
+            common.insert(COUNTED_UP_TO, text(&body::time(up_to_ms)));
+        }
         if counts.stale {
             common.insert(STALE, HeaderValue::from_static("true"));
             common.insert(AGE, HeaderValue::from((now_ms - counts.as_of_ms).max(0) / 1_000));
@@ -137,7 +144,11 @@ fn tag(counts: &HourCounts, format: Format) -> EntityTag {
     if format == Format::Json {
         value.push_str(if counts.stale { "-stale." } else { "." });
         let content_len = value.len();
-        let _ = write!(value, "{:x}{}\"", counts.as_of_ms, counts.tier.as_str());
+        let _ = write!(value, "{:x}{}", counts.as_of_ms, counts.tier.as_str());
+        if let Some(up_to_ms) = counts.coverage.up_to_ms {
+            let _ = write!(value, ".{up_to_ms:x}");
+        }
+        value.push('"');
         return EntityTag { value: text(&value), content_len };
     }
     value.push('"');
@@ -153,20 +164,25 @@ pub(crate) fn text(value: &impl ToString) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::stores::port::Tier;
+    use crate::stores::position::Coverage;
     use millrace_store::Totals;
 
     fn counts() -> HourCounts {
         let totals = Totals { clicks: 2, impressions: 3, unique_users: 1, exactness: Exactness::Approximate };
-        HourCounts { totals, tier: Tier::Memory, as_of_ms: 1_500, stale: false }
+        let coverage = Coverage { up_to_ms: Some(1_250), log_end: None };
+        HourCounts { totals, tier: Tier::Memory, as_of_ms: 1_500, stale: false, coverage }
     }
 
     #[test]
     fn the_longest_body_is_too_short_to_compress() {
         let (clicks, impressions, unique_users) = (u64::MAX, u64::MAX, u64::MAX);
         let totals = Totals { clicks, impressions, unique_users, exactness: Exactness::Approximate };
-        let response = HourResponse::new(HourCounts { totals, stale: true, ..counts() }, MaxAge::Second, 0);
+        let ms = 1_795_249_800_123;
+        let coverage = Coverage { up_to_ms: Some(ms), log_end: None };
+        let counts = HourCounts { totals, stale: true, tier: Tier::Archive, as_of_ms: ms, coverage };
+        let response = HourResponse::new(counts, MaxAge::Second, 0);
         let body = &response.representations[Format::Json as usize].body;
-        assert!(body.len() < 256, "{}", body.len());
+        assert!(body.len() < 320, "{}", body.len());
     }
 
     #[test]
@@ -175,7 +191,9 @@ mod tests {
         let json: serde_json::Value =
             serde_json::from_slice(&response.representations[Format::Json as usize].body).unwrap();
         let headers = &response.representations[1].headers;
-        for (key, header) in [("as_of", AS_OF), ("exactness", EXACTNESS), ("tier", TIER)] {
+        for (key, header) in
+            [("as_of", AS_OF), ("counted_up_to", COUNTED_UP_TO), ("exactness", EXACTNESS), ("tier", TIER)]
+        {
             assert_eq!(json[key].as_str().unwrap(), headers[header]);
         }
         assert_eq!(json["unique_users_error"].to_string(), headers[UNIQUE_USERS_ERROR]);
@@ -188,6 +206,7 @@ mod tests {
     fn different_bodies_have_different_tags() {
         let others = [
             HourCounts { as_of_ms: 1_501, ..counts() },
+            HourCounts { coverage: Coverage::default(), ..counts() },
             HourCounts { tier: Tier::Redis, ..counts() },
             HourCounts { stale: true, ..counts() },
             HourCounts { totals: Totals { clicks: 3, ..counts().totals }, ..counts() },

@@ -59,22 +59,22 @@ impl RowWriter {
     }
 
     /// The rows of the next hours.
-    pub(crate) fn write(&mut self, chunk: Vec<(Hour, HourCounts)>) -> Bytes {
+    pub(crate) fn write(&mut self, chunk: &[(Hour, HourCounts)]) -> Bytes {
         let mut out = Vec::with_capacity(chunk.len() * 192 + 256);
         if !self.begun {
             self.begun = true;
             self.write_head(&mut out);
         }
-        for (hour, counts) in chunk {
-            self.totals.add(&counts);
+        for &(hour, ref counts) in chunk {
+            self.totals.add(counts);
             match self.query.step {
-                Step::Hour => self.write_hour(&mut out, hour, &counts),
+                Step::Hour => self.write_hour(&mut out, hour, counts),
                 Step::Day => {
                     let first = Hour::from_index(hour.index().div_euclid(24) * 24);
                     if self.day.as_ref().is_some_and(|(day, _)| *day != first) {
                         self.write_day(&mut out);
                     }
-                    self.day.get_or_insert_with(|| (first, Sums::default())).1.add(&counts);
+                    self.day.get_or_insert_with(|| (first, Sums::default())).1.add(counts);
                 }
             }
         }

@@ -22,6 +22,8 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use super::scrape;
+use crate::config::Config;
+use crate::stores::port::HourReader;
 
 /// How long a report is cached, for all dashboards together.
 const REPORT_TTL: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ const REPORT_TTL: Duration = Duration::from_secs(1);
 pub(crate) struct StatusReporter {
     watch: Vec<String>,
     engine: &'static str,
+    hours: Arc<dyn HourReader>,
     health: Health,
     auth: Authenticator,
     clock: Clock,
@@ -52,6 +55,9 @@ pub(crate) struct StatusReport {
     version: &'static str,
     /// `embedded` or `kafka`.
     engine: &'static str,
+    /// What to know while counts lag behind the log by more than `query.stale_after`: "counting stopped 40 s ago, 16,000
+    /// events waiting"; else null. Also in `/readyz`.
+    counting: Option<String>,
     /// Events accepted since the processes started; null if none of them takes events.
     accepted: Option<u64>,
     /// Events refused since the processes started, by code.
@@ -95,10 +101,16 @@ pub(crate) struct ComponentStatus {
 }
 
 impl StatusReporter {
-    /// A reporter on this process and on those with the admin listeners `watch`.
-    pub(crate) fn new(watch: Vec<String>, engine: &'static str, context: &ServiceContext, clock: Clock) -> Arc<Self> {
-        let (health, auth) = (context.health.clone(), context.auth.clone());
-        Arc::new(Self { watch, engine, health, auth, clock, cached: Mutex::default() })
+    /// A reporter on this process and on those with the admin listeners of `query.watch`.
+    pub(crate) fn new(
+        config: &Config,
+        engine: &'static str,
+        hours: Arc<dyn HourReader>,
+        context: &ServiceContext,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let (watch, health, auth) = (config.watch.clone(), context.health.clone(), context.auth.clone());
+        Arc::new(Self { watch, engine, hours, health, auth, clock, cached: Mutex::default() })
     }
 
     /// The report as JSON, at most a second old. Concurrent requests share one report.
@@ -119,7 +131,8 @@ impl StatusReporter {
 
     async fn collect(&self, known: &mut HashMap<String, Vec<String>>) -> StatusReport {
         let (at, version, engine) = (self.clock.now_ms(), env!("CARGO_PKG_VERSION"), self.engine);
-        let mut report = StatusReport { at, version, engine, ..StatusReport::default() };
+        let counting = self.hours.notice();
+        let mut report = StatusReport { at, version, engine, counting, ..StatusReport::default() };
         let own = self.health.components().into_iter();
         report.health.extend(own.map(|(name, ready)| ComponentStatus { name: name.into(), process: None, ready }));
         for (key, value) in telemetry::metric_values().snapshot() {

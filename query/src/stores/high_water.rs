@@ -29,10 +29,12 @@ struct Mark {
 }
 
 impl HighWaterMarks {
-    /// The counts served last for an hour, if their read began less than `max_age_ms` ago.
-    pub(crate) fn recent(&self, hour: Hour, now_ms: i64, max_age_ms: i64) -> Option<HourCounts> {
+    /// The counts served last for an hour, if their read began less than `max_age_ms` ago and they contain every event of a
+    /// log with so many: counts are not cached past a write that is known.
+    pub(crate) fn recent(&self, hour: Hour, now_ms: i64, max_age_ms: i64, log_end: u64) -> Option<HourCounts> {
         let counts = self.lock().get(&hour)?.counts;
-        (0..max_age_ms).contains(&(now_ms - counts.as_of_ms)).then_some(counts)
+        let is_recent = (0..max_age_ms).contains(&(now_ms - counts.as_of_ms));
+        (is_recent && counts.coverage.log_end == Some(log_end)).then_some(counts)
     }
 
     /// Admits counts to be served, and raises the hour's mark to them.
@@ -103,10 +105,12 @@ fn holds(served: &HourCounts, now_ms: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::position::Coverage;
 
     fn counts(clicks: u64, as_of_ms: i64) -> HourCounts {
         let totals = Totals { clicks, unique_users: 1, ..Totals::default() };
-        HourCounts { totals, tier: Tier::Archive, as_of_ms, stale: false }
+        let coverage = Coverage { up_to_ms: None, log_end: Some(7) };
+        HourCounts { totals, tier: Tier::Archive, as_of_ms, stale: false, coverage }
     }
 
     const NOW: Hour = Hour::from_index(10_000);
@@ -129,10 +133,11 @@ mod tests {
     fn counts_are_recent_for_their_ttl() {
         let marks = HighWaterMarks::default();
         marks.admit(NOW, NOW, counts(0, 100)).unwrap();
-        assert_eq!(marks.recent(NOW, 199, 100), Some(counts(0, 100)), "zeros, too");
-        assert_eq!(marks.recent(NOW, 200, 100), None);
-        assert_eq!(marks.recent(NOW, 99, 100), None, "a clock set back");
-        assert_eq!(marks.recent(NOW.plus(1), 100, 100), None);
+        assert_eq!(marks.recent(NOW, 199, 100, 7), Some(counts(0, 100)), "zeros, too");
+        assert_eq!(marks.recent(NOW, 199, 100, 8), None, "an event came since, or one was not counted");
+        assert_eq!(marks.recent(NOW, 200, 100, 7), None);
+        assert_eq!(marks.recent(NOW, 99, 100, 7), None, "a clock set back");
+        assert_eq!(marks.recent(NOW.plus(1), 100, 100, 7), None);
     }
 
     #[test]
@@ -156,6 +161,6 @@ mod tests {
             marks.admit(NOW.plus(i + 2), NOW, counts(0, 0)).unwrap();
         }
         assert_eq!(marks.lock().len(), MAX_HOURS);
-        assert!(marks.recent(NOW, 0, 1).is_some());
+        assert!(marks.recent(NOW, 0, 1, 7).is_some());
     }
 }

@@ -1,5 +1,7 @@
 //! Responses to a read of an hour: counts, representations, caching headers.
 
+use std::time::Duration;
+
 use millrace_contracts::Exactness;
 use millrace_query::Tier;
 
@@ -36,7 +38,7 @@ async fn three_representations() {
             let reply = server.get(&format!("/analytics?timestamp={timestamp}"), &headers).await;
             assert_eq!((reply.status, reply.text()), (200, body), "{accept:?}");
             assert_eq!(reply.header("content-type"), Some(content_type));
-            assert_eq!(reply.header("vary"), Some("Accept"));
+            assert_eq!(reply.header("vary"), Some("Accept, Millrace-Min-Position"));
             assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         }
     }
@@ -105,7 +107,7 @@ async fn if_none_match_of_the_same_representation_is_a_304() {
             let reply = server.get(&target, &[("if-none-match", &tag)]).await;
             assert_eq!(reply.status, status, "{tag}");
             assert_eq!(reply.header("etag"), Some(&*text));
-            assert_eq!(reply.header("vary"), Some("Accept"));
+            assert_eq!(reply.header("vary"), Some("Accept, Millrace-Min-Position"));
             assert!(reply.header("cache-control").is_some());
             if status == 304 {
                 assert_eq!((&*reply.body, reply.header("content-type")), (&b""[..], None));
@@ -149,6 +151,74 @@ async fn if_none_match_of_json_ignores_freshness() {
         (200, Some("true")),
         "the cached body is not marked stale"
     );
+}
+
+#[tokio::test]
+async fn reads_have_the_time_up_to_which_they_count() {
+    let server = serving().await;
+    let target = format!("/analytics?timestamp={}", NOW_MS - HOUR_MS);
+    let json = [("accept", "application/json")];
+    let before = server.get(&target, &json).await;
+    assert_eq!(before.header("millrace-counted-up-to"), None, "not known");
+    assert!(!before.text().contains("counted_up_to"), "{}", before.text());
+    server.stores.count_up_to(Some(NOW_MS - 1_500));
+    let after = server.get(&target, &json).await;
+    assert_eq!(after.header("millrace-counted-up-to"), Some("2026-11-21T08:29:58.5Z"));
+    assert!(after.text().contains(r#""counted_up_to":"2026-11-21T08:29:58.5Z""#), "{}", after.text());
+    assert_ne!(before.header("etag"), after.header("etag"), "another body");
+    let range = server.get(&format!("/analytics/range?from={}&to={NOW_MS}", NOW_MS - HOUR_MS), &[]).await;
+    assert_eq!(range.header("millrace-counted-up-to"), Some("2026-11-21T08:29:58.5Z"));
+}
+
+#[tokio::test]
+async fn a_read_requires_the_events_of_its_position() {
+    let server = serving().await;
+    for (timestamp, range) in [(NOW_MS, false), (NOW_MS - HOUR_MS, false), (NOW_MS - HOUR_MS, true)] {
+        let path = if range {
+            format!("/analytics/range?from={timestamp}&to={}", timestamp + 1)
+        } else {
+            format!("/analytics?timestamp={timestamp}")
+        };
+        let target = format!("{path}&min-position=millrace.analytics.events/0@7,3@9&wait=250ms");
+        server.stores.reach(true);
+        assert_eq!(server.get(&target, &[]).await.status, 200, "{target}");
+        // A read of a live hour of a range follows that of the range.
+        assert!(server.stores.waited().is_some());
+        server.stores.reach(false);
+        let early = server.get(&target, &[]).await;
+        assert_eq!((early.status, early.code()), (503, "not-yet-visible".to_owned()), "{target}");
+        assert!(early.header("retry-after").is_some());
+        assert_eq!(server.stores.waited(), Some(Duration::from_millis(250)));
+        let stale = server.get(&format!("{target}&stale=ok"), &[("accept", "application/json")]).await;
+        assert_eq!((stale.status, stale.header("cache-control")), (200, Some("no-store")), "{target}");
+        assert!(stale.text().contains(r#""stale":true"#), "{}", stale.text());
+        let header = [("millrace-min-position", "millrace.analytics.events/1@1")];
+        server.stores.waited();
+        assert_eq!(server.get(&path, &header).await.status, 503, "as a header");
+        assert_eq!(server.stores.waited(), Some(Duration::from_secs(1)), "the default");
+        assert_eq!(server.get(&path, &[]).await.status, 200, "without a position");
+    }
+    for (query, field) in [
+        ("min-position=0@1", "min-position"),
+        ("min-position=other/0@1", "min-position"),
+        ("wait=11s", "wait"),
+        ("stale=yes", "stale"),
+    ] {
+        let refused = server.get(&format!("/analytics?timestamp=1&{query}"), &[]).await;
+        assert_eq!((refused.status, refused.code()), (400, "invalid-field".to_owned()), "{query}");
+        assert!(refused.text().contains(&format!(r#""field":"{field}""#)), "{}", refused.text());
+    }
+}
+
+#[tokio::test]
+async fn readyz_shows_that_counting_stopped_and_stays_ready() {
+    let server = serving().await;
+    let text = "counting stopped 40 s ago, 16,000 events waiting";
+    server.stores.show(Some(text));
+    let ready = server.get("/readyz", &[]).await;
+    assert_eq!((ready.status, ready.text()), (200, &*format!("ready\nwarning: query: {text}\n")));
+    server.stores.show(None);
+    assert_eq!(server.get("/readyz", &[]).await.text(), "ready\n");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn serves_the_counts_of_the_archive() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client(listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let models = ReadModels { live: None, archive, live_hours: 24, refill: None };
+    let models = ReadModels { live: None, archive, live_hours: 24, refill: None, log: Arc::default() };
     let context = ServiceContext {
         health: Health::new(),
         stop: stop.clone(),
@@ -62,6 +62,7 @@ async fn serves_the_counts_of_the_archive() {
             next: 2,
             last_record: None,
             caught_up: true,
+            counted: None,
             items: &counts[..],
         };
         assert_eq!(writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));

@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use millrace_base::{Clock, Size, Span};
 use millrace_contracts::{Exactness, Hour, Names};
-use millrace_query::{Config, HourCounts, HourReader, ReadError, Tier};
+use millrace_query::{Config, Coverage, HourCounts, HourReader, MinPositions, ReadError, Tier};
 use millrace_service::health::Health;
 use millrace_service::http::{HttpLimits, OtherSide};
 use millrace_store::Totals;
@@ -68,6 +68,12 @@ pub(crate) enum StoreState {
 /// Fake read models. Reads wait while they are held.
 pub(crate) struct Stores {
     state: Mutex<StoreState>,
+    /// Whether reads have the events that requests require.
+    reached: Mutex<bool>,
+    counted_up_to: Mutex<Option<i64>>,
+    notice: Mutex<Option<String>>,
+    /// The longest wait of the last read that required events.
+    waited: Mutex<Option<Duration>>,
     open: watch::Sender<bool>,
     reads: AtomicUsize,
     range_reads: AtomicUsize,
@@ -77,6 +83,28 @@ pub(crate) struct Stores {
 impl Stores {
     pub(crate) fn set(&self, state: StoreState) {
         *self.state.lock().unwrap() = state;
+    }
+
+    pub(crate) fn reach(&self, reached: bool) {
+        *self.reached.lock().unwrap() = reached;
+    }
+
+    pub(crate) fn count_up_to(&self, up_to_ms: Option<i64>) {
+        *self.counted_up_to.lock().unwrap() = up_to_ms;
+    }
+
+    pub(crate) fn show(&self, notice: Option<&str>) {
+        *self.notice.lock().unwrap() = notice.map(Into::into);
+    }
+
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        self.waited.lock().unwrap().take()
+    }
+
+    fn require(&self, positions: &MinPositions, wait: Duration) -> Result<(), ReadError> {
+        assert!(!positions.is_empty());
+        *self.waited.lock().unwrap() = Some(wait);
+        if *self.reached.lock().unwrap() { Ok(()) } else { Err(ReadError::NotYetVisible) }
     }
 
     pub(crate) fn hold(&self) {
@@ -99,7 +127,9 @@ impl Stores {
     fn answer(&self) -> Result<HourCounts, ReadError> {
         match *self.state.lock().unwrap() {
             StoreState::Counts(totals, tier) => {
-                Ok(HourCounts { totals, tier, as_of_ms: self.now_ms.load(Ordering::SeqCst), stale: false })
+                let (as_of_ms, stale) = (self.now_ms.load(Ordering::SeqCst), false);
+                let coverage = Coverage { up_to_ms: *self.counted_up_to.lock().unwrap(), log_end: None };
+                Ok(HourCounts { totals, tier, as_of_ms, stale, coverage })
             }
             StoreState::Rebuilding => Err(ReadError::Rebuilding),
             StoreState::Unavailable => Err(ReadError::Unavailable),
@@ -130,6 +160,32 @@ impl HourReader for Stores {
             Ok((from.index()..to.index()).map(|index| HourCounts { totals: totals(index), ..counts }).collect())
         }
         .boxed()
+    }
+
+    fn read_at<'a>(
+        &'a self,
+        hour: Hour,
+        current: Hour,
+        positions: &'a MinPositions,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<HourCounts, ReadError>> {
+        async move {
+            self.require(positions, wait)?;
+            self.read(hour, current).await
+        }
+        .boxed()
+    }
+
+    fn range_at<'a>(&'a self, positions: &'a MinPositions, wait: Duration) -> BoxFuture<'a, Result<(), ReadError>> {
+        std::future::ready(self.require(positions, wait)).boxed()
+    }
+
+    fn counted_up_to(&self) -> Option<i64> {
+        *self.counted_up_to.lock().unwrap()
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.notice.lock().unwrap().clone()
     }
 
     fn first_live(&self, current: Hour) -> Hour {
@@ -165,6 +221,10 @@ impl Server {
         let now_ms = Arc::new(AtomicI64::new(NOW_MS));
         let stores = Arc::new(Stores {
             state: Mutex::new(StoreState::Unavailable),
+            reached: Mutex::new(true),
+            counted_up_to: Mutex::default(),
+            notice: Mutex::default(),
+            waited: Mutex::default(),
             open: watch::Sender::new(true),
             reads: AtomicUsize::new(0),
             range_reads: AtomicUsize::new(0),

@@ -5,6 +5,7 @@ mod analytics;
 mod current;
 mod embedded;
 mod errors;
+mod freshness;
 mod harness;
 mod live;
 mod range;

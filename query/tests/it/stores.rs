@@ -44,6 +44,7 @@ impl Servers {
             refill: Some(Arc::new(move |_| {
                 counted.fetch_add(1, Ordering::SeqCst);
             })),
+            log: Arc::default(),
         };
         let pause = Span(Duration::from_millis(100));
         let config = Config { breaker_window: 1, breaker_reset_timeout: pause, ..config() };
@@ -77,8 +78,8 @@ async fn write(store: &mut impl HourlyStore, (expected, next): (Option<u64>, u64
         HourlyCount { hour, partition: 0, generation, next_offset: next, clicks, impressions, unique_users, exactness }
     };
     let counts: Vec<HourlyCount> = hours.iter().map(count).collect();
-    let write =
-        ProjectionWrite { partition: 0, expected, next, last_record: None, caught_up: true, items: &counts[..] };
+    let (partition, last_record, caught_up, counted) = (0, None, true, None);
+    let write = ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items: &counts[..] };
     assert_eq!(store.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
 }
 

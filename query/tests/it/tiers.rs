@@ -36,7 +36,7 @@ impl Fixture {
         let refills = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&refills);
         let refill = Arc::new(move |_| _ = counter.fetch_add(1, Ordering::SeqCst));
-        let models = ReadModels { live: None, archive, live_hours: 24, refill: Some(refill) };
+        let models = ReadModels { live: None, archive, live_hours: 24, refill: Some(refill), log: Arc::default() };
         let tiers = Tiers::new(models, config, Clock::new(move || clock.load(Ordering::SeqCst)));
         Self { tiers, now_ms, writer, database, at: None, refills, _directory: directory }
     }
@@ -61,6 +61,7 @@ impl Fixture {
             next,
             last_record: None,
             caught_up: true,
+            counted: None,
             items: &[count][..],
         };
         assert_eq!(self.writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));

@@ -175,7 +175,8 @@ impl<'a, S: Sink> Worker<'a, S> {
         let outcomes = retry(options, stop, || {
             self.report_lags();
             let expected = cursor.position.map(|position| position.next_offset);
-            let write = ProjectionWrite { partition, expected, next, last_record, caught_up, items: batch };
+            let write =
+                ProjectionWrite { partition, expected, next, last_record, caught_up, counted: None, items: batch };
             let mut writes = [write];
             fault::expect_any_position(&mut self.sink, &mut writes)?;
             Handle::current().block_on(self.sink.write(&writes))

@@ -95,6 +95,7 @@ impl SinkPartition {
             next: self.next(),
             last_record: self.last_record(),
             caught_up: self.caught_up || self.at_end,
+            counted: None,
             items: &self.batch,
         })
     }

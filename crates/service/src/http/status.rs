@@ -38,7 +38,8 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::DiskFull
         | Code::ShuttingDown
         | Code::OutcomeUnknown
-        | Code::Rebuilding => StatusCode::SERVICE_UNAVAILABLE,
+        | Code::Rebuilding
+        | Code::NotYetVisible => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -1,7 +1,8 @@
 //! The archive of the embedded engine: two keyspaces in the log's own database.
 //!
 //! `view.hourly` has a value per (partition, hour), `view.position` one per partition, and beside it the identity of the
-//! record before it (a key of its own, which earlier versions ignore). One batch changes both. It goes into
+//! record before it and the position up to which the events are counted (keys of their own, which earlier versions ignore).
+//! One batch changes them all. It goes into
 //! the same journal as the log, so a power failure loses a suffix of both, and a view is never ahead of its log. Therefore
 //! it needs no sync of its own.
 //!
@@ -18,7 +19,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
-use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{
+    CountedPosition, Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
+};
 
 use crate::{HourRead, PartitionSnapshot, Totals};
 
@@ -109,6 +112,19 @@ impl EmbeddedArchive {
         Ok(Some(ProjectionPosition { next_offset, last_record }))
     }
 
+    pub(super) fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+        let snapshot = self.database.snapshot();
+        let of = |partition: u32| {
+            let stored = snapshot.get(&self.positions, partition.to_be_bytes()).map_err(failed)?;
+            if !stored.map(|bytes| decode_position(&bytes)).transpose()?.is_some_and(|(_, complete)| complete) {
+                return Ok(None);
+            }
+            let counted = snapshot.get(&self.positions, counted_key(partition)).map_err(failed)?;
+            counted.map(|bytes| decode_counted(partition, &bytes)).transpose()
+        };
+        (0..self.partitions).map(of).collect()
+    }
+
     pub(super) fn snapshot(
         &self,
         partitions: Range<u32>,
@@ -168,6 +184,15 @@ impl EmbeddedArchive {
                 }
                 None => batch.remove(&self.positions, identity_key(write.partition)),
             }
+            match write.counted {
+                Some(counted) => {
+                    let value = [counted.next_offset.to_be_bytes(), counted.log_time_ms.to_be_bytes()].concat();
+                    batch.insert(&self.positions, counted_key(write.partition), value);
+                }
+                // That of the build before.
+                None if write.expected.is_none() => batch.remove(&self.positions, counted_key(write.partition)),
+                None => {}
+            }
             results.push(WriteOutcome::Applied);
         }
         batch.commit().map_err(failed)?;
@@ -215,6 +240,11 @@ fn key(partition: u32, hour: Hour) -> [u8; 12] {
 /// The key of the identity of the record before a partition's position.
 fn identity_key(partition: u32) -> Vec<u8> {
     [&partition.to_be_bytes()[..], b"/last"].concat()
+}
+
+/// The key of the position up to which a partition is counted.
+fn counted_key(partition: u32) -> Vec<u8> {
+    [&partition.to_be_bytes()[..], b"/counted"].concat()
 }
 
 fn hour_of(key: &[u8]) -> Result<Hour, StoreError> {
@@ -274,6 +304,17 @@ fn encode_position(position: u64, complete: bool) -> Vec<u8> {
 fn decode_position(bytes: &[u8]) -> Result<(u64, bool), StoreError> {
     match bytes.split_first_chunk::<8>() {
         Some((position, [complete @ (0 | 1)])) => Ok((u64::from_be_bytes(*position), *complete == 1)),
+        _ => Err(malformed()),
+    }
+}
+
+fn decode_counted(partition: u32, bytes: &[u8]) -> Result<CountedPosition, StoreError> {
+    match bytes.as_chunks::<8>() {
+        ([next_offset, log_time], []) => Ok(CountedPosition {
+            partition,
+            next_offset: u64::from_be_bytes(*next_offset),
+            log_time_ms: i64::from_be_bytes(*log_time),
+        }),
         _ => Err(malformed()),
     }
 }

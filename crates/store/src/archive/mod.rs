@@ -6,7 +6,9 @@ mod range;
 
 use std::ops::Range;
 
-use millrace_contracts::{Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{
+    CountedPosition, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
+};
 
 use crate::{HourRead, HourlyStore, PartitionSnapshot};
 
@@ -43,6 +45,15 @@ impl Archive {
         match &self.0 {
             Engine::Postgres(archive) => archive.hour(hour).await,
             Engine::Embedded(archive) => archive.hour(hour),
+        }
+    }
+
+    /// Up to which position each partition's events are counted here; `None` of one that is being rebuilt, and of one that the
+    /// processor has not counted since it writes this. What is read after this call contains at least that.
+    pub async fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+        match &self.0 {
+            Engine::Postgres(archive) => archive.counted().await,
+            Engine::Embedded(archive) => archive.counted(),
         }
     }
 

@@ -10,6 +10,7 @@
 //! * `written_from` is the first hour that every writer of the build wrote. One with a fast clock leaves out hours that are
 //!   in the window of a reader, which then returns "rebuilding" for them. A writer whose own first hour is more than an
 //!   hour earlier rebuilds.
+//! * `counted` is the position of the input up to which the counts hold, and its log time.
 //! * The **incarnation** changes with every build and whenever the stored position decreases (a failover to a lagging
 //!   replica). A new incarnation is incomplete until it catches up. Within an incarnation, positions never decrease.
 //!
@@ -33,7 +34,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use millrace_contracts::{Hour, Names, Next, StoreError};
+use millrace_contracts::{CountedPosition, Hour, Names, Next, StoreError};
 use redis::aio::ConnectionManager;
 use tokio::sync::OnceCell;
 
@@ -111,6 +112,12 @@ impl LiveHours {
     /// Reads a refilled hour outside the window, in one round trip. `None` if it is absent or expired.
     pub async fn older(&self, hour: Hour) -> Result<Option<Totals>, StoreError> {
         reader::older(&self.0, hour).await
+    }
+
+    /// Up to which position each partition's events are counted here; `None` of one that is being rebuilt, and of one that the
+    /// processor has not counted since it writes this. What is read after this call contains at least that.
+    pub async fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+        reader::counted(&self.0).await
     }
 
     /// Fills an hour outside the window with the counts of the archive, for [`LiveHours::older`]. In any order of counts and

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use millrace_contracts::{Hour, StoreError};
+use millrace_contracts::{CountedPosition, Hour, StoreError};
 use redis::{FromRedisValue, Value};
 
 use super::Inner;
@@ -39,6 +39,40 @@ pub(super) async fn live(inner: &Inner, hour: Hour) -> Result<HourRead, StoreErr
 /// The counts of an older hour, if every partition is filled.
 pub(super) async fn older(inner: &Inner, hour: Hour) -> Result<Option<Totals>, StoreError> {
     sum(inner, hour, |partition| inner.keys.older(partition, hour), false).await
+}
+
+/// Up to which position each partition is counted. Raises the floors to what it read: should Redis lose it, a later read of
+/// counts is refused, and does not have less than was said here.
+pub(super) async fn counted(inner: &Inner) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+    let mut pipe = redis::pipe();
+    for partition in 0..inner.partitions {
+        let position = inner.keys.position(partition);
+        pipe.cmd("HGET").arg(&position).arg("counted");
+        pipe.cmd("HMGET").arg(&position).arg(&FIELDS);
+    }
+    let replies: Vec<Value> = pipe.query_async(&mut inner.connection.clone()).await.map_err(classify)?;
+    let (mut all, mut now) = (Vec::new(), Vec::new());
+    for (partition, replies) in (0..inner.partitions).zip(replies.chunks_exact(2)) {
+        let malformed = || StoreError::stop(format!("redis: the position of partition {partition} is malformed"));
+        let counted = Option::<String>::from_redis_value_ref(&replies[0]).map_err(|_| malformed())?;
+        let found = parse_position(&replies[1], malformed)?;
+        let is_complete = |found: &PositionFields| found.complete && found.hours >= inner.window.hours();
+        all.push(match (&found, counted) {
+            (Some(found), Some(text)) if is_complete(found) => parse_counted(partition, &text),
+            _ => None,
+        });
+        now.extend(found.map(|found| found.floor));
+    }
+    if now.len() == all.len() {
+        raise(&mut inner.floors.lock().unwrap_or_else(PoisonError::into_inner), now);
+    }
+    Ok(all)
+}
+
+/// Parses `next_offset:log_time`.
+fn parse_counted(partition: u32, text: &str) -> Option<CountedPosition> {
+    let (next_offset, log_time) = text.split_once(':')?;
+    Some(CountedPosition { partition, next_offset: next_offset.parse().ok()?, log_time_ms: log_time.parse().ok()? })
 }
 
 /// Sums the partitions. It reads the position before and after the hour: a missing key means zero only if the same complete

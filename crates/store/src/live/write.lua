@@ -7,6 +7,7 @@
 -- ARGV[4] '1' = caught up                 ARGV[5] hours of the window
 -- ARGV[6] next position and identity of the record before it, '' = none
 -- ARGV[7] the first hour that this writer still writes, in hours since the epoch
+-- ARGV[8] the input position that is counted and its log time, '' = as before
 -- then for each hour key: its value without the build, and its expiry in ms since the epoch; '' for an older hour, which
 -- the script only corrects if it exists, and whose time to live it keeps
 --
@@ -30,12 +31,12 @@ local function may(...)
   return redis.acl_check_cmd == nil or redis.acl_check_cmd(...)
 end
 
-local expected, next_position, minted, caught_up, hours, last_record =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local expected, next_position, minted, caught_up, hours, last_record, counted =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[8]
 local written_from = tonumber(ARGV[7])
 if not is_number(next_position) or (expected ~= '' and not is_number(expected)) or not is_number(hours)
   or (caught_up ~= '0' and caught_up ~= '1') or (expected == '' and minted == '')
-  or not written_from or #ARGV ~= 7 + 2 * (#KEYS - 1) then
+  or not written_from or #ARGV ~= 8 + 2 * (#KEYS - 1) then
   return malformed('arguments')
 end
 
@@ -71,7 +72,7 @@ end
 -- and any count replaces a reservation of refill.lua.
 local keep = {}
 for i = 2, #KEYS do
-  local value, expires = ARGV[2 * i + 4], ARGV[2 * i + 5]
+  local value, expires = ARGV[2 * i + 5], ARGV[2 * i + 6]
   local older, old = expires == '', nil
   kind = redis.call('TYPE', KEYS[i]).ok
   if kind == 'string' then
@@ -102,7 +103,7 @@ for i = 2, #KEYS do
 end
 
 for i = 2, #KEYS do
-  local value, expires = ARGV[2 * i + 4] .. ':' .. build, ARGV[2 * i + 5]
+  local value, expires = ARGV[2 * i + 5] .. ':' .. build, ARGV[2 * i + 6]
   if keep[i] then
     -- Unchanged.
   elseif expires == '' then
@@ -114,4 +115,6 @@ end
 redis.call('HSET', KEYS[1], 'position', next_position, 'incarnation', incarnation, 'build', build,
   'complete', complete, 'hours', hours, 'last_record', last_record,
   'written_from', string.format('%d', written_from))
+-- A new build has counted nothing yet.
+if counted ~= '' or stored == '' then redis.call('HSET', KEYS[1], 'counted', counted) end
 return {1, next_position}

@@ -54,6 +54,7 @@ impl LiveHoursWriter {
         call.arg(minted).arg(u8::from(write.caught_up)).arg(window.hours());
         call.arg(write.last_record.map(|identity| format!("{}:{identity}", write.next)).unwrap_or_default());
         call.arg(window.first_retained().index());
+        call.arg(write.counted.map(|at| format!("{}:{}", at.next_offset, at.log_time_ms)).unwrap_or_default());
         for count in live() {
             call.arg(value(count)).arg(window.expires_ms(count.hour, self.inner.margin_ms));
         }

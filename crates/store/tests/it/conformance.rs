@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, WriteOutcome};
+use millrace_contracts::{
+    CountedPosition, Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, WriteOutcome,
+};
 use millrace_store::{HourRead, HourlyStore, Totals};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -18,6 +20,7 @@ pub(crate) async fn conforms<S: Subject>(fresh: impl AsyncFn() -> S) {
     is_approximate_if_one_partition_is(&fresh().await).await;
     separates_hours_and_partitions(&fresh().await).await;
     has_the_identity_of_its_position(&fresh().await).await;
+    has_what_is_counted(&fresh().await).await;
 }
 
 async fn returns_no_counts_before_it_is_complete<S: Subject>(store: &S) {
@@ -80,6 +83,7 @@ async fn returns_one_outcome_per_partition<S: Subject>(store: &S) {
         next: 6,
         last_record: None,
         caught_up: false,
+        counted: None,
         items: &counts[partition as usize][..],
     };
     let parts = [write(2, Some(1)), write(0, Some(5)), write(1, None)];
@@ -115,11 +119,44 @@ async fn has_the_identity_of_its_position<S: Subject>(store: &S) {
     for (expected, next, last_record) in
         [(None, 4, None), (Some(4), 5, Some(0)), (Some(5), 6, Some(u64::MAX)), (Some(6), 6, None)]
     {
-        let write = ProjectionWrite { partition: 1, expected, next, last_record, caught_up: false, items: &[][..] };
+        let (partition, caught_up, counted) = (1, false, None);
+        let write = ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items: &[][..] };
         assert_eq!(writer.write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
         let stored = ProjectionPosition { next_offset: next, last_record };
         assert_eq!(store.writer().position(1).await, Ok(Some(stored)));
     }
+}
+
+async fn has_what_is_counted<S: Subject>(store: &S) {
+    let mut writer = store.writer();
+    complete(&mut writer, [1, 1, 1]).await;
+    assert_eq!(store.counted().await, Ok(vec![None; PARTITIONS as usize]));
+    let at = |next_offset| Some(CountedPosition { partition: 1, next_offset, log_time_ms: -7 });
+    // A write without the end of a step leaves what is counted, and so does one that is refused; a rebuild forgets it.
+    for (expected, next, counted, caught_up, then) in [
+        (Some(1), 4, at(9), false, at(9)),
+        (Some(4), 5, None, false, at(9)),
+        (Some(4), 6, at(12), false, at(9)),
+        (Some(5), 6, at(12), false, at(12)),
+    ] {
+        let (partition, last_record) = (1, None);
+        let write = ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items: &[][..] };
+        writer.write(&[write]).await.unwrap();
+        assert_eq!(store.counted().await, Ok(vec![None, then, None]), "{expected:?} to {next}");
+    }
+    store.reset().await.unwrap();
+    assert_eq!(store.counted().await, Ok(vec![None; PARTITIONS as usize]));
+    for (expected, next, counted, caught_up, then) in
+        [(None, 4, at(5), false, None), (Some(4), 5, None, true, at(5)), (Some(5), 6, at(6), false, at(6))]
+    {
+        let (partition, last_record) = (1, None);
+        let write = ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items: &[][..] };
+        writer.write(&[write]).await.unwrap();
+        assert_eq!(store.counted().await, Ok(vec![None, then, None]), "{expected:?} to {next}, rebuilt");
+    }
+    store.reset().await.unwrap();
+    complete(&mut writer, [1, 1, 1]).await;
+    assert_eq!(store.counted().await, Ok(vec![None; PARTITIONS as usize]), "that of the build before");
 }
 
 /// One write of the property below: counts of a partition, in any order, some of them outdated.

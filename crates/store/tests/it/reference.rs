@@ -147,6 +147,7 @@ async fn run<S: Subject>(store: &S, ops: &[Op]) -> Result<(), TestCaseError> {
             next,
             last_record: Some(!next),
             caught_up,
+            counted: None,
             items: &counts[..],
         };
         let written = writers[usize::from(second)].write(&[part]).await;

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use millrace_base::Clock;
-use millrace_contracts::{Exactness, Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
+use millrace_contracts::{CountedPosition, Exactness, Hour, HourlyCount, ProjectionWrite, StoreError, WriteOutcome};
 use millrace_store::{Archive, HourRead, HourlyStore, LiveHours, LiveWindow, Totals};
 
 /// Partitions of every store under test.
@@ -29,6 +29,7 @@ pub(crate) trait Subject {
     type Writer: HourlyStore;
     fn writer(&self) -> Self::Writer;
     async fn read(&self, hour: Hour) -> Result<HourRead, StoreError>;
+    async fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError>;
     async fn reset(&self) -> Result<(), StoreError>;
 }
 
@@ -39,6 +40,9 @@ impl Subject for LiveHours {
     }
     async fn read(&self, hour: Hour) -> Result<HourRead, StoreError> {
         self.hour(hour).await
+    }
+    async fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+        LiveHours::counted(self).await
     }
     async fn reset(&self) -> Result<(), StoreError> {
         LiveHours::reset(self).await
@@ -52,6 +56,9 @@ impl Subject for Archive {
     }
     async fn read(&self, hour: Hour) -> Result<HourRead, StoreError> {
         self.hour(hour).await
+    }
+    async fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+        Archive::counted(self).await
     }
     async fn reset(&self) -> Result<(), StoreError> {
         Archive::reset(self).await
@@ -77,7 +84,8 @@ pub(crate) async fn put(
     caught_up: bool,
     counts: &[HourlyCount],
 ) -> Result<WriteOutcome, StoreError> {
-    let write = ProjectionWrite { partition, expected, next, last_record: Some(!next), caught_up, items: counts };
+    let (last_record, counted) = (Some(!next), None);
+    let write = ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items: counts };
     Ok(writer.write(&[write]).await?[0])
 }
 

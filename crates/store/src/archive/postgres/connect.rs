@@ -13,9 +13,10 @@ use super::config::is_identifier;
 use super::error::{classify, classify_migration};
 
 /// The migrations by version. The checksum of one that has run must not change.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "hourly", include_str!("../../../migrations/0001_hourly.sql")),
     (2, "last_record", include_str!("../../../migrations/0002_last_record.sql")),
+    (3, "counted", include_str!("../../../migrations/0003_counted.sql")),
 ];
 
 /// A connection that was idle for this long is tested before use.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use millrace_contracts::{
-    Exactness, Hour, HourlyCount, Next, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
+    CountedPosition, Exactness, Hour, HourlyCount, Next, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
 };
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
@@ -45,6 +45,10 @@ const HOUR: &str = "
 const POSITION: &str = "
     SELECT position, CASE WHEN last_record_of = position THEN last_record END
     FROM projection WHERE partition = $1 AND position IS NOT NULL";
+
+const COUNTED: &str = "
+    SELECT partition, counted, counted_at
+    FROM projection WHERE partition < $1 AND position IS NOT NULL AND complete AND counted IS NOT NULL AND counted_at IS NOT NULL";
 
 impl PostgresArchive {
     pub(super) async fn connect(config: &PostgresConfig, partitions: u32) -> Result<Self, StoreError> {
@@ -91,6 +95,19 @@ impl PostgresArchive {
             next_offset: position.cast_unsigned(),
             last_record: identity.map(i64::cast_unsigned),
         }))
+    }
+
+    pub(super) async fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError> {
+        let read = sqlx::query_as(COUNTED).bind(self.0.partitions.cast_signed()).fetch_all(self.pool().await?);
+        let stored: Vec<(i32, i64, i64)> = self.bounded(read).await?;
+        let mut counted = vec![None; self.0.partitions as usize];
+        for (partition, next_offset, log_time_ms) in stored {
+            let (partition, next_offset) = (partition.cast_unsigned(), next_offset.cast_unsigned());
+            if let Some(slot) = counted.get_mut(partition as usize) {
+                *slot = Some(CountedPosition { partition, next_offset, log_time_ms });
+            }
+        }
+        Ok(counted)
     }
 
     pub(super) async fn snapshot(

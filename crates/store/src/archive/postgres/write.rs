@@ -21,11 +21,14 @@ const UPSERT: &str = "
         impressions = excluded.impressions, unique_users = excluded.unique_users, exact = excluded.exact
     WHERE (excluded.generation, excluded.next_offset) > (hourly.generation, hourly.next_offset)";
 
-// Only catching up completes a rebuild.
+// Only catching up completes a rebuild. A write that contains no end of a step leaves what is counted, but for a rebuild.
 const MOVE: &str = "
     UPDATE projection AS old SET position = new.position, last_record = new.last_record, last_record_of = new.position,
-           complete = new.caught_up OR (old.complete AND old.position IS NOT NULL)
-    FROM unnest($1::int[], $2::bigint[], $3::bool[], $4::bigint[]) AS new (partition, position, caught_up, last_record)
+           complete = new.caught_up OR (old.complete AND old.position IS NOT NULL),
+           counted = CASE WHEN new.counted IS NOT NULL OR old.position IS NULL THEN new.counted ELSE old.counted END,
+           counted_at = CASE WHEN new.counted IS NOT NULL OR old.position IS NULL THEN new.counted_at ELSE old.counted_at END
+    FROM unnest($1::int[], $2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[])
+         AS new (partition, position, caught_up, last_record, counted, counted_at)
     WHERE old.partition = new.partition";
 
 /// Locks the positions, compares them with the expected ones, and writes the partitions that match.
@@ -49,14 +52,18 @@ pub(super) async fn write(
         let mut positions = Vec::new();
         let mut caught_up = Vec::new();
         let mut identities = Vec::new();
+        let mut counted = Vec::new();
+        let mut counted_at = Vec::new();
         for write in &matching {
             partitions.push(write.partition.cast_signed());
             positions.push(write.next.cast_signed());
             caught_up.push(write.caught_up);
             identities.push(write.last_record.map(u64::cast_signed));
+            counted.push(write.counted.map(|counted| counted.next_offset.cast_signed()));
+            counted_at.push(write.counted.map(|counted| counted.log_time_ms));
         }
         let moving = sqlx::query(MOVE).bind(partitions).bind(positions).bind(caught_up).bind(identities);
-        moving.execute(&mut *transaction).await?;
+        moving.bind(counted).bind(counted_at).execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
 

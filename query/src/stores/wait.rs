@@ -1,0 +1,121 @@
+//! Reads that wait until a store has counted given events.
+//!
+//! The store that answers is the one that has them: its position is looked up before its counts are read. One of the requests
+//! that wait looks at the stores for all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_contracts::Hour;
+use millrace_store::HourRead;
+use tokio::sync::{SemaphorePermit, watch};
+use tokio::time::Instant;
+
+use super::freshness::StoresProgress;
+use super::port::{HourCounts, ReadError, Tier};
+use super::position::MinPositions;
+use super::tiers::Tiers;
+
+/// Most requests that wait.
+pub(crate) const MAX_WAITERS: usize = 1_000;
+/// Between two looks at the stores while a request waits.
+const WAIT_INTERVAL: Duration = Duration::from_millis(5);
+/// The shortest wait: one look at the stores, which the last one may precede by some 100 ms.
+const MIN_WAIT: Duration = Duration::from_millis(50);
+
+/// The wait of one request.
+struct Wait<'a> {
+    tiers: &'a Tiers,
+    looks: watch::Receiver<Arc<StoresProgress>>,
+    permit: Option<SemaphorePermit<'a>>,
+    end: Instant,
+}
+
+impl<'a> Wait<'a> {
+    fn new(tiers: &'a Tiers, at_most: Duration) -> Self {
+        let end = Instant::now() + at_most.max(MIN_WAIT);
+        Self { tiers, looks: tiers.freshness.subscribe(), permit: None, end }
+    }
+
+    /// The last look at the stores.
+    fn stores(&mut self) -> Arc<StoresProgress> {
+        Arc::clone(&self.looks.borrow_and_update())
+    }
+
+    /// Waits for the next look at the stores, and looks if no other request does.
+    ///
+    /// # Errors
+    /// [`ReadError::NotYetVisible`] at the end of the wait, [`ReadError::TooManyWaiters`] if there are too many.
+    async fn next(&mut self) -> Result<(), ReadError> {
+        if self.permit.is_none() {
+            let permit = self.tiers.waiters.try_acquire();
+            self.permit = Some(permit.map_err(|_| ReadError::TooManyWaiters)?);
+        }
+        let (tiers, looks) = (self.tiers, &mut self.looks);
+        let next = async {
+            tokio::select! {
+                _ = looks.changed() => {}
+                _looking = tiers.looking.lock() => {
+                    tokio::time::sleep(WAIT_INTERVAL).await;
+                    tiers.look().await;
+                }
+            }
+        };
+        tokio::time::timeout_at(self.end, next).await.map_err(|_| ReadError::NotYetVisible)
+    }
+}
+
+impl Tiers {
+    /// The counts of an hour from a store that has these events. Waits for one at most this long.
+    pub(super) async fn wait_and_read(
+        &self,
+        (hour, current): (Hour, Hour),
+        positions: &MinPositions,
+        at_most: Duration,
+    ) -> Result<HourCounts, ReadError> {
+        let mut wait = Wait::new(self, at_most);
+        loop {
+            let stores = wait.stores();
+            match self.read_where(hour, current, positions, &stores).await {
+                Err(ReadError::NotYetVisible) => wait.next().await?,
+                read => return read,
+            }
+        }
+    }
+
+    /// Waits until the archive has these events, which has every hour.
+    pub(super) async fn wait_for_archive(&self, positions: &MinPositions, at_most: Duration) -> Result<(), ReadError> {
+        let mut wait = Wait::new(self, at_most);
+        while !wait.stores().archive.has(positions) {
+            wait.next().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads an hour from a store that had these events at the last look; neither from memory nor where a refill is.
+    async fn read_where(
+        &self,
+        hour: Hour,
+        current: Hour,
+        positions: &MinPositions,
+        stores: &StoresProgress,
+    ) -> Result<HourCounts, ReadError> {
+        // Counts that are lower than those served before are of a store behind another, whose counts may lack an event of the
+        // request: neither are served.
+        let admit = |counts| self.marks.admit(hour, current, counts).map_err(|_| ReadError::NotYetVisible);
+        if stores.live.has(positions)
+            && let Some(live) = self.live_for(hour, current)
+        {
+            let (as_of_ms, coverage) = (self.clock.now_ms(), self.freshness.coverage(Tier::Redis));
+            if let Ok(HourRead::Complete(totals)) = self.redis.call(live.hour(hour)).await
+                && let Ok(counts) = admit(HourCounts { totals, tier: Tier::Redis, as_of_ms, stale: false, coverage })
+            {
+                return Ok(counts);
+            }
+        }
+        if !stores.archive.has(positions) {
+            return Err(ReadError::NotYetVisible);
+        }
+        admit(self.read_archive(hour, current).await?)
+    }
+}
