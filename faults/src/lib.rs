@@ -16,6 +16,7 @@ pub mod event;
 pub mod fault;
 pub mod fold;
 mod hostile;
+mod intake;
 pub mod load;
 mod log;
 mod messages;

@@ -8,6 +8,7 @@ use std::process::Command;
 use millrace_testkit::{scratch_dir, target_dir};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use super::intake;
 use super::pressure;
 use super::scenario::Scenario;
 use super::topics;
@@ -39,6 +40,7 @@ pub(super) const ROWS: &[Scenario] = &[
     },
     pressure::HOSTILE,
     topics::TOPICS,
+    intake::TCP,
     Scenario {
         row: "sync",
         what: "a sync that fails: the process acknowledges nothing after it, exits and restarts.",
