@@ -9,6 +9,7 @@ use millrace_testkit::Link;
 
 use crate::cluster::{Cluster, Script};
 use crate::fault::Fault;
+use crate::intake::journal_writes;
 use crate::options::Options;
 use crate::order;
 use crate::report::Part;
@@ -77,7 +78,8 @@ pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
         take(one(engine, options, control));
     }
     if engine == Engine::Embedded {
-        take(skip_sync(options));
+        take(skip_sync(options, "embedded control skip-sync", "responses", synced::answers));
+        take(skip_sync(options, "embedded control skip-sync, tcp", "writes to the journal", journal_writes));
     }
 }
 
@@ -118,16 +120,17 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
     part
 }
 
-fn skip_sync(options: &Options) -> Part {
+/// Traces a sabotaged process: the number of `what`, and of those that came after a sync.
+fn skip_sync(options: &Options, name: &str, what: &str, trace: fn(&str) -> Result<(u64, u64), String>) -> Part {
     let begun = Instant::now();
-    let mut part = Part::new("embedded control skip-sync", "The product sabotaged; the system calls must reveal it.");
+    let mut part = Part::new(name, "The product sabotaged; the system calls must reveal it.");
     if !options.fail_points || Command::new("strace").arg("-V").output().is_err() {
         part.unmet.push("a binary with fail points and strace are required".to_owned());
         return part;
     }
-    match synced::answers("sabotage::skip-sync=return") {
-        Ok((answers, after_sync)) => {
-            part.must(after_sync < answers, format!("{after_sync} of {answers} responses came after a completed sync"));
+    match trace("sabotage::skip-sync=return") {
+        Ok((all, after_sync)) => {
+            part.must(after_sync < all, format!("{after_sync} of {all} {what} came after a completed sync"));
         }
         Err(why) => part.unmet.push(why),
     }

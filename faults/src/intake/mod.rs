@@ -4,7 +4,9 @@
 mod client;
 mod compare;
 mod files;
+mod synced;
 
 pub(crate) use client::{Clients, Habits, Sender, Tally};
 pub(crate) use compare::compare;
 pub(crate) use files::{Journal, read};
+pub(crate) use synced::journal_writes;

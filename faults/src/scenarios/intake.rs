@@ -131,7 +131,7 @@ fn tcp(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let mut traffic = Traffic::start(cluster, crowd());
     cluster.send(300);
     let seed = cluster.run.shape.seed;
-    for (round, name) in (0..).zip(victims(engine)) {
+    for (round, name) in (0_u64..).zip(victims(engine)) {
         cluster.pass(Duration::from_millis(500 + mix(seed ^ round) % 1_500));
         cluster.system.node(name).kill();
         cluster.pass(Duration::from_millis(mix(seed ^ round ^ 77) % 1_500));
@@ -142,7 +142,7 @@ fn tcp(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
         traffic.continues(cluster, part, &format!("kill -9 {name}"));
     }
     let journal = JOURNAL_POINTS.into_iter().map(|point| (writer(engine), point));
-    for (round, (name, point)) in (0..).zip(points(engine).iter().copied().chain(journal)) {
+    for (round, (name, point)) in (0_u64..).zip(points(engine).iter().copied().chain(journal)) {
         crash(cluster, part, name, point, round)?;
         traffic.continues(cluster, part, point);
     }
