@@ -9,10 +9,14 @@ use millrace_testkit::Link;
 
 use crate::cluster::{Cluster, Script};
 use crate::fault::Fault;
+use crate::intake::journal_writes;
 use crate::options::Options;
 use crate::order;
 use crate::report::Part;
-use crate::scenarios::{lost_replies, messages_and_one_kill, rewind_group};
+use crate::scenarios::{
+    lost_replies, messages_and_a_kill_of_the_writer, messages_and_kills_of_up, messages_and_one_kill,
+    messages_behind_a_cut_link, messages_behind_a_missing_one, messages_sent_twice, rewind_group,
+};
 use crate::synced;
 use crate::system::{Engine, Setup};
 
@@ -24,24 +28,44 @@ struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
     also: &'static str,
+    /// Whether the journal must reveal it: of messages over TCP, without any events.
+    tcp: bool,
     play: Script,
 }
 
+const fn events(sabotage: &'static str, play: Script) -> Control {
+    Control { sabotage, also: "", tcp: false, play }
+}
+
+const fn tcp(sabotage: &'static str, play: Script) -> Control {
+    Control { tcp: true, ..events(sabotage, play) }
+}
+
 const EMBEDDED: &[Control] = &[
-    Control { sabotage: "answer-early", also: "", play: kills_of_up },
-    Control { sabotage: "offset-before-state", also: "", play: crashes_of_up },
-    Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
-    Control { sabotage: "answer-acks-early", also: "", play: messages_and_one_kill },
+    events("answer-early", kills_of_up),
+    events("offset-before-state", crashes_of_up),
+    events("skip-dedup", repeated_ids),
+    events("answer-acks-early", messages_and_one_kill),
+    tcp("answer-early", messages_and_kills_of_up),
+    tcp("skip-dedup", messages_sent_twice),
+    tcp("forget-ranges", messages_sent_twice),
+    tcp("ignore-missing-index", messages_behind_a_missing_one),
+    tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
 ];
 
 const KAFKA: &[Control] = &[
-    Control { sabotage: "answer-early", also: "", play: kills_behind_a_cut_link },
-    Control { sabotage: "offset-before-state", also: "", play: crashes_of_processors },
-    Control { sabotage: "produce-after-offsets", also: order::STALL, play: late_records },
-    Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
-    Control { sabotage: "skip-position-check", also: "", play: rewound_offsets },
-    Control { sabotage: "skip-producer-numbers", also: "", play: lost_replies },
-    Control { sabotage: "answer-acks-early", also: "", play: messages_and_one_kill },
+    events("answer-early", kills_behind_a_cut_link),
+    events("offset-before-state", crashes_of_processors),
+    Control { also: order::STALL, ..events("produce-after-offsets", late_records) },
+    events("skip-dedup", repeated_ids),
+    events("skip-position-check", rewound_offsets),
+    events("skip-producer-numbers", lost_replies),
+    events("answer-acks-early", messages_and_one_kill),
+    tcp("answer-early", messages_behind_a_cut_link),
+    tcp("skip-dedup", messages_sent_twice),
+    tcp("forget-ranges", messages_sent_twice),
+    tcp("ignore-missing-index", messages_behind_a_missing_one),
+    tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
 ];
 
 /// Runs the controls of an engine; a part is green if the comparison detects its sabotage.
@@ -54,7 +78,8 @@ pub fn run(engine: Engine, options: &Options, take: &mut dyn FnMut(Part)) {
         take(one(engine, options, control));
     }
     if engine == Engine::Embedded {
-        take(skip_sync(options));
+        take(skip_sync(options, "embedded control skip-sync", "responses", synced::answers));
+        take(skip_sync(options, "embedded control skip-sync, tcp", "writes to the journal", journal_writes));
     }
 }
 
@@ -66,7 +91,7 @@ pub fn named(engine: Engine, options: &Options, sabotage: &str) -> Option<Part> 
 
 fn one(engine: Engine, options: &Options, control: &Control) -> Part {
     let begun = Instant::now();
-    let name = format!("{engine} control {}", control.sabotage);
+    let name = format!("{engine} control {}{}", control.sabotage, if control.tcp { ", tcp" } else { "" });
     let mut part = Part::new(&name, "The product sabotaged; the comparison must detect it.");
     crate::print(&name);
     if !options.fail_points {
@@ -74,13 +99,16 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
         return part;
     }
     let variable = ("FAILPOINTS".to_owned(), format!("sabotage::{}=return{}", control.sabotage, control.also));
-    let setup = Setup { environment: vec![variable], ready: SETTLE, ..Setup::new(engine) };
+    let setup = if control.tcp { Setup::with_intake(engine) } else { Setup::new(engine) };
+    let setup = Setup { environment: vec![variable], ready: SETTLE, ..setup };
     match Cluster::start(&setup, options, 500, 0) {
         Ok(mut cluster) => {
             cluster.settle = SETTLE;
             let red = cluster.play(&name, "", control.play);
-            part.facts = red.differences.iter().take(3).map(|found| format!("detected: {found}")).collect();
-            if red.differences.is_empty() {
+            let counts = |found: &&String| !control.tcp || found.starts_with("journal");
+            let detected: Vec<&String> = red.differences.iter().filter(counts).collect();
+            part.facts = detected.iter().take(3).map(|found| format!("detected: {found}")).collect();
+            if detected.is_empty() {
                 part.differences.push("the sabotage was not detected".to_owned());
                 part.facts.extend(red.facts);
             }
@@ -92,16 +120,17 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
     part
 }
 
-fn skip_sync(options: &Options) -> Part {
+/// Traces a sabotaged process: the number of `what`, and of those that came after a sync.
+fn skip_sync(options: &Options, name: &str, what: &str, trace: fn(&str) -> Result<(u64, u64), String>) -> Part {
     let begun = Instant::now();
-    let mut part = Part::new("embedded control skip-sync", "The product sabotaged; the system calls must reveal it.");
+    let mut part = Part::new(name, "The product sabotaged; the system calls must reveal it.");
     if !options.fail_points || Command::new("strace").arg("-V").output().is_err() {
         part.unmet.push("a binary with fail points and strace are required".to_owned());
         return part;
     }
-    match synced::answers("sabotage::skip-sync=return") {
-        Ok((answers, after_sync)) => {
-            part.must(after_sync < answers, format!("{after_sync} of {answers} responses came after a completed sync"));
+    match trace("sabotage::skip-sync=return") {
+        Ok((all, after_sync)) => {
+            part.must(after_sync < all, format!("{after_sync} of {all} {what} came after a completed sync"));
         }
         Err(why) => part.unmet.push(why),
     }

@@ -44,6 +44,9 @@ pub const KAFKA_POINTS: &[(&str, &[&str])] = &[
     ("materializer", &["kafka::sink::positions", "kafka::sink::written"]),
 ];
 
+/// Fail points of the journal's writer, on either engine.
+pub const JOURNAL_POINTS: [&str; 3] = ["journal::segment", "journal::written", "journal::moved"];
+
 /// The longest allowed stop after `SIGTERM`.
 pub const STOP: Duration = Duration::from_secs(15);
 
@@ -166,6 +169,8 @@ impl Fault {
                         format!("{point}:1000")
                     }
                     None if point.contains("append") => format!("{point}:2"),
+                    // Once in a segment.
+                    None if *point == "journal::segment" => format!("{point}:500"),
                     None => format!("{point}:50"),
                 };
                 let seed = seed.to_string();

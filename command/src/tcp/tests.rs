@@ -1,5 +1,7 @@
 //! The catalogue of bad input as a table, and properties of the session: no split and no pipelining changes an answer.
 
+mod fuzz;
+
 use std::path::Path;
 
 use proptest::prelude::*;

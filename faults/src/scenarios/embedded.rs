@@ -8,11 +8,13 @@ use std::process::Command;
 use millrace_testkit::{scratch_dir, target_dir};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use super::intake;
 use super::pressure;
 use super::scenario::Scenario;
 use super::topics;
 use crate::cluster::{Cluster, seconds};
 use crate::fault::{EMBEDDED_POINTS, Fault};
+use crate::intake::journal_writes;
 use crate::random::USERS;
 use crate::report::Part;
 use crate::synced;
@@ -39,6 +41,7 @@ pub(super) const ROWS: &[Scenario] = &[
     },
     pressure::HOSTILE,
     topics::TOPICS,
+    intake::TCP,
     Scenario {
         row: "sync",
         what: "a sync that fails: the process acknowledges nothing after it, exits and restarts.",
@@ -62,7 +65,7 @@ pub(super) const ROWS: &[Scenario] = &[
     },
     Scenario {
         row: "power",
-        what: "the system calls of single writes: a completed fdatasync between each request and its response.",
+        what: "the system calls of single writes: a completed fdatasync between each request and its response, and before each move of the journal's position.",
         fail_points: true,
         own: None,
         play: power,
@@ -216,5 +219,8 @@ fn power(_: &mut Cluster, part: &mut Part) -> Result<(), String> {
     let (answers, after_sync) = synced::answers("")?;
     part.sometimes("responses traced", answers);
     part.must(answers == after_sync, format!("{after_sync} of {answers} responses came after a completed sync"));
+    let (writes, ordered) = journal_writes("")?;
+    part.sometimes("writes to the journal traced", writes);
+    part.must(writes == ordered, format!("{ordered} of {writes} writes to the journal came after a completed sync"));
     Ok(())
 }

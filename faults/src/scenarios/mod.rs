@@ -5,6 +5,7 @@
 
 mod brokers;
 mod embedded;
+mod intake;
 mod links;
 mod position;
 mod pressure;
@@ -13,6 +14,10 @@ mod services;
 mod stores;
 mod topics;
 
+pub(crate) use intake::{
+    messages_and_a_kill_of_the_writer, messages_and_kills_of_up, messages_behind_a_cut_link,
+    messages_behind_a_missing_one, messages_sent_twice,
+};
 pub(crate) use links::lost_replies;
 pub(crate) use position::rewind_group;
 pub(crate) use topics::messages_and_one_kill;
@@ -28,10 +33,17 @@ fn rows(engine: Engine) -> Vec<&'static Scenario> {
     match engine {
         Engine::Embedded => embedded::ROWS.iter().collect(),
         Engine::Kafka => {
-            [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS, topics::ROWS]
-                .iter()
-                .flat_map(|rows| rows.iter())
-                .collect()
+            let all = [
+                services::ROWS,
+                position::ROWS,
+                stores::ROWS,
+                links::ROWS,
+                brokers::ROWS,
+                pressure::ROWS,
+                topics::ROWS,
+                intake::ROWS,
+            ];
+            all.iter().flat_map(|rows| rows.iter()).collect()
         }
     }
 }

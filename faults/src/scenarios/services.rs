@@ -57,7 +57,13 @@ pub(super) const ROWS: &[Scenario] = &[
 ];
 
 /// Crashes a node at a fail point once.
-fn crash(cluster: &mut Cluster, part: &mut Part, node: &str, point: &'static str, seed: u64) -> Result<(), String> {
+pub(super) fn crash(
+    cluster: &mut Cluster,
+    part: &mut Part,
+    node: &str,
+    point: &'static str,
+    seed: u64,
+) -> Result<(), String> {
     let fault = Fault::Crash(node.to_owned(), point, seed);
     let before = fault.effects(&mut cluster.system);
     fault.inject(&mut cluster.system)?;

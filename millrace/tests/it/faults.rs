@@ -1,4 +1,4 @@
-//! The short part of the fault harness (`make faults` has the rest): a random run on each engine, and one control.
+//! The short part of the fault harness (`make faults` has the rest): a random run on each engine, and two controls.
 
 use std::time::Duration;
 
@@ -56,4 +56,9 @@ fn numbers_never_fall_and_reads_succeed_while_one_store_is_available() {
 #[test]
 fn detects_a_response_before_the_log_has_the_event() {
     assert_green(&controls::named(Engine::Embedded, &options(Engine::Embedded), "answer-early").unwrap());
+}
+
+#[test]
+fn detects_a_message_that_is_journaled_twice() {
+    assert_green(&controls::named(Engine::Embedded, &options(Engine::Embedded), "forget-ranges").unwrap());
 }

@@ -1,6 +1,7 @@
 //! Messages over TCP into the journal, from the outside: against an oracle that reads the files by itself.
 
 mod client;
+mod crowd;
 mod embedded;
 mod hostile;
 mod kafka;
