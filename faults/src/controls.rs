@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::options::Options;
 use crate::order;
 use crate::report::Part;
-use crate::scenarios::{lost_replies, messages_and_one_kill, rewind_group};
+use crate::scenarios::{lost_replies, messages_and_one_kill, push_setup, pushes_and_kills, rewind_group};
 use crate::synced;
 use crate::system::{Engine, Setup};
 
@@ -24,24 +24,43 @@ struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
     also: &'static str,
+    setup: fn(Engine) -> Setup,
     play: Script,
 }
 
+impl Control {
+    /// One of the usual system, without further fail points.
+    const fn new(sabotage: &'static str, play: Script) -> Self {
+        Self { sabotage, also: "", setup: Setup::new, play }
+    }
+
+    /// One of the system that row `push` has.
+    const fn of_push(sabotage: &'static str) -> Self {
+        Self { sabotage, also: "", setup: push_setup, play: pushes_and_kills }
+    }
+}
+
 const EMBEDDED: &[Control] = &[
-    Control { sabotage: "answer-early", also: "", play: kills_of_up },
-    Control { sabotage: "offset-before-state", also: "", play: crashes_of_up },
-    Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
-    Control { sabotage: "answer-acks-early", also: "", play: messages_and_one_kill },
+    Control::new("answer-early", kills_of_up),
+    Control::new("offset-before-state", crashes_of_up),
+    Control::new("skip-dedup", repeated_ids),
+    Control::new("answer-acks-early", messages_and_one_kill),
+    Control::of_push("settle-before-answer"),
+    Control::of_push("forget-retries"),
+    Control::of_push("ignore-bulkhead"),
 ];
 
 const KAFKA: &[Control] = &[
-    Control { sabotage: "answer-early", also: "", play: kills_behind_a_cut_link },
-    Control { sabotage: "offset-before-state", also: "", play: crashes_of_processors },
-    Control { sabotage: "produce-after-offsets", also: order::STALL, play: late_records },
-    Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
-    Control { sabotage: "skip-position-check", also: "", play: rewound_offsets },
-    Control { sabotage: "skip-producer-numbers", also: "", play: lost_replies },
-    Control { sabotage: "answer-acks-early", also: "", play: messages_and_one_kill },
+    Control::new("answer-early", kills_behind_a_cut_link),
+    Control::new("offset-before-state", crashes_of_processors),
+    Control { also: order::STALL, ..Control::new("produce-after-offsets", late_records) },
+    Control::new("skip-dedup", repeated_ids),
+    Control::new("skip-position-check", rewound_offsets),
+    Control::new("skip-producer-numbers", lost_replies),
+    Control::new("answer-acks-early", messages_and_one_kill),
+    Control::of_push("settle-before-answer"),
+    Control::of_push("forget-retries"),
+    Control::of_push("ignore-bulkhead"),
 ];
 
 /// Runs the controls of an engine; a part is green if the comparison detects its sabotage.
@@ -74,7 +93,7 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
         return part;
     }
     let variable = ("FAILPOINTS".to_owned(), format!("sabotage::{}=return{}", control.sabotage, control.also));
-    let setup = Setup { environment: vec![variable], ready: SETTLE, ..Setup::new(engine) };
+    let setup = Setup { environment: vec![variable], ready: SETTLE, ..(control.setup)(engine) };
     match Cluster::start(&setup, options, 500, 0) {
         Ok(mut cluster) => {
             cluster.settle = SETTLE;

@@ -8,6 +8,7 @@ mod embedded;
 mod links;
 mod position;
 mod pressure;
+mod push;
 mod scenario;
 mod services;
 mod stores;
@@ -15,6 +16,7 @@ mod topics;
 
 pub(crate) use links::lost_replies;
 pub(crate) use position::rewind_group;
+pub(crate) use push::{pushes_and_kills, setup as push_setup};
 pub(crate) use topics::messages_and_one_kill;
 
 use scenario::Scenario;
@@ -28,10 +30,8 @@ fn rows(engine: Engine) -> Vec<&'static Scenario> {
     match engine {
         Engine::Embedded => embedded::ROWS.iter().collect(),
         Engine::Kafka => {
-            [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS, topics::ROWS]
-                .iter()
-                .flat_map(|rows| rows.iter())
-                .collect()
+            let rows = [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS];
+            rows.into_iter().chain([topics::ROWS, push::ROWS]).flatten().collect()
         }
     }
 }
