@@ -242,7 +242,7 @@ fn missing(
     for (number, id) in published.iter().filter(|(number, _)| endpoint.receives(**number)) {
         let Some(id) = id else { continue };
         let Some(expected) = endpoint.letters.filter(|_| endpoint.gives_up(*number)) else {
-            if !sent.get(id).is_some_and(|sent| sent.taken) {
+            if sent.get(id).is_none_or(|sent| !sent.taken) {
                 let attempt = sent.get(id).map_or(0, |sent| sent.attempt);
                 found.push(format!(
                     "message {number}, acknowledged as {id}, was never taken by {name}: {attempt} attempts"
