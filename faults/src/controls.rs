@@ -24,6 +24,8 @@ struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
     also: &'static str,
+    /// Part of a difference that reveals it; empty: any difference.
+    reveals: &'static str,
     setup: fn(Engine) -> Setup,
     play: Script,
 }
@@ -31,12 +33,12 @@ struct Control {
 impl Control {
     /// One of the usual system, without further fail points.
     const fn new(sabotage: &'static str, play: Script) -> Self {
-        Self { sabotage, also: "", setup: Setup::new, play }
+        Self { sabotage, also: "", reveals: "", setup: Setup::new, play }
     }
 
     /// One of the system that row `push` has.
-    const fn of_push(sabotage: &'static str) -> Self {
-        Self { sabotage, also: "", setup: push_setup, play: pushes_and_kills }
+    const fn of_push(sabotage: &'static str, reveals: &'static str) -> Self {
+        Self { sabotage, also: "", reveals, setup: push_setup, play: pushes_and_kills }
     }
 }
 
@@ -45,9 +47,9 @@ const EMBEDDED: &[Control] = &[
     Control::new("offset-before-state", crashes_of_up),
     Control::new("skip-dedup", repeated_ids),
     Control::new("answer-acks-early", messages_and_one_kill),
-    Control::of_push("settle-before-answer"),
-    Control::of_push("forget-retries"),
-    Control::of_push("ignore-bulkhead"),
+    Control::of_push("settle-before-answer", "was never taken"),
+    Control::of_push("forget-retries", "was never taken"),
+    Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
 ];
 
 const KAFKA: &[Control] = &[
@@ -58,9 +60,9 @@ const KAFKA: &[Control] = &[
     Control::new("skip-position-check", rewound_offsets),
     Control::new("skip-producer-numbers", lost_replies),
     Control::new("answer-acks-early", messages_and_one_kill),
-    Control::of_push("settle-before-answer"),
-    Control::of_push("forget-retries"),
-    Control::of_push("ignore-bulkhead"),
+    Control::of_push("settle-before-answer", "was never taken"),
+    Control::of_push("forget-retries", "was never taken"),
+    Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
 ];
 
 /// Runs the controls of an engine; a part is green if the comparison detects its sabotage.
@@ -98,10 +100,12 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
         Ok(mut cluster) => {
             cluster.settle = SETTLE;
             let red = cluster.play(&name, "", control.play);
-            part.facts = red.differences.iter().take(3).map(|found| format!("detected: {found}")).collect();
-            if red.differences.is_empty() {
+            let revealing = red.differences.iter().filter(|found| found.contains(control.reveals));
+            part.facts = revealing.take(3).map(|found| format!("detected: {found}")).collect();
+            if part.facts.is_empty() {
                 part.differences.push("the sabotage was not detected".to_owned());
                 part.facts.extend(red.facts);
+                part.facts.extend(red.differences);
             }
             part.unmet = red.unmet;
         }

@@ -90,17 +90,22 @@ pub(super) fn start_coordinators(cluster: &mut Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Creates a topic or a subscription, and returns what was answered.
-pub(super) fn create(cluster: &mut Cluster, clients: &Clients, target: &str, body: &str) -> Result<Value, String> {
+/// Sends a request until it is acknowledged, and returns what was answered.
+pub(super) fn request(
+    cluster: &mut Cluster,
+    clients: &Clients,
+    (method, target): (&str, &str),
+    body: &str,
+) -> Result<Value, String> {
     let (mut caller, mut last) = (Caller::new(clients, 0), Attempt::NotSent);
-    let created = cluster.wait_for(WITHIN, |_| {
-        let (verdict, sent) = caller.call("PUT", target, &[JSON], body);
+    let acknowledged = cluster.wait_for(WITHIN, |_| {
+        let (verdict, sent) = caller.call(method, target, &[JSON], body);
         last = sent;
         verdict == Verdict::Acknowledged
     });
-    match (created, last) {
+    match (acknowledged, last) {
         (Some(_), Attempt::Response { body, .. }) => Ok(serde_json::from_str(&body).unwrap_or_default()),
-        (_, last) => Err(format!("PUT {target}: {last:?}")),
+        (_, last) => Err(format!("{method} {target}: {last:?}")),
     }
 }
 
@@ -117,8 +122,8 @@ impl Traffic {
     fn start(cluster: &mut Cluster) -> Result<Self, String> {
         start_coordinators(cluster)?;
         let clients = Arc::new(Clients::new(cluster.run.commands.clone()));
-        create(cluster, &clients, TOPIC, "")?;
-        create(cluster, &clients, SUBSCRIPTION, r#"{"mode":"pull"}"#)?;
+        request(cluster, &clients, ("PUT", TOPIC), "")?;
+        request(cluster, &clients, ("PUT", SUBSCRIPTION), r#"{"mode":"pull"}"#)?;
         let spawn = |run: fn(&Clients, usize), index: usize| {
             let clients = Arc::clone(&clients);
             thread::spawn(move || run(&clients, index))
