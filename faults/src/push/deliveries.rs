@@ -64,7 +64,7 @@ impl Message {
     fn read(request: &Request) -> Option<Self> {
         let body: Value = serde_json::from_slice(&request.body).ok()?;
         let (offset, number) = (body["offset"].as_u64(), body["n"].as_u64().or_else(|| body["body"]["n"].as_u64()));
-        let attempt = request.header("webhook-attempt").parse().ok().filter(|attempt| *attempt > 0)?;
+        let attempt = request.header("webhook-attempt").parse().ok().filter(|attempt: &u64| *attempt > 0)?;
         Some(Self { id: request.header("webhook-id").to_owned(), number: number?, attempt, offset })
     }
 }
