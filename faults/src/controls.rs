@@ -15,7 +15,8 @@ use crate::order;
 use crate::report::Part;
 use crate::scenarios::{
     lost_replies, messages_and_a_kill_of_the_writer, messages_and_kills_of_up, messages_and_one_kill,
-    messages_behind_a_cut_link, messages_behind_a_missing_one, messages_sent_twice, rewind_group,
+    messages_behind_a_cut_link, messages_behind_a_missing_one, messages_sent_twice, push_setup, pushes_and_kills,
+    rewind_group,
 };
 use crate::synced;
 use crate::system::{Engine, Setup};
@@ -24,48 +25,67 @@ use crate::system::{Engine, Setup};
 const SETTLE: Duration = Duration::from_secs(15);
 
 /// A sabotage, and the script that reveals it.
+/// What differences of messages over TCP begin with.
+const JOURNAL: &str = "journal";
+
 struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
     also: &'static str,
-    /// Whether the journal must reveal it: of messages over TCP, without any events.
-    tcp: bool,
+    /// Part of a difference that reveals it; empty: any difference.
+    reveals: &'static str,
+    setup: fn(Engine) -> Setup,
     play: Script,
 }
 
-const fn events(sabotage: &'static str, play: Script) -> Control {
-    Control { sabotage, also: "", tcp: false, play }
-}
+impl Control {
+    /// One of the usual system, without further fail points.
+    const fn new(sabotage: &'static str, play: Script) -> Self {
+        Self { sabotage, also: "", reveals: "", setup: Setup::new, play }
+    }
 
-const fn tcp(sabotage: &'static str, play: Script) -> Control {
-    Control { tcp: true, ..events(sabotage, play) }
+    /// One of messages over TCP, without any events: the journal must reveal it.
+    const fn of_tcp(sabotage: &'static str, play: Script) -> Self {
+        Self { reveals: JOURNAL, setup: Setup::with_intake, ..Self::new(sabotage, play) }
+    }
+
+    /// One of the system that row `push` has.
+    const fn of_push(sabotage: &'static str, reveals: &'static str) -> Self {
+        Self { reveals, setup: push_setup, ..Self::new(sabotage, pushes_and_kills) }
+    }
 }
 
 const EMBEDDED: &[Control] = &[
-    events("answer-early", kills_of_up),
-    events("offset-before-state", crashes_of_up),
-    events("skip-dedup", repeated_ids),
-    events("answer-acks-early", messages_and_one_kill),
-    tcp("answer-early", messages_and_kills_of_up),
-    tcp("skip-dedup", messages_sent_twice),
-    tcp("forget-ranges", messages_sent_twice),
-    tcp("ignore-missing-index", messages_behind_a_missing_one),
-    tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    Control::new("answer-early", kills_of_up),
+    Control::new("offset-before-state", crashes_of_up),
+    Control::new("skip-dedup", repeated_ids),
+    Control::new("answer-acks-early", messages_and_one_kill),
+    Control::of_tcp("answer-early", messages_and_kills_of_up),
+    Control::of_tcp("skip-dedup", messages_sent_twice),
+    Control::of_tcp("forget-ranges", messages_sent_twice),
+    Control::of_tcp("ignore-missing-index", messages_behind_a_missing_one),
+    Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    Control::of_push("settle-before-answer", "was never taken"),
+    Control::of_push("forget-retries", "was never taken"),
+    Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
 ];
 
 const KAFKA: &[Control] = &[
-    events("answer-early", kills_behind_a_cut_link),
-    events("offset-before-state", crashes_of_processors),
-    Control { also: order::STALL, ..events("produce-after-offsets", late_records) },
-    events("skip-dedup", repeated_ids),
-    events("skip-position-check", rewound_offsets),
-    events("skip-producer-numbers", lost_replies),
-    events("answer-acks-early", messages_and_one_kill),
-    tcp("answer-early", messages_behind_a_cut_link),
-    tcp("skip-dedup", messages_sent_twice),
-    tcp("forget-ranges", messages_sent_twice),
-    tcp("ignore-missing-index", messages_behind_a_missing_one),
-    tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    Control::new("answer-early", kills_behind_a_cut_link),
+    Control::new("offset-before-state", crashes_of_processors),
+    Control { also: order::STALL, ..Control::new("produce-after-offsets", late_records) },
+    Control::new("skip-dedup", repeated_ids),
+    Control::new("skip-position-check", rewound_offsets),
+    Control::new("skip-producer-numbers", lost_replies),
+    Control::new("answer-acks-early", messages_and_one_kill),
+    Control::of_tcp("answer-early", messages_behind_a_cut_link),
+    Control::of_tcp("skip-dedup", messages_sent_twice),
+    Control::of_tcp("forget-ranges", messages_sent_twice),
+    Control::of_tcp("ignore-missing-index", messages_behind_a_missing_one),
+    Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    Control::of_push("settle-before-answer", "was never taken"),
+    Control::of_push("forget-retries", "was never taken"),
+    Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
 ];
 
 /// Runs the controls of an engine; a part is green if the comparison detects its sabotage.
@@ -91,7 +111,7 @@ pub fn named(engine: Engine, options: &Options, sabotage: &str) -> Option<Part> 
 
 fn one(engine: Engine, options: &Options, control: &Control) -> Part {
     let begun = Instant::now();
-    let name = format!("{engine} control {}{}", control.sabotage, if control.tcp { ", tcp" } else { "" });
+    let name = format!("{engine} control {}{}", control.sabotage, if control.reveals == JOURNAL { ", tcp" } else { "" });
     let mut part = Part::new(&name, "The product sabotaged; the comparison must detect it.");
     crate::print(&name);
     if !options.fail_points {
@@ -99,18 +119,17 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
         return part;
     }
     let variable = ("FAILPOINTS".to_owned(), format!("sabotage::{}=return{}", control.sabotage, control.also));
-    let setup = if control.tcp { Setup::with_intake(engine) } else { Setup::new(engine) };
-    let setup = Setup { environment: vec![variable], ready: SETTLE, ..setup };
+    let setup = Setup { environment: vec![variable], ready: SETTLE, ..(control.setup)(engine) };
     match Cluster::start(&setup, options, 500, 0) {
         Ok(mut cluster) => {
             cluster.settle = SETTLE;
             let red = cluster.play(&name, "", control.play);
-            let counts = |found: &&String| !control.tcp || found.starts_with("journal");
-            let detected: Vec<&String> = red.differences.iter().filter(counts).collect();
-            part.facts = detected.iter().take(3).map(|found| format!("detected: {found}")).collect();
-            if detected.is_empty() {
+            let revealing = red.differences.iter().filter(|found| found.contains(control.reveals));
+            part.facts = revealing.take(3).map(|found| format!("detected: {found}")).collect();
+            if part.facts.is_empty() {
                 part.differences.push("the sabotage was not detected".to_owned());
                 part.facts.extend(red.facts);
+                part.facts.extend(red.differences);
             }
             part.unmet = red.unmet;
         }

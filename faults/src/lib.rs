@@ -27,6 +27,7 @@ pub mod node;
 pub mod options;
 pub mod oracle;
 pub mod order;
+mod push;
 pub mod random;
 pub mod report;
 pub mod run;

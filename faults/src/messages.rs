@@ -19,7 +19,7 @@ use crate::report::Part;
 pub(crate) const TOPIC: &str = "/v1/topics/faults";
 pub(crate) const SUBSCRIPTION: &str = "/v1/topics/faults/subscriptions/workers";
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
-/// The pause of a publisher between two messages, and of everybody before a request is sent again.
+/// The pause of a publisher between two messages unless it has another one, and of everybody before a request is sent again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Longer than a publish waits at its coordinator.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,10 +44,20 @@ pub(crate) struct Answers {
     differences: Vec<String>,
 }
 
+/// How messages are published.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publishing {
+    /// The pause of a publisher between two messages.
+    pub(crate) pause: Duration,
+    /// Headers of the message of a number, beside its content type and idempotency key.
+    pub(crate) headers: fn(u64) -> Vec<(&'static str, String)>,
+}
+
 /// Publishers and consumers: what they share.
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) commands: Vec<SocketAddr>,
+    publishing: Publishing,
     pub(crate) answers: Mutex<Answers>,
     next: AtomicU64,
     /// No new messages.
@@ -155,7 +165,7 @@ impl Answers {
 
     /// Compares what was published with what was handed out.
     pub(crate) fn compare(&mut self, part: &mut Part) {
-        let mut found = std::mem::take(&mut self.differences);
+        let mut found = Vec::new();
         for (number, id) in &self.published {
             match (id, self.received.get(number)) {
                 (Some(id), None) => found.push(format!("message {number}, acknowledged as {id}, was never handed out")),
@@ -171,6 +181,19 @@ impl Answers {
         for number in self.received.keys().filter(|number| !self.published.contains_key(number)) {
             found.push(format!("message {number} was handed out, but each publish of it was refused"));
         }
+        let (distinct, settled) = (self.received.len(), self.acknowledged.len());
+        self.report(found, part);
+        part.fact(format!("{distinct} messages handed out, {} times; {settled} acknowledged", self.deliveries));
+    }
+
+    /// By number: the id of a message whose publish was acknowledged; `None` if the outcome is unknown.
+    pub(crate) fn published(&self) -> &BTreeMap<u64, Option<String>> {
+        &self.published
+    }
+
+    /// Adds what was found, beside what the clients noticed, and their answers to a report.
+    pub(crate) fn report(&mut self, mut found: Vec<String>, part: &mut Part) {
+        found.append(&mut self.differences);
         if found.len() > MAX_DIFFERENCES {
             let further = found.len() - MAX_DIFFERENCES;
             found.truncate(MAX_DIFFERENCES);
@@ -179,8 +202,6 @@ impl Answers {
         part.differences.append(&mut found);
         let known = self.published.values().flatten().count() as u64;
         part.sometimes("messages acknowledged to their publishers", known);
-        let (distinct, settled) = (self.received.len(), self.acknowledged.len());
-        part.fact(format!("{distinct} messages handed out, {} times; {settled} acknowledged", self.deliveries));
         let tally: Vec<String> = self.tally.iter().map(|(word, count)| format!("{word} {count}")).collect();
         part.fact(format!("answers to the clients of the topic: {}", tally.join(", ")));
     }
@@ -189,8 +210,13 @@ impl Answers {
 impl Clients {
     /// Clients of these command services.
     pub(crate) fn new(commands: Vec<SocketAddr>) -> Self {
+        Self::publishing(commands, Publishing { pause: PAUSE, headers: |_| Vec::new() })
+    }
+
+    /// Clients of these command services that publish in this way.
+    pub(crate) fn publishing(commands: Vec<SocketAddr>, publishing: Publishing) -> Self {
         let (ending, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { commands, answers: Mutex::default(), next: AtomicU64::new(0), ending, ended }
+        Self { commands, publishing, answers: Mutex::default(), next: AtomicU64::new(0), ending, ended }
     }
 
     /// Publishes numbered messages, each until its outcome is known where a repeat is safe.
@@ -201,17 +227,21 @@ impl Clients {
             let (body, key) = (json!({ "n": number }).to_string(), format!("k{number}"));
             // Every fourth has no key: a command service appends it itself, and an unknown outcome stays unknown.
             let keyed = number % 4 != 3;
-            let headers = [JSON, ("idempotency-key", key.as_str())];
-            let headers = if keyed { &headers[..] } else { &headers[..1] };
+            let more = (self.publishing.headers)(number);
+            let mut headers = vec![JSON];
+            headers.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
+            if keyed {
+                headers.push(("idempotency-key", key.as_str()));
+            }
             loop {
-                let (verdict, sent) = caller.call("POST", &format!("{TOPIC}/messages"), headers, &body);
+                let (verdict, sent) = caller.call("POST", &format!("{TOPIC}/messages"), &headers, &body);
                 lock(&self.answers).publish(number, verdict, &sent);
                 let again = verdict == Verdict::Later || verdict == Verdict::Unknown && keyed;
                 if !again || self.ended.load(Ordering::Relaxed) {
                     break;
                 }
             }
-            thread::sleep(PAUSE);
+            thread::sleep(self.publishing.pause);
         }
     }
 
@@ -255,7 +285,12 @@ impl Clients {
 
     /// Messages that the subscription has not settled; `None` while no coordinator answers.
     pub(crate) fn backlog(&self) -> Option<u64> {
-        let described = self.commands.iter().find_map(|address| http_get(*address, SUBSCRIPTION).ok());
-        described.and_then(|response| response.json()["backlog"].as_u64())
+        self.get(SUBSCRIPTION)?["backlog"].as_u64()
+    }
+
+    /// What the first command service answers that returns 200.
+    pub(crate) fn get(&self, target: &str) -> Option<Value> {
+        let mut answers = self.commands.iter().filter_map(|address| http_get(*address, target).ok());
+        answers.find(|response| response.status == 200).map(|response| response.json())
     }
 }

@@ -11,7 +11,7 @@ use crate::{Batch, Failure, LogError, Outcome, Receipts, Sink};
 
 /// A point at which a test may kill or delay the process.
 #[inline]
-pub(crate) fn point(name: &str) {
+pub fn point(name: &str) {
     fail::fail_point!(name);
     let _ = name;
 }

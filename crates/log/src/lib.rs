@@ -40,7 +40,7 @@ pub use error::{Failure, LogError};
 #[cfg(feature = "failpoints")]
 pub use fault::arm_fail_points;
 #[doc(hidden)]
-pub use fault::sabotaged;
+pub use fault::{point, sabotaged};
 pub use kafka::{AppendAcks, KafkaConfig, KafkaLog};
 pub use key::RunnerKey;
 pub use log::{Log, NewRecord, PollOutcome, Reader};

@@ -12,6 +12,7 @@ use millrace_contracts::topics::{
     AckSelection, AttemptFailure, AttemptView, Change, Delivery, Name, Principal, Pull, PushSettings, SubscriptionMeta,
 };
 use millrace_contracts::{Code, Refusal};
+use millrace_log::{point, sabotaged};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
@@ -238,8 +239,9 @@ struct Slot {
     _troubled: Option<OwnedSemaphorePermit>,
 }
 
-/// Waits for a place, and takes up to `most` if there are.
+/// Waits for a place, and takes up to `most` if there are. Guard: endpoints in trouble share the bulkhead. Disabled, they do not.
 async fn slots(shared: &Shared, troubled: bool, most: u32) -> Result<Vec<Slot>, Refusal> {
+    let troubled = troubled && !sabotaged("sabotage::ignore-bulkhead");
     let closed = |_| Refusal::new(Code::ShuttingDown, "the process is ending");
     let bulkhead = || shared.troubled.clone();
     let mut slots = Vec::new();
@@ -294,6 +296,7 @@ impl Push {
         let at_ms = shared.clock.now_ms();
         let envelope = Envelope { topic, subscription, mode: settings.body, kind: settings.signature, now_ms: at_ms };
         let (headers, body) = build(envelope, &delivery, &self.opened.headers, &self.opened.keys);
+        self.settle_early(&delivery).await;
         shared.push_metrics.in_flight.increment(1);
         let attempted =
             shared.sender.send(&settings.url, Duration::from_millis(settings.timeout_ms), headers, body).await;
@@ -302,11 +305,24 @@ impl Push {
         self.finish(&delivery, at_ms, attempted).await;
     }
 
+    /// Guard: a message is settled once its endpoint has taken it. Disabled, it is settled before it is sent.
+    async fn settle_early(&self, delivery: &Delivery) {
+        if sabotaged("sabotage::settle-before-answer") {
+            let (topic, name) = &self.key;
+            let principal = Principal { name: String::new(), admin: true };
+            let on = On { shared: &self.shared, shard: &self.shard, topic, principal: &principal };
+            let _ = on.settle(name, AckSelection::Tokens(vec![delivery.token.clone()]), true).await;
+        }
+    }
+
     /// Settles the message, or puts it into retry. What fails here ends with the lease: the message is sent again.
     async fn finish(&self, delivery: &Delivery, at_ms: i64, attempted: Attempted) {
         let (topic, name) = &self.key;
         let now_ms = self.shared.clock.now_ms();
         let failure = attempted.error.map(|error| AttemptFailure { at_ms, error, status: attempted.status });
+        if failure.is_none() {
+            point("delivery::push::answered");
+        }
         let permanent = attempted.status.is_some_and(|status| self.settings.permanent_statuses.contains(&status));
         let latency_ms = u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX);
         self.shared.push_metrics.attempted(attempted.error);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_contracts::Topic;
 use millrace_contracts::topics::{Name, StateEntry, TopicCommand, TopicOwner, TopicStateKey};
-use millrace_log::{Batch, Failure, Stage, StageError, Step};
+use millrace_log::{Batch, Failure, Stage, StageError, Step, sabotaged};
 
 use super::fold::{KeyChange, Outcome, Undo};
 use super::shard::Shard;
@@ -55,6 +55,10 @@ impl Stage for Coordination {
         };
         let parsed = TopicStateKey::parse(key).ok_or_else(|| foreign("no key of topics.state".into()))?;
         let entry = StateEntry::decode(value).map_err(|error| foreign(error.to_string()))?;
+        // Guard: a restart restores what is in retry. Disabled, it forgets that.
+        if matches!(parsed, TopicStateKey::Retry(..)) && sabotaged("sabotage::forget-retries") {
+            return Ok(());
+        }
         state.shard.lock().fold.put(parsed, Some(entry));
         Ok(())
     }

@@ -8,10 +8,9 @@ use std::process::Command;
 use millrace_testkit::{scratch_dir, target_dir};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::intake;
-use super::pressure;
 use super::scenario::Scenario;
 use super::topics;
+use super::{intake, pressure, push};
 use crate::cluster::{Cluster, seconds};
 use crate::fault::{EMBEDDED_POINTS, Fault};
 use crate::intake::journal_writes;
@@ -42,6 +41,7 @@ pub(super) const ROWS: &[Scenario] = &[
     pressure::HOSTILE,
     topics::TOPICS,
     intake::TCP,
+    push::EMBEDDED,
     Scenario {
         row: "sync",
         what: "a sync that fails: the process acknowledges nothing after it, exits and restarts.",

@@ -9,6 +9,7 @@ mod intake;
 mod links;
 mod position;
 mod pressure;
+mod push;
 mod scenario;
 mod services;
 mod stores;
@@ -20,6 +21,7 @@ pub(crate) use intake::{
 };
 pub(crate) use links::lost_replies;
 pub(crate) use position::rewind_group;
+pub(crate) use push::{pushes_and_kills, setup as push_setup};
 pub(crate) use topics::messages_and_one_kill;
 
 use scenario::Scenario;
@@ -33,17 +35,8 @@ fn rows(engine: Engine) -> Vec<&'static Scenario> {
     match engine {
         Engine::Embedded => embedded::ROWS.iter().collect(),
         Engine::Kafka => {
-            let all = [
-                services::ROWS,
-                position::ROWS,
-                stores::ROWS,
-                links::ROWS,
-                brokers::ROWS,
-                pressure::ROWS,
-                topics::ROWS,
-                intake::ROWS,
-            ];
-            all.iter().flat_map(|rows| rows.iter()).collect()
+            let rows = [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS];
+            rows.into_iter().chain([topics::ROWS, intake::ROWS, push::ROWS]).flatten().collect()
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::scenario::Scenario;
 use crate::client::Attempt;
 use crate::cluster::{Cluster, seconds};
@@ -37,7 +39,7 @@ fn plain() -> (Setup, u64, u64) {
 }
 
 /// The processes that handle messages.
-fn handlers(engine: Engine) -> &'static [&'static str] {
+pub(super) fn handlers(engine: Engine) -> &'static [&'static str] {
     match engine {
         Engine::Embedded => &["up-1"],
         Engine::Kafka => &["delivery-1", "command-1", "delivery-2", "command-2"],
@@ -75,7 +77,7 @@ pub(crate) fn messages_and_one_kill(cluster: &mut Cluster, part: &mut Part) -> R
 }
 
 /// Starts the coordinators, which rows about counts do without. Of the embedded engine they are in the one process.
-fn start_coordinators(cluster: &mut Cluster) -> Result<(), String> {
+pub(super) fn start_coordinators(cluster: &mut Cluster) -> Result<(), String> {
     if cluster.system.engine == Engine::Embedded {
         return Ok(());
     }
@@ -86,6 +88,25 @@ fn start_coordinators(cluster: &mut Cluster) -> Result<(), String> {
     }
     cluster.meter.set_nodes(cluster.system.admins());
     Ok(())
+}
+
+/// Sends a request until it is acknowledged, and returns what was answered.
+pub(super) fn request(
+    cluster: &mut Cluster,
+    clients: &Clients,
+    (method, target): (&str, &str),
+    body: &str,
+) -> Result<Value, String> {
+    let (mut caller, mut last) = (Caller::new(clients, 0), Attempt::NotSent);
+    let acknowledged = cluster.wait_for(WITHIN, |_| {
+        let (verdict, sent) = caller.call(method, target, &[JSON], body);
+        last = sent;
+        verdict == Verdict::Acknowledged
+    });
+    match (acknowledged, last) {
+        (Some(_), Attempt::Response { body, .. }) => Ok(serde_json::from_str(&body).unwrap_or_default()),
+        (_, last) => Err(format!("{method} {target}: {last:?}")),
+    }
 }
 
 /// The running clients. Dropping it stops them.
@@ -101,17 +122,8 @@ impl Traffic {
     fn start(cluster: &mut Cluster) -> Result<Self, String> {
         start_coordinators(cluster)?;
         let clients = Arc::new(Clients::new(cluster.run.commands.clone()));
-        for (target, body) in [(TOPIC, ""), (SUBSCRIPTION, r#"{"mode":"pull"}"#)] {
-            let (mut caller, mut last) = (Caller::new(&clients, 0), Attempt::NotSent);
-            let created = cluster.wait_for(WITHIN, |_| {
-                let (verdict, sent) = caller.call("PUT", target, &[JSON], body);
-                last = sent;
-                verdict == Verdict::Acknowledged
-            });
-            if created.is_none() {
-                return Err(format!("PUT {target}: {last:?}"));
-            }
-        }
+        request(cluster, &clients, ("PUT", TOPIC), "")?;
+        request(cluster, &clients, ("PUT", SUBSCRIPTION), r#"{"mode":"pull"}"#)?;
         let spawn = |run: fn(&Clients, usize), index: usize| {
             let clients = Arc::clone(&clients);
             thread::spawn(move || run(&clients, index))

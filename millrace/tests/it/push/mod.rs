@@ -5,6 +5,7 @@ mod diagnosis;
 mod events;
 mod examples;
 pub(crate) mod receiver;
+mod slow;
 mod verify_webhook;
 
 use std::collections::{BTreeMap, BTreeSet};

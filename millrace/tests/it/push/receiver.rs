@@ -32,7 +32,7 @@ impl Received {
 /// What a request is answered with: a status, and further header lines. `None`: nothing, ever.
 pub(crate) type Answer = Option<(u16, &'static str)>;
 
-type Decide = Box<dyn Fn(&Received) -> Answer + Send + Sync>;
+type Decide = Arc<dyn Fn(&Received) -> Answer + Send + Sync>;
 
 /// The endpoint.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Receiver {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let decide: Decide = Box::new(|_| Some((204, "")));
+        let decide: Decide = Arc::new(|_| Some((204, "")));
         let receiver = Self { address, received: Arc::default(), decide: Arc::new(Mutex::new(decide)) };
         let own = receiver.clone();
         std::thread::spawn(move || {
@@ -65,7 +65,7 @@ impl Receiver {
 
     /// Answers from now on as `decide` says.
     pub(crate) fn answers(&self, decide: impl Fn(&Received) -> Answer + Send + Sync + 'static) {
-        *self.decide.lock().unwrap() = Box::new(decide);
+        *self.decide.lock().unwrap() = Arc::new(decide);
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -97,7 +97,9 @@ impl Receiver {
             lines.read_exact(&mut body).ok()?;
             let method = head[0].split(' ').next().unwrap_or_default().to_owned();
             let request = Received { method, headers, body, at: Instant::now() };
-            let answer = (self.decide.lock().unwrap())(&request);
+            // Requests are decided at the same time: one may take long.
+            let decide = self.decide.lock().unwrap().clone();
+            let answer = decide(&request);
             self.received.lock().unwrap().push(request);
             let Some((status, more)) = answer else {
                 std::thread::sleep(Duration::from_mins(2));
