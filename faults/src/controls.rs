@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::options::Options;
 use crate::order;
 use crate::report::Part;
-use crate::scenarios::{lost_replies, messages_and_one_kill, rewind_group};
+use crate::scenarios::{lost_end, lost_replies, messages_and_one_kill, rewind_group};
 use crate::synced;
 use crate::system::{Engine, Setup};
 
@@ -40,6 +40,7 @@ const KAFKA: &[Control] = &[
     Control { sabotage: "produce-after-offsets", also: order::STALL, play: late_records },
     Control { sabotage: "skip-dedup", also: "", play: repeated_ids },
     Control { sabotage: "skip-position-check", also: "", play: rewound_offsets },
+    Control { sabotage: "ignore-position-identity", also: "", play: lost_end },
     Control { sabotage: "skip-producer-numbers", also: "", play: lost_replies },
     Control { sabotage: "answer-acks-early", also: "", play: messages_and_one_kill },
 ];

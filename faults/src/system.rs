@@ -1,15 +1,15 @@
 //! The system under test: servers, links and instances of each service, by name.
 
+mod tool;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use millrace_testkit::{
-    Brokers, Link, Postgres, Proxy, Redis, Response, Service, free_port, http_get, millrace_bin, scratch_dir, unique,
-    wait_until,
+    Brokers, Link, Postgres, Proxy, Redis, Response, Service, free_port, http_get, scratch_dir, unique, wait_until,
 };
 
 use crate::node::Node;
@@ -341,28 +341,6 @@ impl System {
     /// The admin listeners, by node.
     pub fn admins(&self) -> Vec<(String, SocketAddr)> {
         self.nodes.iter().map(|node| (node.name.clone(), node.admin)).collect()
-    }
-
-    /// Runs a subcommand with the run's settings, bypassing all links, and returns its output.
-    ///
-    /// # Errors
-    /// Its error output if it fails.
-    pub fn tool(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut tool = Command::new(millrace_bin());
-        tool.args(arguments).stdin(Stdio::null()).current_dir(&self.folder);
-        for (key, value) in &self.settings {
-            tool.args(["--set", &format!("{key}={value}")]);
-        }
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("MILLRACE_") {
-                tool.env_remove(name);
-            }
-        }
-        let output = tool.output().map_err(|error| error.to_string())?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        Err(format!("millrace {}: {}: {}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr)))
     }
 
     /// Bootstrap brokers without a proxy.

@@ -5,6 +5,7 @@
 
 mod brokers;
 mod embedded;
+mod identity;
 mod links;
 mod position;
 mod pressure;
@@ -13,6 +14,7 @@ mod services;
 mod stores;
 mod topics;
 
+pub(crate) use identity::lost_end;
 pub(crate) use links::lost_replies;
 pub(crate) use position::rewind_group;
 pub(crate) use topics::messages_and_one_kill;
@@ -27,12 +29,19 @@ use crate::system::Engine;
 fn rows(engine: Engine) -> Vec<&'static Scenario> {
     match engine {
         Engine::Embedded => embedded::ROWS.iter().collect(),
-        Engine::Kafka => {
-            [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS, topics::ROWS]
-                .iter()
-                .flat_map(|rows| rows.iter())
-                .collect()
-        }
+        Engine::Kafka => [
+            services::ROWS,
+            position::ROWS,
+            identity::ROWS,
+            stores::ROWS,
+            links::ROWS,
+            brokers::ROWS,
+            pressure::ROWS,
+            topics::ROWS,
+        ]
+        .iter()
+        .flat_map(|rows| rows.iter())
+        .collect(),
     }
 }
 
