@@ -33,7 +33,7 @@ use super::settle_outputs::Owners;
 use super::transaction::TransactionError;
 use crate::metric::Lag;
 use crate::progress::RestoreProgress;
-use crate::restore::{Range, RestoreError, RestoredPartition, read_ranges, replay, resumed};
+use crate::restore::{Range, RestoreError, RestoredPartition, numbered, read_ranges, replay, resumed};
 use crate::restoring::RestoreTask;
 use crate::{LogError, Reader, RunOptions, Stage, fault, worker};
 
@@ -241,8 +241,10 @@ impl KafkaLog {
                  records before it would never be counted"
             ))),
             (committed, position) => Err(LogError::refused(format!(
-                "{input}/{partition}: the group committed offset {committed:?}, but the state in {} contains {position:?}",
-                self.full_name(changes)
+                "{input}/{partition}: the group committed {}, but the state in {} contains {}",
+                numbered("offset", committed),
+                self.full_name(changes),
+                numbered("position", position)
             ))),
         }
     }
