@@ -319,6 +319,13 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_stays_open_needs_a_person_once_every_owner_is_taken_over() {
+        use millrace_contracts::Next;
+        let next = [true, false].map(|all_ended| if_ended(all_ended)("open".to_owned()).next());
+        assert_eq!(next, [Next::Stop, Next::Retry]);
+    }
+
     /// One decision for all would commit what another owner has aborted.
     #[test]
     fn each_owner_commits_what_the_state_contains_of_its_own() {
