@@ -98,7 +98,7 @@ impl KafkaLog {
         if !scan.read(&mut progress, patience, caught_up)? {
             return Err(self.unreadable(changes, scan.not(caught_up), patience, LogError::unavailable));
         }
-        let committed = match committed {
+        let committed: BTreeMap<u32, Option<u64>> = match committed {
             Ok(committed) => partitions.iter().copied().zip(committed).collect(),
             Err(unsettled) => {
                 let open = self.open_offsets(restore, input, partitions)?;
@@ -190,7 +190,8 @@ impl KafkaLog {
         failed: &mut BTreeMap<u32, (LogError, Option<Lag>)>,
     ) -> Result<(), LogError> {
         let partitions: Vec<u32> = failed.keys().copied().collect();
-        let committed = self.stable_offsets(restore, input, &partitions, SETTLE_TIMEOUT)?;
+        // Without those of open transactions, which may be why it failed.
+        let committed = self.offsets_before(restore, input, &partitions)?;
         let reader = self.reader(input, &[])?;
         for ((&partition, (_, lag)), committed) in failed.iter_mut().zip(committed) {
             // It may have no leader.

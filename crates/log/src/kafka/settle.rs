@@ -266,7 +266,7 @@ impl KafkaLog {
     }
 
     /// The group's committed offsets before any open transaction.
-    fn offsets_before(
+    pub(super) fn offsets_before(
         &self,
         restore: &Restore<'_>,
         input: Topic,
