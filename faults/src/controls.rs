@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::order;
 use crate::report::Part;
 use crate::scenarios::{
-    lost_replies, messages_and_a_kill_of_the_writer, messages_and_kills_of_up, messages_and_one_kill,
+    lost_end, lost_replies, messages_and_a_kill_of_the_writer, messages_and_kills_of_up, messages_and_one_kill,
     messages_behind_a_cut_link, messages_behind_a_missing_one, messages_sent_twice, push_setup, pushes_and_kills,
     rewind_group,
 };
@@ -24,10 +24,10 @@ use crate::system::{Engine, Setup};
 /// A short wait: wrong counts stay wrong.
 const SETTLE: Duration = Duration::from_secs(15);
 
-/// A sabotage, and the script that reveals it.
 /// What differences of messages over TCP begin with.
 const JOURNAL: &str = "journal";
 
+/// A sabotage, and the script that reveals it.
 struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
@@ -76,6 +76,7 @@ const KAFKA: &[Control] = &[
     Control { also: order::STALL, ..Control::new("produce-after-offsets", late_records) },
     Control::new("skip-dedup", repeated_ids),
     Control::new("skip-position-check", rewound_offsets),
+    Control::new("ignore-position-identity", lost_end),
     Control::new("skip-producer-numbers", lost_replies),
     Control::new("answer-acks-early", messages_and_one_kill),
     Control::of_tcp("answer-early", messages_behind_a_cut_link),

@@ -1,7 +1,7 @@
 //! The system under test: servers, links and instances of each service, by name.
 
 mod intake;
-mod tools;
+mod tool;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,5 +1,6 @@
 //! `POST /v1/topics/{topic}/messages:batch`: many messages, with a result for each, in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -12,13 +13,14 @@ use millrace_contracts::{Code, Refusal};
 use millrace_service::auth::Identity;
 use millrace_service::http::{BatchFormat, FinalBody, read_text};
 use millrace_service::status_of;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::directory::Placement;
 use super::exchange::{Application, Incoming, principal, respond};
-use super::fields::time;
+use super::fields::{time, unknown_member};
 use super::path::Path;
 use super::publish::{send, status, too_large};
 use super::topic::no_parameters;
@@ -29,6 +31,10 @@ use crate::topics::TopicsConfig;
 
 /// Most messages of a batch.
 pub(super) const MAX_ITEMS: usize = 1_000;
+
+/// The members of an item.
+const MEMBERS: [&str; 8] =
+    ["body", "body_base64", "content_type", "attributes", "key", "idempotency_key", "deliver_after", "deliver_at"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -124,9 +130,17 @@ async fn send_all(
     results
 }
 
+/// Why a text is no item. A member that is not known is refused by its name, as in other bodies.
+fn no_item(text: &str, error: &serde_json::Error) -> Refusal {
+    let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).unwrap_or_default();
+    match members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+        Some(name) => unknown_member(name),
+        None => Refusal::new(Code::MalformedBody, format!("not a message: {error}")),
+    }
+}
+
 fn read_item(text: &str, max: u64, now_ms: i64) -> Result<Published, Refusal> {
-    let malformed = |error: serde_json::Error| Refusal::new(Code::MalformedBody, format!("not a message: {error}"));
-    let item: Item<'_> = serde_json::from_str(text).map_err(malformed)?;
+    let item: Item<'_> = serde_json::from_str(text).map_err(|error| no_item(text, &error))?;
     let wrong = |field: &'static str, detail: &'static str| Refusal::new(Code::InvalidField, detail).field(field);
     let (body, json) = match (item.body, item.body_base64) {
         (Some(_), Some(_)) => {
@@ -236,10 +250,19 @@ mod tests {
             (r#"{"body":1,"body_base64":""}"#, Code::DuplicateField),
             (r#"{"body_base64":"?"}"#, Code::InvalidField),
             (r#"{"body":1,"attributes":{"a":1}}"#, Code::InvalidField),
-            (r#"{"body":1,"x":1}"#, Code::MalformedBody),
+            (r#"{"body":1,"x":1}"#, Code::UnknownField),
+            (r#"{"body":1,"key":1}"#, Code::MalformedBody),
+            (r#"{"body":1,"body":1}"#, Code::MalformedBody),
+            ("1", Code::MalformedBody),
             (r#"{"body":"0123456789"}"#, Code::TooLarge),
         ] {
             assert_eq!(read_item(bad, 8, 0).map_err(|refusal| refusal.code), Err(code), "{bad}");
+        }
+        assert_eq!(read_item(r#"{"body":1,"x":1}"#, 8, 0).unwrap_err().field.as_deref(), Some("x"));
+        // Each member that the struct has is known.
+        for member in MEMBERS {
+            let item = format!(r#"{{"{member}":{{"a":[]}},"x":1}}"#);
+            assert_eq!(read_item(&item, 8, 0).unwrap_err().field.as_deref(), Some("x"), "{item}");
         }
     }
 }

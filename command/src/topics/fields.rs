@@ -108,12 +108,15 @@ impl Fields {
     pub(super) fn finish(self) -> Result<(), Refusal> {
         match self.0.keys().next() {
             None => Ok(()),
-            Some(name) => {
-                let name = shown(name);
-                Err(Refusal::new(Code::UnknownField, format!("unknown member \"{name}\"")).field(name))
-            }
+            Some(name) => Err(unknown_member(name)),
         }
     }
+}
+
+/// The refusal of a member that is not known.
+pub(super) fn unknown_member(name: &str) -> Refusal {
+    let name = shown(name);
+    Refusal::new(Code::UnknownField, format!("unknown member \"{name}\"")).field(name)
 }
 
 pub(super) fn invalid(field: &'static str, detail: String) -> Refusal {

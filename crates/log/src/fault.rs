@@ -62,7 +62,7 @@ pub(crate) fn expect_any_position(
 
 /// Guard: the log has the record that a position names. Disabled, a position names none.
 pub(crate) fn named_record(last_record: Option<u64>) -> Option<u64> {
-    last_record.filter(|_| !sabotaged("sabotage::skip-record-identity"))
+    last_record.filter(|_| !sabotaged("sabotage::ignore-position-identity"))
 }
 
 /// Guard: the input position commits together with the step. Disabled, it commits first, and nothing of it is left for

@@ -1,6 +1,7 @@
 //! Restoring, as far as both engines share it: reading ranges of a topic, and the replay of input.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use millrace_contracts::{Position, Topic};
@@ -37,6 +38,11 @@ impl RestoreError {
     }
 }
 
+/// A number in a message to operators: `offset 5`, or `no offset`.
+pub(crate) fn numbered(noun: &str, number: Option<u64>) -> String {
+    number.map_or_else(|| format!("no {noun}"), |number| format!("{noun} {number}"))
+}
+
 /// The bounds of one batch of a restore.
 const BATCH: Limits = Limits { records: 8_192, bytes: 4 << 20, wait: Duration::from_millis(100) };
 
@@ -46,6 +52,12 @@ pub(crate) struct Range {
     pub(crate) partition: u32,
     pub(crate) from: u64,
     pub(crate) until: u64,
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "partition {} from offset {} to {}", self.partition, self.from, self.until)
+    }
 }
 
 /// Passes every record of the ranges to `take`, in order, in bounded batches. `open` makes the reader. Fails if no
@@ -73,7 +85,8 @@ pub(crate) fn read_ranges(
             // An end is not enough: the log extends to `until`, so every record before it is waited for.
             PollOutcome::CaughtUp { .. } | PollOutcome::Nothing if last.elapsed() < patience => continue,
             PollOutcome::CaughtUp { .. } | PollOutcome::Nothing => {
-                let detail = format!("restore: no readable record for {patience:?} in {open_ranges:?}");
+                let unread: Vec<String> = open_ranges.values().map(ToString::to_string).collect();
+                let detail = format!("restore: no readable record for {patience:?} in {}", unread.join(", "));
                 let error = LogError::unavailable(detail);
                 return Err(RestoreError::partitions(open_ranges.into_keys().map(|one| (one, error.clone()))));
             }
@@ -165,4 +178,16 @@ pub(crate) fn replay<S: Stage>(
     };
     let others: Vec<_> = replays.iter().filter(|(_, replay)| replay.last_record.is_some()).map(another).collect();
     if others.is_empty() { Ok(()) } else { Err(RestoreError::partitions(others)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_to_operators_are_words() {
+        assert_eq!((numbered("offset", Some(5)), numbered("offset", None)), ("offset 5".into(), "no offset".into()));
+        let range = Range { partition: 1, from: 5, until: 9 };
+        assert_eq!(range.to_string(), "partition 1 from offset 5 to 9");
+    }
 }

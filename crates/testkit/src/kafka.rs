@@ -79,6 +79,11 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The folder of its log: a folder for each partition.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// Kills the broker (`SIGKILL`). Its data stays.
     pub fn kill(&mut self) {
         self.process = None;

@@ -173,8 +173,8 @@ impl Fold {
     }
 
     /// Subscriptions with messages in retry.
-    pub(crate) fn in_retry(&self) -> impl Iterator<Item = (Name, Name)> {
-        self.in_retry.iter().cloned()
+    pub(crate) fn in_retry(&self) -> impl Iterator<Item = &(Name, Name)> {
+        self.in_retry.iter()
     }
 
     /// Puts an entry of the state in place, at a restore or an undo.

@@ -1,5 +1,6 @@
 //! What a coordinator does by itself: heads and passed-over messages into the log, delays that are due, dead letters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use millrace_contracts::{Code, Refusal, Topic};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::fold::Subscription;
 use super::shard::Shard;
 use super::{Shared, messages, publish, pull};
 
@@ -75,49 +77,61 @@ struct Lost {
     retry: Retry,
 }
 
-/// Messages whose attempts are used up, or that are in retry past the retention, or that the log dropped: those before `start`.
+/// Messages whose attempts are used up, or that are in retry past the retention, or that the log dropped: those before
+/// `start`. Looks at no others: this is done several times a second.
 fn lost(shared: &Shared, shard: &Shard, start: i64) -> Vec<Lost> {
     let now_ms = shared.clock.now_ms();
     let inner = shard.lock();
     let mut found = Vec::new();
     for (topic, subscription) in inner.fold.in_retry() {
-        let Some(own) = inner.fold.topic(&topic) else { continue };
-        let Some(held) = own.subscriptions.get(&subscription) else { continue };
-        let retention_ms = i64::try_from(own.meta.settings.retention_ms).unwrap_or(i64::MAX);
-        let max = held.meta.settings.max_attempts.unwrap_or(u32::MAX);
-        let push = held.meta.settings.push.as_ref();
-        let max_age_ms = push.map_or(i64::MAX, |push| i64::try_from(push.max_age_ms).unwrap_or(i64::MAX));
-        for retry in held.retries.values() {
-            let status = retry.last.and_then(|last| last.status);
-            let offset = retry.range.offset;
-            let dropped =
-                || offset < start && inner.ring.as_ref().is_none_or(|ring| ring.get(&topic, offset).is_none());
-            let permanent = status.zip(push).is_some_and(|(status, push)| push.permanent_statuses.contains(&status));
-            let reason = if permanent {
-                "permanent-status"
-            } else if retry.attempts >= max {
-                "max-attempts"
-            } else if retry.attempts > 0 && retry.first_ms.saturating_add(max_age_ms) <= now_ms {
-                "max-age"
-            } else if retry.first_ms.saturating_add(retention_ms) <= now_ms || dropped() {
-                "expired"
-            } else {
-                continue;
-            };
-            found.push(Lost {
-                topic: topic.clone(),
-                subscription: subscription.clone(),
-                topic_id: own.meta.created,
-                epoch: held.cursor.epoch,
-                reason,
-                retry: *retry,
-            });
-            if found.len() >= MAX_LETTERS {
-                return found;
-            }
+        let Some(own) = inner.fold.topic(topic) else { continue };
+        let Some(held) = own.subscriptions.get(subscription) else { continue };
+        let has_none = |offset: &i64| inner.ring.as_ref().is_none_or(|ring| ring.get(topic, *offset).is_none());
+        let dropped = held.retries.range(..start).map(|(offset, _)| *offset).filter(has_none);
+        let reasons = given_up(held, own.meta.settings.retention_ms, now_ms, dropped, MAX_LETTERS - found.len());
+        found.extend(reasons.into_iter().map(|(offset, reason)| Lost {
+            topic: topic.clone(),
+            subscription: subscription.clone(),
+            topic_id: own.meta.created,
+            epoch: held.cursor.epoch,
+            reason,
+            retry: held.retries[&offset],
+        }));
+        if found.len() >= MAX_LETTERS {
+            break;
         }
     }
     found
+}
+
+/// The offsets of at most `max` messages of a subscription to give up, and why; of several reasons the first.
+fn given_up(
+    held: &Subscription,
+    retention_ms: u64,
+    now_ms: i64,
+    dropped: impl Iterator<Item = i64>,
+    max: usize,
+) -> BTreeMap<i64, &'static str> {
+    let (retries, settings) = (&held.retries, &held.meta.settings);
+    let before = |age_ms: u64| now_ms.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX));
+    let push = settings.push.as_ref();
+    let permanent = push.into_iter().flat_map(|push| &push.permanent_statuses);
+    let permanent =
+        permanent.flat_map(|&status| retries.with_status(status)).map(|offset| (offset, "permanent-status"));
+    let exhausted = settings.max_attempts.into_iter().flat_map(|max| retries.with_attempts(max));
+    let exhausted = exhausted.map(|offset| (offset, "max-attempts"));
+    let aged = push.into_iter().flat_map(|push| retries.begun_by(true, before(push.max_age_ms)));
+    let aged = aged.map(|offset| (offset, "max-age"));
+    let expired = [false, true].into_iter().flat_map(|attempted| retries.begun_by(attempted, before(retention_ms)));
+    let expired = expired.chain(dropped).map(|offset| (offset, "expired"));
+    let mut reasons = BTreeMap::new();
+    for (offset, reason) in permanent.chain(exhausted).chain(aged).chain(expired) {
+        if reasons.len() >= max {
+            break;
+        }
+        reasons.entry(offset).or_insert(reason);
+    }
+    reasons
 }
 
 /// Writes dead letters, and settles their messages once the letters are durable.

@@ -20,6 +20,9 @@ const LIMITS: Limits = Limits { records: 8_192, bytes: 8 << 20, wait: WAIT };
 const CHUNK_MESSAGES: usize = 512;
 const CHUNK_BYTES: usize = 4 << 20;
 const CHUNK_TIME: Duration = Duration::from_secs(2);
+/// Records before a chunk that are read for the opening of the coordinator in force. A late message of an older one follows
+/// the opening closely: its append was under way.
+const LOOK_BACK: i64 = 4_096;
 
 /// Reads on a thread of its own until `stop`.
 pub(super) fn read_rings(shared: &Arc<Shared>, stop: &CancellationToken) {
@@ -90,18 +93,17 @@ fn take(shard: &Shard, batch: &Batch) {
 }
 
 fn take_one(inner: &mut Inner, offset: u64, log_ms: i64, key: &[u8], value: Option<&[u8]>) -> Option<Name> {
-    let value = value?;
     if key.is_empty() {
-        inner.ring_nonce = TopicOwner::decode(value).ok().map(|owner| owner.nonce).or(inner.ring_nonce);
+        inner.ring_nonce = opening(key, value).or(inner.ring_nonce);
         return None;
     }
+    let value = value?;
     let name = Name::of_system(std::str::from_utf8(key).ok()?).ok()?;
     let message = Message::decode(value).ok()?;
     if inner.fold.topic(&name)?.meta.created != message.topic_id {
         return None;
     }
-    // A coordinator that was replaced may have appended it late; it never confirmed it.
-    if message.nonce.is_some() && inner.ring_nonce.is_some() && message.nonce != inner.ring_nonce {
+    if is_late(&message, inner.ring_nonce) {
         return None;
     }
     inner.keyed.read(&name, offset, log_ms, &message);
@@ -117,6 +119,26 @@ fn take_one(inner: &mut Inner, offset: u64, log_ms: i64, key: &[u8], value: Opti
     Some(name)
 }
 
+/// The nonce of the coordinator that opens with this record, if it is an opening.
+fn opening(key: &[u8], value: Option<&[u8]>) -> Option<u64> {
+    TopicOwner::decode(value.filter(|_| key.is_empty())?).ok().map(|owner| owner.nonce)
+}
+
+/// Whether a coordinator that was replaced appended the message behind the opening of the one in force, if that is known. It
+/// never confirmed it, so the publisher may have sent it again.
+fn is_late(message: &Message<'_>, in_force: Option<u64>) -> bool {
+    message.nonce.zip(in_force).is_some_and(|(nonce, in_force)| nonce != in_force)
+}
+
+/// What is known of the coordinator in force at an offset of `messages`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InForce {
+    /// Nothing: reading begins earlier, to meet its opening.
+    Unread,
+    /// Its nonce, if an opening was met.
+    Read(Option<u64>),
+}
+
 /// Where a chunk begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChunkFrom {
@@ -126,6 +148,8 @@ pub(crate) struct ChunkFrom {
     pub(crate) ordinal: u64,
     /// Where the ring begins; reading stops there.
     pub(crate) until: i64,
+    /// The coordinator in force there.
+    pub(crate) in_force: InForce,
 }
 
 /// Reads a topic's messages from behind the ring: a scan of the partition, bounded by messages, bytes and time.
@@ -161,15 +185,19 @@ fn scan(
     start: i64,
 ) -> Result<Chunk, LogError> {
     let first = from.offset.max(start);
-    let mut chunk = Chunk { from: from.offset, until: first, messages: Vec::new() };
+    let (read_from, in_force) = match from.in_force {
+        InForce::Unread => ((first - LOOK_BACK).max(start), None),
+        InForce::Read(nonce) => (first, nonce),
+    };
+    let mut chunk = Chunk { from: from.offset, until: first, messages: Vec::new(), in_force };
     let mut ordinal = from.ordinal;
     let mut bytes = 0;
-    let (mut reader, mut batch, began) = (shared.reader(partition, first)?, Batch::default(), Instant::now());
+    let (mut reader, mut batch, began) = (shared.reader(partition, read_from)?, Batch::default(), Instant::now());
     'scan: while chunk.until < from.until && began.elapsed() < CHUNK_TIME {
         match reader.poll(&mut batch, LIMITS)? {
             PollOutcome::Nothing => continue,
             PollOutcome::CaughtUp { position, .. } => {
-                chunk.until = position.cast_signed().min(from.until);
+                chunk.until = position.cast_signed().clamp(chunk.until, from.until);
                 break;
             }
             PollOutcome::Records => {}
@@ -180,10 +208,14 @@ fn scan(
                 chunk.until = from.until;
                 break 'scan;
             }
+            chunk.in_force = opening(record.key, record.value).or(chunk.in_force);
+            if offset < first {
+                continue;
+            }
             chunk.until = offset + 1;
             let Some(value) = record.value.filter(|_| record.key == topic.as_str().as_bytes()) else { continue };
             let Ok(message) = Message::decode(value) else { continue };
-            if message.topic_id != topic_id || waits(&message) {
+            if message.topic_id != topic_id || waits(&message) || is_late(&message, chunk.in_force) {
                 continue;
             }
             ordinal += 1;
@@ -206,21 +238,20 @@ pub(super) async fn count(
     topic_id: u64,
     (mut from, until): (i64, i64),
 ) -> Result<u64, Refusal> {
-    let mut counted = 0;
+    let (mut counted, mut in_force) = (0, InForce::Unread);
     while from < until {
-        let chunk =
-            read_chunk(shared, partition, topic.clone(), topic_id, ChunkFrom { offset: from, ordinal: 0, until })
-                .await?;
+        let begin = ChunkFrom { offset: from, ordinal: 0, until, in_force };
+        let chunk = read_chunk(shared, partition, topic.clone(), topic_id, begin).await?;
         counted += chunk.messages.len() as u64;
         if chunk.until <= from {
             break;
         }
-        from = chunk.until;
+        (from, in_force) = (chunk.until, InForce::Read(chunk.in_force));
     }
     Ok(counted)
 }
 
-/// The value of one message's record, if the log still has it.
+/// The value of the record of a message that was handed out before, if the log still has it.
 pub(super) async fn read_one(
     shared: &Arc<Shared>,
     partition: u32,
@@ -228,7 +259,7 @@ pub(super) async fn read_one(
     topic_id: u64,
     offset: i64,
 ) -> Result<Option<Arc<Stored>>, Refusal> {
-    let from = ChunkFrom { offset, ordinal: 0, until: offset + 1 };
+    let from = ChunkFrom { offset, ordinal: 0, until: offset + 1, in_force: InForce::Read(None) };
     let chunk = read_chunk(shared, partition, topic.clone(), topic_id, from).await?;
     Ok(chunk.messages.into_iter().find(|stored| stored.offset == offset))
 }

@@ -106,6 +106,8 @@ pub(crate) struct Chunk {
     /// The offset behind the last one that it covers.
     pub(crate) until: i64,
     pub(crate) messages: Vec<Arc<Stored>>,
+    /// The nonce of the coordinator in force behind it, if an opening was met.
+    pub(crate) in_force: Option<u64>,
 }
 
 impl Shard {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use millrace_base::{Clock, Size, Span};
 use millrace_contracts::Names;
 use millrace_contracts::topics::{
-    AckSelection, Change, Delivery, Name, Principal, Published, Pull, PushPatch, Request, Start, SubscriptionSettings,
-    TopicCommand, TopicSettings, partition_of_topic,
+    AckSelection, Change, Delay, Delivery, Message, Name, Principal, Published, Pull, PushPatch, Request, Start,
+    SubscriptionSettings, TopicCommand, TopicSettings, partition_of_topic,
 };
 use millrace_log::{EmbeddedConfig, EmbeddedLog};
 use serde_json::{Value, json};
@@ -232,4 +232,53 @@ async fn a_command_of_a_newer_version_is_not_skipped() {
         }
     };
     tokio::time::timeout(PATIENCE, stopped).await.expect("the partition is given up");
+}
+
+/// The ring skips it too, and its publisher has sent it again: it must not be handed out under a second id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_message_of_an_older_coordinator_is_skipped_behind_the_ring() {
+    let running = Running::start().await;
+    running.create("t").await;
+    let (shared, name) = (&running.coordinators.0, Name::parse("t").unwrap());
+    let partition = partition_of_topic(&name, 3);
+    let (topic_id, in_force) = {
+        let shard = shared.shard(partition).unwrap();
+        let inner = shard.lock();
+        (inner.fold.topic(&name).unwrap().meta.created, inner.nonce.unwrap())
+    };
+    let append = async |id: &str, nonce: u64| {
+        let message = Message {
+            topic_id,
+            published_ms: 1,
+            id,
+            delay: Delay::None,
+            key: None,
+            idempotency_key: Some("k"),
+            nonce: Some(nonce),
+            content_type: "text/plain",
+            attributes: Vec::new(),
+            body: b"once",
+        };
+        let mut value = Vec::new();
+        message.encode(&mut value);
+        shared.append(Topic::MESSAGES, partition, name.as_str().as_bytes(), &value).await.unwrap().cast_signed()
+    };
+    let late = append("late", in_force ^ 1).await;
+    let until = append("again", in_force).await + 1;
+    let read = async |offset, in_force| {
+        let from = messages::ChunkFrom { offset, ordinal: 0, until, in_force };
+        messages::read_chunk(shared, partition, name.clone(), topic_id, from).await.unwrap()
+    };
+    let ids = |chunk: &shard::Chunk| {
+        chunk.messages.iter().map(|stored| stored.message().unwrap().id.to_owned()).collect::<Vec<_>>()
+    };
+    // From before the opening, from behind it, and from behind a chunk.
+    for from in [0, late] {
+        let chunk = read(from, messages::InForce::Unread).await;
+        assert_eq!((ids(&chunk), chunk.until, chunk.in_force), (vec!["again".to_owned()], until, Some(in_force)));
+    }
+    assert_eq!(ids(&read(late, messages::InForce::Read(Some(in_force))).await), ["again"]);
+    assert_eq!(messages::count(shared, partition, &name, topic_id, (late, until)).await, Ok(1));
+    // What was handed out is read whoever appended it.
+    assert!(messages::read_one(shared, partition, &name, topic_id, late).await.unwrap().is_some());
 }

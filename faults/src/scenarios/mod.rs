@@ -5,6 +5,7 @@
 
 mod brokers;
 mod embedded;
+mod identity;
 mod intake;
 mod links;
 mod position;
@@ -15,6 +16,7 @@ mod services;
 mod stores;
 mod topics;
 
+pub(crate) use identity::lost_end;
 pub(crate) use intake::{
     messages_and_a_kill_of_the_writer, messages_and_kills_of_up, messages_behind_a_cut_link,
     messages_behind_a_missing_one, messages_sent_twice,
@@ -35,8 +37,8 @@ fn rows(engine: Engine) -> Vec<&'static Scenario> {
     match engine {
         Engine::Embedded => embedded::ROWS.iter().collect(),
         Engine::Kafka => {
-            let rows = [services::ROWS, position::ROWS, stores::ROWS, links::ROWS, brokers::ROWS, pressure::ROWS];
-            rows.into_iter().chain([topics::ROWS, intake::ROWS, push::ROWS]).flatten().collect()
+            let rows = [services::ROWS, position::ROWS, identity::ROWS, stores::ROWS, links::ROWS, brokers::ROWS];
+            rows.into_iter().chain([pressure::ROWS, topics::ROWS, intake::ROWS, push::ROWS]).flatten().collect()
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::{Finding, positions};
 use crate::settings::Settings;
 use crate::start::open_log;
+use crate::text::plural;
 
 /// Timeout of each check.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -94,12 +95,14 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
 fn topic(info: &TopicInfo, configured: u32) -> Finding {
     let what = format!("topic {}", info.full_name);
     let configured = info.topic.partitions.count(configured);
-    match info.partitions.len() {
+    let found = info.partitions.len() as u64;
+    let shown = plural(found, "partition");
+    match found {
         0 => Finding::warn(&what, "does not exist yet", "nothing: the first service creates it at startup"),
-        found if found == configured as usize => Finding::ok(&what, format!("{found} partitions")),
-        found => Finding::fail(
+        _ if found == u64::from(configured) => Finding::ok(&what, shown),
+        _ => Finding::fail(
             &what,
-            format!("{found} partitions, but kafka.partitions is {configured}"),
+            format!("{shown}, but kafka.partitions is {configured}"),
             "set kafka.partitions to the topic's number; otherwise two partitions would count the same users",
         ),
     }
@@ -130,5 +133,6 @@ mod tests {
         };
         let levels = [0, 12, 3].map(|found| topic(&info(found), 12).level);
         assert_eq!(levels, [Level::Warn, Level::Ok, Level::Fail]);
+        assert_eq!((&*topic(&info(1), 1).found, &*topic(&info(2), 2).found), ("1 partition", "2 partitions"));
     }
 }

@@ -22,12 +22,16 @@ pub(super) async fn examine(
     report(clock());
     let mut admins = vec![("command.admin", settings.command.admin)];
     let mut publics = vec![("command.listen", settings.command.listen), ("query.listen", settings.query.listen)];
+    let tcp = &settings.command.tcp;
+    publics.extend(tcp.enabled.then_some(("command.tcp.listen", tcp.listen)));
     if settings.engine == Engine::Kafka {
         admins.extend([
             ("query.admin", settings.query.admin),
             ("processor.admin", settings.processor.admin),
             ("materializer.admin", settings.materializer.admin),
+            ("delivery.admin", settings.delivery.admin),
         ]);
+        publics.push(("delivery.listen", settings.delivery.listen));
     }
     let mut running = Vec::new();
     for (setting, address) in admins {

@@ -19,6 +19,7 @@ fn two_of_each_service_count_every_event() {
     let doctor = cluster.tool(&["doctor"]);
     assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
     let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(found.contains("intake.journal: 1 partition\n"), "{found}");
     for store in ["redis", "archive"] {
         assert!(found.contains(&format!("ok    {store} positions: the log has the records")), "{found}");
     }

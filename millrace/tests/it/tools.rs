@@ -73,4 +73,9 @@ fn doctor_checks_a_running_process_and_a_directory_without_one() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("FAIL  command.listen"), "{}", stdout(&output));
     drop(taken);
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = format!("command.tcp.listen={}", taken.local_addr().unwrap());
+    let text = stdout(&up.tool(&["doctor", "--set", "command.tcp.enabled=true", "--set", &tcp]));
+    assert!(text.contains("FAIL  command.tcp.listen"), "{text}");
 }

@@ -32,6 +32,7 @@ const ITEM: &[Code] = &[
     Code::InvalidField,
     Code::MissingField,
     Code::DuplicateField,
+    Code::UnknownField,
     Code::MalformedBody,
     Code::InvalidEncoding,
     Code::Forbidden,

@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::{Shared, codec, damaged};
 use crate::metric::Lag;
 use crate::progress::RestoreProgress;
-use crate::restore::{RestoreError, RestoredPartition, replay, resumed};
+use crate::restore::{RestoreError, RestoredPartition, numbered, replay, resumed};
 use crate::restoring::{RestoreResult, RestoreTask};
 use crate::{LogError, RunOptions, RunnerKey, Stage, StageError, fault};
 
@@ -134,7 +134,9 @@ fn check_position(
             "{input_shown} has no position, starts at {start}, and {changes_shown} has changes: {has_changes}"
         ))),
         (contained, read) => Err(LogError::refused(format!(
-            "{changes_shown} contains {input_shown} up to {contained:?}, it was read up to {read:?}"
+            "{changes_shown} contains {} of {input_shown}, but {} was committed with it",
+            numbered("position", contained),
+            numbered("offset", read)
         ))),
     }
 }

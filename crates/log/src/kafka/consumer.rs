@@ -57,9 +57,10 @@ pub(super) fn committed<C: ConsumerContext>(
     canceled: &CancellationToken,
 ) -> Result<Vec<Option<u64>>, LogError> {
     let deadline = Instant::now() + within;
+    let timeout = REQUEST_TIMEOUT.min(within);
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
-        match consumer.committed_offsets(list(topic, partitions.iter().copied()), REQUEST_TIMEOUT) {
+        match consumer.committed_offsets(list(topic, partitions.iter().copied()), timeout) {
             // The call succeeds as a whole even if a partition failed.
             Ok(list) if list.elements().iter().all(|element| element.error().is_ok()) => {
                 let offset_of = |&partition: &u32| {

@@ -139,7 +139,8 @@ pub(super) struct Member {
 }
 
 /// A consumer that leaves its group within [`LEAVE_TIMEOUT`]: librdkafka waits for the response to any request in
-/// flight. After that the group notices by its own timeouts.
+/// flight. After that the group notices by its own timeouts: closing unsubscribes first, and without a subscription
+/// librdkafka sends no heartbeat.
 struct GroupConsumer(Option<BaseConsumer<MemberContext>>);
 
 impl Deref for GroupConsumer {

@@ -21,6 +21,7 @@ mod reader;
 mod restore;
 mod scan;
 mod settle;
+mod settle_outputs;
 mod sink;
 mod stage;
 mod topic_check;

@@ -28,10 +28,12 @@ use super::KafkaLog;
 use super::consumer::check_bounds;
 use super::owner::Owner;
 use super::scan::{ChangesScan, PartitionScan, READ_ONLY_ASSIGNED};
+use super::settle::if_ended;
+use super::settle_outputs::Owners;
 use super::transaction::TransactionError;
 use crate::metric::Lag;
 use crate::progress::RestoreProgress;
-use crate::restore::{Range, RestoreError, RestoredPartition, read_ranges, replay, resumed};
+use crate::restore::{Range, RestoreError, RestoredPartition, numbered, read_ranges, replay, resumed};
 use crate::restoring::RestoreTask;
 use crate::{LogError, Reader, RunOptions, Stage, fault, worker};
 
@@ -84,7 +86,7 @@ impl KafkaLog {
         stage: &S,
         restore: &Restore<'_>,
         partitions: &[u32],
-    ) -> Result<(Vec<RestoredPartition<S>>, Vec<String>), RestoreError> {
+    ) -> Result<(Vec<RestoredPartition<S>>, Owners), RestoreError> {
         let Restore { options, owner, retry, canceled } = *restore;
         let (input, changes) = (stage.input(), stage.changes());
         let patience = PATIENCE + self.0.config.transaction_timeout.0;
@@ -96,10 +98,20 @@ impl KafkaLog {
         if !scan.read(&mut progress, patience, caught_up)? {
             return Err(self.unreadable(changes, scan.not(caught_up), patience, LogError::unavailable));
         }
-        let committed = if let Ok(committed) = committed {
-            partitions.iter().copied().zip(committed).collect()
-        } else {
-            self.settle_offsets(restore, (input, changes), &scan, patience)?
+        let committed: BTreeMap<u32, Option<u64>> = match committed {
+            Ok(committed) => partitions.iter().copied().zip(committed).collect(),
+            Err(unsettled) => {
+                let open = self.open_offsets(restore, input, partitions)?;
+                progress.check()?;
+                if open.is_empty() {
+                    return Err(unsettled.into());
+                }
+                if !retry && open.len() < partitions.len() {
+                    // The others do not wait: the retry of these ends what holds their offsets.
+                    return Err(self.held(input, open, &unsettled, LogError::unavailable));
+                }
+                self.settle_offsets(restore, (input, changes), &scan, &open, patience)?
+            }
         };
         let settled = scan.found.iter().filter(|(partition, found)| found.next_offset() == committed[partition]);
         let settled: Vec<(Topic, u32)> = settled.map(|(&partition, _)| (changes, partition)).collect();
@@ -119,12 +131,11 @@ impl KafkaLog {
                 // The others do not wait: the retry of these settles them.
                 return Err(self.unreadable(changes, unmarked, self.end_timeout(), LogError::unavailable));
             }
-            self.settle_changes(restore, changes, &mut scan, &committed, &mut progress)?;
+            let all_ended = self.settle_changes(restore, changes, &mut scan, &committed, &mut progress)?;
             if !scan.read(&mut progress, PATIENCE, marked)? {
-                return Err(self.unreadable(changes, scan.not(marked), patience, LogError::refused));
+                return Err(self.unreadable(changes, scan.not(marked), patience, if_ended(all_ended)));
             }
         }
-        let owners = scan.earlier_owners(&owner.id);
         let mut found = scan.found;
         let (mut restored, mut refused) = (Vec::with_capacity(partitions.len()), Vec::new());
         let input_reader = self.reader(input, &[])?;
@@ -153,7 +164,7 @@ impl KafkaLog {
         let open = |topic, from: &[_]| self.reader(topic, from).map(Reader::Kafka);
         replay(stage, open, |partition| input_reader.bounds(partition), &mut restored, patience, &mut progress)?;
         progress.complete();
-        Ok((restored, owners))
+        Ok((restored, found.into_iter().map(|(partition, one)| (partition, one.owners)).collect()))
     }
 
     /// The error of a restore whose reading does not get past an open transaction. `refused` once nothing is left to
@@ -179,7 +190,8 @@ impl KafkaLog {
         failed: &mut BTreeMap<u32, (LogError, Option<Lag>)>,
     ) -> Result<(), LogError> {
         let partitions: Vec<u32> = failed.keys().copied().collect();
-        let committed = self.stable_offsets(restore, input, &partitions, SETTLE_TIMEOUT)?;
+        // Without those of open transactions, which may be why it failed.
+        let committed = self.offsets_before(restore, input, &partitions)?;
         let reader = self.reader(input, &[])?;
         for ((&partition, (_, lag)), committed) in failed.iter_mut().zip(committed) {
             // It may have no leader.
@@ -230,8 +242,10 @@ impl KafkaLog {
                  records before it would never be counted"
             ))),
             (committed, position) => Err(LogError::refused(format!(
-                "{input}/{partition}: the group committed offset {committed:?}, but the state in {} contains {position:?}",
-                self.full_name(changes)
+                "{input}/{partition}: the group committed {}, but the state in {} contains {}",
+                numbered("offset", committed),
+                self.full_name(changes),
+                numbered("position", position)
             ))),
         }
     }

@@ -104,17 +104,6 @@ impl ChangesScan {
         Ok(true)
     }
 
-    /// The transactional ids of the readable earlier owners, other than our own, the newest first.
-    pub(super) fn earlier_owners(&self, own_id: &str) -> Vec<String> {
-        let mut owners: Vec<String> = Vec::new();
-        for id in self.found.values().flat_map(|found| found.owners.iter().rev()) {
-            if id != own_id && !owners.contains(id) {
-                owners.push(id.clone());
-            }
-        }
-        owners
-    }
-
     /// The partitions that are not `done`.
     pub(super) fn not(&self, done: impl Fn(&PartitionScan) -> bool) -> Vec<u32> {
         self.found.iter().filter(|(_, found)| !done(found)).map(|(&partition, _)| partition).collect()

@@ -11,23 +11,25 @@ use std::time::{Duration, Instant};
 
 use millrace_contracts::{Marker, Topic};
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
-use tokio_util::sync::CancellationToken;
+use rdkafka::consumer::ConsumerGroupMetadata;
 
-use super::consumer::{QuietContext, committed, consumer, offset_list};
+use super::KafkaLog;
+use super::consumer::{committed, consumer, offset_list};
 use super::restore::{Restore, SETTLE_TIMEOUT, lost};
 use super::scan::{ChangesScan, PartitionScan};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
-use super::{KafkaLog, unavailable};
 use crate::metric::Abort;
 use crate::progress::RestoreProgress;
 use crate::restore::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey};
 
-/// Between two looks at the end of an output.
-const INTERVAL: Duration = Duration::from_millis(100);
-/// Timeout of a request for offsets.
+/// Timeout of a request for offsets, and of reading the markers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time after which a single offset counts as open: librdkafka repeats a request until all its offsets are stable, and
+/// does not return which of them are not.
+const OPEN_AFTER: Duration = Duration::from_secs(2);
+/// Most offsets that are requested one by one at the same time, each on a thread.
+const REQUESTS: usize = 16;
 
 impl KafkaLog {
     /// The time after which no open transaction ends any more by itself.
@@ -66,51 +68,95 @@ impl KafkaLog {
         committed(&consumer, self.full_name(input), partitions, within, restore.canceled)
     }
 
-    /// Ends the transactions that hold the group's offsets, each owner's by itself. Returns the offsets then.
+    /// The partitions whose offsets in the group an open transaction holds.
+    pub(super) fn open_offsets(
+        &self,
+        restore: &Restore<'_>,
+        input: Topic,
+        partitions: &[u32],
+    ) -> Result<Vec<u32>, LogError> {
+        let consumer = &consumer(&self.0.config.reader(&self.0.names.group(&restore.options.role)))?;
+        let (topic, canceled) = (self.full_name(input), restore.canceled);
+        let is_stable = |partition| committed(consumer, topic, &[partition], OPEN_AFTER, canceled).is_ok();
+        let mut open = Vec::new();
+        for some in partitions.chunks(REQUESTS) {
+            std::thread::scope(|scope| {
+                let requests: Vec<_> =
+                    some.iter().map(|&partition| (partition, scope.spawn(move || is_stable(partition)))).collect();
+                let stable =
+                    requests.into_iter().map(|(partition, request)| (partition, request.join().unwrap_or(false)));
+                open.extend(stable.filter_map(|(partition, is_stable)| (!is_stable).then_some(partition)));
+            });
+        }
+        Ok(open)
+    }
+
+    /// The error of partitions whose offsets are `open`. `refused` once nothing is left to try: the retries have long pauses.
+    pub(super) fn held(
+        &self,
+        input: Topic,
+        open: Vec<u32>,
+        unsettled: &LogError,
+        error: impl Fn(String) -> LogError,
+    ) -> RestoreError {
+        let of = |partition| {
+            let detail = format!("{}/{partition}: an open transaction holds the group's offset", self.full_name(input));
+            (partition, error(detail).because(unsettled.clone()))
+        };
+        RestoreError::partitions(open.into_iter().map(of))
+    }
+
+    /// Ends the transactions that hold the group's offsets of the `open` partitions, each owner's by itself. Returns the
+    /// offsets of all partitions then.
     pub(super) fn settle_offsets(
         &self,
         restore: &Restore<'_>,
         (input, changes): (Topic, Topic),
         scan: &ChangesScan,
+        open: &[u32],
         patience: Duration,
-    ) -> Result<BTreeMap<u32, Option<u64>>, LogError> {
+    ) -> Result<BTreeMap<u32, Option<u64>>, RestoreError> {
         let Restore { owner, canceled, .. } = *restore;
         let role = &restore.options.role;
-        let partitions: Vec<u32> = scan.found.keys().copied().collect();
-        let before = self.offsets_before(restore, input, &partitions)?;
+        let all: Vec<u32> = scan.found.keys().copied().collect();
+        let before = self.offsets_before(restore, input, open)?;
         let ended = |id: &str| {
-            let committed = committed_by(&scan.found, &before, id, &owner.id);
+            let found = open.iter().map(|partition| (*partition, &scan.found[partition]));
+            let committed = committed_by(found, &before, id, &owner.id);
             let commit = !committed.is_empty();
-            let offsets = if commit { committed } else { partitions.iter().map(|&partition| (partition, 0)).collect() };
+            let offsets = if commit { committed } else { open.iter().map(|&partition| (partition, 0)).collect() };
             (offset_list(self.full_name(input), offsets), commit)
         };
         let (offsets, commit) = ended(&owner.id);
-        tracing::warn!(role, ?partitions, commit, "a broker left offsets in an open transaction: ending it");
+        tracing::warn!(role, partitions = ?open, commit, "a broker left offsets in an open transaction: ending it");
         owner
             .run(canceled, move |member, producer| end_offsets(producer, member.group_metadata(), &offsets, commit))?;
-        let mut others = self.earlier_owners(changes, scan, &owner.id)?;
-        others.retain(|id| owner.taken_over.may_help(input, &partitions, id));
-        let mut others = others.into_iter();
+        let mut others = self.earlier_owners(changes, scan, open, &owner.id)?;
+        others.retain(|id| owner.taken_over.may_help(input, open, id));
+        let (mut others, mut all_ended) = (others.into_iter(), true);
         loop {
             let wait = if others.len() > 0 { SETTLE_TIMEOUT } else { patience };
-            let unsettled = match self.stable_offsets(restore, input, &partitions, wait) {
-                Ok(committed) => return Ok(partitions.into_iter().zip(committed).collect()),
+            let unsettled = match self.stable_offsets(restore, input, &all, wait) {
+                Ok(committed) => return Ok(all.into_iter().zip(committed).collect()),
                 Err(error) => error,
             };
-            // Retries have long pauses.
-            let refused = || LogError::refused(unsettled.to_string()).because(unsettled);
-            let id = others.next().ok_or_else(refused)?;
-            if let Some(mut producer) = self.take_over(restore, &id) {
-                let metadata = owner.run(canceled, |member, _| Ok(member.group_metadata()))?;
-                let (offsets, commit) = ended(&id);
-                end_offsets(&mut producer, metadata, &offsets, commit).map_err(lost)?;
-                owner.taken_over.add(input, &partitions, &id);
-            }
+            let Some(id) = others.next() else {
+                let open = self.open_offsets(restore, input, open)?;
+                return Err(self.held(input, open, &unsettled, if_ended(all_ended)));
+            };
+            let Some(mut producer) = self.take_over(restore, &id) else {
+                all_ended = false;
+                continue;
+            };
+            let metadata = owner.run(canceled, |member, _| Ok(member.group_metadata()))?;
+            let (offsets, commit) = ended(&id);
+            end_offsets(&mut producer, metadata, &offsets, commit).map_err(lost)?;
+            owner.taken_over.add(input, open, &id);
         }
     }
 
     /// Ends the transactions that keep our markers unreadable. Where the committed offset is ahead of the readable state,
-    /// they committed; otherwise they are aborted.
+    /// they committed; otherwise they are aborted. False if some earlier owner could not be taken over.
     pub(super) fn settle_changes(
         &self,
         restore: &Restore<'_>,
@@ -118,18 +164,22 @@ impl KafkaLog {
         scan: &mut ChangesScan,
         committed: &BTreeMap<u32, Option<u64>>,
         progress: &mut RestoreProgress<'_>,
-    ) -> Result<(), RestoreError> {
-        let mut marker = Vec::new();
+    ) -> Result<bool, RestoreError> {
+        let (mut marker, mut all_ended) = (Vec::new(), true);
         // Not the nonce of the restore. Compaction retains it for the next owner, so it names this one.
         let nonce = uuid::Uuid::new_v4().to_string();
         Marker { nonce, transactional_id: Some(restore.owner.id.clone()) }.encode(&mut marker);
-        for id in self.earlier_owners(changes, scan, &restore.owner.id)? {
+        let concerned = scan.not(|found| found.marker.is_some());
+        for id in self.earlier_owners(changes, scan, &concerned, &restore.owner.id)? {
             progress.check()?;
             let unmarked = scan.not(|found| found.marker.is_some());
             if !restore.owner.taken_over.may_help(changes, &unmarked, &id) {
                 continue;
             }
-            let Some(mut producer) = self.take_over(restore, &id) else { continue };
+            let Some(mut producer) = self.take_over(restore, &id) else {
+                all_ended = false;
+                continue;
+            };
             let (mut aborted, mut ahead) = (Vec::new(), Vec::new());
             for &partition in &unmarked {
                 let is_ahead = scan.found[&partition].next_offset() != committed[&partition];
@@ -147,48 +197,12 @@ impl KafkaLog {
                 break;
             }
         }
-        Ok(())
-    }
-
-    /// Ends what is open in the outputs, with a commit: if it committed, its records must not be lost; if it was aborted,
-    /// the same records follow again. Gives up after all earlier owners. Only in those of the partitions that are
-    /// `retained` by then.
-    pub(super) fn settle_outputs(
-        &self,
-        restore: &Restore<'_>,
-        outputs: &[Topic],
-        retained: &dyn Fn() -> Vec<u32>,
-        owners: &[String],
-    ) -> Result<(), LogError> {
-        let Restore { owner, canceled, .. } = *restore;
-        let mut open = OpenOutputs::find(self, outputs, retained)?;
-        if open.have_ended(self.end_timeout(), canceled)? {
-            return Ok(());
-        }
-        let role = &restore.options.role;
-        tracing::warn!(role, outputs = ?open.shown(), "a broker left outputs in an open transaction: ending it");
-        let (log, own) = (self.clone(), open.partitions());
-        owner.run(canceled, move |_, producer| log.marked(producer, &own, None)?.commit())?;
-        for id in owners {
-            if open.have_ended(SETTLE_TIMEOUT, canceled)? {
-                return Ok(());
-            }
-            let Some(mut producer) = self.take_over(restore, id) else { continue };
-            if !open.have_ended(Duration::ZERO, canceled)? {
-                let ended = self.marked(&mut producer, &open.partitions(), None).and_then(Transaction::commit);
-                ended.map_err(lost)?;
-            }
-        }
-        if !open.have_ended(SETTLE_TIMEOUT, canceled)? {
-            let outputs = open.shown();
-            tracing::error!(role, ?outputs, "a transaction of an unknown producer stays open: readers wait for it");
-        }
-        Ok(())
+        Ok(all_ended)
     }
 
     /// A producer under the transactional id of an earlier owner, which is fenced; `None` if that fails, or once our
     /// partitions may have another owner.
-    fn take_over(&self, restore: &Restore<'_>, id: &str) -> Option<TransactionalProducer> {
+    pub(super) fn take_over(&self, restore: &Restore<'_>, id: &str) -> Option<TransactionalProducer> {
         let role = &restore.options.role;
         if restore.canceled.is_cancelled() {
             return None;
@@ -203,9 +217,16 @@ impl KafkaLog {
 
     /// The transactional ids of the earlier owners of these partitions, other than our own: those that began last come
     /// first. A marker that is not readable yet names one too.
-    fn earlier_owners(&self, changes: Topic, scan: &ChangesScan, own_id: &str) -> Result<Vec<String>, LogError> {
+    fn earlier_owners(
+        &self,
+        changes: Topic,
+        scan: &ChangesScan,
+        partitions: &[u32],
+        own_id: &str,
+    ) -> Result<Vec<String>, LogError> {
         let mut owners: Vec<String> = Vec::new();
-        for id in self.unreadable_owners(changes, scan)?.into_iter().rev().chain(scan.earlier_owners(own_id)) {
+        let readable = partitions.iter().flat_map(|partition| scan.found[partition].owners.iter().rev().cloned());
+        for id in self.unreadable_owners(changes, scan, partitions)?.into_iter().rev().chain(readable) {
             if id != own_id && !owners.contains(&id) {
                 owners.push(id);
             }
@@ -214,11 +235,16 @@ impl KafkaLog {
     }
 
     /// The owners whose markers are behind an open transaction, or in one.
-    fn unreadable_owners(&self, changes: Topic, scan: &ChangesScan) -> Result<Vec<String>, LogError> {
+    fn unreadable_owners(
+        &self,
+        changes: Topic,
+        scan: &ChangesScan,
+        partitions: &[u32],
+    ) -> Result<Vec<String>, LogError> {
         let mut reader = self.uncommitted_reader(changes)?;
         let mut unread = BTreeSet::new();
-        for (&partition, &from) in &scan.positions {
-            if from < reader.bounds(partition)?.1 {
+        for &partition in partitions {
+            if scan.positions[&partition] < reader.bounds(partition)?.1 {
                 unread.insert(partition);
             }
         }
@@ -240,7 +266,7 @@ impl KafkaLog {
     }
 
     /// The group's committed offsets before any open transaction.
-    fn offsets_before(
+    pub(super) fn offsets_before(
         &self,
         restore: &Restore<'_>,
         input: Topic,
@@ -248,23 +274,28 @@ impl KafkaLog {
     ) -> Result<Vec<Option<u64>>, LogError> {
         let mut config = self.0.config.reader(&self.0.names.group(&restore.options.role));
         config.set("isolation.level", "read_uncommitted");
-        committed(&consumer(&config)?, self.full_name(input), partitions, SETTLE_TIMEOUT, restore.canceled)
+        committed(&consumer(&config)?, self.full_name(input), partitions, REQUEST_TIMEOUT, restore.canceled)
     }
 }
 
 /// The offsets that the last transaction of `id` committed, of those that are still open: where the state contains more
 /// than the offsets `before`, and `id` wrote it last. Without any, the transaction was aborted. Where no marker names an
 /// owner, it is our own id.
-fn committed_by(
-    found: &BTreeMap<u32, PartitionScan>,
+fn committed_by<'s>(
+    found: impl Iterator<Item = (u32, &'s PartitionScan)>,
     before: &[Option<u64>],
     id: &str,
     own_id: &str,
 ) -> Vec<(u32, u64)> {
-    let of_id = found.iter().zip(before).filter(|((_, one), before)| {
+    let of_id = found.zip(before).filter(|((_, one), before)| {
         one.next_offset() > **before && one.owners.last().map_or(own_id, String::as_str) == id
     });
-    of_id.filter_map(|((&partition, one), _)| Some((partition, one.next_offset()?))).collect()
+    of_id.filter_map(|((partition, one), _)| Some((partition, one.next_offset()?))).collect()
+}
+
+/// The error of what stays open: a person has to decide once all earlier owners' transactions are ended.
+pub(super) fn if_ended(all: bool) -> fn(String) -> LogError {
+    if all { LogError::refused } else { LogError::unavailable }
 }
 
 /// Ends a transaction with these offsets.
@@ -282,87 +313,18 @@ fn end_offsets(
     }
 }
 
-/// The partitions of outputs that have unreadable records.
-struct OpenOutputs<'a> {
-    /// The partitions that they are the outputs of.
-    retained: &'a dyn Fn() -> Vec<u32>,
-    /// Reads committed records: its end is the last stable offset.
-    readable: BaseConsumer<QuietContext>,
-    open: Vec<OpenOutput>,
-}
-
-struct OpenOutput {
-    topic: Topic,
-    full_name: String,
-    partition: u32,
-    /// The last partition of the topic.
-    last: u32,
-    /// The high watermark when it was found.
-    end: u64,
-}
-
-impl<'a> OpenOutputs<'a> {
-    fn find(log: &KafkaLog, outputs: &[Topic], retained: &'a dyn Fn() -> Vec<u32>) -> Result<Self, LogError> {
-        let config = &log.0.config;
-        let group = log.0.names.group("reader");
-        let all = consumer(config.reader(&group).set("isolation.level", "read_uncommitted"))?;
-        let mut open = Vec::new();
-        for &topic in outputs {
-            let last = log.partitions(topic) - 1;
-            // The only partition of a topic takes the outputs of all.
-            let numbers: BTreeSet<u32> = retained().into_iter().map(|partition| partition.min(last)).collect();
-            for partition in numbers {
-                let full_name = log.full_name(topic).to_owned();
-                let end = end(&all, &full_name, partition)?;
-                open.push(OpenOutput { topic, full_name, partition, last, end });
-            }
-        }
-        Ok(Self { retained, readable: consumer(&config.reader(&group))?, open })
-    }
-
-    /// Whether all become readable up to where they ended, within `patience`. Forgets those that do, and those of
-    /// partitions that are not retained.
-    fn have_ended(&mut self, patience: Duration, canceled: &CancellationToken) -> Result<bool, LogError> {
-        let began = Instant::now();
-        loop {
-            let (mut unread, retained) = (Vec::new(), (self.retained)());
-            self.open.retain(|one| retained.iter().any(|&partition| partition.min(one.last) == one.partition));
-            for one in self.open.drain(..) {
-                if end(&self.readable, &one.full_name, one.partition)? < one.end {
-                    unread.push(one);
-                }
-            }
-            self.open = unread;
-            if self.open.is_empty() || began.elapsed() >= patience {
-                return Ok(self.open.is_empty());
-            }
-            if canceled.is_cancelled() {
-                return Err(LogError::unavailable("canceled"));
-            }
-            std::thread::sleep(INTERVAL);
-        }
-    }
-
-    fn partitions(&self) -> Vec<(Topic, u32)> {
-        self.open.iter().map(|one| (one.topic, one.partition)).collect()
-    }
-
-    fn shown(&self) -> Vec<String> {
-        self.open.iter().map(|one| format!("{}/{}", one.full_name, one.partition)).collect()
-    }
-}
-
-/// The end of a partition for this consumer.
-fn end(consumer: &BaseConsumer<QuietContext>, topic: &str, partition: u32) -> Result<u64, LogError> {
-    let bounds = consumer.fetch_watermarks(topic, partition.cast_signed(), REQUEST_TIMEOUT);
-    Ok(bounds.map_err(unavailable("watermarks"))?.1.cast_unsigned())
-}
-
 #[cfg(test)]
 mod tests {
     use millrace_contracts::Position;
 
     use super::*;
+
+    #[test]
+    fn what_stays_open_needs_a_person_once_every_owner_is_taken_over() {
+        use millrace_contracts::Next;
+        let next = [true, false].map(|all_ended| if_ended(all_ended)("open".to_owned()).next());
+        assert_eq!(next, [Next::Stop, Next::Retry]);
+    }
 
     /// One decision for all would commit what another owner has aborted.
     #[test]
@@ -383,7 +345,8 @@ mod tests {
         // Partition 1 has nothing that its offsets lack: b's transaction was aborted.
         let before = [Some(5), Some(20), None, Some(39), None];
         for (id, committed) in [("a", vec![(0, 10)]), ("b", vec![]), ("c", vec![(2, 30)]), ("own", vec![(3, 40)])] {
-            assert_eq!(committed_by(&found, &before, id, "own"), committed, "{id}");
+            let found = found.iter().map(|(&partition, one)| (partition, one));
+            assert_eq!(committed_by(found, &before, id, "own"), committed, "{id}");
         }
     }
 }

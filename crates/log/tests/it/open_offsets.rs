@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use millrace_contracts::{Position, Topic};
-use millrace_log::RunnerKey;
+use millrace_log::{RunnerKey, Status};
 use millrace_testkit::{Kafka, not_run};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::harness::{Engine, append, run_stage, until};
+use crate::harness::{Engine, PARTITIONS, PATIENCE, append, run_stage, until};
 use crate::numbering::{Numbering, check_numbers};
 use crate::wire::{Request, producer_id};
 
@@ -74,4 +74,35 @@ async fn open_offsets_are_committed_if_the_state_contains_them_and_aborted_if_no
         until("each is numbered once", || async { check_numbers(&log).await == 4 }).await;
         running.end().await.unwrap();
     }
+}
+
+/// No marker names the producer, so nothing ends its transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_offsets_of_an_unknown_producer_hold_up_their_partition_alone() {
+    let kafka = match Kafka::start_with(&[("transaction.partition.verification.enable", "false")]) {
+        Ok(kafka) => kafka,
+        Err(why) => return not_run("offsets of an unknown producer", "Apache Kafka", &why),
+    };
+    let engine = Engine::kafka_at(&kafka.brokers());
+    let names = engine.names();
+    let log = engine.open().await;
+    for partition in 0..PARTITIONS {
+        append(&log, partition, ["0".to_owned()]).await;
+    }
+    let running = run_stage(&log, Numbering, "numbering", "a");
+    until("all are numbered", || async { check_numbers(&log).await == 3 }).await;
+    running.end().await.unwrap();
+    leave_open(&kafka.brokers(), "unknown", &names.group("numbering"), &names.topic(&Topic::EVENTS)).await;
+    for partition in 0..PARTITIONS {
+        append(&log, partition, ["1".to_owned()]).await;
+    }
+    let mut running = run_stage(&log, Numbering, "numbering", "a");
+    let isolated = |status: &Status| {
+        matches!(status, Status::Degraded { partitions, failed }
+            if *partitions == [1, 2] && failed.len() == 1 && failed[&0].contains("an open transaction holds"))
+    };
+    let waited = tokio::time::timeout(PATIENCE, running.status.wait_for(isolated)).await.map(|waited| waited.is_ok());
+    assert_eq!(waited, Ok(true), "{:?}", running.status.borrow());
+    until("the others are numbered", || async { check_numbers(&log).await == 5 }).await;
+    running.end().await.unwrap();
 }
