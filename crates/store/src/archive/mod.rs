@@ -8,9 +8,8 @@ use std::ops::Range;
 
 use millrace_contracts::{Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome};
 
-use crate::{HourRead, HourlyStore, PartitionSnapshot};
+use crate::{HourRead, HourlyStore, PartitionSnapshot, PostgresConfig};
 
-pub use postgres::PostgresConfig;
 pub use range::ArchiveExtent;
 
 use embedded::EmbeddedArchive;
