@@ -1,25 +1,21 @@
-//! Reads `messages` for the rings of all partitions that this process coordinates, and older ones for laggards.
+//! Reads `messages` for the rings of all partitions that this process coordinates.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millrace_base::Backoff;
+use millrace_contracts::Topic;
 use millrace_contracts::topics::{Head, Message, Name, TopicOwner};
-use millrace_contracts::{Code, Refusal, Topic};
-use millrace_log::{Batch, Limits, LogError, PollOutcome, Reader};
+use millrace_log::{Batch, Limits, LogError, PollOutcome};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::shard::{Chunk, Inner, Shard};
+use super::shard::{Inner, Shard};
 use crate::ring::{Stored, waits};
 
 /// One poll; also how soon a partition that was taken over is read.
 const WAIT: Duration = Duration::from_millis(50);
 const LIMITS: Limits = Limits { records: 8_192, bytes: 8 << 20, wait: WAIT };
-/// Messages and bytes of a chunk, and how long it may take to read one.
-const CHUNK_MESSAGES: usize = 512;
-const CHUNK_BYTES: usize = 4 << 20;
-const CHUNK_TIME: Duration = Duration::from_secs(2);
 
 /// Reads on a thread of its own until `stop`.
 pub(super) fn read_rings(shared: &Arc<Shared>, stop: &CancellationToken) {
@@ -115,161 +111,4 @@ fn take_one(inner: &mut Inner, offset: u64, log_ms: i64, key: &[u8], value: Opti
     let stored = Arc::new(Stored::new(offset, head.ordinal, value, &message));
     inner.ring.as_mut()?.push(&name, stored);
     Some(name)
-}
-
-/// Where a chunk begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ChunkFrom {
-    /// The first offset.
-    pub(crate) offset: i64,
-    /// Messages of the topic before it.
-    pub(crate) ordinal: u64,
-    /// Where the ring begins; reading stops there.
-    pub(crate) until: i64,
-}
-
-/// Reads a topic's messages from behind the ring: a scan of the partition, bounded by messages, bytes and time.
-pub(super) async fn read_chunk(
-    shared: &Arc<Shared>,
-    partition: u32,
-    topic: Name,
-    topic_id: u64,
-    from: ChunkFrom,
-) -> Result<Chunk, Refusal> {
-    let permit = shared.scans.clone().acquire_owned().await.map_err(|_| unreadable(&"shutting down"))?;
-    let start = shared.log.start(Topic::MESSAGES, partition).await.map_err(|error| unreadable(&error))?;
-    let shared = shared.clone();
-    let scan = move || {
-        let _permit = permit;
-        scan(&shared, partition, &topic, topic_id, from, start.cast_signed())
-    };
-    let scanned = tokio::task::spawn_blocking(scan).await.map_err(|error| unreadable(&error))?;
-    scanned.map_err(|error| unreadable(&error))
-}
-
-fn unreadable(error: &dyn std::fmt::Display) -> Refusal {
-    tracing::warn!(%error, "cannot read older messages");
-    Refusal::new(Code::Unavailable, "older messages cannot be read at the moment")
-}
-
-fn scan(
-    shared: &Shared,
-    partition: u32,
-    topic: &Name,
-    topic_id: u64,
-    from: ChunkFrom,
-    start: i64,
-) -> Result<Chunk, LogError> {
-    let first = from.offset.max(start);
-    let mut chunk = Chunk { from: from.offset, until: first, messages: Vec::new() };
-    let mut ordinal = from.ordinal;
-    let mut bytes = 0;
-    let (mut reader, mut batch, began) = (shared.reader(partition, first)?, Batch::default(), Instant::now());
-    'scan: while chunk.until < from.until && began.elapsed() < CHUNK_TIME {
-        match reader.poll(&mut batch, LIMITS)? {
-            PollOutcome::Nothing => continue,
-            PollOutcome::CaughtUp { position, .. } => {
-                chunk.until = position.cast_signed().min(from.until);
-                break;
-            }
-            PollOutcome::Records => {}
-        }
-        for record in batch.iter() {
-            let offset = record.offset.cast_signed();
-            if offset >= from.until {
-                chunk.until = from.until;
-                break 'scan;
-            }
-            chunk.until = offset + 1;
-            let Some(value) = record.value.filter(|_| record.key == topic.as_str().as_bytes()) else { continue };
-            let Ok(message) = Message::decode(value) else { continue };
-            if message.topic_id != topic_id || waits(&message) {
-                continue;
-            }
-            ordinal += 1;
-            bytes += value.len();
-            chunk.messages.push(Arc::new(Stored::new(record.offset, ordinal, value, &message)));
-            if chunk.messages.len() >= CHUNK_MESSAGES || bytes >= CHUNK_BYTES {
-                break 'scan;
-            }
-        }
-    }
-    shared.give_back(reader);
-    Ok(chunk)
-}
-
-/// Number of a topic's messages in a range of offsets.
-pub(super) async fn count(
-    shared: &Arc<Shared>,
-    partition: u32,
-    topic: &Name,
-    topic_id: u64,
-    (mut from, until): (i64, i64),
-) -> Result<u64, Refusal> {
-    let mut counted = 0;
-    while from < until {
-        let chunk =
-            read_chunk(shared, partition, topic.clone(), topic_id, ChunkFrom { offset: from, ordinal: 0, until })
-                .await?;
-        counted += chunk.messages.len() as u64;
-        if chunk.until <= from {
-            break;
-        }
-        from = chunk.until;
-    }
-    Ok(counted)
-}
-
-/// The value of one message's record, if the log still has it.
-pub(super) async fn read_one(
-    shared: &Arc<Shared>,
-    partition: u32,
-    topic: &Name,
-    topic_id: u64,
-    offset: i64,
-) -> Result<Option<Arc<Stored>>, Refusal> {
-    let from = ChunkFrom { offset, ordinal: 0, until: offset + 1 };
-    let chunk = read_chunk(shared, partition, topic.clone(), topic_id, from).await?;
-    Ok(chunk.messages.into_iter().find(|stored| stored.offset == offset))
-}
-
-/// A reader of older messages; readers are used again, since opening one takes longer than a seek.
-pub(super) type IdleReaders = std::sync::Mutex<Vec<Reader>>;
-
-/// The value of a delayed message's record, if the log still has it.
-pub(super) async fn read_delayed(
-    shared: &Arc<Shared>,
-    partition: u32,
-    topic: &Name,
-    topic_id: u64,
-    offset: u64,
-) -> Result<Option<Vec<u8>>, Refusal> {
-    let (shared, topic) = (shared.clone(), topic.clone());
-    let start = shared.log.start(Topic::MESSAGES, partition).await.map_err(|error| unreadable(&error))?;
-    if offset < start {
-        return Ok(None);
-    }
-    let read = move || -> Result<Option<Vec<u8>>, LogError> {
-        let (mut reader, mut batch) = (shared.reader(partition, offset.cast_signed())?, Batch::default());
-        let limits = Limits { records: 1, ..LIMITS };
-        let deadline = Instant::now() + CHUNK_TIME;
-        let mut found = None;
-        while Instant::now() < deadline {
-            match reader.poll(&mut batch, limits)? {
-                PollOutcome::Nothing => continue,
-                PollOutcome::CaughtUp { .. } => break,
-                PollOutcome::Records => {}
-            }
-            let record = batch.iter().next().filter(|record| record.offset == offset);
-            let value = record.filter(|record| record.key == topic.as_str().as_bytes()).and_then(|record| record.value);
-            found = value
-                .filter(|value| Message::decode(value).is_ok_and(|message| message.topic_id == topic_id))
-                .map(<[u8]>::to_vec);
-            break;
-        }
-        shared.give_back(reader);
-        Ok(found)
-    };
-    let read = tokio::task::spawn_blocking(read).await.map_err(|error| unreadable(&error))?;
-    read.map_err(|error| unreadable(&error))
 }

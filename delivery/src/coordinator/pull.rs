@@ -10,7 +10,7 @@ use millrace_contracts::{Code, Refusal, Topic};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::messages::{ChunkFrom, read_chunk, read_one};
+use super::backlog::{ChunkFrom, read_chunk, read_one};
 use super::shard::{Inner, Shard};
 use super::takeover::not_in_force;
 use super::{Shared, fold, rights};
