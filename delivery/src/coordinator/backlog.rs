@@ -116,27 +116,29 @@ pub(super) async fn read_chunk(
     from: ChunkFrom,
 ) -> Result<Chunk, Refusal> {
     let backlog = &shared.backlog;
+    let permit = backlog.permit().await?;
     match backlog.page(partition, topic_id, from, CHUNK_MESSAGES).await {
         Some(page) => {
             backlog.by_index.increment(1);
-            fetch_chunk(shared, partition, &topic, topic_id, from, page).await
+            fetch_chunk(shared, permit, partition, &topic, topic_id, from, page).await
         }
         None => {
             backlog.by_scan.increment(1);
-            scan_chunk(shared, partition, topic, topic_id, from).await
+            scan_chunk(shared, permit, partition, topic, topic_id, from).await
         }
     }
 }
 
 async fn fetch_chunk(
     shared: &Arc<Shared>,
+    permit: OwnedSemaphorePermit,
     partition: u32,
     topic: &Name,
     topic_id: u64,
     from: ChunkFrom,
     page: IndexPage,
 ) -> Result<Chunk, Refusal> {
-    let (fetched, offsets) = fetch(shared, partition, page.offsets).await?;
+    let (fetched, offsets) = fetch(shared, permit, partition, page.offsets).await?;
     let until = offsets.get(fetched.decided).copied().unwrap_or(page.until);
     let decided = &offsets[..fetched.decided];
     let message = |record: Record<'_>| {
@@ -148,12 +150,17 @@ async fn fetch_chunk(
     Ok(Chunk { from: from.offset, until: until.cast_signed(), messages })
 }
 
-/// The records of some offsets, and the offsets.
-async fn fetch(shared: &Arc<Shared>, partition: u32, offsets: Vec<u64>) -> Result<(Fetched, Vec<u64>), Refusal> {
+/// The records at some offsets, and the offsets.
+async fn fetch(
+    shared: &Arc<Shared>,
+    permit: OwnedSemaphorePermit,
+    partition: u32,
+    offsets: Vec<u64>,
+) -> Result<(Fetched, Vec<u64>), Refusal> {
     if offsets.is_empty() {
         return Ok((Fetched::default(), offsets));
     }
-    let (permit, log) = (shared.backlog.permit().await?, shared.log.clone());
+    let log = shared.log.clone();
     let fetch = move || {
         let _permit = permit;
         log.fetch(Topic::MESSAGES, partition, &offsets, FETCH).map(|fetched| (fetched, offsets))
@@ -173,12 +180,12 @@ fn message_of(record: &Record<'_>, topic: &Name, topic_id: u64, ordinal: u64) ->
 /// A scan of the partition.
 async fn scan_chunk(
     shared: &Arc<Shared>,
+    permit: OwnedSemaphorePermit,
     partition: u32,
     topic: Name,
     topic_id: u64,
     from: ChunkFrom,
 ) -> Result<Chunk, Refusal> {
-    let permit = shared.backlog.permit().await?;
     let start = shared.log.start(Topic::MESSAGES, partition).await.map_err(|error| unreadable(&error))?;
     let shared = shared.clone();
     let scan = move || {
@@ -246,11 +253,12 @@ pub(super) async fn count(
 ) -> Result<u64, Refusal> {
     let mut counted = 0;
     while from < until {
+        let permit = shared.backlog.permit().await?;
         let chunk = ChunkFrom { offset: from, ordinal: 0, until };
         let (found, next) = match shared.backlog.page(partition, topic_id, chunk, COUNTED).await {
             Some(page) => (page.offsets.len(), page.until.cast_signed()),
             None => {
-                let chunk = scan_chunk(shared, partition, topic.clone(), topic_id, chunk).await?;
+                let chunk = scan_chunk(shared, permit, partition, topic.clone(), topic_id, chunk).await?;
                 (chunk.messages.len(), chunk.until)
             }
         };
@@ -271,7 +279,7 @@ pub(super) async fn read_one(
     topic_id: u64,
     offset: i64,
 ) -> Result<Option<Arc<Stored>>, Refusal> {
-    let (fetched, _) = fetch(shared, partition, vec![offset.cast_unsigned()]).await?;
+    let (fetched, _) = fetch(shared, shared.backlog.permit().await?, partition, vec![offset.cast_unsigned()]).await?;
     let record = fetched.records.iter().next();
     Ok(record.and_then(|record| message_of(&record, topic, topic_id, 0)))
 }
@@ -284,7 +292,7 @@ pub(super) async fn read_delayed(
     topic_id: u64,
     offset: u64,
 ) -> Result<Option<Vec<u8>>, Refusal> {
-    let (fetched, _) = fetch(shared, partition, vec![offset]).await?;
+    let (fetched, _) = fetch(shared, shared.backlog.permit().await?, partition, vec![offset]).await?;
     let record = fetched.records.iter().next().filter(|record| record.key == topic.as_str().as_bytes());
     let value = record.and_then(|record| record.value);
     let own = |value: &&[u8]| Message::decode(value).is_ok_and(|message| message.topic_id == topic_id);

@@ -17,6 +17,8 @@ pub(super) type Fetchers = Mutex<Vec<(Topic, Reader)>>;
 const MAX_IDLE: usize = 8;
 /// Records that are read and dropped rather than sought past: about as many as one fetch returns.
 const NEAR: u64 = 64;
+/// Most records of one poll.
+const POLLED: usize = 64;
 
 impl KafkaLog {
     pub(crate) fn fetch(
@@ -76,7 +78,7 @@ fn read(
             reader.assign(&[(partition, wanted)])?;
             at = Some(wanted);
         }
-        let limits = Limits { records: NEAR as usize, bytes: limits.bytes, wait };
+        let limits = Limits { records: POLLED, bytes: limits.bytes, wait };
         match reader.poll(&mut polled, limits)? {
             PollOutcome::Nothing => {}
             PollOutcome::Records => {

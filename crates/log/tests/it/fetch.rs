@@ -65,7 +65,7 @@ async fn what_the_log_does_not_have_is_missing_and_decided(engine: Engine) {
     let fetched = fetch(&log, 2, &[0, 7], 1 << 20).await;
     assert_eq!((keys(&fetched), fetched.decided), (Vec::new(), 2));
     // A time too short for any record is an error, never an empty answer.
-    if let Log::Kafka(_) = &log {
+    if matches!(log, Log::Kafka(_)) {
         let limits = Limits { wait: Duration::ZERO, ..Limits::default() };
         let fetching = tokio::task::spawn_blocking(move || log.fetch(Topic::EVENTS, 0, &[4], limits));
         assert!(fetching.await.unwrap().is_err());
