@@ -23,6 +23,8 @@ pub struct Config {
     pub url: String,
     /// Most bytes of the newest messages in memory, for each partition.
     pub ring_size: Size,
+    /// Reads of older messages at the same time, of up to 4 MiB each.
+    pub max_backlog_reads: usize,
     /// Most leases of a subscription.
     pub max_leases: usize,
     /// Most requests that wait for messages.
@@ -46,6 +48,7 @@ impl Default for Config {
             admin: (Ipv4Addr::LOCALHOST, 9085).into(),
             url: String::new(),
             ring_size: Size::from_mib(64),
+            max_backlog_reads: 8,
             max_leases: 100_000,
             max_polls: 2_000,
             max_in_flight: 2_000,
@@ -80,6 +83,7 @@ impl Config {
         let mut bounds = Bounds::new();
         bounds
             .range("ring_size", &self.ring_size, &(Size::from_mib(1)..=Size::from_gib(64)))
+            .range("max_backlog_reads", &self.max_backlog_reads, &(1..=256))
             .range("max_leases", &self.max_leases, &(1..=10_000_000))
             .range("max_polls", &self.max_polls, &(1..=1_000_000))
             .range("max_in_flight", &self.max_in_flight, &(4..=100_000))
@@ -109,6 +113,8 @@ impl Config {
         Ok(CoordinatorConfig {
             url,
             ring_bytes: usize::try_from(self.ring_size.0).unwrap_or(usize::MAX),
+            max_backlog_reads: self.max_backlog_reads,
+            index: None,
             max_page_bytes: MAX_PAGE_BYTES,
             max_leases: self.max_leases,
             max_polls: self.max_polls,

@@ -17,6 +17,8 @@ pub struct Config {
     pub max_step_bytes: Size,
     /// Longest time a write collects records.
     pub max_step_time: Span,
+    /// Least time between two writes to the index of messages, unless a write is full.
+    pub index_interval: Span,
     /// Pause between two probes of a store: does it still have what it confirmed?
     pub probe_interval: Span,
     /// Pause before the first restart of a failed projection; doubled each time.
@@ -36,6 +38,7 @@ impl Config {
             .range("max_step_records", &self.max_step_records, &(1..=50_000))
             .range("max_step_bytes", &self.max_step_bytes, &(Size::from_kib(1)..=Size::from_mib(256)))
             .range("max_step_time", &self.max_step_time, &(ms(1)..=seconds(1)))
+            .range("index_interval", &self.index_interval, &(ms(10)..=seconds(10)))
             .range("probe_interval", &self.probe_interval, &(ms(100)..=seconds(60)))
             .range("retry_min_delay", &self.retry_min_delay, &(ms(10)..=seconds(60)))
             .check(max_delay.contains(&self.retry_max_delay), "retry_max_delay", "retry_min_delay..=10m");
@@ -60,6 +63,7 @@ mod tests {
             max_step_records: 10_000,
             max_step_bytes: Size(1 << 20),
             max_step_time: ms(20),
+            index_interval: ms(1_000),
             probe_interval: ms(1_000),
             retry_min_delay: ms(100),
             retry_max_delay: ms(30_000),
@@ -71,6 +75,7 @@ mod tests {
             max_step_records: 0,
             max_step_bytes: Size(0),
             max_step_time: ms(0),
+            index_interval: ms(0),
             probe_interval: ms(0),
             retry_min_delay: ms(0),
             retry_max_delay: ms(0),
@@ -81,6 +86,7 @@ mod tests {
             "max_step_records",
             "max_step_bytes",
             "max_step_time",
+            "index_interval",
             "probe_interval",
             "retry_min_delay",
             "retry_max_delay",

@@ -7,6 +7,8 @@
 //! In addition, `refill` reads `analytics.refill`: requests of readers that found an older hour in the archive only, to fill
 //! it into Redis for a while.
 //!
+//! `index` writes where in `messages` the messages of each API topic are, for subscriptions that lag.
+//!
 //! [`journal`] writes the journal file of TCP intake.
 //!
 //! `millrace-store` implements the stores. This crate counts nothing and owns no data: any store may be emptied, and the log
@@ -16,6 +18,7 @@
 
 mod config;
 mod fold;
+mod index;
 pub mod journal;
 mod probe;
 mod projection;

@@ -4,10 +4,11 @@ use millrace_base::Clock;
 use millrace_contracts::Topic;
 use millrace_log::{Log, LogError};
 use millrace_service::health::Health;
-use millrace_store::{Archive, LiveHours};
+use millrace_store::{Archive, LiveHours, MessageIndex};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::index::{self, Indexing};
 use crate::projection::Projection;
 use crate::refill::{self, Refill};
 
@@ -18,6 +19,8 @@ pub struct Views {
     pub live: Option<LiveHours>,
     /// The archive of every hour.
     pub archive: Archive,
+    /// The index of messages; `None` to leave it as it is.
+    pub index: Option<MessageIndex>,
 }
 
 /// Projects until `stop`, each store independently. `instance` identifies this process among the materializers and survives
@@ -48,14 +51,28 @@ pub fn run(
         let refill = refill::run(refill, config.clone(), log.clone(), instance.clone(), stop.clone());
         (live, projection("redis", "materializer-redis"), refill)
     });
+    let index = views.index.map(|index| Indexing {
+        index,
+        config: config.clone(),
+        log: log.clone(),
+        instance: instance.clone(),
+        component: health.component(index::ROLE),
+        stop: stop.clone(),
+    });
     async move {
         let archive = archive.run(move || views.archive.writer());
+        let index = async {
+            match index {
+                None => Ok(()),
+                Some(index) => index.run().await,
+            }
+        };
         match redis {
             // The embedded engine reads every hour from its archive and needs no refill.
-            None => archive.await,
+            None => tokio::try_join!(archive, index).map(|_| ()),
             Some((live, redis, refill)) => {
                 let redis = redis.run(move || live.writer());
-                tokio::try_join!(archive, redis, refill).map(|_| ())
+                tokio::try_join!(archive, index, redis, refill).map(|_| ())
             }
         }
     }

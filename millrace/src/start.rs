@@ -17,7 +17,7 @@ use millrace_service::health::{Component, Health};
 use millrace_service::net::{BindError, Proxies, Reserved, Tls, reserve};
 use millrace_service::supervisor::Supervisor;
 use millrace_service::{ServiceContext, admin, http, shutdown, telemetry};
-use millrace_store::{Archive, LiveHours, LiveWindow};
+use millrace_store::{Archive, LiveHours, LiveWindow, MessageIndex};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -156,6 +156,16 @@ impl Start {
         let component = self.health.component("archive");
         let connect = || Archive::postgres(&self.settings.postgres, self.settings.kafka.partitions);
         self.retry_until_ready("archive", &component, |e: &StoreError| e.next, connect).await
+    }
+
+    /// Opens the index of messages, where the archive is. `None` if the stop signal comes first.
+    pub(crate) async fn message_index(&self, log: &Log) -> anyhow::Result<Option<MessageIndex>> {
+        if let Log::Embedded(embedded) = log {
+            return Ok(Some(MessageIndex::embedded(embedded.database())?));
+        }
+        let component = self.health.component("message-index");
+        let connect = || MessageIndex::postgres(&self.settings.postgres);
+        self.retry_until_ready("message-index", &component, |e: &StoreError| e.next, connect).await
     }
 
     /// Runs until a stop signal or the end of a component, then closes the log.

@@ -178,6 +178,9 @@ metrics! {
         "Refills of an older hour in Redis, by outcome: filled, archive-behind (the archive lags behind Redis), \
          rebuilding (a store is being rebuilt) or failed";
 
+    INDEXED_MESSAGES = Counter "millrace_materializer_indexed_messages_total", "messages", [],
+        "Messages that the index of messages confirmed";
+
     READS = Counter "millrace_query_reads_total", "reads", ["tier"],
         "Reads of an hour that returned counts, by the tier that served them";
     STALE_READS = Counter "millrace_query_stale_reads_total", "reads", [],
@@ -211,6 +214,11 @@ metrics! {
         "Requests to endpoints under way";
     DROPPED_EVENTS = Counter "millrace_delivery_dropped_events_total", "events", [],
         "Events about subscriptions that were dropped, because 10,000 of their partition waited to be published";
+    BACKLOG_READS = Counter "millrace_delivery_backlog_reads_total", "reads", ["source"],
+        "Reads of messages that are no longer in memory, by where they were looked for: index, or scan (the index does not \
+         reach that far, or does not answer: the partition is read over)";
+    EXPIRED_MESSAGES = Counter "millrace_delivery_expired_messages_total", "messages", [],
+        "Messages that a subscription was to read and that the log had dropped";
 
     COMPONENT_READY = Gauge "millrace_component_ready", "bool", ["component"],
         "1 while a component of the process is ready; the reason of a 0 is in /readyz of the admin listener";

@@ -43,7 +43,7 @@ pub use fault::arm_fail_points;
 pub use fault::{point, sabotaged};
 pub use kafka::{AppendAcks, KafkaConfig, KafkaLog};
 pub use key::RunnerKey;
-pub use log::{Log, NewRecord, PollOutcome, Reader};
+pub use log::{Fetched, Log, NewRecord, PollOutcome, Reader};
 pub use outcome::{Outcome, Receipts, RefusalCause};
 pub use runner::{Progress, RunOptions, Status};
 pub use sink::{GroupPosition, Sink, SinkCopy};

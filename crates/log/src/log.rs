@@ -49,6 +49,16 @@ pub enum PollOutcome {
     Nothing,
 }
 
+/// The result of a [`Log::fetch`].
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// The records at the first `decided` offsets. The log does not have those that are missing: retention dropped them, or
+    /// they were never committed.
+    pub records: Batch,
+    /// How many of the offsets were looked up; at least one, if there is one.
+    pub decided: usize,
+}
+
 /// Reads partitions of one topic from positions: committed records, in order. Blocking: use it on its own thread.
 #[derive(Debug)]
 pub enum Reader {
@@ -145,6 +155,15 @@ impl Log {
         match self {
             Self::Kafka(log) => log.offset_at(topic, partition, ms).await,
             Self::Embedded(log) => log.offset_at(topic, partition, ms),
+        }
+    }
+
+    /// Reads single records of a partition by their offsets, which ascend, without what lies between them. It ends early past
+    /// `limits.bytes` or after `limits.wait`; `limits.records` does not matter. Blocking.
+    pub fn fetch(&self, topic: Topic, partition: u32, offsets: &[u64], limits: Limits) -> Result<Fetched, LogError> {
+        match self {
+            Self::Kafka(log) => log.fetch(topic, partition, offsets, limits),
+            Self::Embedded(log) => log.fetch(topic, partition, offsets, limits),
         }
     }
 

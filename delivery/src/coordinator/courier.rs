@@ -16,8 +16,8 @@ use millrace_log::{point, sabotaged};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
+use super::backlog::{read_chunk, read_one};
 use super::fold::{Subscription, Topic};
-use super::messages::{read_chunk, read_one};
 use super::pull::{Look, look};
 use super::push::Opened;
 use super::pushing::SubscriptionKey;

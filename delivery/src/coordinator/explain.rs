@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use millrace_contracts::topics::{DeadLetterView, ExplanationView, Name, Reply, Verdict};
 use millrace_contracts::{Code, Refusal, Topic};
 
-use super::messages::read_one;
+use super::backlog::read_one;
 use super::pull::reach_end;
 use super::rights;
 use super::serve::On;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fold::Subscription;
 use super::shard::Shard;
-use super::{Shared, messages, publish, pull};
+use super::{Shared, backlog, publish, pull};
 
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks between two writes of heads: 10 s.
@@ -143,7 +143,7 @@ async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>, start: i64) -> Result<()
         let at_hand = shard.lock().ring.as_ref().and_then(|ring| ring.get(&topic, range.offset).cloned());
         let stored = match at_hand {
             Some(stored) => Some(stored),
-            None => messages::read_one(shared, shard.partition, &topic, topic_id, range.offset).await?,
+            None => backlog::read_one(shared, shard.partition, &topic, topic_id, range.offset).await?,
         };
         let is_letter = stored.is_some();
         if let Some(stored) = stored {

@@ -46,7 +46,7 @@ async fn read(shared: &Arc<Shared>, partition: u32, wanted: Wanted) -> Result<Pa
         tracing::warn!(%error, "cannot read dead letters");
         Refusal::new(Code::Unavailable, "dead letters cannot be read at the moment")
     };
-    let permit = shared.scans.clone().acquire_owned().await.map_err(|error| unreadable(&error))?;
+    let permit = shared.backlog.permit().await?;
     let start = shared.log.start(Topic::DEAD_LETTERS, partition).await.map_err(|error| unreadable(&error))?;
     let end = shared.log.end(Topic::DEAD_LETTERS, partition).await.map_err(|error| unreadable(&error))?;
     if wanted.from >= end {

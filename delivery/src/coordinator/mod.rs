@@ -1,6 +1,9 @@
 //! Coordinators: each partition of `topics.commands` that this process holds, and the requests about its topics.
 
 mod acknowledge;
+mod backlog;
+#[cfg(test)]
+mod backlog_tests;
 mod consent;
 mod courier;
 mod current;
@@ -29,25 +32,23 @@ mod view;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use millrace_base::Clock;
 use millrace_contracts::topics::{Call, CallError, Coordinate, Reply};
 use millrace_contracts::{Code, Refusal, Topic};
-use millrace_log::{Limits, Log, LogError, NewRecord, Outcome, Reader, RefusalCause, RunOptions, Status};
+use millrace_log::{Limits, Log, LogError, NewRecord, Outcome, RefusalCause, RunOptions, Status};
+use millrace_store::MessageIndex;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use messages::IdleReaders;
+use backlog::Backlog;
 use shard::Shard;
 use stage::Coordination;
 
 use crate::push::{Keyring, PushMetrics, Sender, Targets};
-
-/// Scans of older messages at the same time.
-const MAX_SCANS: usize = 8;
 
 /// Samples in flight: a client waits for each, up to 30 s.
 const MAX_SAMPLES: usize = 16;
@@ -62,6 +63,10 @@ pub struct CoordinatorConfig {
     pub url: String,
     /// Most bytes of the newest messages in memory, for each partition.
     pub ring_bytes: usize,
+    /// Reads of older messages at the same time, of up to 4 MiB each.
+    pub max_backlog_reads: usize,
+    /// Where the older messages of a topic are; without it they are scanned for.
+    pub index: Option<MessageIndex>,
     /// Largest page of a pull in bytes.
     pub max_page_bytes: usize,
     /// Most leases of a subscription.
@@ -94,7 +99,7 @@ pub(crate) struct Shared {
     runtime: Handle,
     shards: RwLock<BTreeMap<u32, Arc<Shard>>>,
     rings: AtomicU64,
-    scans: Arc<Semaphore>,
+    backlog: Backlog,
     polls: Arc<Semaphore>,
     sender: Sender,
     push_metrics: PushMetrics,
@@ -102,7 +107,6 @@ pub(crate) struct Shared {
     troubled: Arc<Semaphore>,
     samples: Semaphore,
     handshakes: Semaphore,
-    idle: IdleReaders,
 }
 
 impl std::fmt::Debug for Shared {
@@ -121,6 +125,7 @@ impl Coordinators {
         let in_flight = Arc::new(Semaphore::new(config.max_in_flight));
         let troubled = Arc::new(Semaphore::new(config.max_in_flight.div_ceil(4)));
         let sender = Sender::new(config.targets.clone())?;
+        let backlog = Backlog::new(log.clone(), config.index.clone(), config.max_backlog_reads);
         Ok(Self(Arc::new(Shared {
             log,
             config,
@@ -128,7 +133,7 @@ impl Coordinators {
             runtime: Handle::current(),
             shards: RwLock::default(),
             rings: AtomicU64::new(0),
-            scans: Arc::new(Semaphore::new(MAX_SCANS)),
+            backlog,
             polls,
             sender,
             push_metrics: PushMetrics::register(),
@@ -136,7 +141,6 @@ impl Coordinators {
             troubled,
             samples: Semaphore::new(MAX_SAMPLES),
             handshakes: Semaphore::new(MAX_HANDSHAKES),
-            idle: Mutex::default(),
         })))
     }
 
@@ -241,26 +245,6 @@ impl Shared {
 
     fn rings_version(&self) -> u64 {
         self.rings.load(Ordering::Acquire)
-    }
-
-    /// A reader of `messages` from an offset on.
-    fn reader(&self, partition: u32, offset: i64) -> Result<Reader, LogError> {
-        let from = [(partition, offset.max(0).cast_unsigned())];
-        let idle = self.idle.lock().expect("nothing panics while it is held").pop();
-        match idle {
-            Some(mut reader) => {
-                self.log.reassign(&mut reader, Topic::MESSAGES, &from)?;
-                Ok(reader)
-            }
-            None => self.log.reader(Topic::MESSAGES, &from),
-        }
-    }
-
-    fn give_back(&self, reader: Reader) {
-        let mut idle = self.idle.lock().expect("nothing panics while it is held");
-        if idle.len() < MAX_SCANS {
-            idle.push(reader);
-        }
     }
 
     /// Appends one record, as durable as the log can, and waits for its offset.

@@ -11,7 +11,7 @@ use super::keyed::{Claim, content_hash};
 use super::rights::{self, Right};
 use super::shard::{Shard, unknown};
 use super::takeover::not_in_force;
-use super::{Shared, messages};
+use super::{Shared, backlog};
 
 /// Most delayed messages of a topic.
 const MAX_DELAYED: usize = 1_000_000;
@@ -142,7 +142,7 @@ pub(super) async fn end_delay(
 ) -> Result<(), Refusal> {
     let topic_id = shard.lock().fold.topic(name).map(|topic| topic.meta.created);
     if let Some(topic_id) = topic_id
-        && let Some(value) = messages::read_delayed(shared, shard.partition, name, topic_id, offset).await?
+        && let Some(value) = backlog::read_delayed(shared, shard.partition, name, topic_id, offset).await?
         && let Ok(mut message) = Message::decode(&value)
     {
         message.delay = Delay::From(offset);

@@ -10,7 +10,7 @@ use millrace_contracts::{Code, Refusal, Topic};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::messages::{ChunkFrom, InForce, read_chunk, read_one};
+use super::backlog::{ChunkFrom, InForce, read_chunk, read_one};
 use super::shard::{Inner, Shard};
 use super::takeover::not_in_force;
 use super::{Shared, fold, rights};
@@ -196,7 +196,7 @@ pub(super) fn look(
             if candidates.is_empty() {
                 let offset = point.at + 1;
                 let before = reading.chunk.as_ref().filter(|chunk| chunk.until == offset);
-                let in_force = before.map_or(InForce::Unread, |chunk| InForce::Read(chunk.in_force));
+                let in_force = before.map_or(InForce::Unread, |chunk| chunk.in_force);
                 let from = ChunkFrom { offset, ordinal: point.ordinal, until: ring.first(), in_force };
                 if let Some(reading) = inner.readings.get_mut(&(topic.clone(), name.clone())) {
                     reading.frontier = frontier;

@@ -6,7 +6,7 @@ use millrace_contracts::topics::{Name, Start};
 use millrace_contracts::{Code, Refusal, Topic};
 
 use super::shard::Shard;
-use super::{Shared, messages};
+use super::{Shared, backlog};
 
 /// The floor of a cursor that begins at `start`, and the topic's ordinal there.
 pub(super) async fn resolve(
@@ -37,6 +37,6 @@ pub(super) async fn resolve(
         let Some(ring) = &inner.ring else { return Err(super::takeover::not_in_force()) };
         (inner.head(topic).ordinal, ring.after(topic, next - 1).count() as u64, ring.first())
     };
-    let before_ring = messages::count(shared, partition, topic, topic_id, (next, until)).await?;
+    let before_ring = backlog::count(shared, partition, topic, topic_id, (next, until)).await?;
     Ok((next - 1, head.saturating_sub(in_ring + before_ring)))
 }

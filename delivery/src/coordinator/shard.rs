@@ -9,6 +9,7 @@ use millrace_contracts::topics::{Change, Head, Name, SettledRange};
 use millrace_contracts::{Code, Refusal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::backlog::InForce;
 use super::fold::{Fold, Outcome};
 use super::keyed::Keyed;
 use super::pushing::Pushing;
@@ -106,8 +107,8 @@ pub(crate) struct Chunk {
     /// The offset behind the last one that it covers.
     pub(crate) until: i64,
     pub(crate) messages: Vec<Arc<Stored>>,
-    /// The nonce of the coordinator in force behind it, if an opening was met.
-    pub(crate) in_force: Option<u64>,
+    /// The coordinator in force behind it.
+    pub(crate) in_force: InForce,
 }
 
 impl Shard {

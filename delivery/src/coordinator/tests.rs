@@ -17,8 +17,8 @@ use crate::Config;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Coordinators at work.
-struct Running {
-    coordinators: Coordinators,
+pub(super) struct Running {
+    pub(super) coordinators: Coordinators,
     stop: CancellationToken,
     _directory: tempfile::TempDir,
 }
@@ -30,6 +30,10 @@ impl Running {
 
     /// A log that takes records up to a size.
     async fn with_records_of(max_record_bytes: Size) -> Self {
+        Self::with(max_record_bytes, |_, _| ()).await
+    }
+
+    pub(super) async fn with(max_record_bytes: Size, adapt: impl FnOnce(&EmbeddedLog, &mut CoordinatorConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let embedded = EmbeddedConfig {
             directory: directory.path().join("log"),
@@ -46,9 +50,11 @@ impl Running {
             retention_check_interval: Span::from_secs(60),
         };
         let open = move || EmbeddedLog::open(embedded, Names::default());
-        let log = Log::Embedded(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
+        let embedded = tokio::task::spawn_blocking(open).await.unwrap().unwrap();
+        let mut config = Config::default().coordinators(false, None).unwrap();
+        adapt(&embedded, &mut config);
+        let log = Log::Embedded(embedded);
         log.create_topics().await.unwrap();
-        let config = Config::default().coordinators(false, None).unwrap();
         let coordinators = Coordinators::new(log, config, Clock::system()).unwrap();
         let (stop, (status, _)) = (CancellationToken::new(), watch::channel(Status::Starting));
         let (own, ended) = (coordinators.clone(), stop.clone());
@@ -56,7 +62,7 @@ impl Running {
         Self { coordinators, stop, _directory: directory }
     }
 
-    async fn call(&self, topic: &str, request: Request) -> Result<Reply, Refusal> {
+    pub(super) async fn call(&self, topic: &str, request: Request) -> Result<Reply, Refusal> {
         let topic = Name::of_system(topic).unwrap();
         let partition = partition_of_topic(&topic, 3);
         let principal = Principal { name: "somebody".into(), admin: true };
@@ -74,20 +80,20 @@ impl Running {
         tokio::time::timeout(PATIENCE, answered).await.expect("a coordinator is in force")
     }
 
-    async fn create(&self, topic: &str) {
+    pub(super) async fn create(&self, topic: &str) {
         let settings =
             TopicSettings { retention_ms: 60_000, delay_ms: 0, max_message_bytes: 100, description: String::new() };
         self.call(topic, Request::CreateTopic { settings, grants: BTreeMap::new() }).await.unwrap();
     }
 
-    async fn subscribe(&self, topic: &str, subscription: &str, start: Start) {
+    pub(super) async fn subscribe(&self, topic: &str, subscription: &str, start: Start) {
         let push = PushPatch { push: Some(false), settings: None };
         let (subscription, settings) = (Name::parse(subscription).unwrap(), SubscriptionSettings::default());
         let created = self.call(topic, Request::CreateSubscription { subscription, settings, push, start }).await;
         assert!(matches!(created, Ok(Reply::Subscription { created: true, .. })), "{created:?}");
     }
 
-    async fn publish(&self, topic: &str, body: &str) {
+    pub(super) async fn publish(&self, topic: &str, body: &str) {
         let published = Published {
             id: body.to_owned(),
             key: None,
@@ -100,7 +106,7 @@ impl Running {
         self.call(topic, Request::Publish(published)).await.unwrap();
     }
 
-    async fn messages(&self, topic: &str, request: Request) -> Vec<Delivery> {
+    pub(super) async fn messages(&self, topic: &str, request: Request) -> Vec<Delivery> {
         let Ok(Reply::Messages(messages)) = self.call(topic, request).await else { panic!("no messages") };
         messages
     }
@@ -266,19 +272,19 @@ async fn a_late_message_of_an_older_coordinator_is_skipped_behind_the_ring() {
     let late = append("late", in_force ^ 1).await;
     let until = append("again", in_force).await + 1;
     let read = async |offset, in_force| {
-        let from = messages::ChunkFrom { offset, ordinal: 0, until, in_force };
-        messages::read_chunk(shared, partition, name.clone(), topic_id, from).await.unwrap()
+        let from = backlog::ChunkFrom { offset, ordinal: 0, until, in_force };
+        backlog::read_chunk(shared, partition, name.clone(), topic_id, from).await.unwrap()
     };
     let ids = |chunk: &shard::Chunk| {
         chunk.messages.iter().map(|stored| stored.message().unwrap().id.to_owned()).collect::<Vec<_>>()
     };
     // From before the opening, from behind it, and from behind a chunk.
     for from in [0, late] {
-        let chunk = read(from, messages::InForce::Unread).await;
-        assert_eq!((ids(&chunk), chunk.until, chunk.in_force), (vec!["again".to_owned()], until, Some(in_force)));
+        let chunk = read(from, backlog::InForce::Unread).await;
+        assert_eq!((ids(&chunk), chunk.until, chunk.in_force), (vec!["again".to_owned()], until, backlog::InForce::Read(Some(in_force))));
     }
-    assert_eq!(ids(&read(late, messages::InForce::Read(Some(in_force))).await), ["again"]);
-    assert_eq!(messages::count(shared, partition, &name, topic_id, (late, until)).await, Ok(1));
+    assert_eq!(ids(&read(late, backlog::InForce::Read(Some(in_force))).await), ["again"]);
+    assert_eq!(backlog::count(shared, partition, &name, topic_id, (late, until)).await, Ok(1));
     // What was handed out is read whoever appended it.
-    assert!(messages::read_one(shared, partition, &name, topic_id, late).await.unwrap().is_some());
+    assert!(backlog::read_one(shared, partition, &name, topic_id, late).await.unwrap().is_some());
 }

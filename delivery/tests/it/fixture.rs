@@ -91,6 +91,8 @@ impl Fixture {
         let config = CoordinatorConfig {
             url: String::new(),
             ring_bytes: 1 << 20,
+            max_backlog_reads: 8,
+            index: None,
             max_page_bytes: 1 << 20,
             max_leases: 1_000,
             max_polls: 100,

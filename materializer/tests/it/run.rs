@@ -59,7 +59,7 @@ async fn the_embedded_engine_fills_its_own_archive() {
     let hour = Hour::current(&Clock::system());
     append(&log, hour, 0, 5, 3).await;
     let (health, stop) = (Health::new(), CancellationToken::new());
-    let views = Views { live: None, archive: archive.clone() };
+    let views = Views { live: None, archive: archive.clone(), index: None };
     let running = tokio::spawn(millrace_materializer::run(
         Config { workers: 1, ..config() },
         log.clone(),

@@ -25,6 +25,7 @@ pub(crate) fn config() -> Config {
         max_step_records: 1_000,
         max_step_bytes: Size(1 << 20),
         max_step_time: ms(5),
+        index_interval: ms(10),
         probe_interval: ms(100),
         retry_min_delay: ms(50),
         retry_max_delay: ms(1_000),
@@ -124,7 +125,7 @@ impl Stack {
         health: &Health,
         stop: &CancellationToken,
     ) -> JoinHandle<Result<(), millrace_log::LogError>> {
-        let views = Views { live: Some(self.live.clone()), archive: self.archive.clone() };
+        let views = Views { live: Some(self.live.clone()), archive: self.archive.clone(), index: None };
         let (log, name) = (self.log.clone(), "test".into());
         tokio::spawn(millrace_materializer::run(config(), log, name, views, health.clone(), stop.clone()))
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use millrace_base::Clock;
 use millrace_command::Forwarder;
 use millrace_contracts::topics::Coordinate;
-use millrace_delivery::{Coordinators, internal_router};
+use millrace_delivery::{CoordinatorConfig, Coordinators, internal_router};
 use millrace_log::Log;
 use millrace_service::http;
 use millrace_service::net::{MemoryBudget, Reserved, reserve};
+use millrace_store::MessageIndex;
 
 use crate::start::Start;
 
@@ -22,8 +23,9 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let admin = reserve("delivery.admin", config.admin)?;
     start.serve_admin(admin, axum::Router::new())?;
     let Some(log) = start.log(config.admin).await? else { return Ok(()) };
+    let Some(index) = start.message_index(&log).await? else { return Ok(()) };
     let instance = start.settings.instance(config.admin);
-    serve(&mut start, &log, instance, internal)?;
+    serve(&mut start, &log, instance, internal, index)?;
     start.run(Some(log)).await
 }
 
@@ -33,9 +35,11 @@ pub(crate) fn serve(
     log: &Log,
     instance: String,
     internal: Reserved,
+    index: MessageIndex,
 ) -> anyhow::Result<Coordinators> {
     let config = start.settings.delivery.clone();
-    let coordinators = Coordinators::new(log.clone(), config.coordinators(true, None)?, Clock::system())?;
+    let own = CoordinatorConfig { index: Some(index), ..config.coordinators(true, None)? };
+    let coordinators = Coordinators::new(log.clone(), own, Clock::system())?;
     let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
     let router = start.auth.protect_internal(router);
     let listener = internal.listen()?;

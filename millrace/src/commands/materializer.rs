@@ -13,7 +13,8 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let Some(log) = start.log(config.admin).await? else { return Ok(()) };
     let live = start.live_hours().await?;
     let Some(archive) = start.archive(Some(&log)).await? else { return Ok(()) };
-    let views = Views { live, archive };
+    let Some(index) = start.message_index(&log).await? else { return Ok(()) };
+    let views = Views { live, archive, index: Some(index) };
     let instance = start.settings.instance(config.admin);
     start.spawn_journal(&log, &instance);
     let (health, stop) = (start.health.clone(), start.stop.clone());

@@ -86,7 +86,7 @@ async fn in_this_process(log: &Log, settings: &Settings) -> anyhow::Result<u64> 
     let View::Archive(archive) = view.clone() else { anyhow::bail!("the embedded engine has an archive only") };
     view.reset().await?;
     let stop = CancellationToken::new();
-    let views = Views { live: None, archive };
+    let views = Views { live: None, archive, index: None };
     let (config, instance) = (settings.materializer.clone(), "rebuild".to_owned());
     let running = millrace_materializer::run(config, log.clone(), instance, views, Health::new(), stop.clone());
     let running = tokio::spawn(running);

@@ -10,6 +10,7 @@ use millrace_log::Log;
 use millrace_materializer::Views;
 use millrace_query::{ReadModels, refill_sender};
 use millrace_service::net::{Reserved, reserve};
+use millrace_store::MessageIndex;
 
 use crate::commands::delivery;
 use crate::inspect;
@@ -49,6 +50,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
         return Ok(());
     };
 
+    let Some(index) = start.message_index(&log).await? else { return Ok(()) };
     let context = start.context();
     let (health, stop) = (start.health.clone(), start.stop.clone());
     let instance = settings.instance(settings.command.admin);
@@ -57,7 +59,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let (processor, dedup) = (settings.processor.clone(), settings.processor.clone());
     let intake = Threads::new("command")?;
     let listener = intake.enter(|| command_listener.listen())?;
-    let coordinate = coordinate(&mut start, &log, &instance, internal)?;
+    let coordinate = coordinate(&mut start, &log, &instance, internal, index.clone())?;
     let (log_of, names_of) = (log.clone(), names.clone());
     if let Some(tcp) = tcp {
         let listener = intake.enter(|| tcp.listen())?;
@@ -72,7 +74,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     start.supervisor.spawn("processor", run);
     let run = millrace_processor::intake::run(dedup, log.clone(), instance.clone(), health.clone(), stop.clone());
     start.supervisor.spawn("intake", run);
-    let views = Views { live: live.clone(), archive: archive.clone() };
+    let views = Views { live: live.clone(), archive: archive.clone(), index: Some(index) };
     let run = millrace_materializer::run(settings.materializer, log.clone(), instance, views, health, stop);
     start.supervisor.spawn("materializer", run);
     let opened = Arc::new(OnceLock::from(log.clone()));
@@ -89,13 +91,15 @@ fn coordinate(
     log: &Log,
     instance: &str,
     internal: Option<Reserved>,
+    index: MessageIndex,
 ) -> anyhow::Result<Arc<dyn Coordinate>> {
     if let Some(internal) = internal {
-        let local = delivery::serve(start, log, instance.to_owned(), internal)?;
+        let local = delivery::serve(start, log, instance.to_owned(), internal, index)?;
         return delivery::forwarder(start, log, Some(local));
     }
     let secrets = start.settings.embedded.directory.join("push.keys");
-    let config = start.settings.delivery.coordinators(false, Some(&secrets))?;
+    let mut config = start.settings.delivery.coordinators(false, Some(&secrets))?;
+    config.index = Some(index);
     let coordinators = Coordinators::new(log.clone(), config, Clock::system())?;
     let run = millrace_delivery::run(coordinators.clone(), instance.to_owned(), &start.health, start.stop.clone());
     start.supervisor.spawn("delivery", run);

@@ -9,6 +9,7 @@ mod codec;
 mod config;
 mod consumers;
 mod disk;
+mod fetch;
 mod group;
 mod guard;
 mod journal;

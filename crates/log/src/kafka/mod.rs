@@ -8,6 +8,7 @@ mod append;
 mod bounded;
 mod config;
 mod consumer;
+mod fetch;
 #[cfg(test)]
 mod generation_tests;
 mod group;
@@ -37,6 +38,7 @@ use rdkafka::error::KafkaError;
 use crate::topics::{DeclaredTopic, Topics};
 use crate::{LogError, NewRecord, Receipts};
 use append::Appender;
+use fetch::Fetchers;
 use offsets::Lookup;
 
 #[cfg(test)]
@@ -56,6 +58,7 @@ struct Inner {
     /// Appends that all in-sync replicas acknowledge, where `appender` waits for less.
     replicated: Option<Appender>,
     lookup: Lookup,
+    fetchers: Fetchers,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -76,7 +79,8 @@ impl KafkaLog {
         let appender = Appender::open(&config, &topics)?;
         let all = KafkaConfig { append_acks: AppendAcks::All, ..config.clone() };
         let replicated = (config.append_acks != AppendAcks::All).then(|| Appender::open(&all, &topics)).transpose()?;
-        Ok(Self(Arc::new(Inner { config, names, topics, appender, replicated, lookup: Lookup::default() })))
+        let (lookup, fetchers) = (Lookup::default(), Fetchers::default());
+        Ok(Self(Arc::new(Inner { config, names, topics, appender, replicated, lookup, fetchers })))
     }
 
     /// Refuses partitions that were added to a topic while this process runs: users would be counted in two places.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use millrace_contracts::{ProjectionPosition, Topic};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::consumer::{QuietContext, classify, consumer, list};
 use super::{KafkaLog, unavailable};
@@ -49,9 +49,21 @@ impl KafkaLog {
         self.reader_with(topic, "read_uncommitted")
     }
 
+    /// A reader for single records, which reads little beyond each; nothing is assigned to it.
+    pub(super) fn fetching_reader(&self, topic: Topic) -> Result<Reader, LogError> {
+        let mut config = self.0.config.reader(&self.0.names.group("reader"));
+        // A broker returns a whole batch all the same, if it is larger.
+        config.set("fetch.message.max.bytes", "131072").set("queued.min.messages", "1");
+        self.reader_of(topic, &config)
+    }
+
     fn reader_with(&self, topic: Topic, isolation: &str) -> Result<Reader, LogError> {
         let mut config = self.0.config.reader(&self.0.names.group("reader"));
-        let consumer = consumer(config.set("isolation.level", isolation))?;
+        self.reader_of(topic, config.set("isolation.level", isolation))
+    }
+
+    fn reader_of(&self, topic: Topic, config: &ClientConfig) -> Result<Reader, LogError> {
+        let consumer = consumer(config)?;
         let topic = self.full_name(topic).to_owned();
         Ok(Reader { consumer, topic, positions: BTreeMap::new(), ready: VecDeque::new() })
     }

@@ -60,6 +60,10 @@ async fn a_log_past_its_size_is_truncated_and_reports_its_start() {
     let records = support::read_all(&log, Topic::EVENTS, start).unwrap();
     assert_eq!(records.len() as u64, 60_000 - start);
     assert_eq!(records[0].0, start);
+    let limits = Limits { wait: Duration::from_mins(1), ..Limits::default() };
+    let fetched = log.fetch(Topic::EVENTS, 0, &[0, start - 1, start], limits).unwrap();
+    let offsets: Vec<u64> = fetched.records.iter().map(|record| record.offset).collect();
+    assert_eq!((offsets, fetched.decided), (vec![start], 3), "what retention dropped is missing");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod append;
 mod child;
 mod crash;
+mod fetch;
 mod harness;
 mod isolation;
 mod kafka;

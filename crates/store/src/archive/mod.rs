@@ -10,9 +10,8 @@ use millrace_contracts::{
     CountedPosition, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
 };
 
-use crate::{HourRead, HourlyStore, PartitionSnapshot};
+use crate::{HourRead, HourlyStore, PartitionSnapshot, PostgresConfig};
 
-pub use postgres::PostgresConfig;
 pub use range::ArchiveExtent;
 
 use embedded::EmbeddedArchive;

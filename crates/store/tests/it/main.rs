@@ -4,6 +4,7 @@
 
 mod conformance;
 mod embedded;
+mod index;
 mod postgres;
 mod redis_faults;
 mod redis_heals;

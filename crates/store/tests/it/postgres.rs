@@ -11,7 +11,7 @@ use crate::conformance::{conforms, folds_to_the_newest};
 use crate::reference::equals_the_reference;
 use crate::support::{PARTITIONS, complete, count, hour_read, now, position, put};
 
-fn config(url: &str) -> PostgresConfig {
+pub(crate) fn config(url: &str) -> PostgresConfig {
     let schema = millrace_testkit::unique("store").replace('-', "_");
     PostgresConfig {
         url: SecretUrl::from(url),

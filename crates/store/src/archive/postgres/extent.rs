@@ -13,12 +13,12 @@ const EXTENT: &str = "
 
 impl PostgresArchive {
     pub(in crate::archive) fn partitions(&self) -> u32 {
-        self.0.partitions
+        self.partitions
     }
 
     pub(in crate::archive) async fn extent(&self) -> Result<Option<ArchiveExtent>, StoreError> {
-        let partitions = self.0.partitions;
-        let read = sqlx::query_as(EXTENT).bind(partitions.cast_signed()).fetch_one(self.pool().await?);
+        let partitions = self.partitions;
+        let read = sqlx::query_as(EXTENT).bind(partitions.cast_signed()).fetch_one(self.postgres.pool().await?);
         let (first, last, complete): (Option<i64>, Option<i64>, i64) = self.bounded(read).await?;
         let hour = |seconds: i64| Hour::of_ms(seconds * 1_000);
         Ok((complete == i64::from(partitions)).then(|| ArchiveExtent(first.map(hour).zip(last.map(hour)))))

@@ -1,36 +1,24 @@
 //! The archive in PostgreSQL: one transaction changes the tables `hourly` and `projection`.
 
-mod config;
-mod connect;
-mod error;
 mod extent;
 mod snapshot;
 mod write;
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use millrace_contracts::{
-    CountedPosition, Exactness, Hour, HourlyCount, Next, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
+    CountedPosition, Exactness, Hour, HourlyCount, ProjectionPosition, ProjectionWrite, StoreError, WriteOutcome,
 };
-use sqlx::PgPool;
-use tokio::sync::OnceCell;
 
+use crate::postgres::{Postgres, PostgresConfig};
 use crate::{HourRead, PartitionSnapshot, Totals};
 
-pub use config::PostgresConfig;
-
-use error::classify;
+/// Most statements of one operation: a write locks, creates rows, upserts and moves the positions.
+const STATEMENTS: u32 = 4;
 
 #[derive(Debug, Clone)]
-pub(super) struct PostgresArchive(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    config: PostgresConfig,
-    pool: PgPool,
-    /// Set once the schema is migrated.
-    migrated: OnceCell<()>,
+pub(super) struct PostgresArchive {
+    postgres: Postgres,
     partitions: u32,
 }
 
@@ -52,32 +40,17 @@ const COUNTED: &str = "
 
 impl PostgresArchive {
     pub(super) async fn connect(config: &PostgresConfig, partitions: u32) -> Result<Self, StoreError> {
-        let (config, migrated) = (config.clone(), OnceCell::new());
-        let archive = Self(Arc::new(Inner { pool: connect::pool(&config)?, config, migrated, partitions }));
-        match archive.pool().await {
-            Err(error) if error.next == Next::Retry => {
-                tracing::warn!(%error, "PostgreSQL is unreachable: retrying at the next use");
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
-        Ok(archive)
-    }
-
-    /// The pool, once the schema is migrated.
-    async fn pool(&self) -> Result<&PgPool, StoreError> {
-        self.0.migrated.get_or_try_init(|| connect::migrate(&self.0.config)).await?;
-        Ok(&self.0.pool)
+        Ok(Self { postgres: Postgres::connect(config).await?, partitions })
     }
 
     pub(super) async fn hour(&self, hour: Hour) -> Result<HourRead, StoreError> {
         let read = sqlx::query_as(HOUR)
             .bind(hour.start_ms() / 1_000)
-            .bind(self.0.partitions.cast_signed())
-            .fetch_one(self.pool().await?);
+            .bind(self.partitions.cast_signed())
+            .fetch_one(self.postgres.pool().await?);
         let (clicks, impressions, unique_users, exact, complete): (i64, i64, i64, bool, i64) =
             self.bounded(read).await?;
-        if complete != i64::from(self.0.partitions) {
+        if complete != i64::from(self.partitions) {
             return Ok(HourRead::Rebuilding);
         }
         Ok(HourRead::Complete(Totals {
@@ -89,7 +62,7 @@ impl PostgresArchive {
     }
 
     pub(super) async fn position(&self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
-        let read = sqlx::query_as(POSITION).bind(partition.cast_signed()).fetch_optional(self.pool().await?);
+        let read = sqlx::query_as(POSITION).bind(partition.cast_signed()).fetch_optional(self.postgres.pool().await?);
         let stored: Option<(i64, Option<i64>)> = self.bounded(read).await?;
         Ok(stored.map(|(position, identity)| ProjectionPosition {
             next_offset: position.cast_unsigned(),
@@ -115,12 +88,12 @@ impl PostgresArchive {
         partitions: Range<u32>,
         hours: Range<Hour>,
     ) -> Result<Vec<PartitionSnapshot>, StoreError> {
-        let read = snapshot::read(self.pool().await?, partitions, hours);
+        let read = snapshot::read(self.postgres.pool().await?, partitions, hours);
         self.bounded(read).await
     }
 
     pub(super) async fn reset(&self) -> Result<(), StoreError> {
-        let reset = sqlx::query("UPDATE projection SET position = NULL").execute(self.pool().await?);
+        let reset = sqlx::query("UPDATE projection SET position = NULL").execute(self.postgres.pool().await?);
         self.bounded(reset).await.map(|_| ())
     }
 
@@ -128,17 +101,10 @@ impl PostgresArchive {
         &self,
         writes: &[ProjectionWrite<'_, [HourlyCount]>],
     ) -> Result<Vec<WriteOutcome>, StoreError> {
-        self.bounded(write::write(self.pool().await?, writes)).await
+        self.bounded(write::write(self.postgres.pool().await?, writes)).await
     }
 
-    /// Adds a timeout on the client, since the server's timeouts do not help if it vanished without closing the connection.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
-        let config = &self.0.config;
-        // A write takes up to four statements, after the wait for a connection.
-        let longest = config.acquire_timeout.0 + 4 * config.statement_timeout.0;
-        match tokio::time::timeout(longest, work).await {
-            Ok(done) => done.map_err(classify),
-            Err(_) => Err(StoreError::retry(format!("postgres: no response within {longest:?}"))),
-        }
+        self.postgres.bounded(STATEMENTS, work).await
     }
 }

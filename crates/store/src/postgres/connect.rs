@@ -13,10 +13,11 @@ use super::config::is_identifier;
 use super::error::{classify, classify_migration};
 
 /// The migrations by version. The checksum of one that has run must not change.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
-    (1, "hourly", include_str!("../../../migrations/0001_hourly.sql")),
-    (2, "last_record", include_str!("../../../migrations/0002_last_record.sql")),
-    (3, "counted", include_str!("../../../migrations/0003_counted.sql")),
+const MIGRATIONS: [(i64, &str, &str); 4] = [
+    (1, "hourly", include_str!("../../migrations/0001_hourly.sql")),
+    (2, "last_record", include_str!("../../migrations/0002_last_record.sql")),
+    (3, "counted", include_str!("../../migrations/0003_counted.sql")),
+    (4, "message_index", include_str!("../../migrations/0004_message_index.sql")),
 ];
 
 /// A connection that was idle for this long is tested before use.
@@ -93,6 +94,6 @@ mod tests {
     fn every_file_is_a_migration() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), MIGRATIONS.len());
-        assert_eq!(migrator().iter().map(|migration| migration.version).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(migrator().iter().map(|migration| migration.version).collect::<Vec<_>>(), [1, 2, 3]);
     }
 }

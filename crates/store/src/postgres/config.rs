@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::SecretUrl;
 
-/// Settings of the archive in PostgreSQL. `millrace/default.toml` documents each.
+/// Settings of PostgreSQL. `millrace/default.toml` documents each.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresConfig {
