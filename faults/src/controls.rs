@@ -112,7 +112,8 @@ pub fn named(engine: Engine, options: &Options, sabotage: &str) -> Option<Part> 
 
 fn one(engine: Engine, options: &Options, control: &Control) -> Part {
     let begun = Instant::now();
-    let name = format!("{engine} control {}{}", control.sabotage, if control.reveals == JOURNAL { ", tcp" } else { "" });
+    let name =
+        format!("{engine} control {}{}", control.sabotage, if control.reveals == JOURNAL { ", tcp" } else { "" });
     let mut part = Part::new(&name, "The product sabotaged; the comparison must detect it.");
     crate::print(&name);
     if !options.fail_points {
