@@ -62,8 +62,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     if let Some(tcp) = tcp {
         let listener = intake.enter(|| tcp.listen())?;
         let config = settings.command.tcp.clone();
-        let (auth, proxies) = (start.auth.clone(), context.proxies.clone());
-        let run = millrace_command::tcp::run(config, listener, log.clone(), auth, proxies, stop.clone());
+        let run = millrace_command::tcp::run(config, listener, log.clone(), context.clone());
         start.supervisor.spawn("tcp", intake.run(run));
     }
     let run = millrace_command::run(settings.command, listener, log_of, names_of, coordinate, context.clone());

@@ -6,6 +6,7 @@ mod hostile;
 mod kafka;
 mod oracle;
 mod send;
+mod tls;
 
 pub(crate) use embedded::TcpUp;
 pub(crate) use hostile::talk;
