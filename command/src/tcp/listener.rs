@@ -71,7 +71,7 @@ impl Protocol for TcpIntake {
             _ = next_order(connection.order(), Order::Run) => return,
         };
         let Some((socket, client)) = begun else { return };
-        let admission = Admission::new(self.auth.clone(), client);
+        let admission = Admission::new(self.auth.clone(), client, socket.certificate());
         connection::drive(socket, admission, &self, connection).await;
     }
 

@@ -7,6 +7,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -116,6 +118,7 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
             Socket::Tls(Box::new(encrypted))
         }
     };
+    let certificate = socket.certificate().map(Arc::new);
     let mut io = Io::new(socket, guard.clone(), http.exchange.limits.max_target());
     let detected = poll_fn(|cx| match guard.order().get(cx.waker()) {
         Order::Run => io.poll_version(cx).map(Result::ok),
@@ -123,7 +126,10 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
         Order::Drain | Order::Cut => Poll::Ready(None),
     });
     let Some(version) = detected.await else { return };
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         let (http, guard) = (http.clone(), guard.clone());
         async move { Ok::<_, Infallible>(http.exchange.answer(request, guard, peer).await) }
     });

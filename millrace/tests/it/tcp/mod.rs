@@ -11,3 +11,4 @@ mod tls;
 pub(crate) use embedded::TcpUp;
 pub(crate) use hostile::talk;
 pub(crate) use oracle::journal;
+pub(crate) use tls::{Encryption, borrowed, talk as talk_encrypted};

@@ -34,7 +34,7 @@ impl Encryption {
         self.directory.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.file(name).display().to_string()
     }
 
