@@ -48,7 +48,7 @@ impl Running {
         let open = move || EmbeddedLog::open(embedded, Names::default());
         let log = Log::Embedded(tokio::task::spawn_blocking(open).await.unwrap().unwrap());
         log.create_topics().await.unwrap();
-        let config = Config::default().coordinators(false, None).unwrap();
+        let config = Config::default().coordinators(None, None).unwrap();
         let coordinators = Coordinators::new(log, config, Clock::system()).unwrap();
         let (stop, (status, _)) = (CancellationToken::new(), watch::channel(Status::Starting));
         let (own, ended) = (coordinators.clone(), stop.clone());

@@ -8,7 +8,7 @@ use millrace_contracts::topics::Coordinate;
 use millrace_delivery::{Coordinators, internal_router};
 use millrace_log::Log;
 use millrace_service::http;
-use millrace_service::net::{MemoryBudget, Reserved, reserve};
+use millrace_service::net::{MemoryBudget, Reserved, client_config, reserve};
 
 use crate::start::Start;
 
@@ -35,12 +35,15 @@ pub(crate) fn serve(
     internal: Reserved,
 ) -> anyhow::Result<Coordinators> {
     let config = start.settings.delivery.clone();
-    let coordinators = Coordinators::new(log.clone(), config.coordinators(true, None)?, Clock::system())?;
+    let encrypts = start.settings.encrypts_calls();
+    let scheme = if encrypts { "https" } else { "http" };
+    let coordinators = Coordinators::new(log.clone(), config.coordinators(Some(scheme), None)?, Clock::system())?;
     let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
     let router = start.auth.protect_internal(router);
     let listener = internal.listen()?;
     let hosts = start.auth.hosts(listener.local_addr()?.ip());
-    start.supervisor.spawn("internal", http::serve_hosts(listener, router, config.limits, hosts, start.stop.clone()));
+    let (tls, stop) = (start.tls.clone().filter(|_| encrypts), start.stop.clone());
+    start.supervisor.spawn("internal", http::serve_encrypted(listener, router, config.limits, hosts, tls, stop));
     let run = millrace_delivery::run(coordinators.clone(), instance, &start.health, start.stop.clone());
     start.supervisor.spawn("delivery", run);
     Ok(coordinators)
@@ -49,5 +52,6 @@ pub(crate) fn serve(
 /// Brings calls to coordinators anywhere: those of this process first.
 pub(crate) fn forwarder(start: &Start, log: &Log, local: Option<Coordinators>) -> anyhow::Result<Arc<dyn Coordinate>> {
     let local = local.map(|local| Arc::new(local) as Arc<dyn Coordinate>);
-    Ok(Arc::new(Forwarder::start(log.clone(), local, start.auth.clone(), start.stop.clone())?))
+    let tls = client_config(start.settings.tls.process_authorities())?;
+    Ok(Arc::new(Forwarder::start(log.clone(), local, start.auth.clone(), tls, start.stop.clone())?))
 }

@@ -93,7 +93,7 @@ fn coordinate(
         return delivery::forwarder(start, log, Some(local));
     }
     let secrets = start.settings.embedded.directory.join("push.keys");
-    let config = start.settings.delivery.coordinators(false, Some(&secrets))?;
+    let config = start.settings.delivery.coordinators(None, Some(&secrets))?;
     let coordinators = Coordinators::new(log.clone(), config, Clock::system())?;
     let run = millrace_delivery::run(coordinators.clone(), instance.to_owned(), &start.health, start.stop.clone());
     start.supervisor.spawn("delivery", run);

@@ -66,7 +66,7 @@ fn sections(settings: &Settings, bounds: &mut Bounds) {
 }
 
 /// The listeners that encrypt if there is a certificate.
-const ENCRYPTED: [&str; 3] = ["command.listen", "query.listen", "command.tcp.listen"];
+const ENCRYPTED: [&str; 4] = ["command.listen", "query.listen", "command.tcp.listen", "delivery.listen"];
 
 fn listeners(settings: &Settings, bounds: &mut Bounds) {
     let mut listeners = vec![
@@ -102,8 +102,8 @@ fn beyond_loopback(settings: &Settings, encrypts: bool) -> (bool, &'static str) 
         ),
         AuthMode::Keys => (
             encrypts || settings.tls.terminated_upstream,
-            "a loopback address, since keys would cross the network in clear; tls.certificate_file encrypts command.listen, \
-             query.listen and command.tcp.listen, tls.terminated_upstream = true is for a proxy in front that does",
+            "a loopback address, since keys would cross the network in clear; tls.certificate_file encrypts all \
+             but admin listeners, tls.terminated_upstream = true is for a proxy in front that does",
         ),
     }
 }

@@ -3,9 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
-use millrace_testkit::{Authority, Certificate, Response, https, wait_until};
+use millrace_testkit::{Authority, Certificate, Response, free_port, http, https, wait_until};
 
 use crate::auth::{Keys, bearer};
+use crate::cluster::Cluster;
 use crate::run::{Up, WITHIN, stderr, stdout, tool};
 use crate::tcp::{Encryption, TcpUp, borrowed, journal, talk_encrypted};
 
@@ -219,4 +220,39 @@ fn certificates_are_asked_for_only_where_they_count() {
     fixture.encryption.write("clients.pem", "no certificate".to_owned());
     let (code, text) = check(&[]);
     assert!(code == Some(78) && text.contains("clients.pem"), "{text}");
+}
+
+#[test]
+fn calls_to_coordinators_beyond_loopback_are_encrypted_and_their_certificates_checked() {
+    const SUITE: &str = "encrypted calls on Kafka";
+    let fixture = Fixture::new();
+    let process_key = fixture.keys.file().with_file_name("process.key");
+    std::fs::write(&process_key, fixture.keys.create("processes", &["admin"])).unwrap();
+    let key = bearer(&fixture.keys.create("shop", &["topics:manage"]));
+    let mut settings = fixture.settings();
+    settings.extend([
+        ("auth.process_key_file", process_key.display().to_string()),
+        ("tls.process_ca_file", fixture.encryption.text("ca.pem")),
+    ]);
+    let Some(brokers) = millrace_testkit::kafka(SUITE) else { return };
+    let Some(mut cluster) = Cluster::with(brokers, SUITE, 0, &borrowed(&settings)) else { return };
+    let port = free_port();
+    let beyond =
+        [("delivery.listen", format!("0.0.0.0:{port}")), ("delivery.url", format!("https://localhost:{port}"))];
+    cluster.add_with("delivery", &beyond).wait_ready();
+    cluster.add("command").wait_ready();
+    // This one trusts the authority of the clients alone.
+    cluster.add_with("command", &[("tls.process_ca_file", fixture.encryption.text("clients.pem"))]).wait_ready();
+
+    let commands = cluster.publics("command");
+    let create = |command, topic: &str| {
+        let target = format!("/v1/topics/{topic}");
+        fixture.request(command, None, ("PUT", &*target), &[("authorization", &*key)]).unwrap()
+    };
+    let created = || create(commands[0], "t").status;
+    assert!(wait_until(WITHIN, || matches!(created(), 200 | 201)), "{}", created());
+    let refused = create(commands[1], "u");
+    assert_eq!((refused.status, &*refused.code()), (503, "unavailable"), "{refused:?}");
+    let internal = SocketAddr::from(([127, 0, 0, 1], port));
+    assert!(http(internal, "POST", millrace_contracts::topics::CALLS_PATH, &[], "").is_err(), "nothing in clear");
 }

@@ -14,8 +14,8 @@ use super::{Scope, Scopes};
 /// The maker of a request: a principal with the scopes of the credential that it showed. With authentication on, it is in
 /// the extensions of every request that a handler sees, as `Arc<Identity>`; [`Identity::of`] reads it.
 pub struct Identity {
-    /// `key:NAME`, `jwt:SUB`, `cert:SAN`, or `anonymous` with authentication off. The prefix keeps kinds of principals apart, whatever
-    /// their names.
+    /// `key:NAME`, `jwt:SUB`, `cert:SAN`, or `anonymous` with authentication off. The prefix keeps kinds of principals
+    /// apart, whatever their names.
     pub principal: Box<str>,
     /// What the credential allows.
     pub scopes: Scopes,

@@ -27,4 +27,4 @@ pub(crate) use rate::spread;
 pub use rate::{RateLimit, RateLimited};
 pub use socket::Socket;
 pub use tls::{Tls, TlsConfig};
-pub use tls_client::TlsClient;
+pub use tls_client::{TlsClient, client_config};

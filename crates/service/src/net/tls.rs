@@ -43,6 +43,8 @@ pub struct TlsConfig {
     pub key_file: PathBuf,
     /// The authorities that certificates of clients are trusted by, in PEM; empty: clients are asked for none.
     pub client_ca_file: PathBuf,
+    /// The authorities that certificates of other processes are trusted by, in PEM; empty for those of the system.
+    pub process_ca_file: PathBuf,
     /// Whether a proxy in front of the process encrypts.
     pub terminated_upstream: bool,
 }
@@ -56,6 +58,11 @@ impl TlsConfig {
     /// Whether clients may show a certificate.
     pub fn takes_certificates(&self) -> bool {
         !self.client_ca_file.as_os_str().is_empty()
+    }
+
+    /// The authorities of other processes, if they are not those of the system.
+    pub fn process_authorities(&self) -> Option<&Path> {
+        Some(&*self.process_ca_file).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// Every setting outside its bounds.
@@ -214,6 +221,9 @@ impl Tls {
     /// # Errors
     /// As [`Self::start`].
     pub fn check(config: &TlsConfig) -> Result<(), FileError> {
+        if let Some(path) = config.process_authorities() {
+            authorities_of(path, &files::read(path)?)?;
+        }
         if config.is_on() { TlsFiles::new(config).read().map(drop) } else { Ok(()) }
     }
 

@@ -61,8 +61,14 @@ impl TlsClient {
     }
 }
 
-/// A client that trusts the authorities in a PEM file, or those of the system without one.
-fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, FileError> {
+/// A client that trusts the authorities in a PEM file, or those of the system without one, and names no protocol (ALPN).
+///
+/// # Errors
+/// The file cannot be used.
+///
+/// # Panics
+/// Never: the provider has both versions.
+pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, FileError> {
     let roots = match authorities {
         Some(path) => authorities_of(path, &files::read(path)?)?,
         None => {
