@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, IsCa, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -36,6 +37,8 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name = named("authority");
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("the parameters are right"))
     }
@@ -110,10 +113,19 @@ impl Authority {
     }
 }
 
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(DnType::CommonName, name);
+    named
+}
+
 fn params(names: &[&str]) -> CertificateParams {
     let (uris, others): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| name.contains("://"));
     let others: Vec<String> = others.into_iter().map(str::to_owned).collect();
     let mut params = CertificateParams::new(others).expect("names or addresses");
+    params.distinguished_name = named("subject");
+    // OpenSSL wants it where it is strict.
+    params.use_authority_key_identifier_extension = true;
     params.subject_alt_names.extend(uris.into_iter().map(|uri| SanType::URI(uri.try_into().expect("ASCII"))));
     params
 }

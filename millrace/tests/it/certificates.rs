@@ -2,8 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
-use millrace_testkit::{Authority, Certificate, Response, free_port, http, https, wait_until};
+use millrace_testkit::{Authority, Certificate, Response, free_port, http, https, not_run, repository, wait_until};
 
 use crate::auth::{Keys, bearer};
 use crate::cluster::Cluster;
@@ -183,6 +184,41 @@ fn a_certificate_is_a_principal_over_tcp() {
     session.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, unauthenticated);
     assert!(wait_until(WITHIN, || journal(&tcp.journal).len() == 4));
+}
+
+/// OpenSSL is the other end, in the example in Python.
+#[test]
+fn clients_of_other_libraries_show_certificates_and_keys_over_tcp() {
+    let python = Command::new("python3").arg("--version").output();
+    if !python.is_ok_and(|output| output.status.success()) {
+        return not_run("the Python example over TLS", "python3", "it is not installed");
+    }
+    let fixture = Fixture::new();
+    fixture.allow("sensor", NAME, &["intake:write"]);
+    let key = fixture.keys.create("shop", &["intake:write"]);
+    let tcp = TcpUp::start(&borrowed(&fixture.settings()));
+    let own = fixture.clients.sign(&[NAME]);
+    fixture.encryption.write("own.pem", [own.cert.pem(), own.signing_key.serialize_pem()].concat());
+    let send = |variables: &[(&str, &str)]| {
+        let mut command = Command::new("python3");
+        command.arg(repository().join("examples/tcp/client.py"));
+        command
+            .args(["py", "localhost", &tcp.server.port().to_string()])
+            .env("CA_FILE", fixture.encryption.file("ca.pem"));
+        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(&b"a message\n".repeat(2_000));
+        child.wait_with_output().unwrap()
+    };
+    let file = fixture.encryption.text("own.pem");
+    for right in [("CERTIFICATE_FILE", &*file), ("TOKEN", &*key)] {
+        let output = send(&[right]);
+        assert_eq!(output.status.code(), Some(0), "{} {}", right.0, stderr(&output));
+    }
+    let refused = send(&[("TOKEN", "mk_1_2")]);
+    assert!(refused.status.code() == Some(1) && stderr(&refused).contains("401"), "{}", stderr(&refused));
+    let lines = |client: &str| journal(&tcp.journal).iter().filter(|line| line.client == client).count();
+    assert!(wait_until(WITHIN, || lines("cert:sensor7.example/py") == 2_000 && lines("key:shop/py") == 2_000));
 }
 
 #[test]
