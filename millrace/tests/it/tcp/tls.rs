@@ -186,7 +186,8 @@ fn a_handshake_ends_in_time_or_by_what_is_none() {
         let mut answer = Vec::new();
         assert!(silent.read_to_end(&mut answer).is_ok_and(|_| answer.is_empty()), "{answer:?}");
     }
-    assert!(wait_until(WITHIN, || refused("timeout") == 3));
+    let open = || tcp.up.metric("millrace_tcp_connections");
+    assert!(wait_until(WITHIN, || refused("timeout") == 3 && open() == 0));
     assert_eq!(talk(encryption.connect(tcp.server), "a 1 5\nhello\n"), "ACK 1\n");
 }
 
