@@ -92,12 +92,16 @@ impl Config {
         bounds.into_violations()
     }
 
-    /// What the coordinators need of it; `reachable`: whether other processes bring calls; `own_secrets`: a file of keys of
-    /// this process alone, created if it is missing.
+    /// What the coordinators need of it; `scheme`: that of the listener, if other processes bring calls; `own_secrets`: a file
+    /// of keys of this process alone, created if it is missing.
     ///
     /// # Errors
     /// A file of keys that cannot be read.
-    pub fn coordinators(&self, reachable: bool, own_secrets: Option<&Path>) -> Result<CoordinatorConfig, SecretsError> {
+    pub fn coordinators(
+        &self,
+        scheme: Option<&str>,
+        own_secrets: Option<&Path>,
+    ) -> Result<CoordinatorConfig, SecretsError> {
         let named = Some(&*self.secrets_file).filter(|path| !path.as_os_str().is_empty());
         let read = match (named, own_secrets) {
             (Some(path), _) => (path, Keyring::read(path)),
@@ -105,10 +109,10 @@ impl Config {
             (None, None) => (Path::new(""), Ok(Keyring::default())),
         };
         let keyring = read.1.map_err(|error| SecretsError { file: read.0.to_owned(), error })?;
-        let url = match (reachable, &*self.url) {
-            (false, _) => String::new(),
-            (true, "") => format!("http://{}", self.listen),
-            (true, url) => url.trim_end_matches('/').to_owned(),
+        let url = match (scheme, &*self.url) {
+            (None, _) => String::new(),
+            (Some(scheme), "") => format!("{scheme}://{}", self.listen),
+            (Some(_), url) => url.trim_end_matches('/').to_owned(),
         };
         Ok(CoordinatorConfig {
             url,

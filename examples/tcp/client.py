@@ -3,6 +3,9 @@
 
     printf 'one\\ntwo\\n' | ./client.py sensor7 [host [port]]
 
+In the environment: CA_FILE if the server encrypts, the authorities to trust; TOKEN if it wants a key; or CERTIFICATE_FILE, the
+client's own certificate and its key.
+
 The rules of a client, which are all there is to it:
 - A number belongs to the client and its epoch, not to the connection; a message sent again keeps its number and bytes.
 - At most 1,024 frames are without an answer.
@@ -11,8 +14,10 @@ The rules of a client, which are all there is to it:
 """
 
 import collections
+import os
 import re
 import socket
+import ssl
 import sys
 import time
 
@@ -27,9 +32,21 @@ class Lost(Exception):
 def connect(host, port, client, epoch):
     connection = socket.create_connection((host, port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if "CA_FILE" in os.environ:
+        context = ssl.create_default_context(cafile=os.environ["CA_FILE"])
+        if "CERTIFICATE_FILE" in os.environ:
+            context.load_cert_chain(os.environ["CERTIFICATE_FILE"])
+        try:
+            connection = context.wrap_socket(connection, server_hostname=host)
+        except ssl.SSLCertVerificationError as error:
+            sys.exit("the server is not trusted: %s" % error)
+    token = b" token=" + os.environb[b"TOKEN"] if b"TOKEN" in os.environb else b""
     replies = connection.makefile("rb")
-    connection.sendall(b"HELLO %s epoch=%d\n" % (client, epoch))
-    if not replies.readline().startswith(b"OK "):
+    connection.sendall(b"HELLO %s epoch=%d%s\n" % (client, epoch, token))
+    answer = replies.readline()
+    if answer.startswith((b"NACK 0 401", b"NACK 0 403")):
+        sys.exit("refused: %s" % answer.decode().strip())
+    if not answer.startswith(b"OK "):
         raise Lost("no OK")
     return connection, replies
 

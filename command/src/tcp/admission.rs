@@ -7,24 +7,27 @@ use std::time::Duration;
 
 use millrace_service::audit::Act;
 use millrace_service::auth::{Authenticator, Credential, Denial, Identity, Scope};
+use millrace_service::net::ClientCertificate;
 
 use super::reply::Closing;
 
-/// The sender of a connection: nobody until HELLO, with authentication on.
+/// The sender of a connection: nobody until its first line, with authentication on.
 #[derive(Debug)]
 pub(crate) struct Admission {
     auth: Authenticator,
     peer: IpAddr,
+    /// What the client has shown in the handshake.
+    certificate: Option<ClientCertificate>,
     identity: Option<Arc<Identity>>,
 }
 
 impl Admission {
     /// Nobody yet.
-    pub(crate) fn new(auth: Authenticator, peer: IpAddr) -> Self {
-        Self { auth, peer, identity: None }
+    pub(crate) fn new(auth: Authenticator, peer: IpAddr, certificate: Option<ClientCertificate>) -> Self {
+        Self { auth, peer, certificate, identity: None }
     }
 
-    /// Takes the token of a HELLO.
+    /// Takes the token of a HELLO; without one, the certificate of the connection counts.
     ///
     /// # Errors
     /// The connection is to be closed, with this reply.
@@ -32,7 +35,11 @@ impl Admission {
         if !self.auth.is_on() {
             return Ok(());
         }
-        let identity = token.ok_or(Denial::Missing).and_then(|token| self.auth.identify(Credential::Bearer(token)));
+        let identity = match (token, &self.certificate) {
+            (Some(token), _) => self.auth.identify(Credential::Bearer(token)),
+            (None, Some(certificate)) => self.auth.identify(Credential::Certificate(certificate)),
+            (None, None) => Err(Denial::Missing),
+        };
         let identity = identity.map_err(|denial| self.deny(denial))?;
         if !identity.scopes.allow(Scope::IntakeWrite) {
             self.record(Denial::Scope(&[Scope::IntakeWrite]), Some(&identity));
@@ -42,7 +49,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Why the connection of somebody without a valid token is closed.
+    /// Why the connection of somebody without a valid credential is closed.
     pub(crate) fn deny(&self, denial: Denial) -> Closing {
         let denial = self.auth.deny(denial, self.peer);
         self.record(denial, None);
@@ -61,7 +68,7 @@ impl Admission {
         self.auth.record_denial(denial, identity, act);
     }
 
-    /// Whether only a HELLO with a token may come.
+    /// Whether nobody is known to send yet, and somebody has to be.
     pub(crate) fn is_missing(&self) -> bool {
         self.auth.is_on() && self.identity.is_none()
     }

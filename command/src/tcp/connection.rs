@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,9 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::{Buf as _, BytesMut};
 use millrace_contracts::{IntakeMessage, Sender, Topic, UserHash, partition_of};
 use millrace_log::{NewRecord, RefusalCause};
-use millrace_service::net::{Connection as _, Order, OrderCell};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use millrace_service::net::{Connection as _, Order, OrderCell, Socket};
 
 use super::admission::{Admission, Revocation};
 use super::handle::TcpConnection;
@@ -25,18 +21,14 @@ use super::reply::{Closing, Nack};
 use super::round::{Round, next_outcomes};
 use super::series::FrameSeries;
 use super::session::{Frame, Session};
+use super::wire::{Event, Wire};
 
-/// Room for one read.
-const READ: usize = 64 << 10;
 /// Pause before frames that found the log's queue full are offered again.
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 /// After so long with a full queue, frames are refused.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest time that nothing is read because the sender has used more than its limits; beyond it, frames are refused.
 const RATE_PATIENCE: Duration = Duration::from_secs(10);
-/// What is read and thrown away of a connection that is closed with input unread: a reset would destroy the last reply.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1 << 20;
 
 /// Frames that found the log's queue full. Nothing is read until they are in.
 struct Held {
@@ -49,45 +41,23 @@ struct Held {
 struct Cut(&'static str);
 
 /// Serves a connection to its end.
-pub(crate) async fn drive(mut stream: TcpStream, peer: IpAddr, intake: &TcpIntake, connection: Arc<TcpConnection>) {
-    let admission = Admission::new(intake.auth.clone(), peer);
-    let mut driver = Driver::new(&stream, intake, &connection, admission);
+pub(crate) async fn drive(socket: Socket, admission: Admission, intake: &TcpIntake, connection: Arc<TcpConnection>) {
+    let mut driver = Driver::new(Wire::new(socket), intake, &connection, admission);
     let ended = driver.run().await;
-    let ended_by_client = driver.end_of_input;
     driver.report();
-    drop(driver);
+    let Driver { wire, end_of_input, .. } = driver;
     match ended {
-        Ok(()) => linger(&mut stream, ended_by_client).await,
+        Ok(()) => wire.close(end_of_input).await,
         Err(Cut(reason)) => metrics::closed(reason),
     }
 }
 
-async fn linger(stream: &mut TcpStream, ended_by_client: bool) {
-    if stream.shutdown().await.is_err() || ended_by_client {
-        return;
-    }
-    let drain = async {
-        let (mut left, mut scrap) = (LINGER_BYTES, vec![0; 8 << 10]);
-        while left > 0 {
-            match stream.read(&mut scrap).await {
-                Ok(read) if read > 0 => left = left.saturating_sub(read),
-                _ => return,
-            }
-        }
-    };
-    let _ = tokio::time::timeout(LINGER, drain).await;
-}
-
 struct Driver<'a> {
-    stream: &'a TcpStream,
+    wire: Wire,
     intake: &'a TcpIntake,
     connection: &'a TcpConnection,
     session: Session,
-    input: BytesMut,
     end_of_input: bool,
-    output: Vec<u8>,
-    /// Bytes of `output` that are sent.
-    sent: usize,
     rounds: VecDeque<Round>,
     held: Option<Held>,
     /// Until when nothing is read, since the sender has used more than its limits.
@@ -97,29 +67,23 @@ struct Driver<'a> {
     active: Instant,
     /// Since when a frame has begun and not ended.
     partial_since: Option<Instant>,
-    /// Since when the client takes no replies.
-    blocked_since: Option<Instant>,
     items: u64,
 }
 
 impl<'a> Driver<'a> {
-    fn new(stream: &'a TcpStream, intake: &'a TcpIntake, connection: &'a TcpConnection, admission: Admission) -> Self {
+    fn new(wire: Wire, intake: &'a TcpIntake, connection: &'a TcpConnection, admission: Admission) -> Self {
         Self {
-            stream,
+            wire,
             intake,
             connection,
             session: Session::new(intake.config.session_limits(), admission),
-            input: BytesMut::new(),
             end_of_input: false,
-            output: Vec::new(),
-            sent: 0,
             rounds: VecDeque::new(),
             held: None,
             paused_until: None,
             series: FrameSeries::new(),
             active: Instant::now(),
             partial_since: None,
-            blocked_since: None,
             items: 0,
         }
     }
@@ -129,18 +93,18 @@ impl<'a> Driver<'a> {
         let shortest = limits.idle_timeout.min(limits.frame_timeout).min(limits.write_timeout).0;
         let pace = shortest / 8;
         let mut tick = pin!(tokio::time::sleep(pace));
-        let (stream, connection) = (self.stream, self.connection);
+        let connection = self.connection;
         let mut order = Order::Run;
         let mut revocation = Revocation::default();
         loop {
             self.take_in();
-            self.send()?;
-            if self.session.is_done() && self.output.is_empty() {
+            self.send().await?;
+            if self.session.is_done() && self.wire.is_sent() {
                 return Ok(());
             }
             let reads = self.reads();
             self.follow_clock(reads);
-            self.shrink();
+            self.wire.shrink();
             revocation.follow(self.session.admission());
             tokio::select! {
                 biased;
@@ -154,11 +118,12 @@ impl<'a> Driver<'a> {
                 },
                 () = revocation.next() => self.session.close(Closing::Unauthenticated),
                 outcomes = next_outcomes(&mut self.rounds), if !self.rounds.is_empty() => self.settle(outcomes),
-                writable = stream.writable(), if !self.output.is_empty() => writable.map_err(|_| Cut("reset"))?,
-                readable = stream.readable(), if reads => {
-                    readable.map_err(|_| Cut("reset"))?;
-                    self.read()?;
-                }
+                event = poll_fn(|cx| self.wire.poll(cx, reads)), if reads || !self.wire.is_sent() => match event {
+                    Ok(Event::Read(0)) => self.end_of_input = true,
+                    Ok(Event::Read(_)) => self.active = Instant::now(),
+                    Ok(Event::Sent) => {}
+                    Err(_) => return Err(Cut("reset")),
+                },
                 () = tokio::time::sleep(QUEUE_PAUSE), if self.held.is_some() => self.offer_again(),
                 () = sleep_until(self.paused_until), if self.paused_until.is_some() => {}
                 () = &mut tick => {
@@ -171,23 +136,12 @@ impl<'a> Driver<'a> {
 
     fn reads(&self) -> bool {
         let backlog = usize::try_from(self.intake.config.limits.max_reply_bytes.0).unwrap_or(usize::MAX);
-        !self.end_of_input && !self.is_paused() && self.session.reads() && self.output.len() - self.sent < backlog
+        !self.end_of_input && !self.is_paused() && self.session.reads() && self.wire.backlog() < backlog
     }
 
     /// Whether frames have to wait before others are taken.
     fn is_paused(&self) -> bool {
         self.held.is_some() || self.paused_until.is_some()
-    }
-
-    fn read(&mut self) -> Result<(), Cut> {
-        self.input.reserve(READ);
-        match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => self.end_of_input = true,
-            Ok(_) => self.active = Instant::now(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Cut("reset")),
-        }
-        Ok(())
     }
 
     /// Hands what was read to the session, and the frames to the log.
@@ -201,19 +155,19 @@ impl<'a> Driver<'a> {
             let limited = (!wait.is_zero()).then_some(Nack::RateLimited);
             self.session.set_gate(self.intake.is_lagging().then_some(Nack::JournalLagging).or(limited));
             let mut frames = Vec::new();
-            let used = self.session.receive(&self.input, &mut frames);
+            let used = self.session.receive(&self.wire.input, &mut frames);
             if !frames.is_empty() {
                 let bytes = frames.iter().map(|frame| frame.payload.len()).sum();
                 self.session.admission().charge(frames.len(), bytes);
-                let input = std::mem::take(&mut self.input);
+                let input = std::mem::take(&mut self.wire.input);
                 let appended = self.append(&frames, &input);
                 if appended < frames.len() {
                     frames.drain(..appended);
                     self.held = Some(Held { frames, bytes: input.clone(), since: Instant::now() });
                 }
-                self.input = input;
+                self.wire.input = input;
             }
-            self.input.advance(used);
+            self.wire.input.advance(used);
             if used == 0 {
                 break;
             }
@@ -295,29 +249,18 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn send(&mut self) -> Result<(), Cut> {
-        let replies = self.session.replies();
-        if self.output.is_empty() {
-            std::mem::swap(&mut self.output, replies);
-        } else {
-            self.output.append(replies);
+    /// Sends what the client takes now.
+    async fn send(&mut self) -> Result<(), Cut> {
+        self.wire.push(self.session.replies());
+        let sent = poll_fn(|cx| match self.wire.poll_send(cx) {
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(sent) => Poll::Ready(Some(sent)),
+        });
+        match sent.await {
+            None => {}
+            Some(Ok(())) => self.report(),
+            Some(Err(_)) => return Err(Cut("reset")),
         }
-        while self.sent < self.output.len() {
-            match self.stream.try_write(&self.output[self.sent..]) {
-                Ok(sent) => {
-                    self.sent += sent;
-                    self.blocked_since = None;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked_since.get_or_insert_with(Instant::now);
-                    return Ok(());
-                }
-                Err(_) => return Err(Cut("reset")),
-            }
-        }
-        self.output.clear();
-        self.sent = 0;
-        self.report();
         Ok(())
     }
 
@@ -334,13 +277,13 @@ impl<'a> Driver<'a> {
                 self.partial_since = Some(self.active);
             }
         }
-        let busy = owes || self.session.is_partial() || self.held.is_some() || !self.output.is_empty();
+        let busy = owes || self.session.is_partial() || self.held.is_some() || !self.wire.is_sent();
         self.connection.set_idle((!busy).then_some(self.active));
     }
 
     fn check_clock(&mut self, reads: bool) -> Result<(), Cut> {
         let limits = &self.intake.config.limits;
-        if self.blocked_since.is_some_and(|since| since.elapsed() >= limits.write_timeout.0) {
+        if self.wire.blocked() >= limits.write_timeout.0 {
             return Err(Cut("write-timeout"));
         }
         if !reads || self.session.owes_replies() {
@@ -353,18 +296,6 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
-
-    /// A connection that waits holds no more memory than what it has not handed on.
-    fn shrink(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        } else if self.input.capacity() > 8 * self.input.len() {
-            self.input = BytesMut::from(&self.input[..]);
-        }
-        if self.output.is_empty() && self.output.capacity() > READ {
-            self.output = Vec::new();
-        }
-    }
 }
 
 async fn sleep_until(end: Option<Instant>) {
@@ -374,7 +305,7 @@ async fn sleep_until(end: Option<Instant>) {
 }
 
 /// An order other than the last one.
-async fn next_order(cell: &OrderCell, last: Order) -> Order {
+pub(super) async fn next_order(cell: &OrderCell, last: Order) -> Order {
     poll_fn(|cx| match cell.get(cx.waker()) {
         order if order == last => Poll::Pending,
         order => Poll::Ready(order),

@@ -20,6 +20,7 @@ mod series;
 mod session;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use config::{TcpConfig, TcpLimits};
 pub use listener::run;

@@ -6,8 +6,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use millrace_service::auth::Denial;
-
 use super::admission::Admission;
 use super::frame::{Line, Scan, scan};
 use super::replies::{Counts, Replies, Settled};
@@ -128,8 +126,11 @@ impl Session {
                     break;
                 }
                 Scan::Line(Line::Ping | Line::Bye | Line::Header { .. }, _) if self.admission.is_missing() => {
-                    let why = self.admission.deny(Denial::Missing);
-                    self.close(why);
+                    match self.admission.admit(None) {
+                        // The line is read again.
+                        Ok(()) => continue,
+                        Err(why) => self.close(why),
+                    }
                 }
                 Scan::Line(Line::Header { client, seq, len }, line) => {
                     let Some(used) = self.frame(client, (seq, len), &input[at..], line, at, frames) else {

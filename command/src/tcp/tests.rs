@@ -22,7 +22,7 @@ const LIMITS: SessionLimits = SessionLimits {
 };
 
 fn nobody() -> Admission {
-    Admission::new(Authenticator::off(), std::net::Ipv4Addr::LOCALHOST.into())
+    Admission::new(Authenticator::off(), std::net::Ipv4Addr::LOCALHOST.into(), None)
 }
 
 /// A connection as a client sees it, with a log that answers at once unless told otherwise.
@@ -297,7 +297,7 @@ async fn a_token_that_may_be_valid_soon_is_not_refused_for_good() {
         [("x.y.z", "NACK 0 503 unavailable retry_ms=1000\n"), ("mk_x", "NACK 0 401 unauthenticated\n")]
     {
         let mut peer = Peer::new();
-        peer.session = Session::new(LIMITS, Admission::new(auth.clone(), std::net::Ipv4Addr::LOCALHOST.into()));
+        peer.session = Session::new(LIMITS, Admission::new(auth.clone(), std::net::Ipv4Addr::LOCALHOST.into(), None));
         peer.send(format!("HELLO a token={token}\n").as_bytes());
         assert_eq!((peer.replies.as_str(), peer.session.is_done()), (reply, true));
     }

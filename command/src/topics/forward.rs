@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -19,6 +20,7 @@ use millrace_contracts::topics::{
 use millrace_contracts::{Code, Refusal, Topic};
 use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
 use millrace_service::auth::Authenticator;
+use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
 /// Longest answer: a page of a pull with its envelopes.
@@ -33,12 +35,13 @@ const LIMITS: Limits = Limits { records: 1_024, bytes: 1 << 20, wait: Duration::
 pub struct Forwarder {
     local: Option<Arc<dyn Coordinate>>,
     owners: Arc<RwLock<HashMap<u32, TopicOwner>>>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     auth: Authenticator,
 }
 
 impl Forwarder {
-    /// A forwarder that follows `topics.owners` on a thread of its own until `stop`.
+    /// A forwarder that follows `topics.owners` on a thread of its own until `stop`. `tls` has the authorities that coordinators
+    /// with an https URL are trusted by.
     ///
     /// # Errors
     /// No thread can be had.
@@ -46,6 +49,7 @@ impl Forwarder {
         log: Log,
         local: Option<Arc<dyn Coordinate>>,
         auth: Authenticator,
+        tls: ClientConfig,
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
         let owners = Arc::new(RwLock::new(HashMap::new()));
@@ -54,6 +58,9 @@ impl Forwarder {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http2();
+        let connector = builder.wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
         Ok(Self { local, owners, client, auth })
     }

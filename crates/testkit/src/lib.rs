@@ -1,7 +1,7 @@
 //! Servers and processes for tests: real Apache Kafka, Redis and PostgreSQL on free ports, and the `millrace` binary
 //! under test, each behind a guard that ends it when dropped.
 //!
-//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, an issuer of tokens, checks against the
+//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, an issuer of tokens, an authority, checks against the
 //! OpenAPI documents, unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
 //!
 //! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] return the address of a server that all tests of the run
@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod api_document;
+mod authority;
 mod brokers;
 mod browser;
 mod child;
@@ -29,11 +30,12 @@ mod shared;
 mod wait;
 
 pub use api_document::{ApiDocument, Exchange};
+pub use authority::{Authority, Certificate, TlsStream};
 pub use brokers::Brokers;
 pub use browser::Browser;
 pub use child::Child;
 pub use directories::{repository, scratch_dir, target_dir};
-pub use http::{AsyncConnection, Connection, Response, http, http_get, request};
+pub use http::{AsyncConnection, Connection, Response, http, http_get, https, request};
 pub use issuer::{SigningKey, jwk_set};
 pub use kafka::Kafka;
 pub use postgres::Postgres;

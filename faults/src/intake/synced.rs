@@ -81,7 +81,8 @@ fn order(trace: &str) -> (u64, u64) {
 fn journal_file(line: &str) -> Option<&str> {
     let path = line.split_once('<')?.1.split_once('>')?.0;
     let file = path.rsplit_once("/journal/")?.1;
-    (file == POSITION || file.ends_with(".log") || file.ends_with(".idx")).then_some(file)
+    let extension = file.rsplit_once('.').map(|(_, extension)| extension);
+    (file == POSITION || matches!(extension, Some("log" | "idx"))).then_some(file)
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ fn tcp(cluster: &mut Cluster, part: &mut Part) -> Result<(), String> {
     for (round, name) in (0_u64..).zip(victims(engine)) {
         cluster.pass(Duration::from_millis(500 + mix(seed ^ round) % 1_500));
         cluster.system.node(name).kill();
-        cluster.pass(Duration::from_millis(mix(seed ^ round ^ 77) % 1_500));
+        cluster.pass(Duration::from_millis(mix(seed ^ round ^ 0x77) % 1_500));
         // The embedded engine has one journal: its format changes with every other start.
         let framed = [("MILLRACE_JOURNAL__FORMAT", "framed")];
         let variables = if engine == Engine::Embedded && round.is_multiple_of(2) { &framed[..] } else { &[] };
@@ -252,7 +252,9 @@ impl Traffic {
     fn start(cluster: &Cluster, habits: Vec<Habits>) -> Self {
         let clients = Arc::new(Clients::new(cluster.run.shape.seed, cluster.system.intakes()));
         let mut traffic = Self { clients, threads: Vec::new() };
-        habits.into_iter().for_each(|habits| traffic.spawn(Sender::new(habits)));
+        for habits in habits {
+            traffic.spawn(Sender::new(habits));
+        }
         traffic
     }
 

@@ -10,7 +10,7 @@ use millrace_service::auth::{KeyLimits, Scope};
 /// The subcommands of `keys`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Keys {
-    /// Create a key and print it, this once; adds its entry to the keys file
+    /// Create a key and print it, this once; adds its entry to the keys file. With --san, an entry for certificates of clients
     Create(CreateKey),
     /// List the keys without their secrets
     List(ListKeys),
@@ -24,6 +24,9 @@ pub(crate) enum Keys {
 Prints the key alone on standard output; the keys file has its SHA-256 only. The principal is key:NAME. To rotate a key, create
 another of the same name, and revoke the old one by its id once nobody uses it.
 
+With --san there is no key: the entry is for clients that show a certificate with that subject alternative name, signed by an
+authority in tls.client_ca_file. Their principal is cert:SAN.
+
 Scopes: events:write, counts:read, topics:manage, topics:publish, topics:subscribe, intake:write, admin (everything), and
 pixel:write, the only one that a key on a public page should have, and that goes with no other.")]
 pub(crate) struct CreateKey {
@@ -32,7 +35,11 @@ pub(crate) struct CreateKey {
     /// What the key allows; repeatable, or separated by commas
     #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
     pub(crate) scopes: Vec<Scope>,
-    /// End of the key: a duration from now, such as 90d, or a time in RFC 3339
+    /// An entry for certificates with this subject alternative name, such as sensor7.example or spiffe://example/sensor7, in
+    /// place of a key
+    #[arg(long, value_name = "SAN")]
+    pub(crate) san: Option<String>,
+    /// End of the key or entry: a duration from now, such as 90d, or a time in RFC 3339
     #[arg(long, value_name = "WHEN", value_parser = expiry)]
     pub(crate) expires: Option<Timestamp>,
     #[command(flatten)]

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::values::{rate, span};
 use crate::bulk::export;
 use crate::client::KeySource;
+use crate::send::Server;
 
 /// Options of `send`.
 #[derive(Debug, Clone, Args)]
@@ -29,9 +30,9 @@ pub(crate) struct Send {
     /// The number space; the time in ms if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(crate) epoch: Option<u64>,
-    /// The server; from the settings if not given
+    /// The server, tls://HOST:PORT if it encrypts; from the settings if not given
     #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) server: Option<String>,
+    pub(crate) server: Option<Server>,
     /// Messages without an answer
     #[arg(long, default_value_t = 1_024, value_parser = window)]
     pub(crate) window: usize,

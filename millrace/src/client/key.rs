@@ -10,6 +10,7 @@ use millrace_service::auth::ApiKey;
 use millrace_service::net::TlsClient;
 
 use super::Access;
+use crate::send::Server;
 
 /// The variable with the key itself.
 const VARIABLE: &str = "MILLRACE_KEY";
@@ -22,10 +23,10 @@ pub(crate) struct KeySource {
     /// File with the API key, - for a line of standard input; default: the key in the environment, if there is one
     #[arg(long, value_name = "FILE", env = "MILLRACE_KEY_FILE")]
     key_file: Option<PathBuf>,
-    /// File with the authorities that https:// trusts, in PEM; default: those of the system
+    /// File with the authorities that https:// and tls:// trust, in PEM; default: those of the system
     #[arg(long, value_name = "FILE", env = "MILLRACE_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// Send the key to http:// on other machines too, where everybody on the way can read it
+    /// Send the key unencrypted to other machines too, where everybody on the way can read it
     #[arg(long, env = "MILLRACE_ALLOW_CLEAR_KEY")]
     allow_clear_key: bool,
 }
@@ -35,6 +36,19 @@ impl KeySource {
     pub(crate) fn access(&self) -> anyhow::Result<Access> {
         let tls = self.ca_file.as_deref().map(|file| TlsClient::new(Some(file))).transpose()?;
         Ok(Access { key: self.key()?.map(|key| key.bearer()), tls, allow_clear_key: self.allow_clear_key })
+    }
+
+    /// What a client of TCP intake needs: the key, and the authorities if the server encrypts.
+    ///
+    /// # Errors
+    /// A file cannot be used, or the key would be readable on its way.
+    pub(crate) fn for_intake(&self, server: &Server) -> anyhow::Result<(Option<ApiKey>, Option<TlsClient>)> {
+        let key = self.key()?;
+        if key.is_some() && !self.allow_clear_key {
+            server.check_key()?;
+        }
+        let tls = server.tls.then(|| TlsClient::for_intake(self.ca_file.as_deref())).transpose()?;
+        Ok((key, tls))
     }
 
     /// The key; `None` without one.

@@ -12,5 +12,5 @@ pub(crate) mod verdict;
 pub(crate) use connection::{Connection, ExchangeError, Request};
 pub(crate) use key::{KeySource, first_line};
 pub(crate) use response::Response;
-pub(crate) use target::{Access, Target, reachable};
+pub(crate) use target::{Access, Target, is_loopback, reachable};
 pub(crate) use verdict::Verdict;

@@ -62,11 +62,9 @@ impl Target {
         Ok(Self { access: access.clone(), ..self })
     }
 
-    /// Whether the address is of this machine, whatever a resolver returns.
+    /// Whether the address is of this machine.
     fn is_loopback(&self) -> bool {
-        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+        is_loopback(self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host))
     }
 
     /// Connects.
@@ -88,6 +86,12 @@ fn system_authorities() -> io::Result<&'static TlsClient> {
     }
     let tls = TlsClient::new(None).map_err(io::Error::other)?;
     Ok(SYSTEM.get_or_init(|| tls))
+}
+
+/// Whether a host is this machine, whatever a resolver returns.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The address of a listener for a client on the same machine: loopback for a listener on every address.

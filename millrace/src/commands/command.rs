@@ -16,14 +16,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     let coordinate = delivery::forwarder(&start, &log, None)?;
     let (names, context) = (start.names.clone(), start.context());
     if let Some(tcp) = tcp {
-        let run = millrace_command::tcp::run(
-            config.tcp.clone(),
-            tcp.listen()?,
-            log.clone(),
-            start.auth.clone(),
-            context.proxies.clone(),
-            start.stop.clone(),
-        );
+        let run = millrace_command::tcp::run(config.tcp.clone(), tcp.listen()?, log.clone(), context.clone());
         start.supervisor.spawn("tcp", run);
     }
     let run = millrace_command::run(config, public.listen()?, log.clone(), names, coordinate, context);

@@ -8,7 +8,7 @@ use millrace_contracts::topics::Coordinate;
 use millrace_delivery::{CoordinatorConfig, Coordinators, internal_router};
 use millrace_log::Log;
 use millrace_service::http;
-use millrace_service::net::{MemoryBudget, Reserved, reserve};
+use millrace_service::net::{MemoryBudget, Reserved, client_config, reserve};
 use millrace_store::MessageIndex;
 
 use crate::start::Start;
@@ -38,13 +38,16 @@ pub(crate) fn serve(
     index: MessageIndex,
 ) -> anyhow::Result<Coordinators> {
     let config = start.settings.delivery.clone();
-    let own = CoordinatorConfig { index: Some(index), ..config.coordinators(true, None)? };
+    let encrypts = start.settings.encrypts_calls();
+    let scheme = if encrypts { "https" } else { "http" };
+    let own = CoordinatorConfig { index: Some(index), ..config.coordinators(Some(scheme), None)? };
     let coordinators = Coordinators::new(log.clone(), own, Clock::system())?;
     let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
     let router = start.auth.protect_internal(router);
     let listener = internal.listen()?;
     let hosts = start.auth.hosts(listener.local_addr()?.ip());
-    start.supervisor.spawn("internal", http::serve_hosts(listener, router, config.limits, hosts, start.stop.clone()));
+    let (tls, stop) = (start.tls.clone().filter(|_| encrypts), start.stop.clone());
+    start.supervisor.spawn("internal", http::serve_encrypted(listener, router, config.limits, hosts, tls, stop));
     let run = millrace_delivery::run(coordinators.clone(), instance, &start.health, start.stop.clone());
     start.supervisor.spawn("delivery", run);
     Ok(coordinators)
@@ -53,5 +56,6 @@ pub(crate) fn serve(
 /// Brings calls to coordinators anywhere: those of this process first.
 pub(crate) fn forwarder(start: &Start, log: &Log, local: Option<Coordinators>) -> anyhow::Result<Arc<dyn Coordinate>> {
     let local = local.map(|local| Arc::new(local) as Arc<dyn Coordinate>);
-    Ok(Arc::new(Forwarder::start(log.clone(), local, start.auth.clone(), start.stop.clone())?))
+    let tls = client_config(start.settings.tls.process_authorities())?;
+    Ok(Arc::new(Forwarder::start(log.clone(), local, start.auth.clone(), tls, start.stop.clone())?))
 }

@@ -1,4 +1,4 @@
-//! `millrace keys`: changes the file of API keys.
+//! `millrace keys`: changes the file of API keys and of clients' certificates.
 
 use std::path::PathBuf;
 
@@ -25,16 +25,29 @@ fn path_of(file: KeysFile, settings: &Settings) -> PathBuf {
 }
 
 fn create(options: CreateKey, settings: &Settings) -> anyhow::Result<()> {
-    let CreateKey { name, scopes, expires, limits, file } = options;
+    let CreateKey { name, scopes, san, expires, limits, file } = options;
     let path = path_of(file, settings);
+    let add = |entry: Result<KeyEntry, String>| {
+        let entry = entry.and_then(|entry| entry.with_limits(limits.into())).map_err(anyhow::Error::msg)?;
+        let id = entry.id.clone();
+        KeyFile::change(&path, |file| {
+            if let Some(other) = file.keys.iter().find(|other| entry.san.is_some() && other.san == entry.san) {
+                return Err(format!("the entry {} of {} has this san already", other.id, other.name));
+            }
+            file.keys.push(entry);
+            Ok(())
+        })?;
+        anyhow::Ok(id)
+    };
+    let (now, to) = (Timestamp::now(), path.display());
+    if let Some(san) = san {
+        let id = add(KeyEntry::of_certificate(&san, &name, &scopes, now, expires))?;
+        eprintln!("millrace: added the entry {id} of {name} to {to}, for certificates of {san}");
+        return Ok(());
+    }
     let key = ApiKey::generate().context("the operating system has no random bytes")?;
-    let entry = KeyEntry::new(&key, &name, &scopes, Timestamp::now(), expires);
-    let entry = entry.and_then(|entry| entry.with_limits(limits.into())).map_err(anyhow::Error::msg)?;
-    KeyFile::change(&path, |file| {
-        file.keys.push(entry);
-        Ok(())
-    })?;
-    eprintln!("millrace: added the key {} of {name} to {}; it is printed this once", key.id(), path.display());
+    let id = add(KeyEntry::new(&key, &name, &scopes, now, expires))?;
+    eprintln!("millrace: added the key {id} of {name} to {to}; it is printed this once");
     print_line(key.expose());
     Ok(())
 }
@@ -47,7 +60,7 @@ fn list(options: ListKeys, settings: &Settings) -> anyhow::Result<()> {
     }
     let now_ms = Timestamp::now().as_millisecond();
     let mut table = Table::new();
-    table.set_header(["id", "name", "scopes", "created", "expires", "limits per second"]);
+    table.set_header(["id", "name", "principal", "scopes", "created", "expires", "limits per second"]);
     for key in &file.keys {
         let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
         let expires = match (&key.expires, key.expires_ms()) {
@@ -55,7 +68,8 @@ fn list(options: ListKeys, settings: &Settings) -> anyhow::Result<()> {
             (time, _) => time.clone().unwrap_or_else(|| "never".into()),
         };
         let created = key.created.as_deref().unwrap_or("-");
-        table.add_row([&key.id, &key.name, &scopes.join(","), created, &expires, &limits_of(&key.limits)]);
+        let (principal, scopes, limits) = (key.principal(), scopes.join(","), limits_of(&key.limits));
+        table.add_row([&key.id, &key.name, &principal, &scopes, created, &expires, &limits]);
     }
     print_line(&table.to_string());
     Ok(())

@@ -64,8 +64,7 @@ pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
     if let Some(tcp) = tcp {
         let listener = intake.enter(|| tcp.listen())?;
         let config = settings.command.tcp.clone();
-        let (auth, proxies) = (start.auth.clone(), context.proxies.clone());
-        let run = millrace_command::tcp::run(config, listener, log.clone(), auth, proxies, stop.clone());
+        let run = millrace_command::tcp::run(config, listener, log.clone(), context.clone());
         start.supervisor.spawn("tcp", intake.run(run));
     }
     let run = millrace_command::run(settings.command, listener, log_of, names_of, coordinate, context.clone());
@@ -98,7 +97,7 @@ fn coordinate(
         return delivery::forwarder(start, log, Some(local));
     }
     let secrets = start.settings.embedded.directory.join("push.keys");
-    let mut config = start.settings.delivery.coordinators(false, Some(&secrets))?;
+    let mut config = start.settings.delivery.coordinators(None, Some(&secrets))?;
     config.index = Some(index);
     let coordinators = Coordinators::new(log.clone(), config, Clock::system())?;
     let run = millrace_delivery::run(coordinators.clone(), instance.to_owned(), &start.health, start.stop.clone());

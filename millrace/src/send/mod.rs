@@ -3,6 +3,7 @@
 mod input;
 mod report;
 mod run;
+mod server;
 mod window;
 
 use std::io::IsTerminal as _;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use run::SendOptions;
+pub(crate) use server::Server;
 
 use crate::text::print_line;
 

@@ -1,24 +1,27 @@
 //! Sends messages over TCP until each is answered, over as many connections as it takes.
 
+use std::io;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use millrace_base::Backoff;
 use millrace_service::auth::ApiKey;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use millrace_service::net::{Socket, TlsClient};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
 use super::input::Line;
 use super::report::Report;
+use super::server::Server;
 use super::window::{Effect, Message, Reply, Window};
 
 /// What to send, where to, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct SendOptions {
-    pub(crate) address: String,
+    pub(crate) server: Server,
     pub(crate) key: Option<ApiKey>,
+    /// Encrypts, if the server does.
+    pub(crate) tls: Option<TlsClient>,
     pub(crate) client: String,
     pub(crate) epoch: u64,
     /// Most frames without an answer.
@@ -88,19 +91,20 @@ impl Sender {
     }
 
     async fn connection(&mut self, progress: &impl Fn(&Report)) -> anyhow::Result<Ended> {
-        let address = self.options.address.clone();
-        let connected = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(&address)).await;
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Ok(Ended::Lost(format!("{address}: {error}"))),
-            Err(_) => return Ok(Ended::Lost(format!("{address}: no connection within 5 s"))),
+        let server = self.options.server.clone();
+        let connecting = server.connect(self.options.tls.as_ref());
+        let socket = match tokio::time::timeout(Duration::from_secs(5), connecting).await {
+            Ok(Ok(socket)) => socket,
+            // The certificate, or what is no TLS: another try would only repeat it.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => bail!("{server}: {error}"),
+            Ok(Err(error)) => return Ok(Ended::Lost(format!("{server}: {error}"))),
+            Err(_) => return Ok(Ended::Lost(format!("{server}: no connection within 5 s"))),
         };
-        stream.set_nodelay(true).context("TCP_NODELAY")?;
-        let (read, mut write) = stream.into_split();
+        let (read, mut write) = tokio::io::split(socket);
         let mut replies = BufReader::new(read);
         let token = self.options.key.as_ref().map(|key| format!(" token={}", key.expose())).unwrap_or_default();
         let hello = format!("HELLO {} epoch={}{token}\n", self.options.client, self.options.epoch);
-        if let Err(error) = write.write_all(hello.as_bytes()).await {
+        if let Err(error) = send_all(&mut write, hello.as_bytes()).await {
             return Ok(Ended::Lost(error.to_string()));
         }
         let answer = match tokio::time::timeout(Duration::from_secs(10), next_line(&mut replies)).await {
@@ -114,7 +118,7 @@ impl Sender {
             None if answer.starts_with("NACK 0 5") || answer.starts_with("NACK 0 429") => {
                 return Ok(Ended::Lost(answer));
             }
-            None => bail!("{address} answered HELLO with {answer:?}"),
+            None => bail!("{server} answered HELLO with {answer:?}"),
         };
         self.window.reconnect();
         self.exchange(limits, replies, write, progress).await
@@ -123,8 +127,8 @@ impl Sender {
     async fn exchange(
         &mut self,
         (max_message, window): (usize, usize),
-        mut replies: BufReader<OwnedReadHalf>,
-        mut write: OwnedWriteHalf,
+        mut replies: BufReader<ReadHalf<Socket>>,
+        mut write: WriteHalf<Socket>,
         progress: &impl Fn(&Report),
     ) -> anyhow::Result<Ended> {
         let window = window.min(self.options.window);
@@ -145,13 +149,13 @@ impl Sender {
                 frames.push(b'\n');
             });
             if !frames.is_empty() {
-                if let Err(error) = write.write_all(&frames).await {
+                if let Err(error) = send_all(&mut write, &frames).await {
                     return Ok(Ended::Lost(error.to_string()));
                 }
                 frames.clear();
             }
             if self.ended && self.window.is_empty() {
-                let _ = write.write_all(b"BYE\n").await;
+                let _ = send_all(&mut write, b"BYE\n").await;
                 return Ok(Ended::AllAnswered);
             }
             progress(&self.report);
@@ -265,10 +269,16 @@ impl Sender {
     }
 }
 
-async fn next_line(replies: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Option<String>> {
+async fn next_line(replies: &mut BufReader<ReadHalf<Socket>>) -> io::Result<Option<String>> {
     let mut line = String::new();
     let read = replies.read_line(&mut line).await?;
     Ok((read > 0 && line.ends_with('\n')).then(|| line.trim_end().to_owned()))
+}
+
+/// Sends bytes, also those that encryption holds back.
+async fn send_all(write: &mut WriteHalf<Socket>, bytes: &[u8]) -> io::Result<()> {
+    write.write_all(bytes).await?;
+    write.flush().await
 }
 
 /// Most bytes of a message, and most frames without an answer.

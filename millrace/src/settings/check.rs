@@ -65,6 +65,9 @@ fn sections(settings: &Settings, bounds: &mut Bounds) {
         .section("telemetry", settings.telemetry.validate());
 }
 
+/// The listeners that encrypt if there is a certificate.
+const ENCRYPTED: [&str; 4] = ["command.listen", "query.listen", "command.tcp.listen", "delivery.listen"];
+
 fn listeners(settings: &Settings, bounds: &mut Bounds) {
     let mut listeners = vec![
         ("command.listen", settings.command.listen),
@@ -79,7 +82,7 @@ fn listeners(settings: &Settings, bounds: &mut Bounds) {
     listeners.extend(settings.command.tcp.enabled.then_some(("command.tcp.listen", settings.command.tcp.listen)));
     for (index, &(key, address)) in listeners.iter().enumerate() {
         bounds.check(address.port() != 0, key, "an address with a port in 1..=65535");
-        let encrypts = settings.tls.is_on() && ["command.listen", "query.listen"].contains(&key);
+        let encrypts = settings.tls.is_on() && ENCRYPTED.contains(&key);
         let (allowed, else_allowed) = beyond_loopback(settings, encrypts);
         bounds.check(address.ip().is_loopback() || allowed, key, else_allowed);
         let taken = listeners[..index].iter().find(|(_, other)| address.port() != 0 && collide(*other, address));
@@ -99,8 +102,8 @@ fn beyond_loopback(settings: &Settings, encrypts: bool) -> (bool, &'static str) 
         ),
         AuthMode::Keys => (
             encrypts || settings.tls.terminated_upstream,
-            "a loopback address, since keys would cross the network in clear; tls.certificate_file encrypts command.listen \
-             and query.listen, tls.terminated_upstream = true is for a proxy in front that does",
+            "a loopback address, since keys would cross the network in clear; tls.certificate_file encrypts all \
+             but admin listeners, tls.terminated_upstream = true is for a proxy in front that does",
         ),
     }
 }
@@ -112,6 +115,11 @@ fn authentication(settings: &Settings, bounds: &mut Bounds) {
         !on || settings.engine == Engine::Embedded || process_key,
         "auth.process_key_file",
         "a file with a key of scope admin: with engine = \"kafka\" processes call each other",
+    );
+    bounds.check(
+        on || !settings.tls.takes_certificates(),
+        "tls.client_ca_file",
+        "empty with auth.mode = \"off\", which lets everybody in without a certificate",
     );
 }
 

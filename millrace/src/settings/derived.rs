@@ -45,6 +45,12 @@ impl Settings {
         }
     }
 
+    /// Whether calls of other processes to the coordinators are encrypted. On loopback they need not be, and a certificate has
+    /// no name for it.
+    pub(crate) fn encrypts_calls(&self) -> bool {
+        self.tls.is_on() && !self.tls.terminated_upstream && !self.delivery.listen.ip().is_loopback()
+    }
+
     /// The name of the process with this admin listener among the instances of its role: as configured, else host name and
     /// admin port, which are stable over restarts and unique.
     pub(crate) fn instance(&self, admin: SocketAddr) -> String {

@@ -60,6 +60,11 @@ impl Cluster {
 
     /// Starts one more instance of a role.
     pub(crate) fn add(&mut self, role: &'static str) -> &mut Node {
+        self.add_with(role, &[])
+    }
+
+    /// With settings of its own.
+    pub(crate) fn add_with(&mut self, role: &'static str, more: &[(&str, String)]) -> &mut Node {
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = port();
         let public = ["command", "query", "delivery"].contains(&role).then(port);
@@ -71,6 +76,7 @@ impl Cluster {
         let settings: Vec<(&str, &str)> = std::iter::once(("instance", name.as_str()))
             .chain(shared)
             .chain(own.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+            .chain(more.iter().map(|(key, value)| (*key, value.as_str())))
             .collect();
         let service = Service::start(role, &settings);
         self.nodes.push(Node { role, service, admin, public });

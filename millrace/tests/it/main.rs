@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod auth_tools;
 mod bulk;
+mod certificates;
 mod cluster;
 mod documents;
 mod durability;

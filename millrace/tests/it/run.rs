@@ -37,7 +37,8 @@ impl Up {
         let address = |key| settings.iter().find(|(name, _)| *name == key).unwrap().1.parse().unwrap();
         let (command, query): (SocketAddr, SocketAddr) = (address("command.listen"), address("query.listen"));
         let admin = address("command.admin");
-        service.wait_ready(command);
+        let encrypted = settings.iter().any(|(key, _)| *key == "tls.certificate_file");
+        service.wait_ready(if encrypted { admin } else { command });
         Self { service, command, query, admin, directory, settings }
     }
 

@@ -17,6 +17,7 @@ use super::keyring::Keyring;
 use super::{Access, Denial, Identity, Scope, routes};
 use crate::audit::{Act, Audit};
 use crate::http::query_string::{Unknown, parameters};
+use crate::net::ClientCertificate;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -51,6 +52,8 @@ pub enum Credential<'a> {
     Bearer(&'a str),
     /// The password of the scheme `Basic`, which browsers send by themselves.
     Basic(&'a str),
+    /// Of the handshake, which browsers show by themselves.
+    Certificate(&'a ClientCertificate),
 }
 
 impl Authenticator {
@@ -82,8 +85,11 @@ impl Authenticator {
     /// It is not valid.
     pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Identity>, Denial> {
         let Some(keys) = &self.0.keys else { return Ok(Identity::anonymous()) };
-        let (Credential::Bearer(text) | Credential::Basic(text)) = credential;
         let now_ms = self.0.clock.now_ms();
+        let text = match credential {
+            Credential::Bearer(text) | Credential::Basic(text) => text,
+            Credential::Certificate(shown) => return keys.of_certificate(shown, now_ms).ok_or(Denial::Invalid),
+        };
         match &self.0.tokens {
             // Keys have no dot, tokens have two.
             Some(tokens) if text.contains('.') => tokens.verify(text, now_ms).map_err(|refusal| match refusal {
@@ -124,12 +130,14 @@ impl Authenticator {
         }
     }
 
-    /// The identity of a request's maker, and why the request may not pass although it has one: it lacks the scope.
+    /// The identity of a request's maker, and why the request may not pass although it has one: it lacks the scope. What the
+    /// request itself shows goes before the certificate of its connection.
     pub(super) fn made_by(
         &self,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
+        certificate: Option<&ClientCertificate>,
         access: Access,
     ) -> Result<(Arc<Identity>, Option<Denial>), Denial> {
         if !self.is_on() || access == Access::Open {
@@ -145,9 +153,13 @@ impl Authenticator {
             return Ok((identity, (!fits).then_some(Denial::Scope(&[Scope::PixelWrite]))));
         }
         let mut decoded = String::new();
-        let credential = credential_of(headers, &mut decoded)?;
+        let credential = match (credential_of(headers, &mut decoded), certificate) {
+            (Err(Denial::Missing), Some(certificate)) => Credential::Certificate(certificate),
+            (credential, _) => credential?,
+        };
         let changes = !method.is_safe() || access == Access::Pixel || access == routes::PULL;
-        if matches!(credential, Credential::Basic(_)) && changes && is_cross_site(uri, headers) {
+        let by_itself = !matches!(credential, Credential::Bearer(_));
+        if by_itself && changes && is_cross_site(uri, headers) {
             return Err(Denial::CrossSite);
         }
         let identity = self.identify(credential)?;
@@ -214,7 +226,7 @@ mod tests {
             headers: &HeaderMap,
             access: Access,
         ) -> Result<Arc<Identity>, Denial> {
-            let (identity, lacks) = self.made_by(method, uri, headers, access)?;
+            let (identity, lacks) = self.made_by(method, uri, headers, None, access)?;
             lacks.map_or(Ok(identity), Err)
         }
     }
@@ -323,5 +335,30 @@ mod tests {
         assert_eq!(pull.err(), refused, "a pull hands messages out, although it is a GET");
         let bearer = ("authorization", bearer.as_str());
         assert_eq!(admit(Method::POST, &[bearer, ("origin", "https://there")]), None, "no browser adds it by itself");
+    }
+
+    #[test]
+    fn a_header_goes_before_a_certificate_which_is_as_good_without_one() {
+        let (auth, [key]) = with_keys([Scope::CountsRead]);
+        let created = jiff::Timestamp::UNIX_EPOCH;
+        let entry = KeyEntry::of_certificate("sensor", "s", &[Scope::CountsRead], created, None).unwrap();
+        let of_key = KeyEntry::new(&key, "a", &[Scope::CountsRead], created, None).unwrap();
+        auth.0.keys.as_ref().unwrap().replace(&KeyFile { keys: vec![of_key, entry] });
+        let certificate = |name: &str| ClientCertificate::of(&[name], i64::MAX);
+        let made_by = |name: &str, method: Method, pairs: &[(&'static str, &str)]| {
+            let (uri, headers) = (Uri::from_static("/"), headers(pairs));
+            let made = auth.made_by(&method, &uri, &headers, Some(&certificate(name)), READ);
+            made.map(|(identity, lacks)| (identity.principal.to_string(), lacks))
+        };
+        let bearer = format!("Bearer {}", key.expose());
+        let passes = |principal: &str| -> Result<(String, Option<Denial>), Denial> { Ok((principal.to_owned(), None)) };
+        assert_eq!(made_by("sensor", Method::GET, &[]), passes("cert:sensor"));
+        assert_eq!(made_by("unknown", Method::GET, &[]), Err(Denial::Invalid));
+        assert_eq!(made_by("sensor", Method::GET, &[("authorization", &bearer)]), passes("key:a"));
+        assert_eq!(made_by("unknown", Method::GET, &[("authorization", &bearer)]), passes("key:a"));
+        assert_eq!(made_by("sensor", Method::GET, &[("authorization", "Bearer x")]), Err(Denial::Invalid));
+        let foreign = [("host", "here:1"), ("origin", "https://there")];
+        assert_eq!(made_by("sensor", Method::POST, &foreign), Err(Denial::CrossSite), "a browser shows it by itself");
+        assert_eq!(made_by("sensor", Method::POST, &[("host", "here:1")]), passes("cert:sensor"));
     }
 }

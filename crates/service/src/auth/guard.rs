@@ -1,6 +1,7 @@
 //! Puts a router behind authentication.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,9 +13,10 @@ use hyper::body::Body as _;
 use super::audited::{Recording, deny};
 use super::ending::EndingBody;
 use super::rate::{Quota, metered};
-use super::{Access, Authenticator, Denial, Scope, routes};
+use super::{Access, Authenticator, Denial, Identity, Scope, routes};
 use crate::Problem;
 use crate::http::{Hosts, Peer, legacy_error};
+use crate::net::ClientCertificate;
 
 /// What the requests to a listener need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,14 +72,14 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         (Policy::Routes, None) => Access::Credential,
     };
     let legacy = policy == Policy::Routes && path.is_some_and(|path| routes::legacy(path).is_some());
-    let mut admitted = auth.made_by(request.method(), request.uri(), request.headers(), access);
+    let mut admitted = made_by(&auth, &request, access);
     if let (Err(denial), Some(peer)) = (&mut admitted, request.extensions().get::<Peer>()) {
         // Before it waits, so that only so many requests of an address do.
         *denial = auth.deny(*denial, peer.0);
     }
     if matches!(admitted, Err(Denial::UnknownKey)) {
         auth.refreshed().await;
-        admitted = auth.made_by(request.method(), request.uri(), request.headers(), access);
+        admitted = made_by(&auth, &request, access);
     }
     let (identity, lacks) = match admitted {
         Ok(admitted) => admitted,
@@ -130,6 +132,11 @@ async fn pass(State((auth, policy)): State<(Authenticator, Policy)>, mut request
         return response;
     }
     response.map(|body| Body::new(EndingBody::new(body, identity.clone())))
+}
+
+fn made_by(auth: &Authenticator, request: &Request, access: Access) -> Result<(Arc<Identity>, Option<Denial>), Denial> {
+    let certificate = request.extensions().get::<Arc<ClientCertificate>>().map(|certificate| &**certificate);
+    auth.made_by(request.method(), request.uri(), request.headers(), certificate, access)
 }
 
 /// Counts a request, its first event and the length of its body; the response if that exceeds a rate.

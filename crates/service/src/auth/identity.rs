@@ -14,8 +14,8 @@ use super::{Scope, Scopes};
 /// The maker of a request: a principal with the scopes of the credential that it showed. With authentication on, it is in
 /// the extensions of every request that a handler sees, as `Arc<Identity>`; [`Identity::of`] reads it.
 pub struct Identity {
-    /// `key:NAME`, `jwt:SUB`, or `anonymous` with authentication off. The prefix keeps kinds of principals apart, whatever
-    /// their names.
+    /// `key:NAME`, `jwt:SUB`, `cert:SAN`, or `anonymous` with authentication off. The prefix keeps kinds of principals
+    /// apart, whatever their names.
     pub principal: Box<str>,
     /// What the credential allows.
     pub scopes: Scopes,
@@ -39,6 +39,18 @@ impl Identity {
     /// As this one, of a credential that also ends at a time and with another one.
     pub(super) fn ending(self, ended: CancellationToken, expires_ms: i64) -> Self {
         Self { ended, expires_ms: Some(expires_ms), ..self }
+    }
+
+    /// This one, of a credential that also ends at a time.
+    pub(super) fn until(&self, expires_ms: i64) -> Self {
+        Self {
+            principal: self.principal.clone(),
+            scopes: self.scopes,
+            credential: self.credential.clone(),
+            ended: self.ended.clone(),
+            expires_ms: Some(expires_ms),
+            quota: self.quota.clone(),
+        }
     }
 
     /// Whether the credential is still valid.

@@ -1,4 +1,4 @@
-//! The file of API keys.
+//! The file of API keys, and of the certificates of clients.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::key::is_id;
 use super::{ApiKey, KeyLimits, PrincipalLimits, Scope, Scopes};
 use crate::files::{self, FileError};
+use crate::net::is_certificate_name;
 use crate::shown;
 
 /// Longest name of a key.
@@ -20,20 +21,25 @@ const MAX_NAME: usize = 64;
 
 const HEADER: &str = "\
 # The API keys of Millrace. `millrace keys` changes this file; every process reads it each second.
-# sha256 is that of the key's text. A key itself stands nowhere: whoever loses one creates another.
+# sha256 is that of the key's text. A key itself stands nowhere: whoever loses one creates another. An entry with san in place of
+# sha256 is for clients with a certificate of that subject alternative name.
 ";
 
-/// One key.
+/// One key, or one name of certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
-    /// The principal is `key:` and this name. Two keys may share it: a key and its successor.
+    /// The principal of a key is `key:` and this name. Two keys may share it: a key and its successor.
     pub name: String,
-    /// The id, the second part of the key.
+    /// The id: of a key its second part.
     pub id: String,
-    /// SHA-256 of the key's text, 64 hexadecimal digits.
+    /// SHA-256 of the key's text, 64 hexadecimal digits; empty for certificates.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
-    /// What the key allows.
+    /// The subject alternative name of certificates, of which the principal is `cert:` and this text; absent for a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub san: Option<String>,
+    /// What it allows.
     pub scopes: Vec<Scope>,
     /// When it was created, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,11 +68,30 @@ impl KeyEntry {
             name: name.to_owned(),
             id: key.id().to_owned(),
             sha256: key.sha256(),
+            san: None,
             scopes: Scope::ALL.iter().copied().filter(|scope| scopes.contains(scope)).collect(),
             created: Some(created.to_string()),
             expires: expires.map(|time| time.to_string()),
             limits: KeyLimits::default(),
         };
+        entry.check().map(|()| entry)
+    }
+
+    /// The entry of certificates with this name.
+    ///
+    /// # Errors
+    /// The names or the scopes are not allowed, or the operating system has no random bytes for its id.
+    pub fn of_certificate(
+        san: &str,
+        name: &str,
+        scopes: &[Scope],
+        created: Timestamp,
+        expires: Option<Timestamp>,
+    ) -> Result<Self, String> {
+        // For its id alone.
+        let key = ApiKey::generate().map_err(|error| error.to_string())?;
+        let entry = Self::new(&key, name, scopes, created, expires)?;
+        let entry = Self { sha256: String::new(), san: Some(san.to_owned()), ..entry };
         entry.check().map(|()| entry)
     }
 
@@ -79,12 +104,20 @@ impl KeyEntry {
         entry.check().map(|()| entry)
     }
 
-    /// When the key expires, in ms since the epoch.
+    /// The principal: `key:NAME` or `cert:SAN`.
+    pub fn principal(&self) -> String {
+        match &self.san {
+            Some(san) => format!("cert:{san}"),
+            None => format!("key:{}", self.name),
+        }
+    }
+
+    /// When it expires, in ms since the epoch.
     pub fn expires_ms(&self) -> Option<i64> {
         self.expires.as_ref()?.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
     }
 
-    /// The digest as bytes.
+    /// The digest as bytes; none of certificates.
     pub(super) fn digest(&self) -> Option<[u8; 32]> {
         let mut digest = [0; 32];
         if self.sha256.len() != 64 || !self.sha256.is_ascii() {
@@ -105,8 +138,16 @@ impl KeyEntry {
         if !is_id(&self.id) {
             return of("id must be 12 characters of a-z 0-9");
         }
-        if self.digest().is_none() {
-            return of("sha256 must be 64 hexadecimal digits");
+        match &self.san {
+            None if self.digest().is_none() => return of("sha256 must be 64 hexadecimal digits"),
+            Some(_) if !self.sha256.is_empty() => return of("an entry has sha256 or san, not both"),
+            Some(san) if !is_certificate_name(san) => {
+                return of("san must be a DNS name in lower case, an address, a URI or an address of mail");
+            }
+            Some(_) if self.scopes.contains(&Scope::PixelWrite) => {
+                return of("pixel:write is for keys on public pages, not for certificates");
+            }
+            None | Some(_) => {}
         }
         if self.scopes.is_empty() {
             return of("scopes must have at least one");
@@ -130,7 +171,7 @@ impl KeyEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyFile {
-    /// The keys, in the order of the file.
+    /// The entries, in the order of the file.
     #[serde(default, rename = "key")]
     pub keys: Vec<KeyEntry>,
 }
@@ -149,11 +190,16 @@ impl KeyFile {
         let invalid = |problem: String| FileError::invalid(path, problem);
         let text = str::from_utf8(bytes).map_err(|_| invalid("is not UTF-8".into()))?;
         let file: Self = toml::from_str(text).map_err(|error| invalid(described(text, &error)))?;
-        let mut ids = HashSet::new();
+        let (mut ids, mut sans) = (HashSet::new(), HashSet::new());
         for entry in &file.keys {
             entry.check().map_err(&invalid)?;
             if !ids.insert(&entry.id) {
                 return Err(invalid(format!("two keys have the id {}", entry.id)));
+            }
+            if let Some(san) = &entry.san
+                && !sans.insert(san)
+            {
+                return Err(invalid(format!("two entries have the san {}", shown(san))));
             }
         }
         Ok(file)
@@ -237,6 +283,30 @@ mod tests {
         assert!(refused.is_err() && KeyFile::read(&path).unwrap().keys.len() == 2);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
         assert!(KeyFile::read(&path).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn an_entry_of_certificates_has_a_name_in_place_of_a_digest() {
+        let now = "2026-11-21T08:00:00Z".parse().unwrap();
+        let entry = |san: &str, scopes: &[Scope]| KeyEntry::of_certificate(san, "sensor", scopes, now, None);
+        let good = entry("sensor7.example", &[Scope::IntakeWrite]).unwrap();
+        assert_eq!((good.principal().as_str(), good.digest()), ("cert:sensor7.example", None));
+        for bad in ["", "Sensor7.example", "a b", "2001:DB8::1"] {
+            assert!(entry(bad, &[Scope::IntakeWrite]).unwrap_err().contains("san must be"), "{bad}");
+        }
+        assert!(entry("a", &[Scope::PixelWrite]).unwrap_err().contains("pixel:write"));
+        let path = Path::new("keys.toml");
+        let parse = |keys: &[&KeyEntry]| {
+            let text = toml::to_string(&KeyFile { keys: keys.iter().copied().cloned().collect() }).unwrap();
+            KeyFile::parse(path, text.as_bytes()).map(|file| file.keys).map_err(|error| error.to_string())
+        };
+        assert_eq!(parse(&[&good]).as_deref(), Ok(&[good.clone()][..]));
+        let same = entry("sensor7.example", &[Scope::Admin]).unwrap();
+        assert!(parse(&[&good, &same]).unwrap_err().contains("two entries have the san sensor7.example"));
+        let both = KeyEntry { sha256: "0".repeat(64), ..good.clone() };
+        assert!(parse(&[&both]).unwrap_err().contains("not both"));
+        let neither = KeyEntry { san: None, ..good.clone() };
+        assert!(parse(&[&neither]).unwrap_err().contains("sha256"));
     }
 
     #[test]

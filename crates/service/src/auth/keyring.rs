@@ -1,4 +1,4 @@
-//! The keys that are valid now.
+//! The entries of the keys file that are valid now: keys, and names of clients' certificates.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,34 +10,41 @@ use subtle::ConstantTimeEq as _;
 use super::key::{digest, id_of};
 use super::rate::Quotas;
 use super::{Identity, KeyEntry, KeyFile};
+use crate::net::ClientCertificate;
 
-/// The keys of a file, by id. Replaced as a whole when the file changes.
+/// The entries of a file. Replaced as a whole when the file changes.
 pub(super) struct Keyring {
     keys: ArcSwap<Keys>,
     quotas: Arc<Quotas>,
 }
 
-type Keys = HashMap<Box<str>, LoadedKey>;
+#[derive(Default)]
+struct Keys {
+    by_id: HashMap<Box<str>, LoadedKey>,
+    /// Ids of the entries of certificates, by the names of those.
+    by_san: HashMap<Box<str>, Box<str>>,
+}
 
 #[derive(Clone)]
 struct LoadedKey {
     entry: Arc<KeyEntry>,
-    digest: [u8; 32],
+    /// Of a key; none of a certificate.
+    digest: Option<[u8; 32]>,
     expires_ms: Option<i64>,
     identity: Arc<Identity>,
 }
 
 impl LoadedKey {
-    fn new(entry: &KeyEntry, quotas: &Quotas) -> Option<Self> {
+    fn new(entry: &KeyEntry, quotas: &Quotas) -> Self {
         let scopes = entry.scopes.iter().copied().collect();
-        let principal = format!("key:{}", entry.name);
+        let principal = entry.principal();
         let quota = quotas.of(&principal, entry.limits);
-        Some(Self {
-            digest: entry.digest()?,
+        Self {
+            digest: entry.digest(),
             expires_ms: entry.expires_ms(),
             identity: Arc::new(Identity::new(&principal, &entry.id, scopes, quota)),
             entry: Arc::new(entry.clone()),
-        })
+        }
     }
 
     fn is_valid(&self, now_ms: i64) -> bool {
@@ -45,7 +52,7 @@ impl LoadedKey {
     }
 }
 
-/// What a reload changed: ids of keys.
+/// What a reload changed: ids of entries.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
     pub(super) added: Vec<String>,
@@ -78,21 +85,30 @@ impl Keyring {
         const NOBODY: [u8; 32] = [0; 32];
         let id = id_of(key)?;
         let keys = self.keys.load();
-        let held = keys.get(id);
-        let expected = held.map_or(&NOBODY, |held| &held.digest);
+        let held = keys.by_id.get(id).filter(|held| held.digest.is_some());
+        let expected = held.and_then(|held| held.digest.as_ref()).unwrap_or(&NOBODY);
         let equal = bool::from(digest(key).ct_eq(expected));
         held.filter(|held| equal && held.is_valid(now_ms)).map(|held| held.identity.clone())
+    }
+
+    /// The identity of a certificate's holder, until the certificate or its entry ends: that of its first name with a valid
+    /// entry.
+    pub(super) fn of_certificate(&self, certificate: &ClientCertificate, now_ms: i64) -> Option<Arc<Identity>> {
+        let keys = self.keys.load();
+        let entry = |name: &str| keys.by_id.get(keys.by_san.get(name)?).filter(|held| held.is_valid(now_ms));
+        let identity = certificate.names().find_map(entry)?.identity.until(certificate.not_after_ms());
+        identity.is_valid(now_ms).then(|| Arc::new(identity))
     }
 
     /// Replaces the keys. Identities of keys that are gone or changed end; unchanged ones go on.
     pub(super) fn replace(&self, file: &KeyFile) -> Difference {
         let old = self.keys.load_full();
-        let mut new = Keys::with_capacity(file.keys.len());
+        let mut new = Keys::default();
         let mut difference = Difference::default();
         let new_key = |entry| LoadedKey::new(entry, &self.quotas);
         for entry in &file.keys {
-            let held = match old.get(&*entry.id) {
-                Some(held) if *held.entry == *entry => Some(held.clone()),
+            let held = match old.by_id.get(&*entry.id) {
+                Some(held) if *held.entry == *entry => held.clone(),
                 Some(_) => {
                     difference.changed.push(entry.id.clone());
                     new_key(entry)
@@ -102,30 +118,33 @@ impl Keyring {
                     new_key(entry)
                 }
             };
-            new.extend(held.map(|held| (entry.id.as_str().into(), held)));
+            if let Some(san) = &entry.san {
+                new.by_san.insert(san.as_str().into(), entry.id.as_str().into());
+            }
+            new.by_id.insert(entry.id.as_str().into(), held);
         }
-        difference.removed.extend(old.keys().filter(|id| !new.contains_key(*id)).map(ToString::to_string));
+        difference.removed.extend(old.by_id.keys().filter(|id| !new.by_id.contains_key(*id)).map(ToString::to_string));
         let new = Arc::new(new);
         self.keys.store(new.clone());
         // After the new keys are in place: what begins now cannot show an old one.
-        for (id, held) in old.iter() {
-            if new.get(id).is_none_or(|kept| !Arc::ptr_eq(&kept.identity, &held.identity)) {
+        for (id, held) in &old.by_id {
+            if new.by_id.get(id).is_none_or(|kept| !Arc::ptr_eq(&kept.identity, &held.identity)) {
                 held.identity.ended.cancel();
             }
         }
         difference
     }
 
-    /// Ends the identities of keys that have expired.
+    /// Ends the identities of entries that have expired.
     pub(super) fn end_expired(&self, now_ms: i64) {
-        for held in self.keys.load().values().filter(|held| !held.is_valid(now_ms)) {
+        for held in self.keys.load().by_id.values().filter(|held| !held.is_valid(now_ms)) {
             held.identity.ended.cancel();
         }
     }
 
-    /// Valid keys.
+    /// Valid entries.
     pub(super) fn len(&self, now_ms: i64) -> usize {
-        self.keys.load().values().filter(|held| held.is_valid(now_ms)).count()
+        self.keys.load().by_id.values().filter(|held| held.is_valid(now_ms)).count()
     }
 }
 
@@ -181,6 +200,32 @@ mod tests {
         assert!(ring.verify(c.expose(), NOW).is_some());
         assert_eq!(ring.replace(&KeyFile { keys: vec![entry_c] }).removed.len(), 2);
         assert!(of_a.ended.is_cancelled() && ring.verify(a.expose(), NOW).is_none());
+    }
+
+    #[test]
+    fn a_certificate_is_its_first_name_with_an_entry_until_either_ends() {
+        let entry = |san: &str, expires: Option<&str>| {
+            let expires = expires.map(|time| time.parse().unwrap());
+            let created = jiff::Timestamp::UNIX_EPOCH;
+            KeyEntry::of_certificate(san, "sensor", &[Scope::IntakeWrite], created, expires).unwrap()
+        };
+        let shown = |names: &[&str]| ClientCertificate::of(names, 9_000);
+        let (first, second) = (entry("a.example", Some("1970-01-01T00:00:02Z")), entry("spiffe://b", None));
+        let ring = unlimited();
+        ring.replace(&KeyFile { keys: vec![first.clone(), second.clone()] });
+        let both = shown(&["other", "a.example", "spiffe://b"]);
+        let principal = |now_ms| ring.of_certificate(&both, now_ms).map(|identity| identity.principal.clone());
+        assert_eq!(principal(NOW).as_deref(), Some("cert:a.example"));
+        assert_eq!(principal(2_000).as_deref(), Some("cert:spiffe://b"), "the first entry has expired");
+        assert_eq!(principal(9_000), None, "the certificate has expired");
+        assert!(
+            ring.of_certificate(&shown(&["other"]), NOW).is_none() && ring.of_certificate(&shown(&[]), NOW).is_none()
+        );
+        let identity = ring.of_certificate(&both, NOW).unwrap();
+        assert_eq!(*identity.credential, *first.id);
+        assert!(!identity.ended.is_cancelled());
+        ring.replace(&KeyFile { keys: vec![second] });
+        assert!(identity.ended.is_cancelled(), "its entry is gone");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Authentication and authorization: who makes a request, and what they may do.
 //!
-//! A credential comes in as an `Authorization` header; [`Authenticator`] turns it into an [`Identity`], which handlers find
-//! in the extensions of the request, and refuses what the table of routes ([`routes`]) does not allow it. The identity is
-//! a principal, never an address. API keys are entries of a file ([`KeyFile`]), which every process reads each second; tokens
-//! are signed by an issuer ([`JwtConfig`]).
+//! A credential comes in as an `Authorization` header, or as the certificate of a connection; [`Authenticator`] turns it into
+//! an [`Identity`], which handlers find in the extensions of the request, and refuses what the table of routes ([`routes`]) does
+//! not allow it. The identity is a principal, never an address. API keys and certificates are entries of a file ([`KeyFile`]),
+//! which every process reads each second; tokens are signed by an issuer ([`JwtConfig`]).
 
 mod audited;
 mod authenticator;

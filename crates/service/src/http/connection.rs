@@ -7,6 +7,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -116,6 +118,7 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
             Socket::Tls(Box::new(encrypted))
         }
     };
+    let certificate = socket.certificate().map(Arc::new);
     let mut io = Io::new(socket, guard.clone(), http.exchange.limits.max_target());
     let detected = poll_fn(|cx| match guard.order().get(cx.waker()) {
         Order::Run => io.poll_version(cx).map(Result::ok),
@@ -123,11 +126,17 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
         Order::Drain | Order::Cut => Poll::Ready(None),
     });
     let Some(version) = detected.await else { return };
+    let identified = |mut request: Request<Incoming>| {
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        request
+    };
     match version {
         Version::Http1 => {
             // Borrows: connections share the server's count of references, and would contend for it with each request.
             let service = service_fn(|request| {
-                let guard = guard.clone();
+                let (request, guard) = (identified(request), guard.clone());
                 async move { Ok::<_, Infallible>(http.exchange.answer(request, guard, peer).await) }
             });
             let connection = pin!(http.http1.serve_connection(TokioIo::new(io), service));
@@ -135,7 +144,7 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
         }
         Version::Http2 => {
             let service = service_fn(|request| {
-                let (http, guard) = (http.clone(), guard.clone());
+                let (request, http, guard) = (identified(request), http.clone(), guard.clone());
                 async move { Ok::<_, Infallible>(http.exchange.answer(request, guard, peer).await) }
             });
             let connection = pin!(http.http2.serve_connection(TokioIo::new(io), service));

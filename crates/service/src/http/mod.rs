@@ -56,5 +56,5 @@ pub use prefer::{PREFER, PREFERENCE_APPLIED, RESPOND_ASYNC, prefers};
 pub(crate) use problem::{Document, MEDIA_TYPE, REQUEST_ID, RefusalCode};
 pub use problem::{Problem, spread_retry};
 pub(crate) use server::{Edge, serve_with};
-pub use server::{serve, serve_hosts};
+pub use server::{serve, serve_encrypted, serve_hosts};
 pub use status::status_of;

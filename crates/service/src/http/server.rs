@@ -34,6 +34,18 @@ pub async fn serve_hosts(
     serve_with(listener, router, limits, Edge { hosts, ..Edge::default() }, stop).await;
 }
 
+/// As [`serve_hosts`], encrypted if there is a certificate.
+pub async fn serve_encrypted(
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    hosts: Hosts,
+    tls: Option<Tls>,
+    stop: CancellationToken,
+) {
+    serve_with(listener, router, limits, Edge { tls, hosts, ..Edge::default() }, stop).await;
+}
+
 /// What stands between the clients of a listener and its router.
 #[derive(Default)]
 pub(crate) struct Edge {

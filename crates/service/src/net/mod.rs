@@ -5,6 +5,7 @@
 //! [`ConnectionLimits`], and drains them at shutdown.
 
 mod bind;
+mod client_certificate;
 mod connections;
 mod files;
 mod listener;
@@ -16,6 +17,8 @@ mod tls;
 mod tls_client;
 
 pub use bind::{BindError, Reserved, reserve};
+pub use client_certificate::ClientCertificate;
+pub(crate) use client_certificate::is_name as is_certificate_name;
 pub use connections::{Connection, ConnectionLimits, Order, OrderCell, Rejection};
 pub use listener::{ListenerMetrics, Protocol, serve};
 pub use memory::{MemoryBudget, MemoryPermit};
@@ -24,4 +27,4 @@ pub(crate) use rate::spread;
 pub use rate::{RateLimit, RateLimited};
 pub use socket::Socket;
 pub use tls::{Tls, TlsConfig};
-pub use tls_client::TlsClient;
+pub use tls_client::{TlsClient, client_config};

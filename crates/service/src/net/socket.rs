@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::ClientCertificate;
+
 /// A connection, encrypted or not.
 #[derive(Debug)]
 pub enum Socket {
@@ -18,6 +20,13 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// The certificate that the other end has shown, if any.
+    pub fn certificate(&self) -> Option<ClientCertificate> {
+        let Self::Tls(stream) = self else { return None };
+        let (_, session) = stream.get_ref();
+        session.peer_certificates()?.first().map(|certificate| ClientCertificate::parse(certificate))
+    }
+
     /// As [`TcpStream::poll_peek`], on the bytes that arrive: an encrypted farewell counts as bytes, and its end as none.
     pub fn poll_peek(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         match self {

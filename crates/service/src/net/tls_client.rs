@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::Socket;
+use super::tls::{INTAKE_ALPN, authorities_of};
 use crate::files::{self, FileError};
 
 /// Encrypts connections to servers whose certificates it trusts. There is no way to trust all of them.
@@ -27,29 +27,25 @@ impl fmt::Debug for TlsClient {
 }
 
 impl TlsClient {
-    /// Trusts the authorities in a PEM file, or those of the system without one.
+    /// For HTTP/1.1. Trusts the authorities in a PEM file, or those of the system without one.
     ///
     /// # Errors
     /// The file cannot be used.
-    ///
-    /// # Panics
-    /// Never: the provider has both versions.
     pub fn new(authorities: Option<&Path>) -> Result<Self, FileError> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = authorities {
-            let bytes = files::read(path)?;
-            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-            let (added, _) = roots.add_parsable_certificates(certificates.unwrap_or_default());
-            if added == 0 {
-                return Err(FileError::invalid(path, "has no certificate in PEM"));
-            }
-        } else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let builder = builder.with_protocol_versions(&[&TLS13, &TLS12]).expect("the provider has both versions");
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self::speaking(authorities, &[b"http/1.1"])
+    }
+
+    /// As [`Self::new`], for TCP intake.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn for_intake(authorities: Option<&Path>) -> Result<Self, FileError> {
+        Self::speaking(authorities, &[INTAKE_ALPN])
+    }
+
+    fn speaking(authorities: Option<&Path>, alpn: &[&[u8]]) -> Result<Self, FileError> {
+        let mut config = client_config(authorities)?;
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
@@ -63,4 +59,25 @@ impl TlsClient {
         let stream = self.0.connect(name, stream).await?;
         Ok(Socket::Tls(Box::new(TlsStream::from(stream))))
     }
+}
+
+/// A client that trusts the authorities in a PEM file, or those of the system without one, and names no protocol (ALPN).
+///
+/// # Errors
+/// The file cannot be used.
+///
+/// # Panics
+/// Never: the provider has both versions.
+pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, FileError> {
+    let roots = match authorities {
+        Some(path) => authorities_of(path, &files::read(path)?)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_protocol_versions(&[&TLS13, &TLS12]).expect("the provider has both versions");
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

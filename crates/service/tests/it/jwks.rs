@@ -67,7 +67,7 @@ impl Issuer {
         let certificate_file = file("cert.pem", made.cert.pem());
         let key_file = file("key.pem", made.signing_key.serialize_pem());
         file("keys.toml", String::new());
-        let config = TlsConfig { certificate_file, key_file, terminated_upstream: false };
+        let config = TlsConfig { certificate_file, key_file, terminated_upstream: false, ..TlsConfig::default() };
         let (health, stop) = (Health::new(), CancellationToken::new());
         let tls = Tls::start(&config, &health, stop.clone()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -48,8 +48,12 @@ async fn start() -> (Server, CertificateDer<'static>) {
     let certificate = renew(directory.path());
     let (health, stop) = (Health::new(), CancellationToken::new());
     let file = |name| directory.path().join(name);
-    let config =
-        TlsConfig { certificate_file: file("cert.pem"), key_file: file("key.pem"), terminated_upstream: false };
+    let config = TlsConfig {
+        certificate_file: file("cert.pem"),
+        key_file: file("key.pem"),
+        terminated_upstream: false,
+        ..TlsConfig::default()
+    };
     let tls = Tls::start(&config, &health, stop.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

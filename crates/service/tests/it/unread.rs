@@ -97,8 +97,12 @@ async fn the_rest_of_an_encrypted_answer_has_a_timeout() {
     let directory = tempfile::tempdir().unwrap();
     let certificate = renew(directory.path());
     let file = |name| directory.path().join(name);
-    let config =
-        TlsConfig { certificate_file: file("cert.pem"), key_file: file("key.pem"), terminated_upstream: false };
+    let config = TlsConfig {
+        certificate_file: file("cert.pem"),
+        key_file: file("key.pem"),
+        terminated_upstream: false,
+        ..TlsConfig::default()
+    };
     let tls = Tls::start(&config, &Health::new(), CancellationToken::new()).unwrap();
     let limits = HttpLimits { write_timeout: SOON, idle_timeout: HOUR, ..HttpLimits::default() };
     let (address, _stop) = start(limits, tls);

@@ -1,11 +1,12 @@
 //! Blocking connections.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::request::request;
 use super::response::{Response, take};
+use crate::authority::TlsStream;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -43,17 +44,21 @@ impl Connection {
     /// # Errors
     /// If there is no response in time, a part of one, or one that is not HTTP.
     pub fn exchange(&mut self, request: impl AsRef<[u8]>) -> io::Result<Response> {
-        let head_only = request.as_ref().starts_with(b"HEAD ");
-        self.write_all(request)?;
-        let mut piece = [0; 16 << 10];
-        loop {
-            if let Some(response) = take(&mut self.received, head_only, false)? {
-                return Ok(response);
-            }
-            match self.stream.read(&mut piece)? {
-                0 => return take(&mut self.received, head_only, true)?.ok_or(io::ErrorKind::UnexpectedEof.into()),
-                read => self.received.extend_from_slice(&piece[..read]),
-            }
+        exchange(&mut self.stream, &mut self.received, request.as_ref())
+    }
+}
+
+fn exchange(stream: &mut (impl Read + Write), received: &mut Vec<u8>, request: &[u8]) -> io::Result<Response> {
+    let head_only = request.starts_with(b"HEAD ");
+    stream.write_all(request)?;
+    let mut piece = [0; 16 << 10];
+    loop {
+        if let Some(response) = take(received, head_only, false)? {
+            return Ok(response);
+        }
+        match stream.read(&mut piece)? {
+            0 => return take(received, head_only, true)?.ok_or(io::ErrorKind::UnexpectedEof.into()),
+            read => received.extend_from_slice(&piece[..read]),
         }
     }
 }
@@ -80,4 +85,18 @@ pub fn http(
     let host = address.to_string();
     let headers = [&[("host", host.as_str()), ("connection", "close")], headers].concat();
     Connection::open(address, TIMEOUT)?.exchange(request(method, target, &headers, body))
+}
+
+/// As [`http`], on an encrypted connection, which may go on.
+///
+/// # Errors
+/// As [`http_get`].
+pub fn https(
+    stream: &mut TlsStream,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Response> {
+    exchange(stream, &mut Vec::new(), &request(method, target, headers, body))
 }

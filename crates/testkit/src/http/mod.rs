@@ -8,7 +8,7 @@ mod request;
 mod response;
 mod stream;
 
-pub use connection::{Connection, http, http_get};
+pub use connection::{Connection, http, http_get, https};
 pub use request::request;
 pub use response::Response;
 pub use stream::AsyncConnection;

@@ -7,7 +7,9 @@ mod hostile;
 mod kafka;
 mod oracle;
 mod send;
+mod tls;
 
 pub(crate) use embedded::TcpUp;
 pub(crate) use hostile::talk;
 pub(crate) use oracle::journal;
+pub(crate) use tls::{Encryption, borrowed, talk as talk_encrypted};

@@ -63,7 +63,7 @@ impl Meter {
 }
 
 /// The limits of a credential, and the meters of its principal.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in super::super) struct Quota {
     /// In the order of [`Unit::ALL`].
     rates: [Option<NonZeroU64>; Unit::ALL.len()],
