@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};

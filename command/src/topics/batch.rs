@@ -132,7 +132,7 @@ async fn send_all(
 
 /// Why a text is no item. A member that is not known is refused by its name, as in other bodies.
 fn no_item(text: &str, error: &serde_json::Error) -> Refusal {
-    let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).unwrap_or_default();
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
     match members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
         Some(name) => unknown_member(name),
         None => Refusal::new(Code::MalformedBody, format!("not a message: {error}")),

@@ -75,7 +75,7 @@ impl Backlog {
         let (index, breaker) = self.index.as_ref()?;
         let start = from.offset.max(0).cast_unsigned();
         let range = start..from.until.max(0).cast_unsigned();
-        let page = breaker.call(index.page(partition, topic_id, range, max)).await.ok()?;
+        let page = breaker.call(Box::pin(index.page(partition, topic_id, range, max))).await.ok()?;
         (page.until > start).then_some(page)
     }
 
@@ -132,16 +132,12 @@ pub(super) async fn read_chunk(
 ) -> Result<Chunk, Refusal> {
     let backlog = &shared.backlog;
     let permit = backlog.permit().await?;
-    match backlog.page(partition, topic_id, from, CHUNK_MESSAGES).await {
-        Some(page) => {
-            backlog.by_index.increment(1);
-            fetch_chunk(shared, permit, partition, &topic, topic_id, from, page).await
-        }
-        None => {
-            backlog.by_scan.increment(1);
-            scan_chunk(shared, permit, partition, topic, topic_id, from).await
-        }
-    }
+    let Some(page) = backlog.page(partition, topic_id, from, CHUNK_MESSAGES).await else {
+        backlog.by_scan.increment(1);
+        return scan_chunk(shared, permit, partition, topic, topic_id, from).await;
+    };
+    backlog.by_index.increment(1);
+    fetch_chunk(shared, permit, partition, &topic, topic_id, from, page).await
 }
 
 async fn fetch_chunk(
@@ -286,16 +282,13 @@ pub(super) async fn count(
     while from < until {
         let permit = shared.backlog.permit().await?;
         let chunk = ChunkFrom { offset: from, ordinal: 0, until, in_force };
-        let (found, next) = match shared.backlog.page(partition, topic_id, chunk, COUNTED).await {
-            Some(page) => {
-                in_force = InForce::Unread;
-                (page.offsets.len(), page.until.cast_signed())
-            }
-            None => {
-                let chunk = scan_chunk(shared, permit, partition, topic.clone(), topic_id, chunk).await?;
-                in_force = chunk.in_force;
-                (chunk.messages.len(), chunk.until)
-            }
+        let (found, next) = if let Some(page) = shared.backlog.page(partition, topic_id, chunk, COUNTED).await {
+            in_force = InForce::Unread;
+            (page.offsets.len(), page.until.cast_signed())
+        } else {
+            let chunk = scan_chunk(shared, permit, partition, topic.clone(), topic_id, chunk).await?;
+            in_force = chunk.in_force;
+            (chunk.messages.len(), chunk.until)
         };
         counted += found as u64;
         if next <= from {

@@ -130,6 +130,18 @@ pub(super) async fn reach_end(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Resul
     timeout(END_WAIT, reached).await.map_err(behind)?
 }
 
+/// The chunk from a point to the ring's begin; `last` is the chunk before, if there was one.
+fn next_chunk(last: Option<&Chunk>, point: Point, until: i64) -> ChunkFrom {
+    let offset = point.at + 1;
+    let before = last.filter(|chunk| chunk.until == offset);
+    ChunkFrom {
+        offset,
+        ordinal: point.ordinal,
+        until,
+        in_force: before.map_or(InForce::Unread, |chunk| chunk.in_force),
+    }
+}
+
 /// One look, under the lock.
 pub(super) fn look(
     shared: &Shared,
@@ -194,10 +206,7 @@ pub(super) fn look(
             frontier = Some(next);
             candidates.extend(fresh);
             if candidates.is_empty() {
-                let offset = point.at + 1;
-                let before = reading.chunk.as_ref().filter(|chunk| chunk.until == offset);
-                let in_force = before.map_or(InForce::Unread, |chunk| chunk.in_force);
-                let from = ChunkFrom { offset, ordinal: point.ordinal, until: ring.first(), in_force };
+                let from = next_chunk(reading.chunk.as_deref(), point, ring.first());
                 if let Some(reading) = inner.readings.get_mut(&(topic.clone(), name.clone())) {
                     reading.frontier = frontier;
                 }

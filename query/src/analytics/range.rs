@@ -158,7 +158,9 @@ impl RangeReader {
             hours.zip(self.app.hours.read_range(from, to, self.current).await?).collect()
         };
         if matches!(self.terms, Terms::Stale) {
-            chunk.iter_mut().for_each(|(_, counts)| counts.stale = true);
+            for (_, counts) in &mut chunk {
+                counts.stale = true;
+            }
         }
         self.next = to;
         metrics::range_hours(chunk.len());

@@ -69,13 +69,12 @@ impl TlsClient {
 /// # Panics
 /// Never: the provider has both versions.
 pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, FileError> {
-    let roots = match authorities {
-        Some(path) => authorities_of(path, &files::read(path)?)?,
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
+    let roots = if let Some(path) = authorities {
+        authorities_of(path, &files::read(path)?)?
+    } else {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots
     };
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_protocol_versions(&[&TLS13, &TLS12]).expect("the provider has both versions");

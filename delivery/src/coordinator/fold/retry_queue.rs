@@ -8,7 +8,7 @@ use millrace_contracts::topics::Retry;
 /// Messages in retry, by offset. A look at those that are due, or to be given up, costs no more than their number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetryQueue {
-    by_offset: BTreeMap<i64, Retry>,
+    entries: BTreeMap<i64, Retry>,
     /// As (when it is handed out again in ms since the epoch, offset).
     by_time: BTreeSet<(i64, i64)>,
     /// As (failed attempts, offset).
@@ -23,7 +23,7 @@ impl Deref for RetryQueue {
     type Target = BTreeMap<i64, Retry>;
 
     fn deref(&self) -> &Self::Target {
-        &self.by_offset
+        &self.entries
     }
 }
 
@@ -34,11 +34,11 @@ impl RetryQueue {
         self.by_attempts.insert((retry.attempts, offset));
         self.by_begin.insert((retry.attempts > 0, retry.first_ms, offset));
         self.by_status.extend(status_of(&retry).map(|status| (status, offset)));
-        self.by_offset.insert(offset, retry);
+        self.entries.insert(offset, retry);
     }
 
     pub(crate) fn remove(&mut self, offset: i64) {
-        if let Some(retry) = self.by_offset.remove(&offset) {
+        if let Some(retry) = self.entries.remove(&offset) {
             self.by_time.remove(&(retry.next_ms, offset));
             self.by_attempts.remove(&(retry.attempts, offset));
             self.by_begin.remove(&(retry.attempts > 0, retry.first_ms, offset));

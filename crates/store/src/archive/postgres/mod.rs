@@ -71,9 +71,9 @@ impl PostgresArchive {
     }
 
     pub(super) async fn counted(&self) -> Result<Vec<Option<CountedPosition>>, StoreError> {
-        let read = sqlx::query_as(COUNTED).bind(self.0.partitions.cast_signed()).fetch_all(self.pool().await?);
+        let read = sqlx::query_as(COUNTED).bind(self.partitions.cast_signed()).fetch_all(self.postgres.pool().await?);
         let stored: Vec<(i32, i64, i64)> = self.bounded(read).await?;
-        let mut counted = vec![None; self.0.partitions as usize];
+        let mut counted = vec![None; self.partitions as usize];
         for (partition, next_offset, log_time_ms) in stored {
             let (partition, next_offset) = (partition.cast_unsigned(), next_offset.cast_unsigned());
             if let Some(slot) = counted.get_mut(partition as usize) {
