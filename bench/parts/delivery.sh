@@ -3,9 +3,11 @@
 # many connections; and the time from publish to endpoint at two rates.
 
 DELIVERY_TOPICS=16
+# In each topic: more than can be delivered in 4 s, and little enough for the coordinators to have it in memory.
+DELIVERY_MESSAGES=7500
 
 deliver_push() {
-  "$BENCH" deliver "127.0.0.1:$COMMAND" --prefix backlog --topics $DELIVERY_TOPICS --messages "$DELIVERY_MESSAGES" \
+  "$BENCH" deliver "127.0.0.1:$COMMAND" --prefix backlog --topics $DELIVERY_TOPICS --messages $DELIVERY_MESSAGES \
     --endpoint "127.0.0.1:$DELIVERY_ENDPOINT" --seconds "$SECONDS_NOW"
 }
 deliver_bare() {
@@ -14,8 +16,6 @@ deliver_bare() {
 
 measure_delivery() {
   local engine processes rate seconds
-  # More than can be delivered in the time.
-  DELIVERY_MESSAGES=$(( 30000 * BENCH_SECONDS / DELIVERY_TOPICS ))
   for engine in embedded kafka; do
     set -- 'delivery.allow_targets=["127.0.0.1/32"]'
     processes="delivery$engine"
@@ -26,7 +26,7 @@ measure_delivery() {
     fi
     start_up "delivery$engine" "$engine" "$@"
     [ "$engine" = embedded ] || warm_broker "$COMMAND"
-    "$BENCH" backlog "127.0.0.1:$COMMAND" --prefix backlog --topics $DELIVERY_TOPICS --messages "$DELIVERY_MESSAGES" ||
+    "$BENCH" backlog "127.0.0.1:$COMMAND" --prefix backlog --topics $DELIVERY_TOPICS --messages $DELIVERY_MESSAGES ||
       fail "no backlog on $engine"
     DELIVERY_ENDPOINT=$(free_port)
     # The first run shows how many connections push opens.
