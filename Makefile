@@ -43,5 +43,6 @@ help:
 	@echo 'make quick       run the tests that need no server'
 	@echo 'make check       check formatting, lints, documentation, licenses and spelling'
 	@echo 'make bench       run the measurements: bench/README.md'
+	@echo '  BENCH_ONLY="topics nats delivery tcp" selects parts, BENCH_SECONDS=4 is the length of one measurement'
 	@echo 'make faults      inject faults and compare every count: docs/faults.md'
 	@echo '  SECONDS=300 of random faults; SEED= replays them; ENGINE=kafka, embedded or both; ONLY=5,17,random; CONTROLS=1'

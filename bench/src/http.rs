@@ -22,6 +22,8 @@ pub(crate) enum Tier {
 pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) tier: Tier,
+    /// Status line and header fields.
+    pub(crate) head: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
@@ -59,7 +61,8 @@ impl Connection {
             self.read_some().await?;
         }
         self.reusable = !head.close;
-        Ok(Response { status: head.status, tier: head.tier, body: &self.buffer[head.end..head.end + head.length] })
+        let (fields, rest) = self.buffer.split_at(head.end);
+        Ok(Response { status: head.status, tier: head.tier, head: fields, body: &rest[..head.length] })
     }
 
     async fn read_some(&mut self) -> Result<()> {

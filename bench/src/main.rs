@@ -15,8 +15,10 @@ mod open_loop;
 mod pauses;
 mod plot;
 mod preload;
+mod push;
 mod requests;
 mod tcp;
+mod topics;
 mod totals;
 mod visible;
 
@@ -30,6 +32,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use closed_loop::Trips;
 use log_args::LogArgs;
 use offer::Pace;
+use topics::Topics;
 
 // The allocator of the `millrace` binary, so that both servers have the same.
 #[global_allocator]
@@ -44,7 +47,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve POST /analytics with a bare 204 and GET /analytics with a bare 200
+    /// Serve POST /analytics with a bare 204, GET /analytics with a bare 200, POST of a message with a bare 201
     Bare {
         /// Address to listen on
         listen: SocketAddr,
@@ -150,6 +153,65 @@ enum Command {
         #[command(flatten)]
         shape: tcp::Shape,
     },
+    /// Create topics, and publish messages to each
+    Backlog {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        topics: Topics,
+        /// Number of messages of each
+        #[arg(long, default_value_t = 0)]
+        messages: u64,
+    },
+    /// Get and acknowledge messages of a backlog in closed loops
+    Trips {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        shape: topics::trips::Shape,
+    },
+    /// Acknowledge messages of a backlog at a rate
+    Acks {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        topics: Topics,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Publish at a rate beside readers of every topic, and compare what was published with what was read
+    Follow {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        topics: Topics,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Have a backlog delivered to an endpoint
+    Deliver {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        shape: push::deliver::Shape,
+    },
+    /// Publish at a rate, and measure when the messages arrive at an endpoint
+    Arrive {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        topics: Topics,
+        /// Address of the endpoint, the same in each run
+        #[arg(long)]
+        endpoint: SocketAddr,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Post signed messages to an endpoint, without Millrace
+    Post {
+        #[command(flatten)]
+        shape: push::bare::Shape,
+    },
     /// Read the live stream with many readers
     Live {
         /// Address of the query service
@@ -199,6 +261,15 @@ async fn main() -> anyhow::Result<()> {
         Command::SqlGet { url, schema, partitions, trips } => closed_loop::sql(&url, &schema, partitions, trips).await,
         Command::Live { query, readers, seconds } => live::run(query, readers, Duration::from_secs_f64(seconds)).await,
         Command::Tcp { server, shape } => tcp::run(server, shape).await,
+        Command::Backlog { command, topics, messages } => topics::backlog::run(command, &topics, messages).await,
+        Command::Trips { command, shape } => topics::trips::run(command, shape).await,
+        Command::Acks { command, topics, pace } => topics::acks::run(command, &topics, pace).await,
+        Command::Follow { command, topics, pace } => topics::follow::run(command, &topics, pace).await,
+        Command::Deliver { command, shape } => push::deliver::run(command, shape).await,
+        Command::Arrive { command, topics, endpoint, pace } => {
+            push::latency::run(command, &topics, endpoint, pace).await
+        }
+        Command::Post { shape } => push::bare::run(shape).await,
         Command::Plot { table, svg } => Ok(std::fs::write(svg, plot::draw(&std::fs::read_to_string(table)?)?)?),
     }
 }

@@ -26,6 +26,17 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// The number of requests.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2⁵³, and not negative")]
+    pub(crate) fn count(&self) -> u64 {
+        (self.rate * self.seconds).ceil() as u64
+    }
+
+    /// When the n-th request is due, from the start.
+    pub(crate) fn due(&self, number: u64) -> Duration {
+        Duration::from_secs_f64(number as f64 / self.rate)
+    }
+
     pub(crate) fn lasting(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }

@@ -19,6 +19,13 @@ pub(crate) fn get(to: SocketAddr, timestamp_ms: u64) -> Vec<u8> {
     format!("GET /analytics?timestamp={timestamp_ms} HTTP/1.1\r\nhost: {to}\r\n\r\n").into_bytes()
 }
 
+/// Any request with a body, which may be empty.
+pub(crate) fn with_body(method: &str, to: SocketAddr, target: &str, content_type: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: {to}\r\ncontent-type: {content_type}\r\n");
+    format!("{head}content-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
 /// Posts of 100,000 users, clicks and impressions, as `post.lua` has them.
 pub(crate) fn posts(to: SocketAddr, timestamp_ms: u64) -> Vec<Vec<u8>> {
     let mut random = Random::new();
