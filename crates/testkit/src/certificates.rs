@@ -94,7 +94,10 @@ impl Authority {
 
 impl ServerCertificate {
     /// Writes the certificate and its key to two files of this directory, `server.pem` and `server.key`.
-    pub(crate) fn write(&self, directory: &Path) -> Result<[PathBuf; 2], String> {
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<[PathBuf; 2], String> {
         let files = ["server.pem", "server.key"].map(|name| directory.join(name));
         for (file, text) in files.iter().zip([&self.certificate, &self.key]) {
             fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
