@@ -113,6 +113,29 @@ impl<'a> Client<'a> {
         self.written.add(format!("{method} {path}"), answer);
         status
     }
+
+    /// Calls that have to do with secrets, some of which are refused.
+    fn call_all(&self, [command, query]: [SocketAddr; 2], hook: &str, key: &str, subscribed: &str, header: &str) {
+        let refused = json!({"push": {"headers": {"X-Token": format!("{header}\n")}}}).to_string();
+        let broken = format!("{{\"push\": {{\"headers\": {{\"X-Token\": \"{header}\", ");
+        for (method, path, body) in [
+            ("PUT", "", subscribed),
+            ("PATCH", "", &*refused),
+            ("PATCH", "", &*broken),
+            ("GET", "", ""),
+            ("POST", ":test", ""),
+            ("GET", "/attempts", ""),
+            ("GET", "/dead-letters", ""),
+            ("GET", ":explain?offset=1", ""),
+        ] {
+            self.call(command, method, &format!("{hook}{path}"), key, body);
+        }
+        self.call(command, "POST", "/v1/topics/orders/messages", key, "1");
+        self.call(command, "POST", "/analytics?timestamp=1&user=a&click", key, "");
+        for path in ["/status", "/analytics?timestamp=1", "/no/such/path"] {
+            self.call(query, "GET", path, key, "");
+        }
+    }
 }
 
 /// The signing secret, which this answer alone shows, without its prefix.
@@ -160,9 +183,8 @@ fn secrets_are_in_nothing_that_is_written() {
     let (client, header, key) = (Client::new(&authority, &written), "canary-header-7f", bearer(&root));
     let hook = "/v1/topics/orders/subscriptions/hook";
     assert_eq!(client.call(command, "PUT", "/v1/topics/orders", &key, ""), 201);
-    let push =
-        |headers: Value| json!({"mode": "push", "push": {"url": receiver.url(), "headers": headers}}).to_string();
-    let subscribed = push(json!({"Authorization": format!("Bearer {header}"), "X-Token": header}));
+    let headers = json!({"Authorization": format!("Bearer {header}"), "X-Token": header});
+    let subscribed = json!({"mode": "push", "push": {"url": receiver.url(), "headers": headers}}).to_string();
     let first = shown_once(client.exchange(command, "PUT", hook, &key, &subscribed), 201);
     let second = shown_once(
         client.exchange(command, "POST", &format!("{hook}:rotate-secret"), &key, r#"{"overlap": "1h"}"#),
@@ -170,23 +192,7 @@ fn secrets_are_in_nothing_that_is_written() {
     );
     receiver.answers(|request| Some((if request.header("webhook-attempt") == "1" { 500 } else { 204 }, "")));
     for authorization in [&*key, &bearer(&token), &format!("{key}x"), &bearer(&format!("{token}x")), &root] {
-        for (at, method, path, body) in [
-            (command, "POST", "/v1/topics/orders/messages", "1"),
-            (command, "POST", "/analytics?timestamp=1&user=a&click", ""),
-            (command, "PUT", hook, &*subscribed),
-            (command, "PATCH", hook, &*push(json!({"X-Token": format!("{header}\n")}))),
-            (command, "PATCH", hook, &*format!("{{\"push\": {{\"headers\": {{\"X-Token\": \"{header}\", ")),
-            (command, "GET", hook, ""),
-            (command, "POST", &*format!("{hook}:test"), ""),
-            (command, "GET", &*format!("{hook}/attempts"), ""),
-            (command, "GET", &*format!("{hook}/dead-letters"), ""),
-            (command, "GET", &*format!("{hook}:explain?offset=1"), ""),
-            (query, "GET", "/status", ""),
-            (query, "GET", "/analytics?timestamp=1", ""),
-            (query, "GET", "/no/such/path", ""),
-        ] {
-            client.call(at, method, path, authorization, body);
-        }
+        client.call_all([command, query], hook, authorization, &subscribed, header);
     }
     assert!(wait_until(WITHIN, || receiver.received().iter().any(|request| request.header("webhook-attempt") == "2")));
     assert!(receiver.received().iter().all(|request| request.header("x-token") == header));
