@@ -69,8 +69,8 @@ fn push_connects_to_vetted_addresses_alone() {
         again.env(name, format!("http://{PROXY}"));
     }
     let output = again.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let report = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && report.contains("1 passed"), "{report}");
 }
 
 async fn inside() {

@@ -214,8 +214,8 @@ fn secrets_are_in_nothing_that_is_written() {
 
     // What is no secret is there, so secrets would be found.
     assert!(service.log().contains("TRACE"), "the log is that of the level trace");
-    for told in [&*id(&root), "orders", "key:root", "jwt:ann"] {
-        assert!(!written.lines_with(told).is_empty(), "{told}");
+    for public in [&*id(&root), "orders", "key:root", "jwt:ann"] {
+        assert!(!written.lines_with(public).is_empty(), "{public}");
     }
     let private_key = fs::read_to_string(private_key).unwrap().lines().nth(1).unwrap().to_owned();
     let last = |text: &str, separator: char| text.rsplit(separator).next().unwrap().to_owned();
@@ -259,6 +259,7 @@ fn passwords_of_unreachable_servers_are_in_no_output() {
         ("MILLRACE_REDIS__URL", format!("http://u:{redis}@h/")),
         ("MILLRACE_POSTGRES__URL", format!("postgres://u:{postgres}@[h/d")),
         ("MILLRACE_POSTGRES__URL", format!("postgres://u:{postgres}@h/d?sslmode={postgres}")),
+        ("MILLRACE_POSTGRES__URL", format!("postgres://u@h/d?pasword={postgres}")),
     ] {
         written.run(&["check-config"], &arguments, &[(variable, value)]);
     }
