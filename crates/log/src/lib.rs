@@ -41,7 +41,7 @@ pub use error::{Failure, LogError};
 pub use fault::arm_fail_points;
 #[doc(hidden)]
 pub use fault::{point, sabotaged};
-pub use kafka::{AppendAcks, KafkaConfig, KafkaLog};
+pub use kafka::{AppendAcks, KafkaConfig, KafkaLog, Properties};
 pub use key::RunnerKey;
 pub use log::{Fetched, Log, NewRecord, PollOutcome, Reader};
 pub use outcome::{Outcome, Receipts, RefusalCause};

@@ -57,6 +57,7 @@ impl Brokers {
                     ("share.coordinator.state.topic.replication.factor", &replicas),
                     ("share.coordinator.state.topic.min.isr", &in_sync),
                 ],
+                &[],
             )?);
         }
         for node in &mut brokers.nodes {

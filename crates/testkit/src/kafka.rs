@@ -40,13 +40,18 @@ impl Kafka {
     /// # Errors
     /// The missing program, or why it did not start.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, String> {
-        let mut kafka = Self::prepare(free_port(), free_port(), settings)?;
+        let mut kafka = Self::prepare(free_port(), free_port(), settings, &[])?;
         kafka.restart()?;
         Ok(kafka)
     }
 
-    /// Formats the storage of a broker, which is then ready to launch.
-    pub(crate) fn prepare(port: u16, controller: u16, settings: &[(&str, &str)]) -> Result<Self, String> {
+    /// Formats the storage of a broker with further options of the tool. The broker is then ready to launch.
+    pub(crate) fn prepare(
+        port: u16,
+        controller: u16,
+        settings: &[(&str, &str)],
+        options: &[&str],
+    ) -> Result<Self, String> {
         servers_wanted()?;
         let folder = scratch_dir("kafka");
         let mut text = format!(
@@ -66,6 +71,7 @@ impl Kafka {
             .java("log4j2-tools.xml", "128m")?
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(kafka.folder.join("server.properties"))
+            .args(options)
             .output()
             .map_err(|error| format!("java: {error}"))?;
         if !format.status.success() {

@@ -6,7 +6,8 @@
 //!
 //! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] return the address of a server that all tests of the run
 //! share: the one of an environment variable (`make test` sets it), else one started per test binary. [`Kafka::start`],
-//! [`Redis::start`] and [`Postgres::start`] start a server for one test, to kill and restart.
+//! [`Redis::start`] and [`Postgres::start`] start a server for one test, to kill and restart; each has a variant that speaks
+//! TLS with a certificate of an [`Authority`].
 //!
 //! If a server is unavailable, a test prints `NOT RUN: …`; with `CI` set it fails. `MILLRACE_TEST_SERVERS=none` starts
 //! none. A child never outlives the test process, however that ends: a watchdog shell waits until the pipe from it closes.
@@ -17,6 +18,7 @@ mod api_document;
 mod authority;
 mod brokers;
 mod browser;
+mod certificates;
 mod child;
 mod directories;
 mod http;
@@ -25,6 +27,7 @@ mod kafka;
 mod postgres;
 mod proxy;
 mod redis;
+mod secure_kafka;
 mod service;
 mod shared;
 mod wait;
@@ -33,6 +36,7 @@ pub use api_document::{ApiDocument, Exchange};
 pub use authority::{Authority, Certificate, TlsStream};
 pub use brokers::Brokers;
 pub use browser::Browser;
+pub use certificates::{Authority, CertificateFault, ServerCertificate};
 pub use child::Child;
 pub use directories::{repository, scratch_dir, target_dir};
 pub use http::{AsyncConnection, Connection, Response, http, http_get, https, request};
@@ -41,6 +45,7 @@ pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};
 pub use redis::Redis;
+pub use secure_kafka::SecureKafka;
 pub use service::{Service, millrace_bin};
 pub use shared::{kafka, not_run, postgres, redis};
 pub use wait::{free_port, unique, wait_until};

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::certificates::ServerCertificate;
 use crate::child::Child;
 use crate::directories::{program, scratch_dir};
 use crate::shared::servers_wanted;
@@ -26,6 +27,8 @@ pub struct Postgres {
     /// The server's folder: below the test's, unless the server's user cannot reach that.
     home: PathBuf,
     programs: PathBuf,
+    /// The files of certificate and key, if it encrypts.
+    tls: Option<[PathBuf; 2]>,
     process: Option<Child>,
 }
 
@@ -35,13 +38,26 @@ impl Postgres {
     /// # Errors
     /// The missing program, or why it did not start.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(None)
+    }
+
+    /// Creates a database and starts a server that encrypts the connections of clients that request it.
+    ///
+    /// # Errors
+    /// The missing program, or why it did not start.
+    pub fn start_tls(certificate: &ServerCertificate) -> Result<Self, String> {
+        Self::start_with(Some(certificate))
+    }
+
+    fn start_with(certificate: Option<&ServerCertificate>) -> Result<Self, String> {
         servers_wanted()?;
         let initdb = program("initdb").ok_or("PostgreSQL's server programs (initdb, postgres) were not found")?;
         let programs = initdb.parent().ok_or("initdb has no folder")?.to_path_buf();
         let folder = scratch_dir("postgres");
         let home = home_below(&folder)?;
-        let mut postgres = Self { port: free_port(), folder, home, programs, process: None };
+        let mut postgres = Self { port: free_port(), folder, home, programs, tls: None, process: None };
         postgres.make()?;
+        postgres.tls = certificate.map(|certificate| files_of_server(certificate, &postgres.home)).transpose()?;
         postgres.restart()?;
         Ok(postgres)
     }
@@ -98,6 +114,10 @@ impl Postgres {
             "-cunix_socket_directories=",
             "-cmax_connections=100",
         ]);
+        if let Some([certificate, key]) = &self.tls {
+            command.arg("-cssl=on").arg(format!("-cssl_cert_file={}", certificate.display()));
+            command.arg(format!("-cssl_key_file={}", key.display()));
+        }
         let mut process = Child::spawn(&mut command, &self.folder.join("log")).map_err(|error| error.to_string())?;
         let pid = process.id().to_string();
         let _ = wait_until(START, || self.serves(&pid) || process.ended().is_some());
@@ -160,6 +180,18 @@ fn home_below(folder: &Path) -> Result<PathBuf, String> {
         .and_then(|()| fs::set_permissions(&home, fs::Permissions::from_mode(0o700)))
         .map_err(|error| format!("{}: {error}", home.display()))?;
     Ok(home)
+}
+
+/// Writes the files of a certificate, for the server's user alone: PostgreSQL refuses a key that others can read.
+fn files_of_server(certificate: &ServerCertificate, home: &Path) -> Result<[PathBuf; 2], String> {
+    let files = certificate.write(home)?;
+    let user = server_user();
+    for file in &files {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600))
+            .and_then(|()| user.as_ref().map_or(Ok(()), |user| chown(file, Some(user.uid), Some(user.gid))))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(files)
 }
 
 struct User {

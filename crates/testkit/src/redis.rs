@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::certificates::ServerCertificate;
 use crate::child::Child;
 use crate::directories::{program, repository, scratch_dir};
 use crate::shared::servers_wanted;
@@ -19,6 +20,8 @@ const START: Duration = Duration::from_secs(30);
 pub struct Redis {
     port: u16,
     folder: PathBuf,
+    /// The port of encrypted connections, and the files of certificate and key.
+    tls: Option<(u16, [PathBuf; 2])>,
     process: Option<Child>,
 }
 
@@ -29,7 +32,20 @@ impl Redis {
     /// The missing program, or why it did not start.
     pub fn start() -> Result<Self, String> {
         servers_wanted()?;
-        let mut redis = Self { port: free_port(), folder: scratch_dir("redis"), process: None };
+        let mut redis = Self { port: free_port(), folder: scratch_dir("redis"), tls: None, process: None };
+        redis.restart()?;
+        Ok(redis)
+    }
+
+    /// Starts a server that has a second port, for encrypted connections.
+    ///
+    /// # Errors
+    /// The missing program, or why it did not start: Redis may be built without TLS.
+    pub fn start_tls(certificate: &ServerCertificate) -> Result<Self, String> {
+        servers_wanted()?;
+        let folder = scratch_dir("redis");
+        let tls = Some((free_port(), certificate.write(&folder)?));
+        let mut redis = Self { port: free_port(), folder, tls, process: None };
         redis.restart()?;
         Ok(redis)
     }
@@ -37,6 +53,15 @@ impl Redis {
     /// The URL for clients, the same after a restart.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The URL for clients that encrypt, the same after a restart.
+    ///
+    /// # Panics
+    /// If it was not started with [`Self::start_tls`].
+    pub fn tls_url(&self) -> String {
+        let (port, _) = self.tls.as_ref().expect("a server with TLS");
+        format!("rediss://127.0.0.1:{port}")
     }
 
     /// Kills the server (`SIGKILL`). Its data stays.
@@ -76,6 +101,10 @@ impl Redis {
         let mut command = Command::new(program);
         command.arg(repository().join("deploy/native/redis.conf"));
         command.args(["--port", &self.port.to_string(), "--dir"]).arg(&data);
+        if let Some((port, [certificate, key])) = &self.tls {
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+        }
         let mut process = Child::spawn(&mut command, &self.folder.join("log")).map_err(|error| error.to_string())?;
         let port = self.port;
         let _ = wait_until(START, || answers(port) || process.ended().is_some());

@@ -7,6 +7,8 @@ mod consent;
 mod endpoint;
 mod keyring;
 mod metrics;
+#[cfg(test)]
+mod namespace_tests;
 mod request;
 mod signature;
 mod target;

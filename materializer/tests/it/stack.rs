@@ -1,6 +1,5 @@
 //! Shared fixtures: a log and stores per test, and helpers to wait for them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_base::{Clock, Size, Span};
@@ -99,7 +98,7 @@ impl Stack {
             message_timeout: Span::from_secs(10),
             transaction_timeout: Span::from_secs(10),
             session_timeout: Span::from_secs(10),
-            properties: BTreeMap::new(),
+            properties: millrace_log::Properties::default(),
             append_acks: millrace_log::AppendAcks::All,
             static_members: false,
         };

@@ -102,7 +102,7 @@ fn refuses_properties_that_carry_a_guarantee_by_name() {
         );
     }
     let settings = load(&["engine=kafka", "kafka.properties.socket.keepalive.enable=false"]).unwrap();
-    assert_eq!(settings.kafka.properties["socket.keepalive.enable"], "false");
+    assert_eq!(settings.kafka.properties.0["socket.keepalive.enable"], "false");
 }
 
 #[test]
@@ -166,8 +166,9 @@ fn variables_of_options_are_no_settings() {
 
 #[test]
 fn messages_contain_no_secrets() {
-    let settings =
-        load(&["engine=kafka", "redis.url=redis://:canary@h/", "postgres.url=postgres://u:canary@h/d"]).unwrap();
+    let stores = ["engine=kafka", "redis.url=redis://:canary@h/", "postgres.url=postgres://u:canary@h/d"];
+    let brokers = ["kafka.properties.sasl.password=canary", "kafka.properties.ssl.key.pem=canary"];
+    let settings = load(&[stores.as_slice(), &brokers].concat()).unwrap();
     assert!(!format!("{settings:?}").contains("canary"));
     for bad in ["redis.url=http://:canary@h/", "postgres.url=http://[canary"] {
         let problems = load(&["engine=kafka", bad]).unwrap_err();

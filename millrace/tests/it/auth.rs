@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use millrace_service::auth::routes::ROUTES;
 use millrace_service::auth::{Access, RouteAccess, Scope};
-use millrace_testkit::{ApiDocument, Connection, Response, http, http_get, repository, request, wait_until};
+use millrace_testkit::{ApiDocument, Connection, Response, free_port, http, http_get, repository, request, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -325,6 +325,40 @@ fn an_admin_listener_on_loopback_serves_this_machine_by_name() {
     let get = |host| get_as(up.admin, "/metrics", host);
     assert_eq!((get("localhost:1"), get("127.0.0.1"), get("[::1]:2")), (200, 200, 200));
     assert_eq!((get("elsewhere.example"), get("127.0.0.1.example")), (403, 403));
+}
+
+#[test]
+fn an_admin_listener_beyond_loopback_needs_the_scope_admin() {
+    let keys = Keys::new();
+    let all = Scope::ALL.iter().map(|scope| scope.as_str());
+    let others: Vec<&str> = all.filter(|scope| !["admin", "pixel:write"].contains(scope)).collect();
+    let (root, desk) = (keys.create("root", &["admin"]), keys.create("desk", &others));
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    // On all addresses of this machine, so on others than loopback, too.
+    let listen = format!("0.0.0.0:{}", address.port());
+    let _up = keys.up_with(&[("command.admin", &listen), ("tls.terminated_upstream", "true")]);
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("GET", "/admin/topics"),
+        ("GET", "/admin/tail"),
+        ("GET", "/admin/verify"),
+        ("GET", "/admin/progress"),
+        ("PUT", "/admin/rebuild"),
+        ("GET", "/no/such/path"),
+    ] {
+        let without = http(address, method, path, &[], "").unwrap();
+        assert_eq!((without.status, &*without.code()), (401, "unauthenticated"), "{path}");
+        let lesser = with_key(address, method, path, &desk);
+        assert_eq!((lesser.status, &*lesser.code()), (403, "forbidden"), "{path}");
+        assert!(lesser.header("www-authenticate").unwrap().contains("scope=\"admin\""), "{path}: {lesser:?}");
+    }
+    for path in ["/metrics", "/admin/topics", "/no/such/path"] {
+        let status = with_key(address, "GET", path, &root).status;
+        assert!(![401, 403].contains(&status), "{path}: {status}");
+    }
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(http_get(address, path).unwrap().status, 200, "{path}");
+    }
 }
 
 #[test]

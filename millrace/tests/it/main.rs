@@ -26,6 +26,7 @@ mod page;
 mod push;
 mod run;
 mod scale;
+mod secrets;
 mod settings;
 mod tcp;
 mod tools;

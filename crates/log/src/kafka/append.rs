@@ -55,6 +55,8 @@ struct NumberedProducer {
 struct AppendContext {
     /// No broker is reachable.
     down: AtomicBool,
+    /// Why TLS or SASL with a broker last failed.
+    handshake_error: Mutex<String>,
     /// Records and bytes in flight, as last reported.
     waiting: Mutex<(u64, u64)>,
 }
@@ -82,10 +84,15 @@ impl ClientContext for AppendContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown)
-            && !self.down.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(reason, "no Kafka broker is reachable: refusing appends");
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) if !self.down.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(reason, "no Kafka broker is reachable: refusing appends");
+            }
+            Some(RDKafkaErrorCode::SSL | RDKafkaErrorCode::Authentication) => {
+                tracing::warn!(reason, "TLS or SASL with a Kafka broker failed");
+                reason.clone_into(&mut self.handshake_error.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            _ => {}
         }
     }
 }
@@ -118,8 +125,15 @@ impl Appender {
     pub(super) fn open(config: &KafkaConfig, topics: &Topics) -> Result<Self, LogError> {
         let client = config.appender();
         let producer = producer(&client, topics, AppendContext::default())?;
-        let operation = format!("no response from Kafka at {}", config.brokers);
-        producer.client.client().fetch_metadata(None, CONNECT_TIMEOUT).map_err(unavailable(&operation))?;
+        if let Err(error) = producer.client.client().fetch_metadata(None, CONNECT_TIMEOUT) {
+            let mut operation = format!("no response from Kafka at {}", config.brokers);
+            let handshake_error =
+                producer.client.context().handshake_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if !handshake_error.is_empty() {
+                operation = format!("{operation} ({handshake_error})");
+            }
+            return Err(unavailable(&operation)(error));
+        }
         let (producer, closing) = (ArcSwap::from_pointee(producer), AtomicBool::new(false));
         let shared = Arc::new(Shared { producer, config: client, topics: topics.clone(), closing });
         let maintained = Arc::downgrade(&shared);
@@ -234,7 +248,7 @@ fn maintain(shared: &Weak<Shared>) {
 fn replace(shared: &Shared, old: &Arc<NumberedProducer>) {
     // If no broker is reachable, the new producer has none either, until one responds.
     let down = AtomicBool::new(old.client.context().down.load(Ordering::Relaxed));
-    let context = AppendContext { down, waiting: Mutex::default() };
+    let context = AppendContext { down, handshake_error: Mutex::default(), waiting: Mutex::default() };
     match producer(&shared.config, &shared.topics, context) {
         Ok(new) => {
             let swapped = shared.producer.swap(Arc::new(new));

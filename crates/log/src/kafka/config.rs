@@ -1,6 +1,7 @@
 //! Settings of the Kafka engine, and the librdkafka properties made from them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use millrace_base::{Bounds, Size, Span, Violation};
@@ -25,6 +26,17 @@ pub enum AppendAcks {
     All,
     /// The partition's leader only: a record can be lost with it, or be duplicated.
     Leader,
+}
+
+/// Further properties of librdkafka. `Debug` hides their values: there are passwords among them.
+#[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Properties(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// Settings of the Kafka engine. `millrace/default.toml` documents each.
@@ -52,7 +64,7 @@ pub struct KafkaConfig {
     /// A worker without a heartbeat for this long loses its partitions.
     pub session_timeout: Span,
     /// Any other librdkafka property, for every client.
-    pub properties: BTreeMap<String, String>,
+    pub properties: Properties,
     /// The meaning of an acknowledged append. Not a setting of this section: the appending service decides.
     #[serde(skip)]
     pub append_acks: AppendAcks,
@@ -110,7 +122,7 @@ impl KafkaConfig {
             .range("message_timeout", &self.message_timeout, &(Span::from_secs(1)..=Span::from_secs(60)))
             .range("transaction_timeout", &self.transaction_timeout, &(Span::from_secs(1)..=Span::from_secs(900)))
             .range("session_timeout", &self.session_timeout, &(Span::from_secs(6)..=Span::from_secs(300)));
-        for (key, value) in &self.properties {
+        for (key, value) in &self.properties.0 {
             let Some((_, allowed)) = GUARDED.iter().find(|(guarded, _)| guarded == key) else { continue };
             let key = format!("properties.{key}");
             match allowed {
@@ -126,7 +138,7 @@ impl KafkaConfig {
 
     fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        for (key, value) in &self.properties {
+        for (key, value) in &self.properties.0 {
             client.set(key, value);
         }
         client.set("bootstrap.servers", &self.brokers).set("message.max.bytes", MAX_RECORD_BYTES.to_string());
@@ -207,7 +219,7 @@ impl KafkaConfig {
 
     /// The timeout of a restore: tombstones must outlast it.
     pub(super) fn max_poll_interval(&self) -> Duration {
-        let set = self.properties.get("max.poll.interval.ms").and_then(|set| set.parse().ok());
+        let set = self.properties.0.get("max.poll.interval.ms").and_then(|set| set.parse().ok());
         Duration::from_millis(set.unwrap_or(MAX_POLL_INTERVAL_MS))
     }
 
@@ -233,6 +245,7 @@ fn default_to(client: &mut ClientConfig, key: &str, value: &str) {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::consumer::consumer;
     use super::*;
 
     pub(crate) fn config(brokers: &str) -> KafkaConfig {
@@ -247,7 +260,7 @@ pub(crate) mod tests {
             message_timeout: Span::from_secs(5),
             transaction_timeout: Span::from_secs(10),
             session_timeout: Span::from_secs(10),
-            properties: BTreeMap::new(),
+            properties: Properties::default(),
             append_acks: AppendAcks::All,
             static_members: false,
         }
@@ -266,15 +279,34 @@ pub(crate) mod tests {
         let mut config = config("localhost:9092");
         assert_eq!(config.validate(), []);
         for (key, _) in GUARDED {
-            config.properties = BTreeMap::from([(key.to_owned(), "latest".to_owned())]);
+            config.properties.0 = BTreeMap::from([(key.to_owned(), "latest".to_owned())]);
             let problems = config.validate();
             assert_eq!(problems.len(), 1, "{key}");
             assert_eq!(problems[0].key, format!("properties.{key}"));
         }
-        config.properties =
+        config.properties.0 =
             BTreeMap::from([("isolation.level".into(), "read_committed".into()), ("batch.size".into(), "9000".into())]);
         assert_eq!(config.validate(), []);
         assert_eq!(config.appender().get("batch.size"), Some("9000"), "other properties pass through");
+    }
+
+    #[test]
+    fn values_of_properties_are_not_in_debug_output() {
+        let mut config = config("localhost:9092");
+        config.properties.0.insert("sasl.password".into(), "canary".into());
+        let text = format!("{config:?}");
+        assert!(text.contains("sasl.password") && !text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn a_refused_property_is_reported_without_its_value() {
+        let mut config = config("localhost:9092");
+        for key in ["sasl.pasword", "security.protocol"] {
+            config.properties.0 = BTreeMap::from([(key.to_owned(), "canary".to_owned())]);
+            let error = consumer(&config.reader("group")).err().unwrap();
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(key) && !text.contains("canary"), "{text}");
+        }
     }
 
     #[test]

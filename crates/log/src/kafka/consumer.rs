@@ -7,6 +7,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaConfRes;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
@@ -34,9 +35,18 @@ pub(super) fn consumer(config: &ClientConfig) -> Result<BaseConsumer<QuietContex
     BaseConsumer::from_config_and_context(config, QuietContext).map_err(invalid_settings)
 }
 
-/// librdkafka refused the settings of a client.
+/// librdkafka refused the settings of a client. Its error has the value of a refused property, which may be a password
+/// under a misspelled name: only the name is reported.
 pub(super) fn invalid_settings(error: KafkaError) -> LogError {
-    LogError::refused(format!("kafka settings: {error}")).because(error)
+    match error {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _) => {
+            LogError::refused(format!("kafka settings: librdkafka has no property {key}"))
+        }
+        KafkaError::ClientConfig(_, _, key, _) => {
+            LogError::refused(format!("kafka settings: the value of {key} is none that librdkafka allows"))
+        }
+        error => LogError::refused(format!("kafka settings: {error}")).because(error),
+    }
 }
 
 /// Logs an error of a client at level debug: what it causes is reported where it fails. Skips the end of a partition,

@@ -43,7 +43,7 @@ use offsets::Lookup;
 
 #[cfg(test)]
 pub(crate) use config::tests::config as test_config;
-pub use config::{AppendAcks, KafkaConfig};
+pub use config::{AppendAcks, KafkaConfig, Properties};
 pub(crate) use reader::Reader;
 
 /// The log on Apache Kafka. Cheap to clone.

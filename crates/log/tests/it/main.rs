@@ -1,5 +1,5 @@
-//! The conformance suite of the log port, run on both engines. Tests of Kafka alone are in `kafka`, `topics`, `open_offsets` and
-//! `open_foreign`; tests of the embedded engine alone are in the test binary `embedded`.
+//! The conformance suite of the log port, run on both engines. Tests of Kafka alone are in `kafka`, `secure`, `topics`,
+//! `open_offsets` and `open_foreign`; tests of the embedded engine alone are in the test binary `embedded`.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "tests fail by panicking")]
 
@@ -19,6 +19,7 @@ mod read;
 mod repeats;
 mod restore;
 mod resume;
+mod secure;
 mod sink;
 mod topics;
 mod wire;

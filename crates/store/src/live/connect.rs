@@ -2,7 +2,7 @@
 
 use millrace_contracts::StoreError;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, InfoDict, RedisResult};
+use redis::{Client, InfoDict, RedisResult, TlsCertificates};
 use tracing::warn;
 
 use super::RedisConfig;
@@ -14,12 +14,23 @@ const MIN_VERSION: (u32, u32) = (6, 2);
 /// One multiplexed connection that connects and reconnects by itself. While the server is unreachable, commands fail at
 /// once: a reader falls back to another store, and a writer has its own backoff.
 pub(super) fn open(config: &RedisConfig) -> Result<ConnectionManager, StoreError> {
-    let client = Client::open(config.url.expose()).map_err(classify)?;
+    let client = client(config)?;
     let manager = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(config.connect_timeout.0))
         .set_response_timeout(Some(config.response_timeout.0))
         .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(client, manager).map_err(classify)
+}
+
+fn client(config: &RedisConfig) -> Result<Client, StoreError> {
+    let (url, file) = (config.url.expose(), &config.ca_file);
+    if file.as_os_str().is_empty() {
+        return Client::open(url).map_err(classify);
+    }
+    let unusable = |why: String| StoreError::stop(format!("redis.ca_file {}: {why}", file.display()));
+    let root_cert = std::fs::read(file).map_err(|error| unusable(error.to_string()).because(error))?;
+    let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
+    Client::build_with_tls(url, certificates).map_err(|error| unusable(error.to_string()).because(error))
 }
 
 /// Refuses a Redis that would lose keys inside the window. Logs a warning if the server does not reveal its settings.

@@ -8,6 +8,29 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::SecretUrl;
 
+/// The parameters of a URL that have an effect, besides `options[…]`. The library ignores others: a misspelled `sslmode` would
+/// leave the server unverified, and its warning has the value, which may be a password.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
 /// Settings of PostgreSQL. `millrace/default.toml` documents each.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,11 +65,12 @@ impl Default for PostgresConfig {
 impl PostgresConfig {
     /// Every setting outside its bounds.
     pub fn validate(&self) -> Vec<Violation> {
-        let url = !self.url.is_empty() && PgConnectOptions::from_str(self.url.expose()).is_ok();
+        let text = self.url.expose();
+        let url = !self.url.is_empty() && has_known_parameters(text) && PgConnectOptions::from_str(text).is_ok();
         let least = Span::from_millis(10);
         let mut bounds = Bounds::new();
         bounds
-            .check(url, "url", "postgres://user:password@host:port/database")
+            .check(url, "url", "postgres://user:password@host:port/database, perhaps with ?sslmode=…&sslrootcert=…")
             .check(is_identifier(&self.schema), "schema", "1..=63 characters of a-z 0-9 _, the first not a digit")
             .range("max_connections", &self.max_connections, &(1..=1_000))
             .range("acquire_timeout", &self.acquire_timeout, &(least..=Span::from_secs(60)))
@@ -54,6 +78,13 @@ impl PostgresConfig {
             .range("lock_timeout", &self.lock_timeout, &(least..=Span::from_secs(600)));
         bounds.into_violations()
     }
+}
+
+fn has_known_parameters(url: &str) -> bool {
+    let before_fragment = url.split('#').next().unwrap_or_default();
+    let Some((_, query)) = before_fragment.split_once('?') else { return true };
+    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    names.filter(|name| !name.is_empty()).all(|name| PARAMETERS.contains(&name) || name.starts_with("options["))
 }
 
 /// An SQL identifier that means the same with and without quotes.
@@ -84,6 +115,24 @@ mod tests {
             [("millrace", true), ("_a1", true), ("", false), ("1a", false), ("a-b", false), ("A", false)]
         {
             assert_eq!(is_identifier(name), good, "{name}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_the_url_have_an_effect_or_are_refused() {
+        for (parameters, good) in [
+            ("", true),
+            ("?", true),
+            ("?sslmode=verify-full&sslrootcert=/ca.pem", true),
+            ("?options[search_path]=x&application_name=a%26b", true),
+            ("?sslmod=verify-full", false),
+            ("?sslmode=verify-ful", false),
+            ("?sslmode=verify-full&pasword=secret", false),
+            ("?sslmode=verify-full&channel_binding=require", false),
+        ] {
+            let url = SecretUrl::from(&*format!("postgres://u@h/d{parameters}"));
+            let config = PostgresConfig { url, ..PostgresConfig::default() };
+            assert_eq!(config.validate().is_empty(), good, "{parameters}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod embedded;
+mod encrypted;
 mod index;
 mod postgres;
 mod redis_faults;
