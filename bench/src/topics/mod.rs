@@ -30,8 +30,8 @@ pub(crate) struct Topics {
     #[arg(long, default_value = "bench")]
     prefix: String,
     /// Number of topics
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
-    topics: u64,
+    #[arg(long = "topics", value_name = "TOPICS", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
     /// Bytes of a message
     #[arg(long, default_value_t = 1_024)]
     bytes: usize,
@@ -40,12 +40,12 @@ pub(crate) struct Topics {
 impl Topics {
     /// The number of topics.
     pub(crate) fn count(&self) -> u64 {
-        self.topics
+        self.count
     }
 
     /// The path of a topic; beyond the last one it begins with the first again.
     pub(crate) fn path(&self, number: u64) -> String {
-        format!("/v1/topics/{}-{}", self.prefix, number % self.topics)
+        format!("/v1/topics/{}-{}", self.prefix, number % self.count)
     }
 
     /// The n-th message: its number, so that whoever gets it can tell which one it is, and then padding.
@@ -61,7 +61,7 @@ impl Topics {
     /// Creates the topics.
     pub(crate) async fn create(&self, to: SocketAddr) -> anyhow::Result<()> {
         let one = |number| with_body("PUT", to, &self.path(number), "application/json", "{}");
-        let requests: Vec<_> = (0..self.topics).map(one).collect();
+        let requests: Vec<_> = (0..self.count).map(one).collect();
         send_all(to, &requests).await
     }
 }

@@ -13,7 +13,6 @@ use millrace_contracts::{Code, Refusal};
 use millrace_service::auth::Identity;
 use millrace_service::http::{BatchFormat, FinalBody, read_text};
 use millrace_service::status_of;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};

@@ -13,6 +13,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use crate::wait::unique;
+
 /// A blocking encrypted connection.
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -30,7 +32,7 @@ impl Default for Authority {
 }
 
 impl Authority {
-    /// A new one.
+    /// A new one, with a name of its own.
     ///
     /// # Panics
     /// Without random bytes.
@@ -38,7 +40,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.distinguished_name = named("authority");
+        params.distinguished_name = named(&unique("authority"));
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("the parameters are right"))
     }
@@ -66,7 +68,7 @@ impl Authority {
         self.signed(&params)
     }
 
-    fn signed(&self, params: &CertificateParams) -> Certificate {
+    pub(crate) fn signed(&self, params: &CertificateParams) -> Certificate {
         let signing_key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&signing_key, &*self.0).expect("the parameters are right");
         CertifiedKey { cert, signing_key }
@@ -119,7 +121,8 @@ fn named(name: &str) -> DistinguishedName {
     named
 }
 
-fn params(names: &[&str]) -> CertificateParams {
+/// What is certified: DNS names, addresses, or URIs, which have `://`.
+pub(crate) fn params(names: &[&str]) -> CertificateParams {
     let (uris, others): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| name.contains("://"));
     let others: Vec<String> = others.into_iter().map(str::to_owned).collect();
     let mut params = CertificateParams::new(others).expect("names or addresses");

@@ -1,12 +1,11 @@
-//! Certificates for servers under test: an authority, and what it signs, valid or wrong in one way.
+//! Certificates for servers under test, valid or wrong in one way.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
-};
+use rcgen::{CertificateParams, date_time_ymd};
 
+use crate::authority::{Authority, Certificate, params};
 use crate::wait::unique;
 
 /// The names of a server on loopback.
@@ -28,10 +27,6 @@ impl CertificateFault {
     pub const ALL: [Self; 3] = [Self::OtherAuthority, Self::OtherName, Self::Expired];
 }
 
-/// A certificate authority.
-#[derive(Debug)]
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
-
 /// A server's certificate and its key, in PEM.
 #[derive(Clone)]
 pub struct ServerCertificate {
@@ -40,22 +35,6 @@ pub struct ServerCertificate {
 }
 
 impl Authority {
-    /// A new authority, with a name of its own.
-    ///
-    /// # Panics
-    /// Without random bytes.
-    pub fn generate() -> Self {
-        let mut params = params(&[], &unique("authority"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages.push(KeyUsagePurpose::KeyCertSign);
-        Self(CertifiedIssuer::self_signed(params, new_key()).expect("an authority"))
-    }
-
-    /// Its certificate in PEM, for those who trust it.
-    pub fn pem(&self) -> String {
-        self.0.pem()
-    }
-
     /// Writes its certificate to a file of this directory.
     ///
     /// # Panics
@@ -68,27 +47,26 @@ impl Authority {
 
     /// A valid certificate for a server on loopback: `localhost` and `127.0.0.1`.
     pub fn server(&self) -> ServerCertificate {
-        self.sign(params(&NAMES, "server"))
+        self.server_of(&params(&NAMES))
     }
 
     /// A certificate for a server on loopback with one fault, for clients that trust this authority.
     pub fn faulty_server(&self, fault: CertificateFault) -> ServerCertificate {
         match fault {
-            CertificateFault::OtherAuthority => Self::generate().server(),
-            CertificateFault::OtherName => self.sign(params(&["other.example", "192.0.2.1"], "server")),
+            CertificateFault::OtherAuthority => Self::new().server(),
+            CertificateFault::OtherName => self.server_of(&params(&["other.example", "192.0.2.1"])),
             CertificateFault::Expired => {
-                let mut params = params(&NAMES, "server");
+                let mut params = params(&NAMES);
                 params.not_before = date_time_ymd(2020, 1, 1);
                 params.not_after = date_time_ymd(2020, 2, 1);
-                self.sign(params)
+                self.server_of(&params)
             }
         }
     }
 
-    fn sign(&self, params: CertificateParams) -> ServerCertificate {
-        let key = new_key();
-        let certificate = params.signed_by(&key, &self.0).expect("a signature of the authority");
-        ServerCertificate { certificate: certificate.pem(), key: key.serialize_pem() }
+    fn server_of(&self, params: &CertificateParams) -> ServerCertificate {
+        let Certificate { cert, signing_key } = self.signed(params);
+        ServerCertificate { certificate: cert.pem(), key: signing_key.serialize_pem() }
     }
 }
 
@@ -109,15 +87,4 @@ impl ServerCertificate {
     pub(crate) fn keystore(&self) -> String {
         format!("{}{}", self.key, self.certificate)
     }
-}
-
-fn new_key() -> KeyPair {
-    KeyPair::generate().expect("a key on P-256")
-}
-
-fn params(names: &[&str], common_name: &str) -> CertificateParams {
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut params = CertificateParams::new(names).expect("names of hosts");
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params
 }

@@ -36,7 +36,7 @@ pub use api_document::{ApiDocument, Exchange};
 pub use authority::{Authority, Certificate, TlsStream};
 pub use brokers::Brokers;
 pub use browser::Browser;
-pub use certificates::{Authority, CertificateFault, ServerCertificate};
+pub use certificates::{CertificateFault, ServerCertificate};
 pub use child::Child;
 pub use directories::{repository, scratch_dir, target_dir};
 pub use http::{AsyncConnection, Connection, Response, http, http_get, https, request};

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backlog::{ChunkFrom, InForce, read_chunk, read_one};
-use super::shard::{Inner, Shard};
+use super::shard::{Chunk, Inner, Shard};
 use super::takeover::not_in_force;
 use super::{Shared, fold, rights};
 use crate::lease::{Lease, Leases};
@@ -206,7 +206,7 @@ pub(super) fn look(
             frontier = Some(next);
             candidates.extend(fresh);
             if candidates.is_empty() {
-                let from = next_chunk(reading.chunk.as_deref(), point, ring.first());
+                let from = next_chunk(reading.chunk.as_ref(), point, ring.first());
                 if let Some(reading) = inner.readings.get_mut(&(topic.clone(), name.clone())) {
                     reading.frontier = frontier;
                 }

@@ -35,7 +35,7 @@ pub(crate) struct CreateKey {
     /// What the key allows; repeatable, or separated by commas
     #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
     pub(crate) scopes: Vec<Scope>,
-    /// An entry for certificates with this subject alternative name, such as sensor7.example or spiffe://example/sensor7, in
+    /// An entry for certificates with this subject alternative name, such as sensor7.example or a SPIFFE id, in
     /// place of a key
     #[arg(long, value_name = "SAN")]
     pub(crate) san: Option<String>,

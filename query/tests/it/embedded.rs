@@ -1,5 +1,6 @@
 //! The whole service over the embedded engine's archive.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::Clock;

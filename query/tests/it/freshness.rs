@@ -15,7 +15,7 @@ use crate::harness::{NOW_MS, config};
 const CURRENT: Hour = Hour::of_ms(NOW_MS);
 /// Of no live hour.
 const OLDER: Hour = Hour::from_index(5);
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 struct Fixture {
     tiers: Arc<Tiers>,

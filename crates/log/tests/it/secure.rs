@@ -29,7 +29,7 @@ fn engine(kafka: &SecureKafka, certificate: usize, authority: &Path, password: &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn brokers_are_trusted_by_their_certificate_and_trust_a_password() {
-    let (authority, other) = (Authority::generate(), Authority::generate());
+    let (authority, other) = (Authority::new(), Authority::new());
     let mut certificates = vec![authority.server()];
     certificates.extend(CertificateFault::ALL.map(|fault| authority.faulty_server(fault)));
     let listeners: Vec<&ServerCertificate> = certificates.iter().collect();

@@ -18,7 +18,7 @@ struct Trust {
 }
 
 fn trust() -> Trust {
-    let (authority, directory) = (Authority::generate(), tempfile::tempdir().unwrap());
+    let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
     Trust { file: authority.write(directory.path()), authority, directory }
 }
 

@@ -92,9 +92,9 @@ fn messages_and_keys_are_encrypted_on_the_embedded_engine() {
     let talk = |input: &str| talk(encryption.connect(tcp.server), input);
 
     // More than a record of TLS, in both directions.
-    let frames: String = (1..=900).map(|n| format!("s {n} 200\n{}\n", "x".repeat(200))).collect();
+    let frames = (1..=900).map(|n| format!("s {n} 200\n{}\n", "x".repeat(200))).collect::<Vec<_>>().concat();
     let replies = talk(&format!("HELLO s epoch=1 token={sensor}\n{frames}"));
-    let acks: String = (1..=900).map(|n| format!("ACK {n}\n")).collect();
+    let acks = (1..=900).map(|n| format!("ACK {n}\n")).collect::<Vec<_>>().concat();
     assert!(replies.starts_with("OK ") && replies.ends_with(&acks), "{replies}");
     assert_eq!(talk("s 1 5\nhello\n"), "NACK 0 401 unauthenticated\n");
     assert_eq!(talk("HELLO s token=mk_1_2\n"), "NACK 0 401 unauthenticated\n");
