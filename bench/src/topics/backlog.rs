@@ -21,7 +21,7 @@ pub(crate) async fn run(to: SocketAddr, topics: &Topics, messages: u64) -> anyho
         with_body("POST", to, &target, "application/json", &format!("[{}]", items.join(",")))
     };
     let firsts = (0..messages).step_by(usize::try_from(BATCH)?);
-    let mut batches = firsts.flat_map(|first| (0..count.count()).map(move |topic| (topic, first)));
+    let mut batches = firsts.flat_map(|first| (0..topics.count()).map(move |topic| (topic, first)));
     loop {
         let portion: Vec<_> = batches.by_ref().take(PORTION).map(|(topic, first)| batch(topic, first)).collect();
         if portion.is_empty() {

@@ -22,7 +22,7 @@ const RENDERED: u64 = 8_192;
 pub(crate) async fn run(to: SocketAddr, topics: &Topics, pace: Pace) -> anyhow::Result<()> {
     topics.create(to).await?;
     let path = |number| format!("{}/subscriptions/follower", topics.path(number));
-    let subscriptions: Vec<_> = (0..count.count()).map(path).collect();
+    let subscriptions: Vec<_> = (0..topics.count()).map(path).collect();
     subscribe(to, &subscriptions, r#"{"mode":"pull"}"#, "latest").await?;
     let over = Arc::new(AtomicBool::new(false));
     let mut readers = Vec::new();

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn numbers_lead_to_topics_and_stand_in_messages() {
-        let topics = Topics { prefix: "t".into(), topics: 3, bytes: 16 };
+        let topics = Topics { prefix: "t".into(), count: 3, bytes: 16 };
         assert_eq!(topics.path(7), "/v1/topics/t-1");
         assert_eq!(topics.message(7), "0000000007 xxxxx");
         let request = String::from_utf8(topics.publish("127.0.0.1:1".parse().unwrap(), 7)).unwrap();
