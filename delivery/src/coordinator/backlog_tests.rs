@@ -67,7 +67,15 @@ async fn received(select: impl Fn(usize) -> bool) -> Vec<usize> {
     let indexed: Vec<u64> = (0..INDEXED).filter(|number| select(*number)).map(|number| own[number]).collect();
     let rows = indexed.chunks(7).map(|offsets| IndexRow { topic_id, offsets: offsets.to_vec() }).collect();
     let step = IndexStep { day: 1, rows, owner: None };
-    let write = ProjectionWrite { partition, expected: None, next, last_record: None, caught_up: true, items: &step };
+    let write = ProjectionWrite {
+        partition,
+        expected: None,
+        next,
+        last_record: None,
+        caught_up: true,
+        counted: None,
+        items: &step,
+    };
     index.write(&[write]).await.unwrap();
 
     let name = || Name::parse("s").unwrap();

@@ -201,7 +201,8 @@ fn zone(name: &str, lookup: usize) -> Vec<Record> {
     match name {
         "public.test" => vec![public()],
         "public-v6.test" => vec![Record::Address(PUBLIC_V6.into())],
-        "loopback.test" => vec![v4(127, 0, 0, 1)],
+        "rebound.test" | "rebound-later.test" if lookup == 0 => vec![public()],
+        "loopback.test" | "rebound.test" | "rebound-later.test" => vec![v4(127, 0, 0, 1)],
         "one-of-several.test" => vec![public(), v4(10, 0, 0, 1), v4(93, 184, 216, 35)],
         "one-of-both-families.test" => vec![public(), v6("fd00:ec2::254")],
         "private-v6.test" => vec![v6("fd00:ec2::254")],
@@ -210,8 +211,6 @@ fn zone(name: &str, lookup: usize) -> Vec<Record> {
         "instance.internal.test" => vec![Record::Address(METADATA.into())],
         "metadata.test" => vec![Record::Alias("instance.internal.test")],
         "chain.test" => vec![Record::Alias("metadata.test")],
-        "rebound.test" | "rebound-later.test" if lookup == 0 => vec![public()],
-        "rebound.test" | "rebound-later.test" => vec![v4(127, 0, 0, 1)],
         _ => Vec::new(),
     }
 }

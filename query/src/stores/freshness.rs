@@ -279,8 +279,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn at(partition: u32, next_offset: u64, log_time_ms: i64) -> Option<CountedPosition> {
-        Some(CountedPosition { partition, next_offset, log_time_ms })
+    fn at(partition: u32, next_offset: u64, log_time_ms: i64) -> CountedPosition {
+        CountedPosition { partition, next_offset, log_time_ms }
     }
 
     #[test]
@@ -295,25 +295,29 @@ mod tests {
             (store.behind, store.waiting, store.up_to_ms, store.still_for.as_secs())
         };
         assert_eq!(
-            look(0, &[5, 0], Some(vec![at(0, 5, 1), None])),
+            look(0, &[5, 0], Some(vec![Some(at(0, 5, 1)), None])),
             (false, 0, Some(0), 0),
             "an empty partition has no counts"
         );
         assert_eq!(
-            look(1, &[9, 0], Some(vec![at(0, 5, 7), None])),
+            look(1, &[9, 0], Some(vec![Some(at(0, 5, 7)), None])),
             (false, 4, Some(7), 0),
             "the log time of what is counted"
         );
-        assert_eq!(look(2, &[12, 0], Some(vec![at(0, 5, 7), None])), (false, 7, Some(7), 0));
+        assert_eq!(look(2, &[12, 0], Some(vec![Some(at(0, 5, 7)), None])), (false, 7, Some(7), 0));
         assert_eq!(
             look(3, &[12, 0], None),
             (true, 7, Some(7), 3),
             "no answer: the last positions are all that is known"
         );
-        assert_eq!(look(4, &[12, 0], Some(vec![at(0, 9, 8), None])), (true, 3, Some(8), 0), "it moves, but is behind");
-        assert_eq!(look(5, &[12, 0], Some(vec![at(0, 12, 9), None])), (false, 0, Some(5_000), 0));
         assert_eq!(
-            look(6, &[12, 1], Some(vec![at(0, 12, 9), None])),
+            look(4, &[12, 0], Some(vec![Some(at(0, 9, 8)), None])),
+            (true, 3, Some(8), 0),
+            "it moves, but is behind"
+        );
+        assert_eq!(look(5, &[12, 0], Some(vec![Some(at(0, 12, 9)), None])), (false, 0, Some(5_000), 0));
+        assert_eq!(
+            look(6, &[12, 1], Some(vec![Some(at(0, 12, 9)), None])),
             (false, 1, None, 0),
             "nothing is known of a partition"
         );
@@ -358,7 +362,7 @@ mod tests {
     #[test]
     fn without_a_log_nothing_is_claimed_and_caches_work() {
         let freshness = Freshness::new(Arc::default(), Clock::system(), SECOND);
-        freshness.record(None, Some(vec![at(0, 5, 1)]));
+        freshness.record(None, Some(vec![Some(at(0, 5, 1))]));
         assert_eq!(freshness.coverage(Tier::Archive), Coverage { up_to_ms: None, log_end: Some(0) });
         assert!(!freshness.is_behind(Tier::Archive));
         assert_eq!((freshness.log_end(), freshness.up_to_ms()), (0, None));

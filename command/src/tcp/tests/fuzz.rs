@@ -105,7 +105,7 @@ fn edited(mut input: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
             }
             Edit::Remove(at, len) => drop(input.drain(range(at, *len, &input))),
             Edit::Repeat(at, len) => input.extend_from_within(range(at, *len, &input)),
-            Edit::Append(other) => input.extend_from_slice(other.get(&INPUTS)),
+            Edit::Append(other) => input.extend_from_slice(other.get::<Vec<u8>>(&INPUTS)),
             Edit::Cut(at) => input.truncate(at.index(input.len() + 1)),
         }
         input.truncate(MAX_INPUT);
