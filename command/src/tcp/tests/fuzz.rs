@@ -145,7 +145,7 @@ fn is_documented(reply: &str) -> bool {
 fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Peer {
     let (mut peer, mut lines) = (Peer::new(), 0);
     for piece in pieces {
-        lines += piece.iter().filter(|&&byte| byte == b'\n').count();
+        lines += piece.split(|&byte| byte == b'\n').count() - 1;
         peer.send(piece);
         assert!(!peer.session.reads() || peer.unread.len() < LONGEST, "{} bytes are waited for", peer.unread.len());
     }

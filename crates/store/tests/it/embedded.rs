@@ -21,6 +21,11 @@ impl crate::support::Subject for TempArchive {
     ) -> Result<millrace_store::HourRead, millrace_contracts::StoreError> {
         self.0.hour(hour).await
     }
+    async fn counted(
+        &self,
+    ) -> Result<Vec<Option<millrace_contracts::CountedPosition>>, millrace_contracts::StoreError> {
+        self.0.counted().await
+    }
     async fn reset(&self) -> Result<(), millrace_contracts::StoreError> {
         self.0.reset().await
     }

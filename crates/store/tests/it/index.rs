@@ -20,7 +20,15 @@ async fn put(
     (expected, next): (Option<u64>, u64),
     step: &IndexStep,
 ) -> WriteOutcome {
-    let write = ProjectionWrite { partition, expected, next, last_record: Some(!next), caught_up: true, items: step };
+    let write = ProjectionWrite {
+        partition,
+        expected,
+        next,
+        last_record: Some(!next),
+        caught_up: true,
+        counted: None,
+        items: step,
+    };
     index.write(&[write]).await.unwrap()[0]
 }
 
@@ -29,7 +37,7 @@ async fn page(index: &MessageIndex, partition: u32, topic: u64, from: u64) -> (V
     (offsets, until)
 }
 
-async fn embedded() -> (MessageIndex, tempfile::TempDir) {
+fn embedded() -> (MessageIndex, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let database = fjall::Database::builder(folder.path()).open().unwrap();
     (MessageIndex::embedded(&database).unwrap(), folder)
@@ -156,7 +164,7 @@ fn equals_the_reference(runtime: &tokio::runtime::Runtime, cases: u32, fresh: im
 async fn the_embedded_index_conforms() {
     let folders = std::sync::Mutex::new(Vec::new());
     conforms(async || {
-        let (index, folder) = embedded().await;
+        let (index, folder) = embedded();
         folders.lock().unwrap().push(folder);
         index
     })
@@ -168,7 +176,7 @@ fn the_embedded_index_equals_the_reference() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folders = std::sync::Mutex::new(Vec::new());
     equals_the_reference(&runtime, 32, async || {
-        let (index, folder) = embedded().await;
+        let (index, folder) = embedded();
         folders.lock().unwrap().push(folder);
         index
     });
@@ -217,6 +225,7 @@ async fn processes_create_a_day_once() {
         next: 4,
         last_record: None,
         caught_up: true,
+        counted: None,
         items: &rows,
     }];
     assert!(b.write(&late).await.is_err());
