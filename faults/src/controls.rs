@@ -19,7 +19,7 @@ use crate::scenarios::{
     rewind_group,
 };
 use crate::synced;
-use crate::system::{Engine, Setup};
+use crate::system::{Engine, READY, Setup};
 
 /// A short wait: wrong counts stay wrong.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -37,6 +37,8 @@ struct Control {
     also: &'static str,
     /// Part of each difference that reveals it.
     reveals: &'static str,
+    /// The longest wait for processes to be ready once they have started: short where the sabotage keeps one from it.
+    ready: Duration,
     setup: fn(Engine) -> Setup,
     play: Script,
 }
@@ -44,7 +46,7 @@ struct Control {
 impl Control {
     /// One of the usual system, without further fail points: counts must reveal it.
     const fn new(sabotage: &'static str, play: Script) -> Self {
-        Self { sabotage, also: "", reveals: COUNTS, setup: Setup::new, play }
+        Self { sabotage, also: "", reveals: COUNTS, ready: READY, setup: Setup::new, play }
     }
 
     /// One of the clients of row `topics`.
@@ -63,6 +65,10 @@ impl Control {
     }
 }
 
+/// The journal refuses its files.
+const CUT_JOURNAL_SHORT: Control =
+    Control { ready: SETTLE, ..Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer) };
+
 const EMBEDDED: &[Control] = &[
     Control::new("answer-early", kills_of_up),
     Control::new("offset-before-state", crashes_of_up),
@@ -72,7 +78,7 @@ const EMBEDDED: &[Control] = &[
     Control::of_tcp("skip-dedup", messages_sent_twice),
     Control::of_tcp("forget-ranges", messages_sent_twice),
     Control::of_tcp("ignore-missing-index", messages_behind_a_missing_one),
-    Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    CUT_JOURNAL_SHORT,
     Control::of_push("settle-before-answer", "was never taken"),
     Control::of_push("forget-retries", "was never taken"),
     Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
@@ -95,7 +101,7 @@ const KAFKA: &[Control] = &[
     Control::of_tcp("skip-dedup", messages_sent_twice),
     Control::of_tcp("forget-ranges", messages_sent_twice),
     Control::of_tcp("ignore-missing-index", messages_behind_a_missing_one),
-    Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    CUT_JOURNAL_SHORT,
     Control::of_push("settle-before-answer", "was never taken"),
     Control::of_push("forget-retries", "was never taken"),
     Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
@@ -133,10 +139,11 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
         return part;
     }
     let variable = ("FAILPOINTS".to_owned(), format!("sabotage::{}=return{}", control.sabotage, control.also));
-    let setup = Setup { environment: vec![variable], ready: SETTLE, ..(control.setup)(engine) };
+    let setup = Setup { environment: vec![variable], ..(control.setup)(engine) };
     match Cluster::start(&setup, options, 500, 0) {
         Ok(mut cluster) => {
             cluster.settle = SETTLE;
+            cluster.system.ready = control.ready;
             let red = cluster.play(&name, "", control.play);
             let revealing = red.differences.iter().filter(|found| found.contains(control.reveals));
             part.facts = revealing.take(3).map(|found| format!("detected: {found}")).collect();

@@ -1,8 +1,8 @@
 //! Servers and processes for tests: real Apache Kafka, Redis and PostgreSQL on free ports, and the `millrace` binary
 //! under test, each behind a guard that ends it when dropped.
 //!
-//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, an issuer of tokens, an authority, checks against the
-//! OpenAPI documents, unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
+//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, an issuer of tokens, an authority of
+//! certificates, checks against the OpenAPI documents, unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
 //!
 //! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] return the address of a server that all tests of the run
 //! share: the one of an environment variable (`make test` sets it), else one started per test binary. [`Kafka::start`],
