@@ -28,7 +28,7 @@ help:
 	@echo '  ENGINE=embedded  one process, data on the local disk'
 	@echo '  ENGINE=compose   containers'
 	@echo '  AUTH=1           every request needs a key, which is printed (embedded and native)'
-	@echo '  ports: COMMAND_PORT=8081 QUERY_PORT=8082 COMMAND_ADMIN_PORT=9081 QUERY_ADMIN_PORT=9082'
+	@echo '  ports: COMMAND_PORT=8081 QUERY_PORT=8082 TCP_PORT=8084 COMMAND_ADMIN_PORT=9081 QUERY_ADMIN_PORT=9082'
 	@echo '    PROCESSOR_ADMIN_PORT=9083 MATERIALIZER_ADMIN_PORT=9084 DELIVERY_PORT=8085 DELIVERY_ADMIN_PORT=9085'
 	@echo '    KAFKA_PORT=19092 KAFKA_CONTROLLER_PORT=19093'
 	@echo '    REDIS_PORT=16379 POSTGRES_PORT=15432'

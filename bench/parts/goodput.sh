@@ -35,7 +35,7 @@ goodput_steps() {
     apart "$BENCH" offer "127.0.0.1:$COMMAND" --rate "$(awk -v p="$peak" -v s="$step" 'BEGIN { printf "%d\n", p * s }')" \
       --seconds $(( BENCH_SECONDS * 2 )) --connections 16000 >"$DATA/offer.out" || fail "nothing could be offered to $engine"
     read -r word due sent good refused other silent p50 p99 <"$DATA/offer.out"
-    [ "$word" = OFFER ] || fail "the load said nothing"
+    [ "$word" = OFFER ] || fail "the load printed nothing"
     echo "$engine $step $peak $due $sent $good $refused $other $silent $p50 $p99" >>"$DATA/goodput.rows"
     say "    $step times the peak of $engine: $good/s acknowledged"
     # What was left waiting is not the next step's.

@@ -11,7 +11,7 @@ have_nats() {
   [ ! -x "$NATS_BIN/nats-server" ] || [ ! -x "$NATS_BIN/nats" ] || return 0
   command -v go >/dev/null 2>&1 || return 1
   say "    building NATS in $NATS_BIN"
-  # A toolchain that is too old says so, rather than fetch another one.
+  # A toolchain that is too old is an error; it does not fetch another one.
   GOBIN=$NATS_BIN GOTOOLCHAIN=local go install "$NATS_SERVER" >"$DATA/log/nats-build.log" 2>&1 &&
     GOBIN=$NATS_BIN GOTOOLCHAIN=local go install "$NATS_CLI" >>"$DATA/log/nats-build.log" 2>&1
 }

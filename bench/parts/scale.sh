@@ -2,7 +2,7 @@
 # Processors that join and leave under load: the longest pause in the counts of a partition, and whether all are correct.
 
 SCALE_RATE=5000
-# The first one has a name, so that it keeps its partitions while it is away; the others have none.
+# The first one has a name, so that it keeps its partitions while it is down; the others have none.
 SCALE_STEPS="none 1to4 4to2 restart restart-named 2to1"
 
 # scale_start NUMBER...: starts processors and waits until they are ready.

@@ -11,7 +11,7 @@ tcp_rows() {
   "$BENCH" tcp "127.0.0.1:$port" --connections 1 --window 1 --seconds "$BENCH_SECONDS" "$@" >"$DATA/tcp.out" ||
     fail "no message could be sent to $name"
   read -r word _ _ one one99 <"$DATA/tcp.out"
-  [ "$word" = TCP ] || fail "the load said nothing"
+  [ "$word" = TCP ] || fail "the load printed nothing"
   echo "$name $rate $p50 $p99 $one $one99" >>"$DATA/tcp.rows"
   say "    $name: $rate/s acknowledged; one at a time $one us"
 }
@@ -35,7 +35,7 @@ measure_tcp() {
 }
 
 # rsyslog with two rulesets: one without a queue, whose action has synced the file before the acknowledgement; one with a
-# queue in memory, rsyslog's default, where the acknowledgement says that the message is in the queue.
+# queue in memory, rsyslog's default, where the acknowledgement means that the message is in the queue.
 tcp_rsyslog() {
   local kind port
   for kind in Direct LinkedList; do

@@ -63,7 +63,7 @@ topics_follow() {
   topics_follow_for "$BENCH_SECONDS" >/dev/null
   topics_follow_for $(( BENCH_SECONDS * 5 )) >"$DATA/topics-follow-$1"
   read -r word _ <"$DATA/topics-follow-$1"
-  [ "$word" = FOLLOW ] || fail "the load said nothing"
+  [ "$word" = FOLLOW ] || fail "the load printed nothing"
   say "    $1: $(cat "$DATA/topics-follow-$1")"
 }
 topics_follow_for() {

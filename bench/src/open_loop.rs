@@ -73,8 +73,8 @@ impl Outcome {
     }
 
     /// The time from the first request to the last response, and at least the length of the load.
-    pub(crate) fn lasted(&self, asked: Duration) -> Duration {
-        self.answers.iter().map(|answered| answered.due + answered.took).fold(asked, Duration::max)
+    pub(crate) fn lasted(&self, planned: Duration) -> Duration {
+        self.answers.iter().map(|answered| answered.due + answered.took).fold(planned, Duration::max)
     }
 }
 

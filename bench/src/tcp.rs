@@ -29,7 +29,7 @@ pub(crate) struct Shape {
     /// How long to send
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// What the server speaks
+    /// The protocol of the server
     #[arg(long, value_enum, default_value_t = Protocol::Millrace)]
     protocol: Protocol,
 }

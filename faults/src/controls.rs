@@ -19,29 +19,39 @@ use crate::scenarios::{
     rewind_group,
 };
 use crate::synced;
-use crate::system::{Engine, Setup};
+use crate::system::{Engine, READY, Setup};
 
 /// A short wait: wrong counts stay wrong.
 const SETTLE: Duration = Duration::from_secs(15);
 
-/// What differences of messages over TCP begin with.
-const JOURNAL: &str = "journal";
+/// In every difference of counts and of the log: "7, not 8". A process that is not ready proves nothing.
+const COUNTS: &str = ", not ";
+/// In every difference between answers over TCP and a journal: a message stands there too often or too rarely, or before one
+/// that came earlier.
+const JOURNAL: &str = " stands ";
 
 /// A sabotage, and the script that reveals it.
 struct Control {
     sabotage: &'static str,
     /// Further fail points, after a semicolon.
     also: &'static str,
-    /// Part of a difference that reveals it; empty: any difference.
+    /// Part of each difference that reveals it.
     reveals: &'static str,
+    /// The longest wait for processes to be ready once they have started: short where the sabotage keeps one from it.
+    ready: Duration,
     setup: fn(Engine) -> Setup,
     play: Script,
 }
 
 impl Control {
-    /// One of the usual system, without further fail points.
+    /// One of the usual system, without further fail points: counts must reveal it.
     const fn new(sabotage: &'static str, play: Script) -> Self {
-        Self { sabotage, also: "", reveals: "", setup: Setup::new, play }
+        Self { sabotage, also: "", reveals: COUNTS, ready: READY, setup: Setup::new, play }
+    }
+
+    /// One of the clients of row `topics`.
+    const fn of_topics(sabotage: &'static str) -> Self {
+        Self { reveals: "handed out after its acknowledgement", ..Self::new(sabotage, messages_and_one_kill) }
     }
 
     /// One of messages over TCP, without any events: the journal must reveal it.
@@ -55,16 +65,20 @@ impl Control {
     }
 }
 
+/// The journal refuses its files.
+const CUT_JOURNAL_SHORT: Control =
+    Control { ready: SETTLE, ..Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer) };
+
 const EMBEDDED: &[Control] = &[
     Control::new("answer-early", kills_of_up),
     Control::new("offset-before-state", crashes_of_up),
     Control::new("skip-dedup", repeated_ids),
-    Control::new("answer-acks-early", messages_and_one_kill),
+    Control::of_topics("answer-acks-early"),
     Control::of_tcp("answer-early", messages_and_kills_of_up),
     Control::of_tcp("skip-dedup", messages_sent_twice),
     Control::of_tcp("forget-ranges", messages_sent_twice),
     Control::of_tcp("ignore-missing-index", messages_behind_a_missing_one),
-    Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    CUT_JOURNAL_SHORT,
     Control::of_push("settle-before-answer", "was never taken"),
     Control::of_push("forget-retries", "was never taken"),
     Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
@@ -73,17 +87,21 @@ const EMBEDDED: &[Control] = &[
 const KAFKA: &[Control] = &[
     Control::new("answer-early", kills_behind_a_cut_link),
     Control::new("offset-before-state", crashes_of_processors),
-    Control { also: order::STALL, ..Control::new("produce-after-offsets", late_records) },
+    Control {
+        also: order::STALL,
+        reveals: "newer than their offsets",
+        ..Control::new("produce-after-offsets", late_records)
+    },
     Control::new("skip-dedup", repeated_ids),
     Control::new("skip-position-check", rewound_offsets),
-    Control::new("ignore-position-identity", lost_end),
+    Control { reveals: "refuses records", ..Control::new("ignore-position-identity", lost_end) },
     Control::new("skip-producer-numbers", lost_replies),
-    Control::new("answer-acks-early", messages_and_one_kill),
+    Control::of_topics("answer-acks-early"),
     Control::of_tcp("answer-early", messages_behind_a_cut_link),
     Control::of_tcp("skip-dedup", messages_sent_twice),
     Control::of_tcp("forget-ranges", messages_sent_twice),
     Control::of_tcp("ignore-missing-index", messages_behind_a_missing_one),
-    Control::of_tcp("cut-journal-short", messages_and_a_kill_of_the_writer),
+    CUT_JOURNAL_SHORT,
     Control::of_push("settle-before-answer", "was never taken"),
     Control::of_push("forget-retries", "was never taken"),
     Control::of_push("ignore-bulkhead", "violated: slow endpoints had"),
@@ -121,10 +139,11 @@ fn one(engine: Engine, options: &Options, control: &Control) -> Part {
         return part;
     }
     let variable = ("FAILPOINTS".to_owned(), format!("sabotage::{}=return{}", control.sabotage, control.also));
-    let setup = Setup { environment: vec![variable], ready: SETTLE, ..(control.setup)(engine) };
+    let setup = Setup { environment: vec![variable], ..(control.setup)(engine) };
     match Cluster::start(&setup, options, 500, 0) {
         Ok(mut cluster) => {
             cluster.settle = SETTLE;
+            cluster.system.ready = control.ready;
             let red = cluster.play(&name, "", control.play);
             let revealing = red.differences.iter().filter(|found| found.contains(control.reveals));
             part.facts = revealing.take(3).map(|found| format!("detected: {found}")).collect();

@@ -16,7 +16,7 @@ use millrace_testkit::{
 use crate::node::Node;
 
 /// The longest wait for a service to be ready.
-const READY: Duration = Duration::from_secs(90);
+pub(crate) const READY: Duration = Duration::from_secs(90);
 /// The maximum number of instances of a role; each has a link to the brokers.
 const MAX_INSTANCES: usize = 4;
 /// The services of the Kafka engine in every row; the rows of topics add `delivery`.
@@ -57,8 +57,6 @@ pub struct Setup {
     pub settings: Vec<(String, String)>,
     /// Environment variables of every process.
     pub environment: Vec<(String, String)>,
-    /// The longest wait for the services to be ready.
-    pub ready: Duration,
 }
 
 /// All processes of a run. Dropping it ends them.
@@ -79,7 +77,8 @@ pub struct System {
     settings: Vec<(String, String)>,
     prefix: String,
     folder: PathBuf,
-    ready: Duration,
+    /// The longest wait for the services to be ready.
+    pub(crate) ready: Duration,
 }
 
 impl Setup {
@@ -93,7 +92,6 @@ impl Setup {
             intake: false,
             settings: Vec::new(),
             environment: Vec::new(),
-            ready: READY,
         }
     }
 
@@ -129,7 +127,7 @@ impl System {
             settings: Vec::new(),
             prefix: "millrace.".to_owned(),
             folder: scratch_dir("faults"),
-            ready: setup.ready,
+            ready: READY,
         };
         match setup.engine {
             Engine::Embedded => system.start_embedded(setup)?,

@@ -1,4 +1,4 @@
-//! Topics under load: which topics, what they are asked, and a reader of a subscription.
+//! Topics under load: which topics, the requests for them, and a reader of a subscription.
 
 pub(crate) mod acks;
 pub(crate) mod backlog;

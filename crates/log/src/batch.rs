@@ -192,6 +192,32 @@ impl Batch {
     }
 }
 
+/// The outcome of one poll of a [`Reader`](crate::Reader).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollOutcome {
+    /// Records, in the batch passed.
+    Records,
+    /// The reader reached the end of a partition, as the log itself reported.
+    CaughtUp {
+        /// The partition.
+        partition: u32,
+        /// The position of the reader.
+        position: u64,
+    },
+    /// Nothing within the wait.
+    Nothing,
+}
+
+/// The result of a [`Log::fetch`](crate::Log::fetch).
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// The records at the first `decided` offsets. The log does not have those that are missing: retention dropped them, or
+    /// they were never committed.
+    pub records: Batch,
+    /// How many of the offsets were looked up; at least one, if there is one.
+    pub decided: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

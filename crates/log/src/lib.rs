@@ -34,7 +34,7 @@ mod topics;
 mod worker;
 
 pub use admin::{PartitionInfo, TopicInfo};
-pub use batch::{Batch, Limits, Record};
+pub use batch::{Batch, Fetched, Limits, PollOutcome, Record};
 pub use embedded::{EmbeddedConfig, EmbeddedLog};
 pub use error::{Failure, LogError};
 #[cfg(feature = "failpoints")]
@@ -43,7 +43,7 @@ pub use fault::arm_fail_points;
 pub use fault::{point, sabotaged};
 pub use kafka::{AppendAcks, KafkaConfig, KafkaLog, Properties};
 pub use key::RunnerKey;
-pub use log::{Fetched, Log, NewRecord, PollOutcome, Reader};
+pub use log::{Log, NewRecord, Reader};
 pub use outcome::{Outcome, Receipts, RefusalCause};
 pub use runner::{Progress, RunOptions, Status};
 pub use sink::{GroupPosition, Sink, SinkCopy};

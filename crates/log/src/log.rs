@@ -7,8 +7,8 @@ use millrace_contracts::{ProjectionPosition, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Batch, EmbeddedLog, GroupPosition, KafkaLog, Limits, LogError, Receipts, RunOptions, Sink, SinkCopy, Stage,
-    TopicInfo, embedded, fault, kafka,
+    Batch, EmbeddedLog, Fetched, GroupPosition, KafkaLog, Limits, LogError, PollOutcome, Receipts, RunOptions, Sink,
+    SinkCopy, Stage, TopicInfo, embedded, fault, kafka,
 };
 
 /// A record to append. The caller chooses the partition.
@@ -31,32 +31,6 @@ pub enum Log {
     Kafka(KafkaLog),
     /// One directory on this machine.
     Embedded(EmbeddedLog),
-}
-
-/// The outcome of one poll of a [`Reader`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PollOutcome {
-    /// Records, in the batch passed.
-    Records,
-    /// The reader reached the end of a partition, as the log itself reported.
-    CaughtUp {
-        /// The partition.
-        partition: u32,
-        /// The position of the reader.
-        position: u64,
-    },
-    /// Nothing within the wait.
-    Nothing,
-}
-
-/// The result of a [`Log::fetch`].
-#[derive(Debug, Clone, Default)]
-pub struct Fetched {
-    /// The records at the first `decided` offsets. The log does not have those that are missing: retention dropped them, or
-    /// they were never committed.
-    pub records: Batch,
-    /// How many of the offsets were looked up; at least one, if there is one.
-    pub decided: usize,
 }
 
 /// Reads partitions of one topic from positions: committed records, in order. Blocking: use it on its own thread.

@@ -63,9 +63,7 @@ impl Authority {
     /// # Panics
     /// A name is none.
     pub fn sign_expired(&self, names: &[&str]) -> Certificate {
-        let mut params = params(names);
-        params.not_after = date_time_ymd(2001, 1, 1);
-        self.signed(&params)
+        self.signed(&expired(names))
     }
 
     pub(crate) fn signed(&self, params: &CertificateParams) -> Certificate {
@@ -130,5 +128,12 @@ pub(crate) fn params(names: &[&str]) -> CertificateParams {
     // OpenSSL wants it where it is strict.
     params.use_authority_key_identifier_extension = true;
     params.subject_alt_names.extend(uris.into_iter().map(|uri| SanType::URI(uri.try_into().expect("ASCII"))));
+    params
+}
+
+/// As [`params`], of a certificate that expired long ago.
+pub(crate) fn expired(names: &[&str]) -> CertificateParams {
+    let mut params = params(names);
+    params.not_after = date_time_ymd(2001, 1, 1);
     params
 }

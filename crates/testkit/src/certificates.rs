@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertificateParams, date_time_ymd};
+use rcgen::CertificateParams;
 
-use crate::authority::{Authority, Certificate, params};
+use crate::authority::{Authority, Certificate, expired, params};
 use crate::wait::unique;
 
 /// The names of a server on loopback.
@@ -55,12 +55,7 @@ impl Authority {
         match fault {
             CertificateFault::OtherAuthority => Self::new().server(),
             CertificateFault::OtherName => self.server_of(&params(&["other.example", "192.0.2.1"])),
-            CertificateFault::Expired => {
-                let mut params = params(&NAMES);
-                params.not_before = date_time_ymd(2020, 1, 1);
-                params.not_after = date_time_ymd(2020, 2, 1);
-                self.server_of(&params)
-            }
+            CertificateFault::Expired => self.server_of(&expired(&NAMES)),
         }
     }
 

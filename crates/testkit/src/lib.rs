@@ -1,13 +1,13 @@
 //! Servers and processes for tests: real Apache Kafka, Redis and PostgreSQL on free ports, and the `millrace` binary
 //! under test, each behind a guard that ends it when dropped.
 //!
-//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, an issuer of tokens, an authority, checks against the
-//! OpenAPI documents, unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
+//! Also here: a TCP proxy that injects network faults, an HTTP client, a browser, an issuer of tokens, an authority of
+//! certificates, checks against the OpenAPI documents, unique names and scratch folders. Nothing here depends on what Millrace counts or stores.
 //!
 //! Two ways to a server. [`kafka`], [`redis`] and [`postgres`] return the address of a server that all tests of the run
 //! share: the one of an environment variable (`make test` sets it), else one started per test binary. [`Kafka::start`],
-//! [`Redis::start`] and [`Postgres::start`] start a server for one test, to kill and restart; each has a variant that speaks
-//! TLS with a certificate of an [`Authority`].
+//! [`Redis::start`] and [`Postgres::start`] start a server for one test, to kill and restart; each has a variant with
+//! TLS and a certificate of an [`Authority`].
 //!
 //! If a server is unavailable, a test prints `NOT RUN: …`; with `CI` set it fails. `MILLRACE_TEST_SERVERS=none` starts
 //! none. A child never outlives the test process, however that ends: a watchdog shell waits until the pipe from it closes.

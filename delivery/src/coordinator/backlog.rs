@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
 use super::messages::{is_late, opening};
-use super::shard::Chunk;
+use super::shard::{Chunk, InForce};
 use crate::ring::{Stored, waits};
 
 /// Messages and bytes of a chunk, and how long it may take to read one.
@@ -98,15 +98,6 @@ impl Backlog {
             idle.push(reader);
         }
     }
-}
-
-/// What is known of the coordinator in force at an offset of `messages`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InForce {
-    /// Nothing: a scan begins earlier, to meet its opening.
-    Unread,
-    /// Its nonce, if an opening was met.
-    Read(Option<u64>),
 }
 
 /// Where a chunk begins.

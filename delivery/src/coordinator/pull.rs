@@ -10,8 +10,8 @@ use millrace_contracts::{Code, Refusal, Topic};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::backlog::{ChunkFrom, InForce, read_chunk, read_one};
-use super::shard::{Chunk, Inner, Shard};
+use super::backlog::{ChunkFrom, read_chunk, read_one};
+use super::shard::{Chunk, InForce, Inner, Shard};
 use super::takeover::not_in_force;
 use super::{Shared, fold, rights};
 use crate::lease::{Lease, Leases};

@@ -9,7 +9,6 @@ use millrace_contracts::topics::{Change, Head, Name, SettledRange};
 use millrace_contracts::{Code, Refusal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::backlog::InForce;
 use super::fold::{Fold, Outcome};
 use super::keyed::Keyed;
 use super::pushing::Pushing;
@@ -97,6 +96,15 @@ pub(crate) struct CurrentMessage {
     pub(crate) range: SettledRange,
     /// Its size, as the earlier system counted it.
     pub(crate) bytes: u64,
+}
+
+/// What is known of the coordinator in force at an offset of `messages`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InForce {
+    /// Nothing: a scan begins earlier, to meet its opening.
+    Unread,
+    /// Its nonce, if an opening was met.
+    Read(Option<u64>),
 }
 
 /// A topic's messages of a range of offsets, read from the log.

@@ -280,13 +280,13 @@ async fn a_late_message_of_an_older_coordinator_is_skipped_behind_the_ring() {
     };
     // From before the opening, from behind it, and from behind a chunk.
     for from in [0, late] {
-        let chunk = read(from, backlog::InForce::Unread).await;
+        let chunk = read(from, shard::InForce::Unread).await;
         assert_eq!(
             (ids(&chunk), chunk.until, chunk.in_force),
-            (vec!["again".to_owned()], until, backlog::InForce::Read(Some(in_force)))
+            (vec!["again".to_owned()], until, shard::InForce::Read(Some(in_force)))
         );
     }
-    assert_eq!(ids(&read(late, backlog::InForce::Read(Some(in_force))).await), ["again"]);
+    assert_eq!(ids(&read(late, shard::InForce::Read(Some(in_force))).await), ["again"]);
     assert_eq!(backlog::count(shared, partition, &name, topic_id, (late, until)).await, Ok(1));
     // What was handed out is read whoever appended it.
     assert!(backlog::read_one(shared, partition, &name, topic_id, late).await.unwrap().is_some());

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::MAX_IN_FLIGHT;
 use super::endpoints::{Answer, ENDPOINTS, Endpoint, Question, key, lane};
-use super::receiver::Request;
+use super::request::Request;
 use super::webhook;
 use crate::report::Part;
 

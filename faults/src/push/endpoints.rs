@@ -152,24 +152,24 @@ const SLOW_ONE: Endpoint = Endpoint { lane: Some("even"), answer: slow, ..ALWAYS
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     ALWAYS,
     // Ten failures open the breaker.
-    Endpoint { name: "down", answer: |asked| status(asked.before < 10, 500), ..ALWAYS },
+    Endpoint { name: "down", answer: |question| status(question.before < 10, 500), ..ALWAYS },
     // At any time some messages are in retry.
     Endpoint {
         name: "failing",
         settings: r#"{"push":{"schedule":["10s"]}}"#,
-        answer: |asked| status(asked.is(64, 1), 500),
+        answer: |question| status(question.is(64, 1), 500),
         ..ALWAYS
     },
     Endpoint { name: "resting", answer: rests, ..ALWAYS },
     Endpoint { name: "slow-1", ..SLOW_ONE },
     Endpoint { name: "slow-2", ..SLOW_ONE },
     Endpoint { name: "slow-3", ..SLOW_ONE },
-    Endpoint { name: "resets", answer: |asked| either(asked.is(64, 5), Answer::Reset), ..ALWAYS },
+    Endpoint { name: "resets", answer: |question| either(question.is(64, 5), Answer::Reset), ..ALWAYS },
     Endpoint { name: "huge", answer: huge, ..ALWAYS },
     Endpoint {
         name: "silent",
         settings: r#"{"push":{"timeout":"1s"}}"#,
-        answer: |asked| either(asked.is(64, 7), Answer::Never),
+        answer: |question| either(question.is(64, 7), Answer::Never),
         ..ALWAYS
     },
     Endpoint {
@@ -181,7 +181,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             status: Some(422),
             error: "http-status",
         }),
-        answer: |asked| status(asked.number % 32 == 9, 422),
+        answer: |question| status(question.number % 32 == 9, 422),
         ..ALWAYS
     },
     Endpoint { name: "redirects", answer: redirects, ..ALWAYS },
@@ -189,10 +189,10 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         name: "ordered",
         settings: r#"{"order":"key","push":{"body":"envelope"}}"#,
         by_key: true,
-        answer: |asked| status(asked.is(64, 13), 500),
+        answer: |question| status(question.is(64, 13), 500),
         ..ALWAYS
     },
-    Endpoint { name: "gone", answer: |asked| status(!asked.back, 410), ..ALWAYS },
+    Endpoint { name: "gone", answer: |question| status(!question.back, 410), ..ALWAYS },
     // So few that the breaker stays closed.
     Endpoint {
         name: "untrusted",
@@ -212,26 +212,26 @@ fn status(fails: bool, status: u16) -> Answer {
     either(fails, Answer::Status(status))
 }
 
-fn slow(asked: Question) -> Answer {
-    either(!asked.ending, Answer::Slow)
+fn slow(question: Question) -> Answer {
+    either(!question.ending, Answer::Slow)
 }
 
-fn rests(asked: Question) -> Answer {
-    if asked.is(200, 20) {
+fn rests(question: Question) -> Answer {
+    if question.is(200, 20) {
         return Answer::Rest { seconds: 1, as_date: false };
     }
-    either(asked.is(200, 120), Answer::Rest { seconds: 2, as_date: true })
+    either(question.is(200, 120), Answer::Rest { seconds: 2, as_date: true })
 }
 
-fn huge(asked: Question) -> Answer {
-    if asked.is(64, 3) {
+fn huge(question: Question) -> Answer {
+    if question.is(64, 3) {
         return Answer::Huge(500);
     }
-    either(asked.number % 16 == 3, Answer::Huge(200))
+    either(question.number % 16 == 3, Answer::Huge(200))
 }
 
-fn redirects(asked: Question) -> Answer {
-    either(asked.is(64, 11), Answer::Redirect { metadata: asked.number % 128 == 11 })
+fn redirects(question: Question) -> Answer {
+    either(question.is(64, 11), Answer::Redirect { metadata: question.number % 128 == 11 })
 }
 
 impl Endpoint {
@@ -301,10 +301,11 @@ mod tests {
         let mut kinds: BTreeSet<&str> = BTreeSet::from([Answer::TLS]);
         for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.tls) {
             for number in 0..200 {
-                let asked = Question { number, first: true, before: number, ending: false, back: false };
-                let answer = (endpoint.answer)(asked);
+                let question = Question { number, first: true, before: number, ending: false, back: false };
+                let answer = (endpoint.answer)(question);
                 kinds.insert(answer.kind());
-                let again = (endpoint.answer)(Question { first: false, before: 10, ending: true, back: true, ..asked });
+                let again =
+                    (endpoint.answer)(Question { first: false, before: 10, ending: true, back: true, ..question });
                 assert_eq!(again.takes(), !endpoint.gives_up(number), "{} {number}", endpoint.name);
             }
         }

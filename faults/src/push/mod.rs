@@ -3,6 +3,7 @@
 mod deliveries;
 mod endpoints;
 mod receiver;
+mod request;
 mod webhook;
 
 pub(crate) use endpoints::{ENDPOINTS, SLOW_ENDPOINTS, headers, subscription};

@@ -1,6 +1,5 @@
 //! The process behind all endpoints: reads requests, and answers each as its endpoint decides.
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +14,7 @@ use rustls::{ServerConfig, ServerConnection};
 
 use super::deliveries::Deliveries;
 use super::endpoints::{Answer, Endpoint, SLOW};
+use super::request::Request;
 use crate::lock;
 
 /// The longest request.
@@ -26,38 +26,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The length of a huge body as its head announces it, and how much of it is offered.
 const HUGE: u64 = 1 << 30;
 const OFFERED: u64 = 64 << 20;
-
-/// A request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
-    /// The last segment of its path.
-    pub(super) endpoint: String,
-    /// Names in lower case.
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
-}
-
-impl Request {
-    pub(super) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    /// The request at the beginning of these bytes and its length, if it is complete.
-    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&bytes[..end]);
-        let mut lines = head.split("\r\n");
-        let target = lines.next()?.split(' ').nth(1)?;
-        let endpoint = target.rsplit('/').next()?.to_owned();
-        let headers: BTreeMap<String, String> = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-            .collect();
-        let length: usize = headers.get("content-length").map_or(Some(0), |length| length.parse().ok())?;
-        let body = bytes.get(end + 4..end + 4 + length)?.to_vec();
-        Some((Self { endpoint, headers, body }, end + 4 + length))
-    }
-}
 
 /// How many there are now, and the most there were.
 #[derive(Debug, Default)]
@@ -325,18 +293,6 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_is_read_once_it_is_complete() {
-        let bytes = b"POST /always HTTP/1.1\r\nWebhook-Id: m1\r\ncontent-length: 2\r\n\r\nokPOST";
-        let (request, length) = Request::parse(bytes).unwrap();
-        assert_eq!(
-            (request.endpoint.as_str(), request.header("webhook-id"), &*request.body),
-            ("always", "m1", &b"ok"[..])
-        );
-        assert_eq!(&bytes[length..], b"POST");
-        assert!((0..length).all(|cut| Request::parse(&bytes[..cut]).is_none()));
-    }
 
     #[test]
     fn a_gauge_remembers_the_most() {

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::receiver::Request;
+use super::request::Request;
 
 /// How far a timestamp may be from the clock of an endpoint, in seconds.
 const TOLERANCE: u64 = 300;

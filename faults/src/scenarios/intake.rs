@@ -287,7 +287,7 @@ impl Traffic {
     /// Ends the traffic, sends all messages of one client again, and compares the answers with every journal.
     fn finish(&mut self, cluster: &mut Cluster, part: &mut Part) -> Findings {
         if let Err(why) = cluster.system.repair_all().and_then(|()| cluster.system.wait_ready()) {
-            part.differences.push(format!("journal: {why}"));
+            part.differences.push(why);
         }
         self.clients.ending.store(true, Ordering::Relaxed);
         let mut senders = self.join(cluster, part);

@@ -57,7 +57,7 @@ fn embedded() -> (Setup, u64, u64) {
 /// A system that pushes to this machine.
 pub(crate) fn setup(engine: Engine) -> Setup {
     let keys = scratch_dir("push-keys").join("push.keys");
-    // Without it, Kafka has no push, and says so.
+    // If it cannot be written, Kafka refuses subscriptions that push, and the row ends with that refusal.
     let _ = fs::write(&keys, format!("k1 {}\n", STANDARD.encode([7; 32])));
     Setup::new(engine)
         .set("delivery.allow_targets", &"[\"127.0.0.0/8\"]")
@@ -143,11 +143,15 @@ impl Traffic {
         };
         let publishers = (0..PUBLISHERS).map(publish).collect();
         let mut traffic = Self { clients, receiver, publishers, gone: (None, 0) };
-        let suspended = cluster.wait_for(WITHIN, |_| traffic.described("gone")["reason"] == "endpoint-gone");
+        let mut shown = Value::Null;
+        let suspended = cluster.wait_for(WITHIN, |_| {
+            shown = traffic.described("gone");
+            shown["reason"] == "endpoint-gone"
+        });
         if suspended.is_none() {
-            return Err(format!("410 suspends nothing: {}", traffic.described("gone")));
+            return Err(format!("410 suspends nothing: {shown}"));
         }
-        traffic.gone = traffic.position_of_gone(&traffic.described("gone"));
+        traffic.gone = traffic.position_of_gone(&shown);
         Ok(traffic)
     }
 
@@ -171,6 +175,21 @@ impl Traffic {
         part.must(full.is_some(), format!("slow endpoints take the {QUARTER} requests that they may have in flight"));
         cluster.pass(GROWTH);
         self.continues(cluster, part, "beside slow endpoints");
+        self.redirects_are_failures(cluster, part);
+    }
+
+    /// Waits until a redirect is among the last attempts at the endpoint that redirects, and requires that it is a failure.
+    fn redirects_are_failures(&self, cluster: &mut Cluster, part: &mut Part) {
+        let target = format!("{}/attempts", subscription("redirects"));
+        let mut redirect = None;
+        cluster.wait_for(WITHIN, |_| {
+            let shown = self.clients.get(&target).unwrap_or_default();
+            let mut attempts = shown["attempts"].as_array().into_iter().flatten();
+            redirect = attempts.find(|attempt| attempt["status"] == 302).cloned();
+            redirect.is_some()
+        });
+        let failed = redirect.as_ref().is_some_and(|attempt| attempt["error"] == "redirect");
+        part.must(failed, format!("a redirect is a failure: {}", redirect.unwrap_or_default()));
     }
 
     /// What is in flight may be sent again.
@@ -245,7 +264,6 @@ impl Traffic {
             format!("all endpoints had up to {in_flight} requests in flight (at most {most})"),
         );
         self.receiver.end();
-        self.redirects_are_failures(part);
         self.come_back(cluster, part);
         self.drain(cluster, part, "everything is settled");
         self.stop();
@@ -268,16 +286,6 @@ impl Traffic {
         Ok(())
     }
 
-    /// Of the last attempts at the endpoint that redirects, those with that status failed as redirects.
-    fn redirects_are_failures(&self, part: &mut Part) {
-        let attempts = self.clients.get(&format!("{}/attempts", subscription("redirects"))).unwrap_or_default();
-        for attempt in attempts["attempts"].as_array().into_iter().flatten() {
-            if attempt["status"] == 302 && attempt["error"] != "redirect" {
-                part.differences.push(format!("a redirect is no failure: {attempt}"));
-            }
-        }
-    }
-
     /// Requires that nothing happened to the subscription whose endpoint is gone, and resumes it.
     fn come_back(&self, cluster: &mut Cluster, part: &mut Part) {
         let mut shown = Value::Null;
@@ -286,7 +294,7 @@ impl Traffic {
             !shown.is_null()
         });
         let now = self.position_of_gone(&shown);
-        let kept = now == self.gone && shown["state"] == "suspended";
+        let kept = now.0.is_some() && now == self.gone && shown["state"] == "suspended";
         part.must(kept, format!("a suspended subscription is kept as it was: {:?}, now {now:?}", self.gone));
         self.receiver.come_back();
         let target = format!("{}:resume", subscription("gone"));

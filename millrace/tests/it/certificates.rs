@@ -123,11 +123,12 @@ fn a_live_stream_ends_with_the_entry_of_its_certificate() {
     let streams = || up.metric("millrace_query_live_streams");
     assert!(wait_until(WITHIN, || streams() == 1));
     fixture.keys.revoke("desk");
+    // Before it is read: a stream that goes on would be read forever.
+    assert!(wait_until(WITHIN, || streams() == 0));
     let mut rest = Vec::new();
-    // It is cut off, so that nobody takes it for whole.
+    // It is cut off, so that no client takes it for complete.
     let _ = live.read_to_end(&mut rest);
     assert!(rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
-    assert!(wait_until(WITHIN, || streams() == 0));
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn entries_of_certificates_are_listed_and_unique() {
 }
 
 #[test]
-fn certificates_are_asked_for_only_where_they_count() {
+fn certificates_are_requested_only_where_they_count() {
     let fixture = Fixture::new();
     let check = |left_out: &[&str]| {
         let kept = |key: &str| !left_out.iter().any(|prefix| key.starts_with(prefix));

@@ -2,15 +2,12 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use millrace_base::Clock;
 use millrace_testkit::{Authority, Service, SigningKey, free_port, http_get, jwk_set, request, wait_until};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::auth::{Keys, bearer, id};
@@ -78,29 +75,19 @@ impl Written {
 
 /// A client of listeners with TLS.
 struct Client<'a> {
-    config: Arc<ClientConfig>,
+    authority: &'a Authority,
     written: &'a Written,
 }
 
-impl<'a> Client<'a> {
-    fn new(authority: &Authority, written: &'a Written) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        Self { config: Arc::new(builder.with_root_certificates(roots).with_no_client_auth()), written }
-    }
-
+impl Client<'_> {
     /// The status, and the answer with its head.
     fn exchange(&self, at: SocketAddr, method: &str, path: &str, authorization: &str, body: &str) -> (u16, String) {
-        let connection = ClientConnection::new(self.config.clone(), ServerName::try_from("localhost").unwrap());
-        let mut stream = StreamOwned::new(connection.unwrap(), TcpStream::connect(at).unwrap());
-        stream.sock.set_read_timeout(Some(WITHIN)).unwrap();
+        let mut stream = self.authority.connect(at, None, WITHIN).unwrap();
         let json = ("content-type", "application/json");
         let headers = [("connection", "close"), ("authorization", authorization), json];
         stream.write_all(&request(method, path, &headers, body)).unwrap();
         let mut answer = Vec::new();
-        // A peer that closes without a farewell is an error to TLS.
+        // A peer that closes without a `close_notify` is an error to TLS.
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -180,7 +167,8 @@ fn secrets_are_in_nothing_that_is_written() {
     let mut service = Service::start_with("up", &given, &environment);
     service.wait_ready(admin);
 
-    let (client, header, key) = (Client::new(&authority, &written), "canary-header-7f", bearer(&root));
+    let (client, header, key) =
+        (Client { authority: &authority, written: &written }, "canary-header-7f", bearer(&root));
     let hook = "/v1/topics/orders/subscriptions/hook";
     assert_eq!(client.call(command, "PUT", "/v1/topics/orders", &key, ""), 201);
     let headers = json!({"Authorization": format!("Bearer {header}"), "X-Token": header});

@@ -19,9 +19,11 @@ use super::high_water::HighWaterMarks;
 use super::port::{HourCounts, HourReader, ReadError, Tier};
 use super::position::{Coverage, MinPositions};
 use super::refill::RefillSender;
-use super::wait::MAX_WAITERS;
 use crate::config::Config;
 use crate::metrics;
+
+/// Most reads that wait for a position.
+const MAX_WAITERS: usize = 1_000;
 
 /// The read models of a process.
 #[derive(Clone)]

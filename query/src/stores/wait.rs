@@ -16,8 +16,6 @@ use super::port::{HourCounts, ReadError, Tier};
 use super::position::MinPositions;
 use super::tiers::Tiers;
 
-/// Most requests that wait.
-pub(crate) const MAX_WAITERS: usize = 1_000;
 /// Between two looks at the stores while a request waits.
 const WAIT_INTERVAL: Duration = Duration::from_millis(5);
 /// The shortest wait: one look at the stores, which the last one may precede by some 100 ms.

@@ -5,8 +5,7 @@ use std::time::Instant;
 use millrace_contracts::Topic;
 
 use super::{EmbeddedLog, codec, damaged};
-use crate::log::Fetched;
-use crate::{Batch, Limits, LogError};
+use crate::{Batch, Fetched, Limits, LogError};
 
 impl EmbeddedLog {
     pub(crate) fn fetch(

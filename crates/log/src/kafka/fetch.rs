@@ -7,8 +7,7 @@ use millrace_contracts::Topic;
 
 use super::KafkaLog;
 use super::reader::Reader;
-use crate::log::Fetched;
-use crate::{Batch, Limits, LogError, PollOutcome};
+use crate::{Batch, Fetched, Limits, LogError, PollOutcome};
 
 /// Readers that are used again, since opening one takes longer than a seek.
 pub(super) type Fetchers = Mutex<Vec<(Topic, Reader)>>;

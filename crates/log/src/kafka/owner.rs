@@ -17,6 +17,9 @@ const REPEAT: Duration = Duration::from_mins(15);
 /// Work for the worker's thread. An error ends the worker: its producer is lost.
 pub(super) type Request = Box<dyn FnOnce(&Member, &mut TransactionalProducer) -> Result<(), LogError> + Send>;
 
+/// The transactional ids of the earlier owners of each partition, the newest last.
+pub(super) type Owners = BTreeMap<u32, Vec<String>>;
+
 /// A worker as its restores use it: they have its transactional id, and one transaction is open at a time.
 #[derive(Clone)]
 pub(super) struct Owner {

@@ -26,10 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::consumer::check_bounds;
-use super::owner::Owner;
+use super::owner::{Owner, Owners};
 use super::scan::{ChangesScan, PartitionScan, READ_ONLY_ASSIGNED};
-use super::settle::if_ended;
-use super::settle_outputs::Owners;
 use super::transaction::TransactionError;
 use crate::metric::Lag;
 use crate::progress::RestoreProgress;
@@ -257,4 +255,9 @@ pub(super) fn lost(error: TransactionError) -> LogError {
         TransactionError::Aborted(_, failure) => LogError::unavailable(format!("restore: {failure}")).because(failure),
         TransactionError::ProducerLost(error) => error,
     }
+}
+
+/// The error of what stays open: a person has to decide once all earlier owners' transactions are ended.
+pub(super) fn if_ended(all: bool) -> fn(String) -> LogError {
+    if all { LogError::refused } else { LogError::unavailable }
 }

@@ -15,7 +15,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 
 use super::KafkaLog;
 use super::consumer::{committed, consumer, offset_list};
-use super::restore::{Restore, SETTLE_TIMEOUT, lost};
+use super::restore::{Restore, SETTLE_TIMEOUT, if_ended, lost};
 use super::scan::{ChangesScan, PartitionScan};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use crate::metric::Abort;
@@ -291,11 +291,6 @@ fn committed_by<'s>(
         one.next_offset() > **before && one.owners.last().map_or(own_id, String::as_str) == id
     });
     of_id.filter_map(|((partition, one), _)| Some((partition, one.next_offset()?))).collect()
-}
-
-/// The error of what stays open: a person has to decide once all earlier owners' transactions are ended.
-pub(super) fn if_ended(all: bool) -> fn(String) -> LogError {
-    if all { LogError::refused } else { LogError::unavailable }
 }
 
 /// Ends a transaction with these offsets.

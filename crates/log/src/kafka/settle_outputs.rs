@@ -1,6 +1,6 @@
 //! Ends what earlier owners left open in the outputs, after a restore: nothing but the readers of the outputs waits for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use millrace_contracts::Topic;
@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{QuietContext, consumer};
+use super::owner::Owners;
 use super::restore::{Restore, SETTLE_TIMEOUT, lost};
 use super::transaction::Transaction;
 use super::{KafkaLog, unavailable};
@@ -17,9 +18,6 @@ use crate::LogError;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Timeout of a request for offsets.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The transactional ids of the earlier owners of each partition, the newest last.
-pub(super) type Owners = BTreeMap<u32, Vec<String>>;
 
 impl KafkaLog {
     /// Ends what is open in the outputs, with a commit: if it committed, its records must not be lost; if it was aborted,

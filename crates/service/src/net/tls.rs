@@ -41,7 +41,7 @@ pub struct TlsConfig {
     pub certificate_file: PathBuf,
     /// The key of the certificate, in PEM.
     pub key_file: PathBuf,
-    /// The authorities that certificates of clients are trusted by, in PEM; empty: clients are asked for none.
+    /// The authorities that certificates of clients are trusted by, in PEM; empty: none is requested.
     pub client_ca_file: PathBuf,
     /// The authorities that certificates of other processes are trusted by, in PEM; empty for those of the system.
     pub process_ca_file: PathBuf,

@@ -63,7 +63,7 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
-    /// Answers from now on as `decide` says.
+    /// Answers from now on by `decide`.
     pub(crate) fn answers(&self, decide: impl Fn(&Received) -> Answer + Send + Sync + 'static) {
         *self.decide.lock().unwrap() = Arc::new(decide);
     }
