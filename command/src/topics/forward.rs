@@ -1,13 +1,15 @@
 //! Brings calls to coordinators in other processes: who coordinates a partition stands in `topics.owners`.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{Method, Request, StatusCode};
+use http::uri::Scheme;
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -37,11 +39,13 @@ pub struct Forwarder {
     owners: Arc<RwLock<HashMap<u32, TopicOwner>>>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     auth: Authenticator,
+    allow_clear_key: bool,
 }
 
 impl Forwarder {
     /// A forwarder that follows `topics.owners` on a thread of its own until `stop`. `tls` has the authorities that coordinators
-    /// with an https URL are trusted by.
+    /// with an https URL are trusted by; `allow_clear_key`: the key of this process may go to an http URL of another machine, since
+    /// something else encrypts.
     ///
     /// # Errors
     /// No thread can be had.
@@ -50,6 +54,7 @@ impl Forwarder {
         local: Option<Arc<dyn Coordinate>>,
         auth: Authenticator,
         tls: ClientConfig,
+        allow_clear_key: bool,
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
         let owners = Arc::new(RwLock::new(HashMap::new()));
@@ -62,7 +67,7 @@ impl Forwarder {
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http2();
         let connector = builder.wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
-        Ok(Self { local, owners, client, auth })
+        Ok(Self { local, owners, client, auth, allow_clear_key })
     }
 
     async fn bring(&self, call: Call) -> Result<Reply, CallError> {
@@ -77,6 +82,14 @@ impl Forwarder {
             owners.get(&call.partition).map(|owner| owner.url.clone())
         };
         let Some(url) = url.filter(|url| !url.is_empty()) else { return Err(CallError::Elsewhere) };
+        let key = self.auth.outgoing();
+        if key.is_some() && !self.allow_clear_key && crosses_a_network_in_clear(&url) {
+            tracing::warn!(
+                url,
+                "a coordinator's URL is not encrypted: it is not called, since everybody on the way could read the key"
+            );
+            return Err(CallError::Elsewhere);
+        }
         let waits = match &call.request {
             TopicRequest::Pull(pull) => Duration::from_millis(pull.wait_ms),
             TopicRequest::Sample(_) => SAMPLE,
@@ -85,7 +98,7 @@ impl Forwarder {
         let body = encode_call(&call).map_err(|error| failed(&error))?;
         let request = Request::builder().method(Method::POST).uri(format!("{url}{CALLS_PATH}"));
         let mut request = request.body(Full::new(Bytes::from(body))).map_err(|error| failed(&error))?;
-        request.headers_mut().extend(self.auth.outgoing().map(|key| (AUTHORIZATION, key)));
+        request.headers_mut().extend(key.map(|key| (AUTHORIZATION, key)));
         let exchange = async {
             // A connection that cannot be made changes nothing, so another coordinator may be looked up.
             let response = self.client.request(request).await.map_err(|error| {
@@ -109,6 +122,15 @@ impl Coordinate for Forwarder {
     fn call(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send + '_>> {
         Box::pin(self.bring(call))
     }
+}
+
+/// Whether others could read what is sent to a URL: it is neither encrypted nor of this machine.
+fn crosses_a_network_in_clear(url: &str) -> bool {
+    let Ok(url) = url.parse::<Uri>() else { return true };
+    let host = url.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+    url.scheme() != Some(&Scheme::HTTPS) && !is_loopback
 }
 
 fn unknown() -> Refusal {
@@ -151,4 +173,21 @@ fn follow_until_failed(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crosses_a_network_in_clear;
+
+    #[test]
+    fn a_key_goes_to_encrypted_urls_and_to_this_machine() {
+        for safe in ["https://delivery-1:8085", "http://127.0.0.1:8085", "http://[::1]:8085", "http://localhost:1"] {
+            assert!(!crosses_a_network_in_clear(safe), "{safe}");
+        }
+        for clear in
+            ["http://delivery-1:8085", "http://192.0.2.1:8085", "http://127.0.0.1.example:1", "delivery-1:8085", ""]
+        {
+            assert!(crosses_a_network_in_clear(clear), "{clear}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     sections(settings, &mut bounds);
     listeners(settings, &mut bounds);
     authentication(settings, &mut bounds);
+    calls(settings, &mut bounds);
     proxies(settings, &mut bounds);
     timeouts(settings, &mut bounds);
     let mut violations = bounds.into_violations();
@@ -120,6 +121,19 @@ fn authentication(settings: &Settings, bounds: &mut Bounds) {
         on || !settings.tls.takes_certificates(),
         "tls.client_ca_file",
         "empty with auth.mode = \"off\", which lets everybody in without a certificate",
+    );
+}
+
+/// Other processes call coordinators by `delivery.url`: one in clear would bring them their key in clear, whatever the listener
+/// makes of it.
+fn calls(settings: &Settings, bounds: &mut Bounds) {
+    let url = &settings.delivery.url;
+    let encrypts =
+        if url.is_empty() { !settings.delivery.listen.ip().is_unspecified() } else { url.starts_with("https://") };
+    bounds.check(
+        encrypts || settings.engine == Engine::Embedded || !settings.encrypts_calls(),
+        "delivery.url",
+        "https://NAME:PORT with a name of the certificate in tls.certificate_file, since delivery.listen encrypts",
     );
 }
 

@@ -118,6 +118,28 @@ fn checks_rules_between_sections() {
 }
 
 #[test]
+fn coordinators_that_encrypt_have_a_url_that_does() {
+    let with = |more: &[&str]| {
+        let encrypts = ["tls.certificate_file=c", "tls.key_file=k", "auth.allow_off_beyond_loopback=true"];
+        load(&[&["engine=kafka"][..], &encrypts, more].concat())
+    };
+    let (every, one) = ("delivery.listen=0.0.0.0:8085", "delivery.listen=192.0.2.1:8085");
+    let clear = "delivery.url=http://delivery-1:8085";
+    for bad in [&[every][..], &[every, clear], &[one, clear]] {
+        let problems = with(bad).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with("delivery.url "), "{bad:?}: {problems:?}");
+    }
+    for good in [
+        &[one][..],
+        &[every, "delivery.url=https://delivery-1:8085"],
+        &[clear],
+        &[every, clear, "tls.terminated_upstream=true"],
+    ] {
+        assert!(with(good).is_ok(), "{good:?}");
+    }
+}
+
+#[test]
 fn reports_all_problems_at_once_with_their_origins() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "prefix = \"x\"\n\n[query]\nlisten = \"0.0.0.0:8082\"\n").unwrap();
