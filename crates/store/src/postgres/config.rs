@@ -94,7 +94,8 @@ fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
 
 fn has_known_parameters(url: &str) -> bool {
     let mut names = parameters(url).map(|(name, _)| name).filter(|name| !name.is_empty());
-    names.all(|name| PARAMETERS.contains(&name) || name.starts_with("options["))
+    let is_option = |name: &str| name.starts_with("options[") && name.ends_with(']');
+    names.all(|name| PARAMETERS.contains(&name) || is_option(name))
 }
 
 /// Whether the authorities that the URL names are used, if it names any: the library reads them, and verifies nothing without
@@ -149,6 +150,7 @@ mod tests {
             ("?sslrootcert=/ca.pem", false),
             ("?sslmode=require&sslrootcert=/ca.pem", false),
             ("?sslmode=verify-full&sslrootcert=/ca.pem&sslmode=prefer", false),
+            ("?options[search_path=x", false),
             ("?sslmod=verify-full", false),
             ("?sslmode=verify-ful", false),
             ("?sslmode=verify-full&pasword=secret", false),
