@@ -32,6 +32,8 @@ class Lost(Exception):
 def connect(host, port, client, epoch):
     connection = socket.create_connection((host, port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if "CERTIFICATE_FILE" in os.environ and "CA_FILE" not in os.environ:
+        sys.exit("CERTIFICATE_FILE needs CA_FILE: without it the connection is not encrypted")
     if "CA_FILE" in os.environ:
         context = ssl.create_default_context(cafile=os.environ["CA_FILE"])
         if "CERTIFICATE_FILE" in os.environ:

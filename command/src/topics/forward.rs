@@ -1,18 +1,21 @@
 //! Brings calls to coordinators in other processes: who coordinates a partition stands in `topics.owners`.
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{Method, Request, StatusCode};
+use http::uri::Scheme;
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use millrace_base::Backoff;
 use millrace_contracts::topics::{
     CALLS_PATH, Call, CallError, Coordinate, Reply, Request as TopicRequest, TopicOwner, decode_reply, encode_call,
@@ -29,6 +32,12 @@ const MAX_ANSWER: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for an endpoint's answer to a sample.
 const SAMPLE: Duration = Duration::from_secs(30);
+/// A connection with calls under way is tested, and closed if nothing answers: to a machine that is gone it would take every call
+/// for as long as the kernel repeats its bytes, although the name has a new address by then.
+const PING_AFTER: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two warnings about calls that failed.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 const LIMITS: Limits = Limits { records: 1_024, bytes: 1 << 20, wait: Duration::from_millis(200) };
 
 /// Calls this process's coordinators first, then those of others.
@@ -37,11 +46,15 @@ pub struct Forwarder {
     owners: Arc<RwLock<HashMap<u32, TopicOwner>>>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     auth: Authenticator,
+    allow_clear_key: bool,
+    /// When a call that failed was last a warning.
+    warned: Mutex<Option<Instant>>,
 }
 
 impl Forwarder {
     /// A forwarder that follows `topics.owners` on a thread of its own until `stop`. `tls` has the authorities that coordinators
-    /// with an https URL are trusted by.
+    /// with an https URL are trusted by; `allow_clear_key`: the key of this process may go to an http URL of another machine, since
+    /// something else encrypts.
     ///
     /// # Errors
     /// No thread can be had.
@@ -50,6 +63,7 @@ impl Forwarder {
         local: Option<Arc<dyn Coordinate>>,
         auth: Authenticator,
         tls: ClientConfig,
+        allow_clear_key: bool,
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
         let owners = Arc::new(RwLock::new(HashMap::new()));
@@ -61,8 +75,13 @@ impl Forwarder {
         connector.enforce_http(false);
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http2();
         let connector = builder.wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
-        Ok(Self { local, owners, client, auth })
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING_AFTER)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector);
+        Ok(Self { local, owners, client, auth, allow_clear_key, warned: Mutex::new(None) })
     }
 
     async fn bring(&self, call: Call) -> Result<Reply, CallError> {
@@ -77,6 +96,11 @@ impl Forwarder {
             owners.get(&call.partition).map(|owner| owner.url.clone())
         };
         let Some(url) = url.filter(|url| !url.is_empty()) else { return Err(CallError::Elsewhere) };
+        let key = self.auth.outgoing();
+        if key.is_some() && !self.allow_clear_key && crosses_a_network_in_clear(&url) {
+            self.report(&url, "it is not encrypted, so everybody on the way could read the key, which was not sent");
+            return Err(CallError::Elsewhere);
+        }
         let waits = match &call.request {
             TopicRequest::Pull(pull) => Duration::from_millis(pull.wait_ms),
             TopicRequest::Sample(_) => SAMPLE,
@@ -85,23 +109,34 @@ impl Forwarder {
         let body = encode_call(&call).map_err(|error| failed(&error))?;
         let request = Request::builder().method(Method::POST).uri(format!("{url}{CALLS_PATH}"));
         let mut request = request.body(Full::new(Bytes::from(body))).map_err(|error| failed(&error))?;
-        request.headers_mut().extend(self.auth.outgoing().map(|key| (AUTHORIZATION, key)));
+        request.headers_mut().extend(key.map(|key| (AUTHORIZATION, key)));
         let exchange = async {
             // A connection that cannot be made changes nothing, so another coordinator may be looked up.
             let response = self.client.request(request).await.map_err(|error| {
-                tracing::debug!(%error, url, "cannot reach a coordinator");
+                self.report(&url, &with_causes(&error));
                 if error.is_connect() { CallError::Elsewhere } else { CallError::Refused(unknown()) }
             })?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| failed(&error))?.to_bytes();
             if status != StatusCode::OK {
-                tracing::warn!(%status, url, "a coordinator's listener refused a call");
+                self.report(&url, &format!("its listener answers {status}"));
                 return Err(CallError::Elsewhere);
             }
             decode_reply(&body).map_err(|error| failed(&error))?
         };
         tokio::time::timeout(PATIENCE + waits, exchange).await.unwrap_or_else(|_| Err(CallError::Refused(unknown())))
+    }
+
+    /// Logs why a coordinator did not take a call: as a warning every now and then, since each request may be why.
+    fn report(&self, url: &str, problem: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| at.elapsed() < WARNING_INTERVAL) {
+            tracing::debug!(url, problem, "cannot call a coordinator");
+        } else {
+            *warned = Some(Instant::now());
+            tracing::warn!(url, problem, "cannot call a coordinator");
+        }
     }
 }
 
@@ -109,6 +144,21 @@ impl Coordinate for Forwarder {
     fn call(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send + '_>> {
         Box::pin(self.bring(call))
     }
+}
+
+/// Whether others could read what is sent to a URL: it is neither encrypted nor of this machine.
+fn crosses_a_network_in_clear(url: &str) -> bool {
+    let Ok(url) = url.parse::<Uri>() else { return true };
+    let host = url.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+    url.scheme() != Some(&Scheme::HTTPS) && !is_loopback
+}
+
+/// The text of an error and of its causes: that a certificate is not trusted is one.
+fn with_causes(error: &dyn Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn unknown() -> Refusal {
@@ -151,4 +201,31 @@ fn follow_until_failed(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{crosses_a_network_in_clear, with_causes};
+
+    #[test]
+    fn why_a_coordinator_cannot_be_called_has_the_causes() {
+        let inner = io::Error::other("invalid peer certificate: UnknownIssuer");
+        let error = millrace_log::LogError::unavailable("connect").because(inner);
+        assert!(with_causes(&error).starts_with("connect"), "{}", with_causes(&error));
+        assert!(with_causes(&error).ends_with("UnknownIssuer"), "{}", with_causes(&error));
+    }
+
+    #[test]
+    fn a_key_goes_to_encrypted_urls_and_to_this_machine() {
+        for safe in ["https://delivery-1:8085", "http://127.0.0.1:8085", "http://[::1]:8085", "http://localhost:1"] {
+            assert!(!crosses_a_network_in_clear(safe), "{safe}");
+        }
+        for clear in
+            ["http://delivery-1:8085", "http://192.0.2.1:8085", "http://127.0.0.1.example:1", "delivery-1:8085", ""]
+        {
+            assert!(crosses_a_network_in_clear(clear), "{clear}");
+        }
+    }
 }

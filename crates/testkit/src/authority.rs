@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -64,6 +64,16 @@ impl Authority {
     /// A name is none.
     pub fn sign_expired(&self, names: &[&str]) -> Certificate {
         self.signed(&expired(names))
+    }
+
+    /// As [`Self::sign`], one for servers alone: its extended key usage has no other.
+    ///
+    /// # Panics
+    /// A name is none.
+    pub fn sign_for_servers(&self, names: &[&str]) -> Certificate {
+        let mut params = params(names);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.signed(&params)
     }
 
     pub(crate) fn signed(&self, params: &CertificateParams) -> Certificate {

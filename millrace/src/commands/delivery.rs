@@ -56,6 +56,7 @@ pub(crate) fn serve(
 /// Brings calls to coordinators anywhere: those of this process first.
 pub(crate) fn forwarder(start: &Start, log: &Log, local: Option<Coordinators>) -> anyhow::Result<Arc<dyn Coordinate>> {
     let local = local.map(|local| Arc::new(local) as Arc<dyn Coordinate>);
-    let tls = client_config(start.settings.tls.process_authorities())?;
-    Ok(Arc::new(Forwarder::start(log.clone(), local, start.auth.clone(), tls, start.stop.clone())?))
+    let settings = &start.settings.tls;
+    let (tls, upstream) = (client_config(settings.process_authorities())?, settings.terminated_upstream);
+    Ok(Arc::new(Forwarder::start(log.clone(), local, start.auth.clone(), tls, upstream, start.stop.clone())?))
 }

@@ -34,6 +34,8 @@ pub(crate) struct SendOptions {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// The first byte of an alert of TLS, with which a server that encrypts answers a client that does not.
+const ALERT: char = '\u{15}';
 
 pub(super) struct Sender {
     options: SendOptions,
@@ -110,6 +112,7 @@ impl Sender {
         let answer = match tokio::time::timeout(Duration::from_secs(10), next_line(&mut replies)).await {
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None)) => return Ok(Ended::Lost("the server closed the connection".into())),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => bail!("{server}: {error}"),
             Ok(Err(error)) => return Ok(Ended::Lost(error.to_string())),
             Err(_) => return Ok(Ended::Lost("no answer to HELLO within 10 s".into())),
         };
@@ -272,6 +275,10 @@ impl Sender {
 async fn next_line(replies: &mut BufReader<ReadHalf<Socket>>) -> io::Result<Option<String>> {
     let mut line = String::new();
     let read = replies.read_line(&mut line).await?;
+    if line.starts_with(ALERT) {
+        let problem = "the server encrypts; --server tls://HOST:PORT does, too";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
     Ok((read > 0 && line.ends_with('\n')).then(|| line.trim_end().to_owned()))
 }
 

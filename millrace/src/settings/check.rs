@@ -9,6 +9,7 @@ use millrace_contracts::Names;
 use millrace_service::auth::AuthMode;
 
 use super::{Engine, Settings};
+use crate::client::is_loopback;
 
 /// Longest shutdowns that make sense.
 const GRACE: RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(600);
@@ -24,6 +25,8 @@ pub(super) fn violations(settings: &Settings) -> Vec<Violation> {
     sections(settings, &mut bounds);
     listeners(settings, &mut bounds);
     authentication(settings, &mut bounds);
+    calls(settings, &mut bounds);
+    watched(settings, &mut bounds);
     proxies(settings, &mut bounds);
     timeouts(settings, &mut bounds);
     let mut violations = bounds.into_violations();
@@ -120,6 +123,31 @@ fn authentication(settings: &Settings, bounds: &mut Bounds) {
         on || !settings.tls.takes_certificates(),
         "tls.client_ca_file",
         "empty with auth.mode = \"off\", which lets everybody in without a certificate",
+    );
+}
+
+/// The query service shows its key to the admin listeners that it watches, and those do not encrypt.
+fn watched(settings: &Settings, bounds: &mut Bounds) {
+    let shows_key = settings.auth.mode != AuthMode::Off && !settings.auth.process_key_file.as_os_str().is_empty();
+    let is_own = |address: &String| address.rsplit_once(':').is_some_and(|(host, _)| is_loopback(host));
+    bounds.check(
+        !shows_key || settings.tls.terminated_upstream || settings.query.watch.iter().all(is_own),
+        "query.watch",
+        "loopback addresses, since the key in auth.process_key_file would cross the network in clear; \
+         tls.terminated_upstream = true is for a proxy that encrypts",
+    );
+}
+
+/// Other processes call coordinators by `delivery.url`: one in clear would bring them their key in clear, whatever the listener
+/// makes of it.
+fn calls(settings: &Settings, bounds: &mut Bounds) {
+    let url = &settings.delivery.url;
+    let encrypts =
+        if url.is_empty() { !settings.delivery.listen.ip().is_unspecified() } else { url.starts_with("https://") };
+    bounds.check(
+        encrypts || settings.engine == Engine::Embedded || !settings.encrypts_calls(),
+        "delivery.url",
+        "https://NAME:PORT with a name of the certificate in tls.certificate_file, since delivery.listen encrypts",
     );
 }
 

@@ -118,6 +118,41 @@ fn checks_rules_between_sections() {
 }
 
 #[test]
+fn coordinators_that_encrypt_have_a_url_that_does() {
+    let with = |more: &[&str]| {
+        let encrypts = ["tls.certificate_file=c", "tls.key_file=k", "auth.allow_off_beyond_loopback=true"];
+        load(&[&["engine=kafka"][..], &encrypts, more].concat())
+    };
+    let (every, one) = ("delivery.listen=0.0.0.0:8085", "delivery.listen=192.0.2.1:8085");
+    let clear = "delivery.url=http://delivery-1:8085";
+    for bad in [&[every][..], &[every, clear], &[one, clear]] {
+        let problems = with(bad).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with("delivery.url "), "{bad:?}: {problems:?}");
+    }
+    for good in [
+        &[one][..],
+        &[every, "delivery.url=https://delivery-1:8085"],
+        &[clear],
+        &[every, clear, "tls.terminated_upstream=true"],
+    ] {
+        assert!(with(good).is_ok(), "{good:?}");
+    }
+}
+
+#[test]
+fn the_key_of_a_process_is_shown_to_watched_listeners_of_this_machine() {
+    let with = |more: &[&str]| {
+        let keys = ["auth.mode=keys", "auth.keys_file=k", "auth.process_key_file=p", "engine=kafka"];
+        load(&[&keys[..], more].concat())
+    };
+    let (own, other) = ("query.watch=[\"127.0.0.1:9083\", \"[::1]:9084\"]", "query.watch=[\"processor:9083\"]");
+    let problems = with(&[other]).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].starts_with("query.watch "), "{problems:?}");
+    assert!(with(&[own]).is_ok() && with(&[other, "tls.terminated_upstream=true"]).is_ok());
+    assert!(load(&["engine=kafka", other]).is_ok(), "without authentication there is no key");
+}
+
+#[test]
 fn reports_all_problems_at_once_with_their_origins() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "prefix = \"x\"\n\n[query]\nlisten = \"0.0.0.0:8082\"\n").unwrap();

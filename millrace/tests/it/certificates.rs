@@ -102,7 +102,8 @@ fn a_certificate_is_a_principal_over_http() {
     // These end at the handshake.
     let failed = || up.metric("millrace_tls_refused_total{reason=\"failed\"}");
     let before = failed();
-    for (n, other) in (1..).zip([Authority::new().sign(&[NAME]), fixture.clients.sign_expired(&[NAME])]) {
+    let (expired, server) = (fixture.clients.sign_expired(&[NAME]), fixture.clients.sign_for_servers(&[NAME]));
+    for (n, other) in (1..).zip([Authority::new().sign(&[NAME]), expired, server]) {
         assert!(fixture.request(up.query, Some(&other), ("GET", "/livez"), &header).is_err());
         assert!(wait_until(WITHIN, || failed() == before + n));
     }

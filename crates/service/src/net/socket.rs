@@ -2,9 +2,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -27,12 +27,21 @@ impl Socket {
         session.peer_certificates()?.first().map(|certificate| ClientCertificate::parse(certificate))
     }
 
-    /// As [`TcpStream::poll_peek`], on the bytes that arrive: an encrypted farewell counts as bytes, and its end as none.
+    /// As [`TcpStream::poll_peek`], on what the other end has sent, decrypted: no bytes once it has closed its side, with a
+    /// farewell or without.
     pub fn poll_peek(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => stream.poll_peek(cx, buf),
-            Self::Tls(stream) => stream.get_ref().0.poll_peek(cx, buf),
-        }
+        let stream = match self {
+            Self::Plain(stream) => return stream.poll_peek(cx, buf),
+            Self::Tls(stream) => stream,
+        };
+        let bytes = match ready!(Pin::new(stream.as_mut()).poll_fill_buf(cx)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => &[],
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let peeked = bytes.len().min(buf.remaining());
+        buf.put_slice(&bytes[..peeked]);
+        Poll::Ready(Ok(peeked))
     }
 }
 

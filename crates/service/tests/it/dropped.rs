@@ -9,14 +9,18 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::StreamExt as _;
 use millrace_base::Span;
-use millrace_service::http::{Endless, HttpLimits};
+use millrace_service::health::Health;
+use millrace_service::http::{Endless, Hosts, HttpLimits, serve_encrypted};
+use millrace_service::net::{Tls, TlsConfig};
 use millrace_testkit::request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::http2::get_request;
 use crate::server::start;
+use crate::tls::{client, encrypted, renew};
 
 /// No timeout ends a connection within the test.
 fn patient() -> HttpLimits {
@@ -61,6 +65,42 @@ async fn an_endless_answer_ends_when_its_client_leaves() {
     assert_eq!(body.data().await.unwrap().unwrap(), "first\n");
     connection.abort();
     assert_eq!(ended.recv().await, None);
+}
+
+/// The farewell of TLS is a record, which arrives before the end of the connection and looks like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_endless_answer_ends_when_its_client_leaves() {
+    for farewell in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let certificate = renew(directory.path());
+        let file = |name| directory.path().join(name);
+        let config =
+            TlsConfig { certificate_file: file("cert.pem"), key_file: file("key.pem"), ..TlsConfig::default() };
+        let stop = CancellationToken::new();
+        let tls = Tls::start(&config, &Health::new(), stop.clone()).unwrap();
+        let (router, mut ended) = endless();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve_encrypted(listener, router, patient(), Hosts::Any, tls, stop));
+        let connector = client(&[certificate], rustls::ALL_VERSIONS, &["http/1.1"]);
+        let mut stream = encrypted(&connector, TcpStream::connect(address).await.unwrap()).await.unwrap();
+        stream.write_all(&request("GET", "/", &[], "")).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(b"first\n\r\n") {
+            assert!(stream.read_buf(&mut received).await.unwrap() > 0);
+        }
+        // With a farewell the socket stays open: nothing else ends the answer.
+        let left = if farewell {
+            stream.shutdown().await.unwrap();
+            Some(stream)
+        } else {
+            drop(stream);
+            None
+        };
+        assert_eq!(ended.recv().await, None);
+        drop(left);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,11 @@ impl PostgresConfig {
         let mut bounds = Bounds::new();
         bounds
             .check(url, "url", "postgres://user:password@host:port/database, perhaps with ?sslmode=…&sslrootcert=…")
+            .check(
+                uses_its_authorities(text),
+                "url",
+                "with sslmode=verify-full (or verify-ca) if it has sslrootcert: any other mode verifies nothing",
+            )
             .check(is_identifier(&self.schema), "schema", "1..=63 characters of a-z 0-9 _, the first not a digit")
             .range("max_connections", &self.max_connections, &(1..=1_000))
             .range("acquire_timeout", &self.acquire_timeout, &(least..=Span::from_secs(60)))
@@ -80,11 +85,26 @@ impl PostgresConfig {
     }
 }
 
-fn has_known_parameters(url: &str) -> bool {
+/// The parameters of a URL, as they are written.
+fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
     let before_fragment = url.split('#').next().unwrap_or_default();
-    let Some((_, query)) = before_fragment.split_once('?') else { return true };
-    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    names.filter(|name| !name.is_empty()).all(|name| PARAMETERS.contains(&name) || name.starts_with("options["))
+    let query = before_fragment.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn has_known_parameters(url: &str) -> bool {
+    let mut names = parameters(url).map(|(name, _)| name).filter(|name| !name.is_empty());
+    let is_option = |name: &str| name.starts_with("options[") && name.ends_with(']');
+    names.all(|name| PARAMETERS.contains(&name) || is_option(name))
+}
+
+/// Whether the authorities that the URL names are used, if it names any: the library reads them, and verifies nothing without
+/// a mode that says so. Of several modes the last one counts.
+fn uses_its_authorities(url: &str) -> bool {
+    let names_some = parameters(url).any(|(name, _)| ["sslrootcert", "ssl-root-cert", "ssl-ca"].contains(&name));
+    let mode = parameters(url).filter(|(name, _)| ["sslmode", "ssl-mode"].contains(name)).last();
+    let verifies = |mode: &str| ["verify-ca", "verify-full"].iter().any(|known| mode.eq_ignore_ascii_case(known));
+    !names_some || mode.is_some_and(|(_, mode)| verifies(mode))
 }
 
 /// An SQL identifier that means the same with and without quotes.
@@ -125,6 +145,12 @@ mod tests {
             ("?", true),
             ("?sslmode=verify-full&sslrootcert=/ca.pem", true),
             ("?options[search_path]=x&application_name=a%26b", true),
+            ("?sslmode=verify-ca&ssl-ca=/ca.pem", true),
+            ("?sslmode=require", true),
+            ("?sslrootcert=/ca.pem", false),
+            ("?sslmode=require&sslrootcert=/ca.pem", false),
+            ("?sslmode=verify-full&sslrootcert=/ca.pem&sslmode=prefer", false),
+            ("?options[search_path=x", false),
             ("?sslmod=verify-full", false),
             ("?sslmode=verify-ful", false),
             ("?sslmode=verify-full&pasword=secret", false),

@@ -52,7 +52,8 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<PgPool, StoreError> {
 
 fn options(config: &PostgresConfig) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(config.url.expose()).map_err(classify)?;
-    Ok(options.application_name("millrace").options([("search_path", &config.schema)]))
+    let name = options.get_application_name().unwrap_or("millrace").to_owned();
+    Ok(options.application_name(&name).options([("search_path", &config.schema)]))
 }
 
 // Built here and not by sqlx's macro: it would have sqlx, tokio and rustls compiled a second time, for the compiler.
@@ -91,9 +92,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_name_of_the_application_is_that_of_the_url() {
+        for (url, name) in [("postgres://u@h/d", "millrace"), ("postgres://u@h/d?application_name=blue", "blue")] {
+            let config = PostgresConfig { url: url.into(), ..PostgresConfig::default() };
+            assert_eq!(options(&config).unwrap().get_application_name(), Some(name));
+        }
+    }
+
+    #[test]
     fn every_file_is_a_migration() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), MIGRATIONS.len());
-        assert_eq!(migrator().iter().map(|migration| migration.version).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(migrator().iter().map(|migration| migration.version).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

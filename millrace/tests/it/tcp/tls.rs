@@ -117,6 +117,13 @@ fn messages_and_keys_are_encrypted_on_the_embedded_engine() {
         stranger.status,
         stderr(&stranger)
     );
+    let unencrypted = send(&format!("localhost:{address}"), None, &[]);
+    assert!(
+        unencrypted.status.code() == Some(2) && stderr(&unencrypted).contains("tls://"),
+        "{:?} {}",
+        unencrypted.status,
+        stderr(&unencrypted)
+    );
     let clear = send("intake.example:1", Some(&sensor), &[]);
     assert!(stderr(&clear).contains("--allow-clear-key"), "{}", stderr(&clear));
     assert!(wait_until(WITHIN, || journal(&tcp.journal).len() == 901));
