@@ -94,6 +94,6 @@ mod tests {
     fn every_file_is_a_migration() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), MIGRATIONS.len());
-        assert_eq!(migrator().iter().map(|migration| migration.version).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(migrator().iter().map(|migration| migration.version).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }
