@@ -67,15 +67,8 @@ async fn received(select: impl Fn(usize) -> bool, last_record: Option<u64>) -> V
     let indexed: Vec<u64> = (0..INDEXED).filter(|number| select(*number)).map(|number| own[number]).collect();
     let rows = indexed.chunks(7).map(|offsets| IndexRow { topic_id, offsets: offsets.to_vec() }).collect();
     let step = IndexStep { day: 1, rows, owner: None };
-    let write = ProjectionWrite {
-        partition,
-        expected: None,
-        next,
-        last_record,
-        caught_up: true,
-        counted: None,
-        items: &step,
-    };
+    let write =
+        ProjectionWrite { partition, expected: None, next, last_record, caught_up: true, counted: None, items: &step };
     index.write(&[write]).await.unwrap();
 
     let name = || Name::parse("s").unwrap();

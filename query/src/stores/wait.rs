@@ -1,7 +1,7 @@
 //! Reads that wait until a store has counted given events.
 //!
-//! The store that answers is the one that has them: its position is looked up before its counts are read. One of the requests
-//! that wait looks at the stores for all of them.
+//! The store that answers is the one that has them: its position is looked up before its counts are read. A request that waits
+//! has the stores looked up sooner ([`follow`](super::follow)), for all that wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,6 @@ use super::tiers::Tiers;
 
 /// Most requests that wait.
 pub(crate) const MAX_WAITERS: usize = 1_000;
-/// Between two looks at the stores while a request waits.
-const WAIT_INTERVAL: Duration = Duration::from_millis(5);
 /// The shortest wait: one look at the stores, which the last one may precede by some 100 ms.
 const MIN_WAIT: Duration = Duration::from_millis(50);
 
@@ -42,7 +40,7 @@ impl<'a> Wait<'a> {
         Arc::clone(&self.looks.borrow_and_update())
     }
 
-    /// Waits for the next look at the stores, and looks if no other request does.
+    /// Waits for the next look at a store.
     ///
     /// # Errors
     /// [`ReadError::NotYetVisible`] at the end of the wait, [`ReadError::TooManyWaiters`] if there are too many.
@@ -51,17 +49,11 @@ impl<'a> Wait<'a> {
             let permit = self.tiers.waiters.try_acquire();
             self.permit = Some(permit.map_err(|_| ReadError::TooManyWaiters)?);
         }
-        let (tiers, looks) = (self.tiers, &mut self.looks);
-        let next = async {
-            tokio::select! {
-                _ = looks.changed() => {}
-                _looking = tiers.looking.lock() => {
-                    tokio::time::sleep(WAIT_INTERVAL).await;
-                    tiers.look().await;
-                }
-            }
-        };
-        tokio::time::timeout_at(self.end, next).await.map_err(|_| ReadError::NotYetVisible)
+        self.tiers.looks.send();
+        match tokio::time::timeout_at(self.end, self.looks.changed()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ReadError::NotYetVisible),
+        }
     }
 }
 
@@ -116,6 +108,7 @@ impl Tiers {
         if !stores.archive.has(positions) {
             return Err(ReadError::NotYetVisible);
         }
-        admit(self.read_archive(hour, current).await?)
+        let _permit = self.permit().await?;
+        admit(self.read_archive(hour).await?)
     }
 }
