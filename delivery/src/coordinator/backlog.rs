@@ -85,7 +85,11 @@ impl Backlog {
         }
     }
 
-    fn give_back(&self, reader: Reader) {
+    fn give_back(&self, mut reader: Reader) {
+        // An assigned reader would go on to fetch, and hold what it fetched.
+        if self.log.reassign(&mut reader, Topic::MESSAGES, &[]).is_err() {
+            return;
+        }
         let mut idle = self.idle.lock().expect("nothing panics while it is held");
         if idle.len() < self.max_reads {
             idle.push(reader);
