@@ -1,4 +1,4 @@
-//! Follows the log and the stores: looks up how far each is, regularly, and a store at once while requests wait for it.
+//! Polls the log and the stores for how far each is: regularly, and the stores at once while requests wait for events.
 //!
 //! Each store by itself: while one does not answer, what the other has counted is visible without delay.
 
@@ -10,20 +10,20 @@ use tokio::sync::Notify;
 use super::port::Tier;
 use super::tiers::Tiers;
 
-/// Between two looks at the log, and at a store that no request waits for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// Between two looks at a store that a request waits for.
+/// Between two polls of the log, and of a store that no request waits for.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two polls of a store that a request waits for.
 const WAIT_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Requests for the next look at each store.
+/// Requests for the next poll of each store.
 #[derive(Debug, Default)]
-pub(super) struct LookRequests {
+pub(super) struct PollRequests {
     live: Notify,
     archive: Notify,
 }
 
-impl LookRequests {
-    /// Requests a look at both stores.
+impl PollRequests {
+    /// Requests a poll of both stores.
     pub(super) fn send(&self) {
         self.live.notify_one();
         self.archive.notify_one();
@@ -38,8 +38,8 @@ impl Tiers {
 
     async fn follow_log(&self) {
         loop {
-            self.freshness.look_at_log().await;
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            self.freshness.poll_log().await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -48,7 +48,7 @@ impl Tiers {
         loop {
             let counted = self.redis.call(live.counted()).await;
             self.freshness.record(Tier::Redis, counted.ok());
-            pause(&self.looks.live).await;
+            pause(&self.polls.live).await;
         }
     }
 
@@ -56,14 +56,14 @@ impl Tiers {
         loop {
             let counted = self.archive.call(self.models.archive.counted().boxed()).await;
             self.freshness.record(Tier::Archive, counted.ok());
-            pause(&self.looks.archive).await;
+            pause(&self.polls.archive).await;
         }
     }
 }
 
-/// The pause before the next look at a store.
+/// The pause before the next poll of a store.
 async fn pause(requested: &Notify) {
-    if tokio::time::timeout(LOOK_INTERVAL, requested.notified()).await.is_ok() {
+    if tokio::time::timeout(POLL_INTERVAL, requested.notified()).await.is_ok() {
         tokio::time::sleep(WAIT_INTERVAL).await;
     }
 }

@@ -1,7 +1,7 @@
-//! How far the stores are behind the log: compares what each has counted with the log's ends, as last looked up.
+//! How far the stores are behind the log: compares what each has counted with the log's ends, as of the last poll.
 //!
 //! The reader of the log computes this, not the process that counts: one that was killed reports nothing. A store's position
-//! is looked up before its counts are read, and positions only grow, so that what is said of counts is true of them.
+//! is looked up before its counts are read, and positions only grow, so that what this claims of counts is true of them.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -39,12 +39,12 @@ pub(crate) struct StoresProgress {
     pub(crate) archive: StoreProgress,
 }
 
-/// How far a store's counts hold, as of the last look at it.
+/// How far a store's counts hold, as of the last poll.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StoreProgress {
-    /// By partition; empty before the first look.
+    /// By partition; empty before the first poll.
     counted: Counted,
-    /// Whether the store answered. When it answers again, it may be another server with less: a standby that took over.
+    /// Whether the store answered the last poll. When it answers again, it may be another server with less: a standby that took over.
     answered: bool,
     up_to_ms: Option<i64>,
     /// The number of events in the log that are not counted.
@@ -74,8 +74,8 @@ impl Freshness {
         Self { log, clock, stale_after, ends: Mutex::default(), stores: watch::Sender::new(Arc::default()) }
     }
 
-    /// Looks the ends of the log up. If that fails, the last known ones remain.
-    pub(crate) async fn look_at_log(&self) {
+    /// Polls the ends of the log. If that fails, the last known ones remain.
+    pub(crate) async fn poll_log(&self) {
         let Some(log) = self.log.get() else { return };
         let (at_ms, at) = (self.clock.now_ms(), Instant::now());
         match ends(log).await {
@@ -84,7 +84,7 @@ impl Freshness {
         }
     }
 
-    /// Records a look at a store; `None` if it did not answer.
+    /// Records a poll of a store; `None` if it did not answer.
     pub(crate) fn record(&self, tier: Tier, counted: Option<Counted>) {
         let now = Instant::now();
         self.stores.send_modify(|stores| {
@@ -101,7 +101,7 @@ impl Freshness {
         });
     }
 
-    /// The progress of the stores, and every later look at them.
+    /// The progress of the stores, and every later poll of them.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<StoresProgress>> {
         self.stores.subscribe()
     }
@@ -195,7 +195,7 @@ impl StoresProgress {
         }
     }
 
-    /// The stores that were looked at, with their names.
+    /// The stores that were polled, with their names.
     fn read(&self) -> impl Iterator<Item = (&'static str, &StoreProgress)> {
         let all = [("Redis", &self.live), ("the archive", &self.archive)];
         all.into_iter().filter(|(_, store)| !store.counted.is_empty())
@@ -203,7 +203,7 @@ impl StoresProgress {
 }
 
 impl StoreProgress {
-    /// Whether the store answered the last look and has these events.
+    /// Whether the store answered the last poll and has these events.
     pub(crate) fn has(&self, positions: &MinPositions) -> bool {
         self.answered && positions.are_in(&self.counted)
     }
@@ -213,7 +213,7 @@ impl StoreProgress {
         self.counted.get(partition).copied().flatten().map_or(0, |counted| counted.next_offset)
     }
 
-    /// The progress after another look; `counted` is `None` if the store did not answer.
+    /// The progress after another poll; `counted` is `None` if the store did not answer.
     fn after(&self, counted: Option<Counted>, log: &LogEnds, now: Instant) -> Self {
         let answered = counted.is_some();
         let counted = counted.unwrap_or_else(|| self.counted.clone());
@@ -344,7 +344,7 @@ mod tests {
             let stores = Arc::clone(&freshness.stores.borrow());
             stores.of(tier).unwrap().has(&positions)
         };
-        assert!(!has(Tier::Archive), "it was not looked at");
+        assert!(!has(Tier::Archive), "it was not polled");
         for (counted, expected) in [(Some(4), false), (Some(5), true), (None, false), (Some(5), true)] {
             freshness.record(Tier::Archive, counted.map(|counted| vec![Some(at(0, counted, 1))]));
             assert_eq!((has(Tier::Archive), has(Tier::Redis)), (expected, false), "{counted:?}");

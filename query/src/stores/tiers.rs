@@ -14,7 +14,7 @@ use millrace_service::breaker::{Breaker, BreakerConfig};
 use millrace_store::{Archive, ArchiveExtent, HourRead, LiveHours, Totals};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
-use super::follow::LookRequests;
+use super::follow::PollRequests;
 use super::freshness::Freshness;
 use super::high_water::HighWaterMarks;
 use super::port::{HourCounts, HourReader, ReadError, Tier};
@@ -64,7 +64,7 @@ pub struct Tiers {
     extent: Mutex<Option<ExtentRead>>,
     pub(super) marks: HighWaterMarks,
     pub(super) freshness: Freshness,
-    pub(super) looks: LookRequests,
+    pub(super) polls: PollRequests,
     pub(super) waiters: Semaphore,
     store_timeout: Duration,
     archive_ttl_ms: i64,
@@ -79,7 +79,7 @@ impl Tiers {
         let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         Self {
             freshness: Freshness::new(Arc::clone(&models.log), clock.clone(), config.stale_after.0),
-            looks: LookRequests::default(),
+            polls: PollRequests::default(),
             waiters: Semaphore::new(MAX_WAITERS),
             models,
             clock,
