@@ -21,8 +21,8 @@ use crate::Config;
 
 /// Its component and its consumer group.
 pub(crate) const ROLE: &str = "materializer-index";
-const REMEDY: &str = "restore `messages`, or run `UPDATE message_index_position SET position = NULL` in PostgreSQL: the index \
-                      is then built from this log";
+const REMEDY: &str = "restore `messages`, or run `BEGIN; UPDATE message_index_position SET position = NULL; TRUNCATE \
+                      message_index; COMMIT` in PostgreSQL: the index is then built from this log";
 /// Between two looks for days that the log has dropped.
 const RETENTION_INTERVAL: Duration = Duration::from_mins(5);
 const DAY_MS: i64 = 86_400_000;

@@ -7,15 +7,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 use millrace_contracts::topics::{Message, Name};
 use millrace_contracts::{Code, Refusal, Topic, metric};
 use millrace_log::{Batch, Fetched, Limits, Log, LogError, PollOutcome, Reader, Record};
-use millrace_service::breaker::{Breaker, BreakerConfig, BreakerMetrics};
 use millrace_store::{IndexPage, MessageIndex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
+use super::index::CheckedIndex;
 use super::messages::{is_late, opening};
 use super::shard::{Chunk, InForce};
 use crate::ring::{Stored, waits};
@@ -32,14 +32,11 @@ const LOOK_BACK: i64 = 4_096;
 const POLL: Limits = Limits { records: 8_192, bytes: 8 << 20, wait: Duration::from_millis(50) };
 /// Offsets of one page that is only counted.
 const COUNTED: usize = 16_384;
-/// An index that does not answer is not asked for a while.
-const BREAKER: BreakerConfig =
-    BreakerConfig { window: 4, reset_timeout: Duration::from_secs(5), call_timeout: Duration::from_secs(2) };
 
 /// What the reads of a process share.
 pub(super) struct Backlog {
     log: Log,
-    index: Option<(MessageIndex, Breaker)>,
+    index: Option<CheckedIndex>,
     reads: Arc<Semaphore>,
     max_reads: usize,
     /// Readers are used again, since opening one takes longer than a seek.
@@ -52,10 +49,9 @@ pub(super) struct Backlog {
 impl Backlog {
     pub(super) fn new(log: Log, index: Option<MessageIndex>, max_reads: usize) -> Self {
         let by = |source: &'static str| metrics::counter!(metric::BACKLOG_READS.name, "source" => source);
-        let noop = || BreakerMetrics { open: Gauge::noop(), errors: Counter::noop() };
         Self {
+            index: index.map(|index| CheckedIndex::new(index, log.clone())),
             log,
-            index: index.map(|index| (index, Breaker::new("message-index", BREAKER, noop()))),
             reads: Arc::new(Semaphore::new(max_reads)),
             max_reads,
             idle: Mutex::default(),
@@ -72,11 +68,8 @@ impl Backlog {
 
     /// A topic's offsets from a position on, if the index reaches it.
     async fn page(&self, partition: u32, topic_id: u64, from: ChunkFrom, max: usize) -> Option<IndexPage> {
-        let (index, breaker) = self.index.as_ref()?;
-        let start = from.offset.max(0).cast_unsigned();
-        let range = start..from.until.max(0).cast_unsigned();
-        let page = breaker.call(Box::pin(index.page(partition, topic_id, range, max))).await.ok()?;
-        (page.until > start).then_some(page)
+        let range = from.offset.max(0).cast_unsigned()..from.until.max(0).cast_unsigned();
+        self.index.as_ref()?.page(partition, topic_id, range, max).await
     }
 
     /// A reader of `messages` from an offset on.
@@ -92,7 +85,11 @@ impl Backlog {
         }
     }
 
-    fn give_back(&self, reader: Reader) {
+    fn give_back(&self, mut reader: Reader) {
+        // An assigned reader would go on to fetch, and hold what it fetched.
+        if self.log.reassign(&mut reader, Topic::MESSAGES, &[]).is_err() {
+            return;
+        }
         let mut idle = self.idle.lock().expect("nothing panics while it is held");
         if idle.len() < self.max_reads {
             idle.push(reader);

@@ -36,8 +36,8 @@ async fn offsets(log: &Log, partition: u32, topic: &'static str) -> (Vec<u64>, u
 }
 
 /// What a subscription gets that reads [`MESSAGES`] messages, numbered, between as many of another topic. `select` has the
-/// number of a message that the index has.
-async fn received(select: impl Fn(usize) -> bool) -> Vec<usize> {
+/// number of a message that the index has, `last_record` is the identity of the record before its position.
+async fn received(select: impl Fn(usize) -> bool, last_record: Option<u64>) -> Vec<usize> {
     let mut opened = None;
     let running = Running::with(Size::from_mib(1), |log, config| {
         let index = MessageIndex::embedded(log.database()).unwrap();
@@ -67,15 +67,8 @@ async fn received(select: impl Fn(usize) -> bool) -> Vec<usize> {
     let indexed: Vec<u64> = (0..INDEXED).filter(|number| select(*number)).map(|number| own[number]).collect();
     let rows = indexed.chunks(7).map(|offsets| IndexRow { topic_id, offsets: offsets.to_vec() }).collect();
     let step = IndexStep { day: 1, rows, owner: None };
-    let write = ProjectionWrite {
-        partition,
-        expected: None,
-        next,
-        last_record: None,
-        caught_up: true,
-        counted: None,
-        items: &step,
-    };
+    let write =
+        ProjectionWrite { partition, expected: None, next, last_record, caught_up: true, counted: None, items: &step };
     index.write(&[write]).await.unwrap();
 
     let name = || Name::parse("s").unwrap();
@@ -96,12 +89,18 @@ async fn received(select: impl Fn(usize) -> bool) -> Vec<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_laggard_gets_every_message_once_in_order_through_the_seams() {
-    assert_eq!(received(|_| true).await, (0..MESSAGES).collect::<Vec<_>>());
+    assert_eq!(received(|_| true, None).await, (0..MESSAGES).collect::<Vec<_>>());
 }
 
 /// So it does not read over what is of other topics; and the index decides nothing beyond its position.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_laggard_fetches_what_the_index_names_and_nothing_else() {
     let expected: Vec<usize> = (0..INDEXED).step_by(2).chain(INDEXED..MESSAGES).collect();
-    assert_eq!(received(|number| number % 2 == 0).await, expected);
+    assert_eq!(received(|number| number % 2 == 0, None).await, expected);
+}
+
+/// Its position reaches past messages that it does not name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_laggard_does_not_use_the_index_of_another_log() {
+    assert_eq!(received(|_| false, Some(7)).await, (0..MESSAGES).collect::<Vec<_>>());
 }

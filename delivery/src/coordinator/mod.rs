@@ -11,6 +11,7 @@ mod events;
 mod explain;
 pub(crate) mod fold;
 mod housekeeping;
+mod index;
 mod keyed;
 mod letters;
 mod messages;

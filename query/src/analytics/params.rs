@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use millrace_contracts::{Code, Hour, Refusal};
 use millrace_service::http::query_string::{Unknown, parameters};
 
-use super::requirement::{POSITION, STALE, Terms, WAIT};
+use super::requirement::{POSITION, RequirementParams, STALE, WAIT};
 
 const TIMESTAMP: &str = "timestamp";
 
@@ -13,17 +13,17 @@ const TIMESTAMP: &str = "timestamp";
 ///
 /// # Errors
 /// A refusal with the parameter's name, unless the query string has one valid `timestamp`.
-pub(crate) fn timestamp(query: Option<&str>) -> Result<(i64, Terms<'_>), Refusal> {
+pub(crate) fn timestamp(query: Option<&str>) -> Result<(i64, RequirementParams<'_>), Refusal> {
     let query = query.unwrap_or_default();
     if let Some(value) = query.strip_prefix("timestamp=").and_then(plain) {
-        return Ok((value, Terms::default()));
+        return Ok((value, RequirementParams::default()));
     }
     let [found, position, wait, stale] = parameters(query, [TIMESTAMP, POSITION, WAIT, STALE], Unknown::Refuse)?;
     let Some(value) = found else {
         return Err(Refusal::new(Code::MissingField, "timestamp is missing: ms since the epoch").field(TIMESTAMP));
     };
     let timestamp_ms = number(&value, TIMESTAMP, Hour::MAX.end_ms() - 1)?;
-    Ok((timestamp_ms, Terms { position, wait, stale }))
+    Ok((timestamp_ms, RequirementParams { position, wait, stale }))
 }
 
 /// What a row of a range is.
@@ -59,7 +59,7 @@ pub(crate) struct RangeQuery {
 ///
 /// # Errors
 /// A refusal with the parameter's name.
-pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<(RangeQuery, Terms<'_>), Refusal> {
+pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<(RangeQuery, RequirementParams<'_>), Refusal> {
     let names = ["from", "to", "step", POSITION, WAIT, STALE];
     let [from, to, step, position, wait, stale] = parameters(query.unwrap_or_default(), names, Unknown::Refuse)?;
     let bound = |value: Option<Cow<'_, str>>, name: &'static str| match value {
@@ -83,7 +83,7 @@ pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<(RangeQuery, 
         let detail = format!("{hours} hours are more than the maximum of {max_hours}");
         return Err(Refusal::new(Code::OutsideWindow, detail).field("to"));
     }
-    Ok((range, Terms { position, wait, stale }))
+    Ok((range, RequirementParams { position, wait, stale }))
 }
 
 fn number(value: &str, name: &'static str, max: i64) -> Result<i64, Refusal> {
@@ -119,7 +119,7 @@ mod tests {
             (&*format!("timestamp={}", Hour::MAX.end_ms() - 1), Hour::MAX.end_ms() - 1),
         ] {
             let parsed = timestamp(Some(query)).map_err(|refusal| refusal.code);
-            assert_eq!(parsed, Ok((expected, Terms::default())), "{query}");
+            assert_eq!(parsed, Ok((expected, RequirementParams::default())), "{query}");
         }
         for (query, code, field) in [
             ("", Code::MissingField, "timestamp"),
@@ -147,7 +147,8 @@ mod tests {
             assert_eq!((refusal.code, refusal.field.as_deref()), (code, Some(field)), "{query}");
         }
         assert_eq!(timestamp(None).unwrap_err().code, Code::MissingField);
-        let terms = Terms { position: Some("a/1@2".into()), wait: Some("2s".into()), stale: Some("ok".into()) };
+        let terms =
+            RequirementParams { position: Some("a/1@2".into()), wait: Some("2s".into()), stale: Some("ok".into()) };
         assert_eq!(timestamp(Some("timestamp=1&min-position=a/1%402&wait=2s&stale=ok")).unwrap(), (1, terms));
     }
 

@@ -58,8 +58,15 @@ pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Resp
         Ok(terms) => terms,
         Err(error) => return unavailable(error).into_response(),
     };
-    let (begin_ms, counted_up_to) = (app.clock.now_ms(), app.hours.counted_up_to());
+    let (begin_ms, mut counted_up_to) = (app.clock.now_ms(), app.hours.counted_up_to());
     let current = Hour::of_ms(begin_ms);
+    // The current hour comes from memory, where it was read before this.
+    if (range.from..range.to).contains(&current)
+        && !matches!(terms, Terms::With(_))
+        && let Ok(response) = &app.current_hour(current).await.result
+    {
+        counted_up_to = counted_up_to.min(response.counts.coverage.up_to_ms);
+    }
     let is_stale = matches!(terms, Terms::Stale);
     let mut reader = RangeReader { app, next: range.from, to: range.to, current, terms };
     let mut rows = RowWriter::new(format, range);

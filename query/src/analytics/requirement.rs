@@ -25,7 +25,7 @@ pub(crate) const STALE_OK: &str = "ok";
 
 /// The values of the parameters in a query string.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms<'q> {
+pub(crate) struct RequirementParams<'q> {
     pub(crate) position: Option<Cow<'q, str>>,
     pub(crate) wait: Option<Cow<'q, str>>,
     pub(crate) stale: Option<Cow<'q, str>>,
@@ -46,8 +46,8 @@ impl Requirement {
     ///
     /// # Errors
     /// A refusal with the name of the parameter or header.
-    pub(crate) fn of(terms: &Terms<'_>, headers: &HeaderMap, topic: &str) -> Result<Option<Self>, Refusal> {
-        if *terms == Terms::default() && !headers.contains_key(MIN_POSITION) {
+    pub(crate) fn of(terms: &RequirementParams<'_>, headers: &HeaderMap, topic: &str) -> Result<Option<Self>, Refusal> {
+        if *terms == RequirementParams::default() && !headers.contains_key(MIN_POSITION) {
             return Ok(None);
         }
         let wait = terms.wait.as_deref().map_or(Ok(DEFAULT_WAIT), wait)?;
@@ -84,8 +84,12 @@ mod tests {
 
     const TOPIC: &str = "millrace.analytics.events";
 
-    fn terms<'q>(position: Option<&'q str>, wait: Option<&'q str>, stale: Option<&'q str>) -> Terms<'q> {
-        Terms { position: position.map(Into::into), wait: wait.map(Into::into), stale: stale.map(Into::into) }
+    fn terms<'q>(position: Option<&'q str>, wait: Option<&'q str>, stale: Option<&'q str>) -> RequirementParams<'q> {
+        RequirementParams {
+            position: position.map(Into::into),
+            wait: wait.map(Into::into),
+            stale: stale.map(Into::into),
+        }
     }
 
     #[test]
@@ -117,7 +121,7 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.insert(MIN_POSITION, HeaderValue::from_static(""));
-        let refusal = Requirement::of(&Terms::default(), &headers, TOPIC).unwrap_err();
+        let refusal = Requirement::of(&RequirementParams::default(), &headers, TOPIC).unwrap_err();
         assert_eq!(refusal.field.as_deref(), Some("millrace-min-position"));
     }
 }

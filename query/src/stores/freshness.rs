@@ -1,7 +1,7 @@
-//! How far the stores are behind the log: compares what each has counted with the log's ends, as last looked up.
+//! How far the stores are behind the log: compares what each has counted with the log's ends, as of the last poll.
 //!
 //! The reader of the log computes this, not the process that counts: one that was killed reports nothing. A store's position
-//! is looked up before its counts are read, and positions only grow, so that what is said of counts is true of them.
+//! is looked up before its counts are read, and positions only grow, so that what this claims of counts is true of them.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -33,17 +33,19 @@ pub(crate) struct Freshness {
 }
 
 /// The progress of each store.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StoresProgress {
     pub(crate) live: StoreProgress,
     pub(crate) archive: StoreProgress,
 }
 
-/// How far a store's counts hold, as of the last look at it.
+/// How far a store's counts hold, as of the last poll.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StoreProgress {
-    /// By partition; empty before the first look.
+    /// By partition; empty before the first poll.
     counted: Counted,
+    /// Whether the store answered the last poll. When it answers again, it may be another server with less: a standby that took over.
+    answered: bool,
     up_to_ms: Option<i64>,
     /// The number of events in the log that are not counted.
     waiting: u64,
@@ -72,8 +74,8 @@ impl Freshness {
         Self { log, clock, stale_after, ends: Mutex::default(), stores: watch::Sender::new(Arc::default()) }
     }
 
-    /// Looks the ends of the log up. If that fails, the last known ones remain.
-    pub(crate) async fn look_at_log(&self) {
+    /// Polls the ends of the log. If that fails, the last known ones remain.
+    pub(crate) async fn poll_log(&self) {
         let Some(log) = self.log.get() else { return };
         let (at_ms, at) = (self.clock.now_ms(), Instant::now());
         match ends(log).await {
@@ -82,24 +84,24 @@ impl Freshness {
         }
     }
 
-    /// Records a look at the stores; `None` for one that did not answer.
-    pub(crate) fn record(&self, live: Option<Counted>, archive: Option<Counted>) {
+    /// Records a poll of a store; `None` if it did not answer.
+    pub(crate) fn record(&self, tier: Tier, counted: Option<Counted>) {
         let now = Instant::now();
-        let next = {
+        self.stores.send_modify(|stores| {
             let mut ends = self.ends();
             ends.advance(now, self.stale_after);
-            let last = self.stores.borrow();
-            StoresProgress { live: last.live.after(live, &ends, now), archive: last.archive.after(archive, &ends, now) }
-        };
-        for (tier, store) in [(Tier::Redis, &next.live), (Tier::Archive, &next.archive)] {
-            if !store.counted.is_empty() {
-                metrics::events_waiting(tier, store.waiting);
+            let mut next = StoresProgress::clone(stores);
+            if let Some(store) = next.of_mut(tier) {
+                *store = store.after(counted, &ends, now);
+                if !store.counted.is_empty() {
+                    metrics::events_waiting(tier, store.waiting);
+                }
             }
-        }
-        self.stores.send_replace(Arc::new(next));
+            *stores = Arc::new(next);
+        });
     }
 
-    /// The progress of the stores, and every later look at them.
+    /// The progress of the stores, and every later poll of them.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<StoresProgress>> {
         self.stores.subscribe()
     }
@@ -185,7 +187,15 @@ impl StoresProgress {
         }
     }
 
-    /// The stores that were looked at, with their names.
+    fn of_mut(&mut self, tier: Tier) -> Option<&mut StoreProgress> {
+        match tier {
+            Tier::Memory => None,
+            Tier::Redis => Some(&mut self.live),
+            Tier::Archive => Some(&mut self.archive),
+        }
+    }
+
+    /// The stores that were polled, with their names.
     fn read(&self) -> impl Iterator<Item = (&'static str, &StoreProgress)> {
         let all = [("Redis", &self.live), ("the archive", &self.archive)];
         all.into_iter().filter(|(_, store)| !store.counted.is_empty())
@@ -193,9 +203,9 @@ impl StoresProgress {
 }
 
 impl StoreProgress {
-    /// Whether the store has these events.
+    /// Whether the store answered the last poll and has these events.
     pub(crate) fn has(&self, positions: &MinPositions) -> bool {
-        positions.are_in(&self.counted)
+        self.answered && positions.are_in(&self.counted)
     }
 
     /// The first offset of a partition that is not counted, as far as that is known.
@@ -203,9 +213,11 @@ impl StoreProgress {
         self.counted.get(partition).copied().flatten().map_or(0, |counted| counted.next_offset)
     }
 
-    /// The progress after another look; `counted` is `None` if the store did not answer.
+    /// The progress after another poll; `counted` is `None` if the store did not answer.
     fn after(&self, counted: Option<Counted>, log: &LogEnds, now: Instant) -> Self {
-        let mut next = Self { counted: counted.unwrap_or_else(|| self.counted.clone()), ..Self::default() };
+        let answered = counted.is_some();
+        let counted = counted.unwrap_or_else(|| self.counted.clone());
+        let mut next = Self { counted, answered, ..Self::default() };
         let Some((at_ms, ends)) = &log.last else { return next };
         if next.counted.is_empty() {
             return next;
@@ -324,6 +336,22 @@ mod tests {
     }
 
     #[test]
+    fn a_store_has_events_while_it_answers() {
+        let freshness = Freshness::new(Arc::default(), Clock::system(), SECOND);
+        let mut positions = MinPositions::default();
+        positions.add("events/0@4", "events").unwrap();
+        let has = |tier| {
+            let stores = Arc::clone(&freshness.stores.borrow());
+            stores.of(tier).unwrap().has(&positions)
+        };
+        assert!(!has(Tier::Archive), "it was not polled");
+        for (counted, expected) in [(Some(4), false), (Some(5), true), (None, false), (Some(5), true)] {
+            freshness.record(Tier::Archive, counted.map(|counted| vec![Some(at(0, counted, 1))]));
+            assert_eq!((has(Tier::Archive), has(Tier::Redis)), (expected, false), "{counted:?}");
+        }
+    }
+
+    #[test]
     fn the_history_of_the_log_is_bounded() {
         let begin = Instant::now();
         let mut log = LogEnds::default();
@@ -362,7 +390,7 @@ mod tests {
     #[test]
     fn without_a_log_nothing_is_claimed_and_caches_work() {
         let freshness = Freshness::new(Arc::default(), Clock::system(), SECOND);
-        freshness.record(None, Some(vec![Some(at(0, 5, 1))]));
+        freshness.record(Tier::Archive, Some(vec![Some(at(0, 5, 1))]));
         assert_eq!(freshness.coverage(Tier::Archive), Coverage { up_to_ms: None, log_end: Some(0) });
         assert!(!freshness.is_behind(Tier::Archive));
         assert_eq!((freshness.log_end(), freshness.up_to_ms()), (0, None));

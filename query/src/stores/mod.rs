@@ -1,5 +1,6 @@
 //! The read models behind one port: which of them answers, what an answer may be, and when Redis is refilled.
 
+mod follow;
 mod freshness;
 mod high_water;
 pub(crate) mod port;

@@ -14,6 +14,7 @@ use millrace_service::breaker::{Breaker, BreakerConfig};
 use millrace_store::{Archive, ArchiveExtent, HourRead, LiveHours, Totals};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
+use super::follow::PollRequests;
 use super::freshness::Freshness;
 use super::high_water::HighWaterMarks;
 use super::port::{HourCounts, HourReader, ReadError, Tier};
@@ -40,9 +41,6 @@ pub struct ReadModels {
     pub log: Arc<OnceLock<Log>>,
 }
 
-/// Between two looks at the log and the stores.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
 /// A read of the archive's first and last hour.
 #[derive(Debug, Clone, Copy)]
 struct ExtentRead {
@@ -57,10 +55,10 @@ struct ExtentRead {
 ///
 /// Skips a read model whose circuit is open, and never serves lower counts than it served before.
 pub struct Tiers {
-    models: ReadModels,
+    pub(super) models: ReadModels,
     pub(super) clock: Clock,
     pub(super) redis: Breaker,
-    archive: Breaker,
+    pub(super) archive: Breaker,
     /// Permits for reads of the archive. A scan of random hours waits here, not in the archive's queue.
     archive_permits: Semaphore,
     /// The last read of the archive's first and last hour. Holds a failed one, too, so that those who waited for it do not
@@ -68,8 +66,7 @@ pub struct Tiers {
     extent: Mutex<Option<ExtentRead>>,
     pub(super) marks: HighWaterMarks,
     pub(super) freshness: Freshness,
-    /// Held by whoever looks at the stores.
-    pub(super) looking: Mutex<()>,
+    pub(super) polls: PollRequests,
     pub(super) waiters: Semaphore,
     store_timeout: Duration,
     archive_ttl_ms: i64,
@@ -84,7 +81,7 @@ impl Tiers {
         let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         Self {
             freshness: Freshness::new(Arc::clone(&models.log), clock.clone(), config.stale_after.0),
-            looking: Mutex::default(),
+            polls: PollRequests::default(),
             waiters: Semaphore::new(MAX_WAITERS),
             models,
             clock,
@@ -100,39 +97,6 @@ impl Tiers {
                 NonZeroU32::new(config.max_refill_rate).unwrap_or(NonZeroU32::MIN),
             )),
         }
-    }
-
-    /// Follows the log and the stores, for ever.
-    pub async fn follow(&self) {
-        tokio::join!(self.follow_log(), self.follow_stores());
-    }
-
-    async fn follow_log(&self) {
-        loop {
-            self.freshness.look_at_log().await;
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    }
-
-    async fn follow_stores(&self) {
-        loop {
-            {
-                let _looking = self.looking.lock().await;
-                self.look().await;
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    }
-
-    /// Looks up how far each store has counted.
-    pub(super) async fn look(&self) {
-        let live = async {
-            let live = self.models.live.as_ref()?;
-            self.redis.call(live.counted()).await.ok()
-        };
-        let archive = self.archive.call(self.models.archive.counted().boxed());
-        let (live, archive) = tokio::join!(live, archive);
-        self.freshness.record(live, archive.ok());
     }
 
     /// Redis, if it has this hour without a refill.
@@ -198,17 +162,17 @@ impl Tiers {
 
     /// The archive's counts, or those served before if they are higher.
     async fn archived(&self, hour: Hour, current: Hour) -> Result<HourCounts, ReadError> {
-        let counts = self.read_archive(hour, current).await?;
+        // Only one request at a time reads the current hour; it does not wait behind a scan of others.
+        let _permit = if hour == current { None } else { Some(self.permit().await?) };
+        let counts = self.read_archive(hour).await?;
         Ok(self.marks.admit(hour, current, counts).unwrap_or_else(|served| served))
     }
 
-    /// The archive's counts.
+    /// The archive's counts. The caller bounds how many read at a time.
     ///
     /// Boxes the archive's futures: they are large (PostgreSQL's migrations are in them), and reads of Redis must not
     /// have their size.
-    pub(super) async fn read_archive(&self, hour: Hour, current: Hour) -> Result<HourCounts, ReadError> {
-        // Only one request at a time reads the current hour; it does not wait behind a scan of others.
-        let _permit = if hour == current { None } else { Some(self.permit().await?) };
+    pub(super) async fn read_archive(&self, hour: Hour) -> Result<HourCounts, ReadError> {
         let (as_of_ms, coverage) = (self.clock.now_ms(), self.freshness.coverage(Tier::Archive));
         match self.archive.call(self.models.archive.hour(hour).boxed()).await {
             Ok(HourRead::Complete(totals)) => {
@@ -245,7 +209,7 @@ impl Tiers {
         HourCounts { stale: counts.stale || self.freshness.is_behind(counts.tier), ..counts }
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, ReadError> {
+    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, ReadError> {
         match tokio::time::timeout(self.store_timeout, self.archive_permits.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(ReadError::Overloaded),

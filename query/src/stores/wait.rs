@@ -1,7 +1,7 @@
 //! Reads that wait until a store has counted given events.
 //!
-//! The store that answers is the one that has them: its position is looked up before its counts are read. One of the requests
-//! that wait looks at the stores for all of them.
+//! The store that answers is the one that has them: its position is looked up before its counts are read. A request that waits
+//! has the stores polled sooner ([`follow`](super::follow)), for all that wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,13 @@ use super::port::{HourCounts, ReadError, Tier};
 use super::position::MinPositions;
 use super::tiers::Tiers;
 
-/// Between two looks at the stores while a request waits.
-const WAIT_INTERVAL: Duration = Duration::from_millis(5);
-/// The shortest wait: one look at the stores, which the last one may precede by some 100 ms.
+/// The shortest wait: some polls of the stores, the last of which may be 250 ms ago.
 const MIN_WAIT: Duration = Duration::from_millis(50);
 
 /// The wait of one request.
 struct Wait<'a> {
     tiers: &'a Tiers,
-    looks: watch::Receiver<Arc<StoresProgress>>,
+    polls: watch::Receiver<Arc<StoresProgress>>,
     permit: Option<SemaphorePermit<'a>>,
     end: Instant,
 }
@@ -32,15 +30,15 @@ struct Wait<'a> {
 impl<'a> Wait<'a> {
     fn new(tiers: &'a Tiers, at_most: Duration) -> Self {
         let end = Instant::now() + at_most.max(MIN_WAIT);
-        Self { tiers, looks: tiers.freshness.subscribe(), permit: None, end }
+        Self { tiers, polls: tiers.freshness.subscribe(), permit: None, end }
     }
 
-    /// The last look at the stores.
+    /// The last poll of the stores.
     fn stores(&mut self) -> Arc<StoresProgress> {
-        Arc::clone(&self.looks.borrow_and_update())
+        Arc::clone(&self.polls.borrow_and_update())
     }
 
-    /// Waits for the next look at the stores, and looks if no other request does.
+    /// Waits for the next poll of a store.
     ///
     /// # Errors
     /// [`ReadError::NotYetVisible`] at the end of the wait, [`ReadError::TooManyWaiters`] if there are too many.
@@ -49,17 +47,11 @@ impl<'a> Wait<'a> {
             let permit = self.tiers.waiters.try_acquire();
             self.permit = Some(permit.map_err(|_| ReadError::TooManyWaiters)?);
         }
-        let (tiers, looks) = (self.tiers, &mut self.looks);
-        let next = async {
-            tokio::select! {
-                _ = looks.changed() => {}
-                _looking = tiers.looking.lock() => {
-                    tokio::time::sleep(WAIT_INTERVAL).await;
-                    tiers.look().await;
-                }
-            }
-        };
-        tokio::time::timeout_at(self.end, next).await.map_err(|_| ReadError::NotYetVisible)
+        self.tiers.polls.send();
+        match tokio::time::timeout_at(self.end, self.polls.changed()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ReadError::NotYetVisible),
+        }
     }
 }
 
@@ -90,7 +82,7 @@ impl Tiers {
         Ok(())
     }
 
-    /// Reads an hour from a store that had these events at the last look; neither from memory nor where a refill is.
+    /// Reads an hour from a store that had these events at the last poll; neither from memory nor where a refill is.
     async fn read_where(
         &self,
         hour: Hour,
@@ -114,6 +106,7 @@ impl Tiers {
         if !stores.archive.has(positions) {
             return Err(ReadError::NotYetVisible);
         }
-        admit(self.read_archive(hour, current).await?)
+        let _permit = self.permit().await?;
+        admit(self.read_archive(hour).await?)
     }
 }

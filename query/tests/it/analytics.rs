@@ -171,6 +171,17 @@ async fn reads_have_the_time_up_to_which_they_count() {
 }
 
 #[tokio::test]
+async fn a_range_is_counted_no_further_than_the_current_hour_in_memory() {
+    let server = serving().await;
+    server.stores.count_up_to(Some(NOW_MS - 1_500));
+    assert_eq!(server.get(&format!("/analytics?timestamp={NOW_MS}"), &[]).await.status, 200);
+    // No time passes, so the current hour is not read again. It is not in the first chunk of the range.
+    server.stores.count_up_to(Some(NOW_MS - 500));
+    let range = server.get(&format!("/analytics/range?from={}&to={NOW_MS}", NOW_MS - 300 * HOUR_MS), &[]).await;
+    assert_eq!(range.header("millrace-counted-up-to"), Some("2026-11-21T08:29:58.5Z"));
+}
+
+#[tokio::test]
 async fn a_read_requires_the_events_of_its_position() {
     let server = serving().await;
     for (timestamp, range) in [(NOW_MS, false), (NOW_MS - HOUR_MS, false), (NOW_MS - HOUR_MS, true)] {

@@ -40,6 +40,8 @@ impl Fixture {
         let models = ReadModels { live: None, archive, live_hours: 24, refill: None, log: opened };
         // A clock that stands still: nothing leaves the cache by its age.
         let tiers = Arc::new(Tiers::new(models, config, Clock::new(|| NOW_MS)));
+        let followed = Arc::clone(&tiers);
+        tokio::spawn(async move { followed.follow().await });
         let mut fixture = Self { tiers, log, writer, at: None, _directory: directory };
         fixture.write(OLDER, 0, None).await;
         fixture
@@ -124,6 +126,17 @@ async fn a_read_with_a_position_waits_for_a_store_that_has_it() {
     }
 }
 
+/// Any number of requests may read the current hour with a position, and each reads the archive.
+#[tokio::test]
+async fn reads_of_the_archive_with_a_position_are_bounded() {
+    let config = Config { max_archive_reads: 0, store_timeout: Span(Duration::from_millis(20)), ..config() };
+    let mut fixture = Fixture::new(&config).await;
+    let position = fixture.append().await;
+    fixture.write(CURRENT, 1, Some(1)).await;
+    assert_eq!(fixture.clicks(CURRENT).await, 1, "one request at a time");
+    assert_eq!(fixture.tiers.read_at(CURRENT, CURRENT, &position, LONG).await, Err(ReadError::Overloaded));
+}
+
 #[tokio::test]
 async fn counts_are_not_cached_past_an_event_that_is_known() {
     let mut fixture = Fixture::new(&cached_for_ever()).await;
@@ -150,10 +163,6 @@ async fn counts_are_not_cached_past_an_event_that_is_known() {
 async fn a_store_that_lacks_an_event_for_long_is_stale_whoever_counts() {
     let config = Config { stale_after: Span(Duration::from_millis(300)), ..config() };
     let mut fixture = Fixture::new(&config).await;
-    let following = tokio::spawn({
-        let tiers = Arc::clone(&fixture.tiers);
-        async move { tiers.follow().await }
-    });
     fixture.append().await;
     fixture.write(CURRENT, 1, Some(1)).await;
     for _ in 0..2 {
@@ -174,5 +183,4 @@ async fn a_store_that_lacks_an_event_for_long_is_stale_whoever_counts() {
     fixture.until("it catches up", |tiers| tiers.notice().is_none()).await;
     let counts = fixture.tiers.read(CURRENT, CURRENT).await.unwrap();
     assert_eq!((counts.totals.clicks, counts.stale), (3, false));
-    following.abort();
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use millrace_base::{Clock, Span};
-use millrace_contracts::{Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
-use millrace_query::{Config, HourCounts, HourReader as _, ReadError, ReadModels, Tier, Tiers};
+use millrace_contracts::{CountedPosition, Exactness, Hour, HourlyCount, Names, ProjectionWrite, WriteOutcome};
+use millrace_query::{Config, HourCounts, HourReader as _, MinPositions, ReadError, ReadModels, Tier, Tiers};
 use millrace_store::{Archive, HourlyStore, LiveHours, LiveWindow, PostgresConfig, RedisConfig, SecretUrl};
 use millrace_testkit::{Postgres, Redis};
 
@@ -27,13 +27,19 @@ struct Servers {
 impl Servers {
     /// Dedicated servers, or `None` if they are not installed.
     async fn start() -> Option<Self> {
+        let pause = Span(Duration::from_millis(100));
+        let config = Config { breaker_window: 1, breaker_reset_timeout: pause, ..config() };
+        Self::with(&config, PostgresConfig::default()).await
+    }
+
+    async fn with(config: &Config, postgres_config: PostgresConfig) -> Option<Self> {
         let skip = |why: String| millrace_testkit::not_run("query: stores", "Redis and PostgreSQL", &why);
         let (redis, postgres) = (Redis::start().map_err(skip).ok()?, Postgres::start().map_err(skip).ok()?);
         let names = Names::new(&format!("{}.", millrace_testkit::unique("query"))).unwrap();
         let window = LiveWindow::new(24, Clock::new(|| CURRENT.start_ms() + 1_800_000));
         let settings = RedisConfig { url: SecretUrl::from(&*redis.url()), ..RedisConfig::default() };
         let live = LiveHours::connect(&settings, &names, 1, window).await.unwrap();
-        let settings = PostgresConfig { url: SecretUrl::from(&*postgres.url()), ..PostgresConfig::default() };
+        let settings = PostgresConfig { url: SecretUrl::from(&*postgres.url()), ..postgres_config };
         let archive = Archive::postgres(&settings, 1).await.unwrap();
         let refills = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&refills);
@@ -46,9 +52,7 @@ impl Servers {
             })),
             log: Arc::default(),
         };
-        let pause = Span(Duration::from_millis(100));
-        let config = Config { breaker_window: 1, breaker_reset_timeout: pause, ..config() };
-        let tiers = Tiers::new(models, &config, millrace_base::Clock::system());
+        let tiers = Tiers::new(models, config, millrace_base::Clock::system());
         Some(Self { redis, postgres, live, archive, refills, tiers })
     }
 
@@ -178,6 +182,29 @@ async fn serves_the_high_water_mark_when_redis_lags_and_the_archive_is_unavailab
     servers.eventually(past, Ok((6, Tier::Memory, true))).await;
     write(&mut servers.live.writer(), (Some(1), 2), &[(past, 6)]).await;
     assert_eq!(servers.read(past).await, Ok((6, Tier::Redis, false)));
+}
+
+#[tokio::test]
+async fn events_are_visible_in_redis_while_the_archive_does_not_respond() {
+    let long = Span(Duration::from_mins(1));
+    let postgres = PostgresConfig { acquire_timeout: long, ..PostgresConfig::default() };
+    let Some(mut servers) = Servers::with(&Config { store_timeout: long, ..config() }, postgres).await else { return };
+    let (partition, generation, clicks, impressions, unique_users) = (0, 1, 5, 0, 1);
+    let (hour, next_offset, exactness) = (*CURRENT, 1, Exactness::Exact);
+    let count = HourlyCount { hour, partition, generation, next_offset, clicks, impressions, unique_users, exactness };
+    let counted = Some(CountedPosition { partition, next_offset, log_time_ms: 0 });
+    let (expected, next, last_record, caught_up) = (None, 1, None, true);
+    let write = ProjectionWrite { partition, expected, next, last_record, caught_up, counted, items: &[count][..] };
+    assert_eq!(servers.live.writer().write(&[write]).await, Ok(vec![WriteOutcome::Applied]));
+    let mut position = MinPositions::default();
+    position.add("events/0@0", "events").unwrap();
+    // The first connection hangs.
+    servers.postgres.freeze();
+    let read = servers.tiers.read_at(hour, hour, &position, Duration::from_secs(30));
+    tokio::select! {
+        read = read => assert_eq!(read.map(|counts| (counts.totals.clicks, counts.tier)), Ok((5, Tier::Redis))),
+        () = servers.tiers.follow() => unreachable!("it follows for ever"),
+    }
 }
 
 /// The position in Redis after a restart: none, unless Redis saved in time.

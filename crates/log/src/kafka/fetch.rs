@@ -64,6 +64,7 @@ fn read(
     let mut polled = Batch::default();
     // The offset that the reader returns next.
     let mut at: Option<u64> = None;
+    let mut ended = false;
     while let Some(&wanted) = offsets.get(fetched.decided) {
         if !(start..end).contains(&wanted) {
             fetched.decided += 1;
@@ -83,12 +84,15 @@ fn read(
             PollOutcome::Records => {
                 take(&polled, offsets, fetched);
                 at = polled.next_offset();
+                ended = false;
             }
-            // What was readable when this began and is not here is no record.
-            PollOutcome::CaughtUp { .. } => {
-                fetched.decided = offsets.partition_point(|&offset| offset < end).max(fetched.decided);
-            }
+            // Decides nothing yet: a new leader may not know for a moment how far its log is committed.
+            PollOutcome::CaughtUp { .. } => ended = true,
         }
+    }
+    if ended {
+        // What was readable when this began and is still missing after the wait is no record.
+        fetched.decided = offsets.partition_point(|&offset| offset < end).max(fetched.decided);
     }
     match fetched.decided {
         0 => Err(LogError::unavailable(format!("no record was fetched within {:?}", limits.wait))),

@@ -214,8 +214,8 @@ async fn drop_rebuilt(transaction: &mut Transaction<'_, Database>, writes: &[&Wr
     }
     let rows = sqlx::query("DELETE FROM message_index WHERE partition = ANY($1)").bind(&rebuilt);
     rows.execute(&mut **transaction).await?;
-    // The days themselves remain, since they have tables to be dropped.
-    let days = sqlx::query("UPDATE message_index_day SET last = 0 WHERE partition = ANY($1)").bind(&rebuilt);
+    // The days themselves remain, since they have tables to be dropped: with -1, they name no offset of the partition.
+    let days = sqlx::query("UPDATE message_index_day SET last = -1 WHERE partition = ANY($1)").bind(&rebuilt);
     days.execute(&mut **transaction).await?;
     Ok(())
 }
@@ -265,7 +265,7 @@ async fn drop_below(pool: &PgPool, starts: &[u64]) -> Result<Vec<u32>, Error> {
             .await?;
     let mut days: BTreeMap<i32, bool> = BTreeMap::new();
     for (day, partition, last) in stored {
-        let dropped = is_dropped(starts, partition.cast_unsigned(), last.cast_unsigned());
+        let dropped = last < 0 || is_dropped(starts, partition.cast_unsigned(), last.cast_unsigned());
         *days.entry(day).or_insert(true) &= dropped;
     }
     let dropped = days.into_iter().take_while(|&(_, dropped)| dropped).take(MAX_DAYS).map(|(day, _)| day);

@@ -47,6 +47,7 @@ async fn conforms(fresh: impl AsyncFn() -> MessageIndex) {
     separates_topics_and_partitions_and_ends_at_its_position(&fresh().await).await;
     writes_only_at_the_expected_position(&fresh().await).await;
     a_rebuild_deletes_the_rows_of_its_partition(&fresh().await).await;
+    a_partition_that_a_rebuild_left_empty_holds_no_day_back(&fresh().await).await;
     drops_a_day_once_every_partition_is_past_it(&fresh().await).await;
 }
 
@@ -93,6 +94,18 @@ async fn a_rebuild_deletes_the_rows_of_its_partition(index: &MessageIndex) {
     assert_eq!(page(index, 1, 7, 0).await, (vec![], 0));
     put(index, 1, (None, 4), &step(1, &[(7, &[3])])).await;
     assert_eq!(index.drop_below(&[6, 4]).await.unwrap(), 1, "the rows of the earlier build hold nothing back");
+}
+
+/// As of a topic that was recreated, and has no messages in one partition.
+async fn a_partition_that_a_rebuild_left_empty_holds_no_day_back(index: &MessageIndex) {
+    for partition in 0..2 {
+        put(index, partition, (None, 10), &step(1, &[(7, &[9])])).await;
+    }
+    index.reset().await.unwrap();
+    put(index, 0, (None, 6), &step(1, &[(7, &[5])])).await;
+    put(index, 1, (None, 0), &IndexStep::default()).await;
+    assert_eq!(index.drop_below(&[5, 0]).await.unwrap(), 0);
+    assert_eq!(index.drop_below(&[6, 0]).await.unwrap(), 1);
 }
 
 async fn drops_a_day_once_every_partition_is_past_it(index: &MessageIndex) {
