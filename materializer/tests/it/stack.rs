@@ -24,6 +24,7 @@ pub(crate) fn config() -> Config {
         max_step_records: 1_000,
         max_step_bytes: Size(1 << 20),
         max_step_time: ms(5),
+        archive_interval: ms(10),
         index_interval: ms(10),
         probe_interval: ms(100),
         retry_min_delay: ms(50),
