@@ -98,6 +98,7 @@ impl Stack {
             linger: Span::from_millis(1),
             message_timeout: Span::from_secs(10),
             transaction_timeout: Span::from_secs(10),
+            step_interval: Span::from_millis(15),
             session_timeout: Span::from_secs(10),
             properties: millrace_log::Properties::default(),
             append_acks: millrace_log::AppendAcks::All,

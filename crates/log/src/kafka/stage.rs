@@ -28,10 +28,6 @@ use crate::{Batch, LogError, RunOptions, Stage, StageError, Status, Step, fault,
 const IDLE: Duration = Duration::from_millis(200);
 /// Between two looks at what a restore requests, while no record arrives.
 const RESTORE_INTERVAL: Duration = Duration::from_millis(5);
-/// The minimum time from the end of a step to the end of collecting the next, while no record waits: a transaction
-/// costs the brokers as much as 2,000 records, and the coordinator delays one by 20 ms if it begins before the markers
-/// of the last.
-const STEP_INTERVAL: Duration = Duration::from_millis(15);
 
 impl KafkaLog {
     pub(crate) async fn run_stage<S: Stage>(
@@ -146,7 +142,7 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Fills the batches until a limit is met, the input pauses or the assignment changes.
     fn collect(&mut self) -> Result<(), LogError> {
         let limits = self.options.step;
-        let interval = STEP_INTERVAL.min(limits.wait);
+        let interval = self.log.0.config.step_interval.0.min(limits.wait);
         let mut records: usize = self.partitions.values().map(|partition| partition.batch.len()).sum();
         let mut bytes: usize = self.partitions.values().map(|partition| partition.batch.bytes()).sum();
         let mut repeats = 0;
