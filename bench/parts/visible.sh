@@ -20,7 +20,8 @@ measure_visible() {
   # A second has some dozens of single events; a 99th percentile needs a few hundred.
   seconds=$(( BENCH_SECONDS * 5 ))
   for engine in kafka embedded; do
-    start_up "visible$engine" "$engine"
+    # shellcheck disable=SC2086 # one word per setting
+    start_up "visible$engine" "$engine" "kafka.partitions=$BENCH_PARTITIONS" $BENCH_SETTINGS
     if [ "$engine" = kafka ]; then
       # Warms the broker's JVM up with transactions of this load.
       say "    warming up broker and services: 40 s"
