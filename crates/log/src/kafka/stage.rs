@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Member, PollEvent, Rebalance};
+use super::numbers::number_of;
 use super::owner::{Owner, Request, TakenOver};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use crate::metric::{Abort, LagGauges, StepMetrics};
@@ -154,14 +155,15 @@ impl<'a, S: Stage> Worker<'a, S> {
             let before = records;
             let polled = self.member.poll(wait, |event| {
                 // Skips records fetched before their partition was revoked: its new owner reads them.
-                if let PollEvent::Record(number, record, of) = event
+                if let PollEvent::Record(number, record, message) = event
                     && let Some(partition) = partitions.get_mut(&number)
                     && record.offset >= partition.next
                 {
                     partition.next = record.offset + 1;
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
-                    if of.is_some_and(|of| partition.producers.is_repeat(of, record.timestamp_ms)) {
+                    let numbers = &mut partition.producers;
+                    if number_of(message).is_some_and(|of| numbers.is_repeat(of, record.timestamp_ms)) {
                         repeats += 1;
                         partition.batch.push_repeat(record);
                     } else {
