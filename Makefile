@@ -3,7 +3,7 @@
 # Ports, engine and other options are variables of make or of the environment: make COMMAND_PORT=18081
 VARIABLES = ENGINE COMMAND_PORT QUERY_PORT TCP_PORT COMMAND_ADMIN_PORT QUERY_ADMIN_PORT PROCESSOR_ADMIN_PORT \
   MATERIALIZER_ADMIN_PORT DELIVERY_PORT DELIVERY_ADMIN_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT REDIS_PORT POSTGRES_PORT \
-  AUTH NO_INSTALL NO_OPEN EVENTS RATE SEED ONLY CONTROLS
+  KAFKA_PARTITIONS AUTH NO_INSTALL NO_OPEN EVENTS RATE SEED ONLY CONTROLS
 export $(VARIABLES)
 SHELL = /bin/bash
 .DEFAULT_GOAL = up
@@ -27,6 +27,7 @@ help:
 	@echo '  ENGINE=native    Apache Kafka, Redis, PostgreSQL and the services as processes'
 	@echo '  ENGINE=embedded  one process, data on the local disk'
 	@echo '  ENGINE=compose   containers'
+	@echo '  KAFKA_PARTITIONS=4  of new topics in Kafka (native and compose)'
 	@echo '  AUTH=1           every request needs a key, which is printed (embedded and native)'
 	@echo '  ports: COMMAND_PORT=8081 QUERY_PORT=8082 TCP_PORT=8084 COMMAND_ADMIN_PORT=9081 QUERY_ADMIN_PORT=9082'
 	@echo '    PROCESSOR_ADMIN_PORT=9083 MATERIALIZER_ADMIN_PORT=9084 DELIVERY_PORT=8085 DELIVERY_ADMIN_PORT=9085'

@@ -19,6 +19,14 @@ MATERIALIZER_ADMIN_PORT DELIVERY_PORT DELIVERY_ADMIN_PORT KAFKA_PORT KAFKA_CONTR
 : "${REDIS_PORT:=16379}"
 : "${POSTGRES_PORT:=15432}"
 
+# kafka_partitions: prints the number of partitions that the topics of .millrace have, or will get. A single broker with a few
+# cores needs no more than 4, and each partition costs requests of its own. Earlier versions created 12.
+kafka_partitions() {
+  if [ -f "$DATA/partitions" ]; then cat "$DATA/partitions"
+  elif [ -d "$DATA/kafka/data" ]; then echo 12
+  else echo "${KAFKA_PARTITIONS:-4}"; fi
+}
+
 # millrace_settings ENGINE: prints the settings of millrace for these ports, one NAME=VALUE per line.
 millrace_settings() {
   echo "MILLRACE_COMMAND__LISTEN=127.0.0.1:$COMMAND_PORT"
@@ -51,6 +59,7 @@ millrace_settings() {
     # The other processes that the dashboard shows.
     echo "MILLRACE_QUERY__WATCH=[\"127.0.0.1:$COMMAND_ADMIN_PORT\", \"127.0.0.1:$PROCESSOR_ADMIN_PORT\", \"127.0.0.1:$MATERIALIZER_ADMIN_PORT\", \"127.0.0.1:$DELIVERY_ADMIN_PORT\"]"
     echo "MILLRACE_KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
+    echo "MILLRACE_KAFKA__PARTITIONS=$(kafka_partitions)"
     echo "MILLRACE_KAFKA__REPLICATION_FACTOR=1"
     echo "MILLRACE_KAFKA__MIN_INSYNC_REPLICAS=1"
     echo "MILLRACE_REDIS__URL=redis://127.0.0.1:$REDIS_PORT"

@@ -6,6 +6,7 @@
 mod bare;
 mod clock;
 mod closed_loop;
+mod cpu;
 mod http;
 mod live;
 mod log_args;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use closed_loop::Trips;
+use cpu::Process;
 use log_args::LogArgs;
 use offer::Pace;
 use topics::Topics;
@@ -109,6 +111,9 @@ enum Command {
         query: SocketAddr,
         #[command(flatten)]
         pace: Pace,
+        /// A process of the pipeline, whose CPU time is reported: NAME=PID
+        #[arg(long = "process")]
+        processes: Vec<Process>,
     },
     /// Read past hours in a closed loop
     Get {
@@ -247,7 +252,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Pauses { place, seconds } => pauses::run(place.open()?, Duration::from_secs_f64(seconds)).await,
         Command::Offer { command, pace } => offer::posts(command, pace).await,
         Command::Reads { query, pace, live_hours, hours } => offer::reads(query, pace, live_hours, hours).await,
-        Command::Visible { command, query, pace } => visible::run(command, query, pace).await,
+        Command::Visible { command, query, pace, processes } => visible::run(command, query, pace, processes).await,
         Command::Get { query, trips, tier } => {
             let tier = match tier {
                 Stored::Redis => http::Tier::Redis,

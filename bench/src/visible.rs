@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use crate::clock::{HOUR_MS, now_ms, wait_out_the_hours_end};
+use crate::cpu::{Meter, Process};
 use crate::http::Connection;
 use crate::numbers::{ms, percentile};
 use crate::offer::Pace;
@@ -24,8 +25,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 type Shown = (Duration, u64);
 
 /// Prints `ACHIEVED` with the rate acknowledged and the number not acknowledged; then `VISIBLE` with the hour
-/// (`previous`, `current`), number of events, median and 99th percentile in ms, from when the POST was due.
-pub(crate) async fn run(command: SocketAddr, query: SocketAddr, pace: Pace) -> anyhow::Result<()> {
+/// (`previous`, `current`), number of events, median and 99th percentile in ms, from when the POST was due; and the lines
+/// `CPU` of these processes, from the first POST until all is visible.
+pub(crate) async fn run(
+    command: SocketAddr,
+    query: SocketAddr,
+    pace: Pace,
+    processes: Vec<Process>,
+) -> anyhow::Result<()> {
     wait_out_the_hours_end(pace.lasting() + TIMEOUT).await;
     let now_ms = now_ms();
     let mut hour = Page::open(query, now_ms).await?;
@@ -39,6 +46,7 @@ pub(crate) async fn run(command: SocketAddr, query: SocketAddr, pace: Pace) -> a
         })
     });
     let begin = started.await.context("the load did not start")?;
+    let cpu = Meter::start(processes);
     let probing = tokio::spawn(probe(command, query, now_ms - HOUR_MS, begin, pace.lasting()));
     let mut shown = Vec::new();
     while !sending.is_finished() {
@@ -54,8 +62,11 @@ pub(crate) async fn run(command: SocketAddr, query: SocketAddr, pace: Pace) -> a
     let unacknowledged = sent.answers.len() - posted.len();
     let rate = posted.len() as f64 / sent.lasted(pace.lasting()).as_secs_f64();
     print(&format!("ACHIEVED {rate:.0} {unacknowledged}"))?;
-    report("previous", &mut probing.await??)?;
-    report("current", &mut delays(&posted, &shown))
+    let mut probed = probing.await??;
+    let cpu = cpu.lines(posted.len() + probed.len());
+    report("previous", &mut probed)?;
+    report("current", &mut delays(&posted, &shown))?;
+    cpu.iter().try_for_each(|line| print(line))
 }
 
 fn report(hour: &str, took: &mut [Duration]) -> anyhow::Result<()> {

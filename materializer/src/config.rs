@@ -17,6 +17,8 @@ pub struct Config {
     pub max_step_bytes: Size,
     /// Longest time a write collects records.
     pub max_step_time: Span,
+    /// Least time between two writes to the archive beside Redis, unless a write is full.
+    pub archive_interval: Span,
     /// Least time between two writes to the index of messages, unless a write is full.
     pub index_interval: Span,
     /// Pause between two probes of a store: does it still have what it confirmed?
@@ -38,6 +40,7 @@ impl Config {
             .range("max_step_records", &self.max_step_records, &(1..=50_000))
             .range("max_step_bytes", &self.max_step_bytes, &(Size::from_kib(1)..=Size::from_mib(256)))
             .range("max_step_time", &self.max_step_time, &(ms(1)..=seconds(1)))
+            .range("archive_interval", &self.archive_interval, &(ms(1)..=seconds(10)))
             .range("index_interval", &self.index_interval, &(ms(10)..=seconds(10)))
             .range("probe_interval", &self.probe_interval, &(ms(100)..=seconds(60)))
             .range("retry_min_delay", &self.retry_min_delay, &(ms(10)..=seconds(60)))
@@ -63,6 +66,7 @@ mod tests {
             max_step_records: 10_000,
             max_step_bytes: Size(1 << 20),
             max_step_time: ms(20),
+            archive_interval: ms(100),
             index_interval: ms(1_000),
             probe_interval: ms(1_000),
             retry_min_delay: ms(100),
@@ -75,6 +79,7 @@ mod tests {
             max_step_records: 0,
             max_step_bytes: Size(0),
             max_step_time: ms(0),
+            archive_interval: ms(0),
             index_interval: ms(0),
             probe_interval: ms(0),
             retry_min_delay: ms(0),
@@ -86,6 +91,7 @@ mod tests {
             "max_step_records",
             "max_step_bytes",
             "max_step_time",
+            "archive_interval",
             "index_interval",
             "probe_interval",
             "retry_min_delay",

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::pace::Pace;
 
 /// Its component and its consumer group.
 pub(crate) const ROLE: &str = "materializer-index";
@@ -60,7 +61,8 @@ impl Indexing {
                 status,
             };
             let (index, config, stop) = (self.index.clone(), self.config.clone(), self.stop.clone());
-            let sink = move || IndexSink::new(index.clone(), config.clone(), stop.clone());
+            let pace = move || Pace::new(config.index_interval.0, config.step(), stop.clone());
+            let sink = move || IndexSink::new(index.clone(), pace());
             let ended = tokio::select! {
                 ended = self.log.run_sink(sink, options, self.stop.clone()) => ended,
                 never = report_status(statuses, &self.component) => match never {},
@@ -122,33 +124,15 @@ async fn report_status(mut status: watch::Receiver<Status>, component: &Componen
 /// Writes the index, a step at a time.
 struct IndexSink {
     index: MessageIndex,
-    config: Config,
-    stop: CancellationToken,
+    /// A step should have many messages, and a topic few rows.
+    pace: Pace,
     /// The coordinator whose opening was read last in each partition, as the index has it.
     owners: HashMap<u32, Option<u64>>,
-    /// When each partition was written last.
-    written: HashMap<u32, Instant>,
 }
 
 impl IndexSink {
-    fn new(index: MessageIndex, config: Config, stop: CancellationToken) -> Self {
-        Self { index, config, stop, owners: HashMap::new(), written: HashMap::new() }
-    }
-
-    /// Waits, so that a step has many messages and a topic few rows; but not with a full step.
-    async fn pace(&self, writes: &[ProjectionWrite<'_, Batch>]) {
-        let limits = self.config.step();
-        let records: usize = writes.iter().map(|write| write.items.len()).sum();
-        let bytes: usize = writes.iter().map(|write| write.items.bytes()).sum();
-        // A batch ends before the record that would exceed its bytes.
-        if records >= limits.records || bytes >= limits.bytes / 2 {
-            return;
-        }
-        let last = writes.iter().filter_map(|write| self.written.get(&write.partition)).max();
-        if let Some(last) = last {
-            let paced = tokio::time::sleep_until(*last + self.config.index_interval.0);
-            self.stop.run_until_cancelled(paced).await;
-        }
+    fn new(index: MessageIndex, pace: Pace) -> Self {
+        Self { index, pace, owners: HashMap::new() }
     }
 }
 
@@ -168,15 +152,14 @@ impl Sink for IndexSink {
     }
 
     async fn write(&mut self, writes: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
-        self.pace(writes).await;
+        self.pace.wait(writes).await;
         let owner = |partition: u32| self.owners.get(&partition).copied().flatten();
         let steps: Vec<IndexStep> = writes.iter().map(|write| fold(write.items, owner(write.partition))).collect();
         let indexed: Vec<ProjectionWrite<'_, IndexStep>> =
             writes.iter().zip(&steps).map(|(write, step)| write.with_items(step)).collect();
         let outcomes = self.index.write(&indexed).await?;
-        let now = Instant::now();
+        self.pace.written(writes);
         for ((write, step), outcome) in writes.iter().zip(&steps).zip(&outcomes) {
-            self.written.insert(write.partition, now);
             if *outcome == WriteOutcome::Applied {
                 self.owners.insert(write.partition, step.owner);
                 let messages: usize = step.rows.iter().map(|row| row.offsets.len()).sum();

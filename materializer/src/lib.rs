@@ -20,6 +20,7 @@ mod config;
 mod fold;
 mod index;
 pub mod journal;
+mod pace;
 mod probe;
 mod projection;
 mod refill;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::pace::Pace;
 use crate::probe::until_lost;
 use crate::{Config, ConfirmedPositions, HourlySink};
 
@@ -32,6 +33,8 @@ pub(crate) struct Projection {
     /// The store's name in metrics and logs.
     pub(crate) name: &'static str,
     pub(crate) role: &'static str,
+    /// The least time between two writes, if another store is ahead of this one.
+    pub(crate) interval: Option<Duration>,
     pub(crate) instance: String,
     pub(crate) component: Component,
     pub(crate) stop: CancellationToken,
@@ -82,7 +85,14 @@ impl Projection {
         };
         let sink = {
             let (writer, name, confirmed) = (writer.clone(), self.name, confirmed.clone());
-            move || HourlySink::new(writer(), name, confirmed.clone())
+            let (interval, limits, stop) = (self.interval, self.config.step(), stop.clone());
+            move || {
+                let sink = HourlySink::new(writer(), name, confirmed.clone());
+                match interval {
+                    None => sink,
+                    Some(interval) => sink.paced(Pace::new(interval, limits, stop.clone())),
+                }
+            }
         };
         let mut running = std::pin::pin!(self.log.run_sink(sink, options, stop.clone()));
         let report = |error| {

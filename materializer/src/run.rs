@@ -35,21 +35,24 @@ pub fn run(
     stop: CancellationToken,
 ) -> impl Future<Output = Result<(), LogError>> + Send + 'static {
     // Registered now, not at the first poll: the process must not report ready before its services run.
-    let projection = |name, role| Projection {
+    let projection = |name, role, interval| Projection {
         config: config.clone(),
         log: log.clone(),
         name,
         role,
+        interval,
         instance: instance.clone(),
         component: health.component(role),
         stop: stop.clone(),
     };
-    let archive = projection("archive", "materializer-archive");
+    // On the embedded engine readers have the current hour from the archive, otherwise from Redis.
+    let archive_interval = views.live.is_some().then_some(config.archive_interval.0);
+    let archive = projection("archive", "materializer-archive", archive_interval);
     let redis = views.live.map(|live| {
         let (archive, partitions, clock) = (views.archive.clone(), log.partitions(Topic::HOURLY), Clock::system());
         let refill = Refill { live: live.clone(), archive, partitions, clock };
         let refill = refill::run(refill, config.clone(), log.clone(), instance.clone(), stop.clone());
-        (live, projection("redis", "materializer-redis"), refill)
+        (live, projection("redis", "materializer-redis", None), refill)
     });
     let index = views.index.map(|index| Indexing {
         index,

@@ -6,6 +6,7 @@ use millrace_store::HourlyStore;
 
 use crate::ConfirmedPositions;
 use crate::fold::{Fold, fold};
+use crate::pace::Pace;
 
 /// Projects `analytics.hourly` into one store.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub struct HourlySink<S> {
     /// The store's name in metrics and logs.
     name: &'static str,
     confirmed: ConfirmedPositions,
+    pace: Option<Pace>,
     /// Whether a skipped record was logged: the first one is, later ones only count.
     skip_logged: bool,
 }
@@ -25,7 +27,13 @@ impl<S: HourlyStore> HourlySink<S> {
         for counter in [metric::PROJECTED, metric::SKIPPED, metric::REBUILDS, metric::STORE_LOSSES] {
             metrics::counter!(counter.name, "store" => name).increment(0);
         }
-        Self { store, name, confirmed, skip_logged: false }
+        Self { store, name, confirmed, pace: None, skip_logged: false }
+    }
+
+    /// Delays writes, for a store that another one is ahead of.
+    #[must_use]
+    pub(crate) fn paced(self, pace: Pace) -> Self {
+        Self { pace: Some(pace), ..self }
     }
 
     fn applied(&mut self, step: &ProjectionWrite<'_, Batch>, fold: &Fold) {
@@ -75,10 +83,16 @@ impl<S: HourlyStore> Sink for HourlySink<S> {
     }
 
     async fn write(&mut self, steps: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
+        if let Some(pace) = &self.pace {
+            pace.wait(steps).await;
+        }
         let folds: Vec<Fold> = steps.iter().map(|step| fold(step.items)).collect();
         let writes: Vec<ProjectionWrite<'_, [HourlyCount]>> =
             steps.iter().zip(&folds).map(|(step, fold)| write(step, fold)).collect();
         let outcomes = self.store.write(&writes).await?;
+        if let Some(pace) = &mut self.pace {
+            pace.written(steps);
+        }
         for ((step, fold), outcome) in steps.iter().zip(&folds).zip(&outcomes) {
             match *outcome {
                 WriteOutcome::Applied => self.applied(step, fold),

@@ -117,6 +117,17 @@ impl Log {
         Ok(self.offsets(topic, partition).await?.1)
     }
 
+    /// The offset behind the newest readable record of every partition, like [`Log::end`].
+    pub async fn ends(&self, topic: Topic) -> Result<Vec<u64>, LogError> {
+        match self {
+            Self::Kafka(log) => log.ends(topic).await,
+            Self::Embedded(log) => {
+                let end = |partition| log.offsets(topic, partition).map(|(_, end)| end);
+                (0..log.partitions(topic)).map(end).collect()
+            }
+        }
+    }
+
     async fn offsets(&self, topic: Topic, partition: u32) -> Result<(u64, u64), LogError> {
         match self {
             Self::Kafka(log) => log.offsets(topic, partition).await,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millrace_base::Clock;
 use millrace_contracts::{CountedPosition, Topic};
-use millrace_log::{Log, LogError};
+use millrace_log::Log;
 use tokio::sync::watch;
 
 use super::port::Tier;
@@ -78,7 +78,7 @@ impl Freshness {
     pub(crate) async fn poll_log(&self) {
         let Some(log) = self.log.get() else { return };
         let (at_ms, at) = (self.clock.now_ms(), Instant::now());
-        match ends(log).await {
+        match log.ends(Topic::EVENTS).await {
             Ok(ends) => self.ends().record(at_ms, at, ends, self.stale_after),
             Err(error) => tracing::debug!(%error, "cannot look up the ends of the log"),
         }
@@ -168,14 +168,6 @@ impl Freshness {
         // Consistent between any two of its calls.
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn ends(log: &Log) -> Result<Vec<u64>, LogError> {
-    let mut ends = Vec::new();
-    for partition in 0..log.partitions(Topic::EVENTS) {
-        ends.push(log.end(Topic::EVENTS, partition).await?);
-    }
-    Ok(ends)
 }
 
 impl StoresProgress {

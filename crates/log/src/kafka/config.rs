@@ -61,6 +61,8 @@ pub struct KafkaConfig {
     pub message_timeout: Span,
     /// The open transaction of a dead worker blocks readers for this long.
     pub transaction_timeout: Span,
+    /// Least time from the end of a step to the end of collecting the next, while no record waits.
+    pub step_interval: Span,
     /// A worker without a heartbeat for this long loses its partitions.
     pub session_timeout: Span,
     /// Any other librdkafka property, for every client.
@@ -121,6 +123,7 @@ impl KafkaConfig {
             .range("linger", &self.linger, &(Span::from_secs(0)..=Span::from_secs(1)))
             .range("message_timeout", &self.message_timeout, &(Span::from_secs(1)..=Span::from_secs(60)))
             .range("transaction_timeout", &self.transaction_timeout, &(Span::from_secs(1)..=Span::from_secs(900)))
+            .range("step_interval", &self.step_interval, &(Span::from_millis(1)..=Span::from_millis(100)))
             .range("session_timeout", &self.session_timeout, &(Span::from_secs(6)..=Span::from_secs(300)));
         for (key, value) in &self.properties.0 {
             let Some((_, allowed)) = GUARDED.iter().find(|(guarded, _)| guarded == key) else { continue };
@@ -259,6 +262,7 @@ pub(crate) mod tests {
             linger: Span::from_millis(2),
             message_timeout: Span::from_secs(5),
             transaction_timeout: Span::from_secs(10),
+            step_interval: Span::from_millis(15),
             session_timeout: Span::from_secs(10),
             properties: Properties::default(),
             append_acks: AppendAcks::All,

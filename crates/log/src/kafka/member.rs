@@ -10,6 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
@@ -18,11 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounded::bounded;
 use super::consumer::{check_bounds, classify, invalid_settings, list, log_error, offset_list};
-use super::numbers::number_of;
 use super::unassigned::AssignmentCheck;
 use super::unavailable;
 use crate::metric::Lag;
-use crate::producers::RecordNumber;
 use crate::{Batch, LogError, Record};
 
 /// Timeout of a seek or a request for offsets.
@@ -44,8 +43,8 @@ pub(super) enum Rebalance {
 
 /// An event of a poll.
 pub(super) enum PollEvent<'a> {
-    /// A record of a partition, and its number if its producer numbers.
-    Record(u32, Record<'a>, Option<RecordNumber>),
+    /// A record of a partition, and its message, which has the number of the record (`numbers`).
+    Record(u32, Record<'a>, &'a BorrowedMessage<'a>),
     /// The last stable offset of a partition was reached.
     End(u32),
 }
@@ -189,8 +188,7 @@ impl Member {
                     key: message.key().unwrap_or_default(),
                     value: message.payload(),
                 };
-                let number = message.headers().and_then(number_of);
-                take(PollEvent::Record(message.partition().cast_unsigned(), record, number));
+                take(PollEvent::Record(message.partition().cast_unsigned(), record, &message));
                 Ok(true)
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {

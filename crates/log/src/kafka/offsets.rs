@@ -30,6 +30,31 @@ impl KafkaLog {
         .await
     }
 
+    /// The last stable offset of every partition, by one request to each broker: [`KafkaLog::offsets`] makes two for each
+    /// partition.
+    pub(crate) async fn ends(&self, topic: Topic) -> Result<Vec<u64>, LogError> {
+        let partitions = self.partitions(topic);
+        self.look_up(topic, move |consumer, name| {
+            let mut ends = TopicPartitionList::new();
+            for partition in 0..partitions {
+                // In place of a time: the same request has both.
+                ends.add_partition_offset(name, partition.cast_signed(), Offset::End).map_err(unavailable("ends"))?;
+            }
+            let found = consumer.offsets_for_times(ends, PATIENCE).map_err(unavailable("ends"))?;
+            let end = |partition: u32| {
+                let unknown = || LogError::unavailable(format!("ends: none of partition {partition}"));
+                let element = found.find_partition(name, partition.cast_signed()).ok_or_else(unknown)?;
+                element.error().map_err(unavailable("ends"))?;
+                match element.offset() {
+                    Offset::Offset(end) => Ok(end.cast_unsigned()),
+                    _ => Err(unknown()),
+                }
+            };
+            (0..partitions).map(end).collect()
+        })
+        .await
+    }
+
     /// The first offset at or after a time, the end if there is none.
     pub(crate) async fn offset_at(&self, topic: Topic, partition: u32, ms: i64) -> Result<u64, LogError> {
         let found = self

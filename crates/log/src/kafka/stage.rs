@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::KafkaLog;
 use super::member::{Member, PollEvent, Rebalance};
+use super::numbers::number_of;
 use super::owner::{Owner, Request, TakenOver};
 use super::transaction::{Purpose, Transaction, TransactionError, TransactionalProducer};
 use crate::metric::{Abort, LagGauges, StepMetrics};
@@ -28,10 +29,10 @@ use crate::{Batch, LogError, RunOptions, Stage, StageError, Status, Step, fault,
 const IDLE: Duration = Duration::from_millis(200);
 /// Between two looks at what a restore requests, while no record arrives.
 const RESTORE_INTERVAL: Duration = Duration::from_millis(5);
-/// The minimum time from the end of a step to the end of collecting the next, while no record waits: a transaction
-/// costs the brokers as much as 2,000 records, and the coordinator delays one by 20 ms if it begins before the markers
-/// of the last.
-const STEP_INTERVAL: Duration = Duration::from_millis(15);
+/// How long a worker polls before a step: `fetch.queue.backoff.ms` (5) after it empties a full queue, and a fetch.
+const POLLING: Duration = Duration::from_millis(7);
+/// Records of a step from which on a worker does not rest: the input has a backlog.
+const BACKLOG: usize = 5_000;
 
 impl KafkaLog {
     pub(crate) async fn run_stage<S: Stage>(
@@ -64,6 +65,8 @@ struct Worker<'a, S: Stage> {
     step: Step,
     /// The end of the last step.
     step_ended: Instant,
+    /// The records that it was made of.
+    collected: usize,
     /// The pauses between tries, if the last step was aborted.
     retry: Option<Backoff>,
     step_metrics: StepMetrics,
@@ -114,6 +117,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             partitions: BTreeMap::new(),
             step: Step::default(),
             step_ended: Instant::now(),
+            collected: 0,
             retry: None,
             step_metrics: StepMetrics::of(&options.role),
             lags: LagGauges::of(&options.role),
@@ -146,7 +150,11 @@ impl<'a, S: Stage> Worker<'a, S> {
     /// Fills the batches until a limit is met, the input pauses or the assignment changes.
     fn collect(&mut self) -> Result<(), LogError> {
         let limits = self.options.step;
-        let interval = STEP_INTERVAL.min(limits.wait);
+        let interval = self.log.0.config.step_interval.0.min(limits.wait);
+        // While the worker polls, no queue is full: each produce request completes a fetch, of a few records.
+        if self.collected < BACKLOG {
+            std::thread::sleep(interval.saturating_sub(POLLING).saturating_sub(self.step_ended.elapsed()));
+        }
         let mut records: usize = self.partitions.values().map(|partition| partition.batch.len()).sum();
         let mut bytes: usize = self.partitions.values().map(|partition| partition.batch.bytes()).sum();
         let mut repeats = 0;
@@ -158,14 +166,14 @@ impl<'a, S: Stage> Worker<'a, S> {
             let before = records;
             let polled = self.member.poll(wait, |event| {
                 // Skips records fetched before their partition was revoked: its new owner reads them.
-                if let PollEvent::Record(number, record, of) = event
+                if let PollEvent::Record(number, record, message) = event
                     && let Some(partition) = partitions.get_mut(&number)
                     && record.offset >= partition.next
                 {
                     partition.next = record.offset + 1;
                     records += 1;
                     bytes += record.key.len() + record.value.map_or(0, <[u8]>::len);
-                    if of.is_some_and(|of| partition.producers.is_repeat(of, record.timestamp_ms)) {
+                    if number_of(message).is_some_and(|of| partition.producers.is_repeat(of, record.timestamp_ms)) {
                         repeats += 1;
                         partition.batch.push_repeat(record);
                     } else {
@@ -191,6 +199,7 @@ impl<'a, S: Stage> Worker<'a, S> {
             }
             wait = if polled { Duration::ZERO } else { left };
         }
+        self.collected = records;
         self.step_metrics.repeats(repeats);
         Ok(())
     }

@@ -26,6 +26,7 @@ async fn acknowledged_records_have_the_reported_offsets(engine: Engine) {
             offsets.into_iter().zip(keys).map(|(offset, key)| (offset, key.clone(), Some(key))).collect::<Vec<_>>(),
         );
     }
+    assert_eq!(log.ends(Topic::EVENTS).await.unwrap()[..3], [2_500; 3]);
     let seen = read_all(&log, Topic::EVENTS, &from_start()).await;
     assert_eq!(seen.into_values().collect::<Vec<_>>(), expected);
 }

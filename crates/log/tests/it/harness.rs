@@ -36,7 +36,7 @@ impl Engine {
         let config = format!(
             "brokers = {brokers:?}\npartitions = {PARTITIONS}\nreplication_factor = 1\nmin_insync_replicas = 1\n\
              max_queue_records = 100000\nmax_queue_bytes = \"64MiB\"\nlinger = \"1ms\"\nmessage_timeout = \"5s\"\n\
-             transaction_timeout = \"6s\"\nsession_timeout = \"6s\"\nproperties = {{}}\n"
+             transaction_timeout = \"6s\"\nstep_interval = \"15ms\"\nsession_timeout = \"6s\"\nproperties = {{}}\n"
         );
         let prefix = format!("{}.", millrace_testkit::unique("log"));
         let mut config: KafkaConfig = toml::from_str(&config).unwrap();
