@@ -246,7 +246,7 @@ pub(crate) mod tests {
         "45467e94cb6119c5",
         "d89561a3be63e8c5",
         "9fbd37f586145a92",
-        "c87ffce7d5b0c208",
+        "4660506a98cbdd1b",
         "1f1cb68a4d488cb8",
         "1091217f56215f50",
         "603a4af454fa4303",
