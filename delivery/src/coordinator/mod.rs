@@ -14,6 +14,7 @@ mod housekeeping;
 mod keyed;
 mod letters;
 mod messages;
+mod polls;
 mod publish;
 mod pull;
 mod push;

@@ -133,16 +133,29 @@ async fn publish_once(
     Ok(PublishAnswer { offset, id: published.id.clone(), published_ms: now_ms, duplicate: false })
 }
 
-/// Appends a delayed message again, without the delay, under the same id.
+/// The value of a delayed message's record; `None` if the topic or the record is no more.
+pub(super) async fn read_due(
+    shared: &Arc<Shared>,
+    shard: &Arc<Shard>,
+    name: &Name,
+    offset: u64,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let topic_id = shard.lock().fold.topic(name).map(|topic| topic.meta.created);
+    match topic_id {
+        Some(topic_id) => backlog::read_delayed(shared, shard.partition, name, topic_id, offset).await,
+        None => Ok(None),
+    }
+}
+
+/// Appends a delayed message again, without the delay, under the same id. `value`: of its record.
 pub(super) async fn end_delay(
     shared: &Arc<Shared>,
     shard: &Arc<Shard>,
     name: &Name,
     (due_ms, offset): (i64, u64),
+    value: Option<Vec<u8>>,
 ) -> Result<(), Refusal> {
-    let topic_id = shard.lock().fold.topic(name).map(|topic| topic.meta.created);
-    if let Some(topic_id) = topic_id
-        && let Some(value) = backlog::read_delayed(shared, shard.partition, name, topic_id, offset).await?
+    if let Some(value) = value
         && let Ok(mut message) = Message::decode(&value)
     {
         message.delay = Delay::From(offset);
