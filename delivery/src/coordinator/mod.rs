@@ -29,6 +29,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 mod view;
+mod window;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -38,8 +38,9 @@ pub(super) async fn publish(
             {
                 let mut inner = shard.lock();
                 rights::topic(&inner, name, principal, Right::Publish)?;
-                // Until the ring has read this coordinator's opening, a key may be known that it has not met yet.
-                if inner.serves() && inner.ring_nonce == inner.nonce {
+                // Until the ring has read this coordinator's opening, a key may be known that it has not met yet; and until the
+                // window before it was read again.
+                if inner.serves() && inner.ring_nonce == inner.nonce && inner.keyed.is_complete() {
                     match inner.keyed.claim(name, &key, hash) {
                         Claim::UnderWay => {}
                         other => return Ok(other),
