@@ -263,3 +263,36 @@ impl Fold {
         assert_eq!(known.collect::<BTreeSet<_>>(), pushed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_begins_at_its_prefix_and_ends_with_it() {
+        let mut fold = Fold::new(0);
+        let name = |text: &str| Name::parse(text).unwrap();
+        for text in ["a", "b", "b1", "b2", "b3", "c"] {
+            let meta = fold.topic_mut(name(text)).meta.clone();
+            let meta = TopicMeta { deleted_ms: (text == "b2").then_some(1), ..meta };
+            fold.put(TopicStateKey::Topic(name(text)), Some(StateEntry::Topic(meta)));
+            fold.subscription_mut(name("a"), name(text));
+        }
+        for (after, prefix, topics, subscriptions) in [
+            (None, "b", "b b1 b3", "b b1 b2 b3"),
+            (Some("a"), "b", "b b1 b3", "b b1 b2 b3"),
+            (Some("b1"), "b", "b3", "b2 b3"),
+            (Some("b"), "", "b1 b3 c", "b1 b2 b3 c"),
+            (Some("c"), "b", "", ""),
+            (None, "d", "", ""),
+        ] {
+            let after = after.map(name);
+            let found: Vec<&str> = fold.topics_after(after.as_ref(), prefix).map(|(name, _)| name.as_str()).collect();
+            assert_eq!(found.join(" "), topics);
+            let own = fold.topic(&name("a")).unwrap();
+            let found: Vec<&str> =
+                own.subscriptions_after(after.as_ref(), prefix).map(|(name, _)| name.as_str()).collect();
+            assert_eq!(found.join(" "), subscriptions);
+        }
+    }
+}
