@@ -36,7 +36,9 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             return;
         }
         // Side by side: a partition with much to do does not hold up the others.
-        join_all(shared.all().iter().map(|shard| round(&shared, shard, tick.is_multiple_of(HEADS_EVERY)))).await;
+        let (shards, heads) = (shared.all(), tick.is_multiple_of(HEADS_EVERY));
+        let rounds: Vec<_> = shards.iter().map(|shard| round(&shared, shard, heads)).collect();
+        join_all(rounds).await;
     }
 }
 
