@@ -44,9 +44,15 @@ millrace() {
 # start_up NAME ENGINE SETTING...: starts `millrace up` with topics, keys and tables or a directory of its own. Sets COMMAND,
 # QUERY and ADMIN to its ports.
 start_up() {
+  COMMAND=$(free_port) QUERY=$(free_port) ADMIN=$(free_port)
+  launch_up "$@"
+  up "$1" "$ADMIN"
+}
+
+# launch_up NAME ENGINE SETTING...: the same at the ports COMMAND, QUERY and ADMIN, without waiting until it is ready.
+launch_up() {
   local name=$1 engine=$2
   shift 2
-  COMMAND=$(free_port) QUERY=$(free_port) ADMIN=$(free_port)
   if [ "$engine" = kafka ]; then
     need_kafka
     need_stores
@@ -56,7 +62,6 @@ start_up() {
   fi
   millrace "$name" up "engine=$engine" "prefix=bench.$name." telemetry.level=warn "$@" \
     "command.listen=127.0.0.1:$COMMAND" "query.listen=127.0.0.1:$QUERY" "command.admin=127.0.0.1:$ADMIN"
-  up "$name" "$ADMIN"
 }
 
 # start_command NAME SETTING...: starts `millrace command` on Kafka with topics of its own. Sets COMMAND and ADMIN to its ports.

@@ -16,6 +16,7 @@ mod open_loop;
 mod pauses;
 mod plot;
 mod preload;
+mod process;
 mod push;
 mod requests;
 mod tcp;
@@ -193,6 +194,37 @@ enum Command {
         #[command(flatten)]
         pace: Pace,
     },
+    /// Create very many topics with a subscription each
+    Many {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        shape: topics::many::Shape,
+    },
+    /// Publish to topics drawn at random, and get the messages, in closed loops
+    ManyTrips {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        shape: topics::many::Shape,
+        /// Length in seconds
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Wait until a get of a topic drawn at random is answered
+    ManyFirst {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        topics: Topics,
+    },
+    /// Create a hundred push subscriptions of each topic to endpoints of which a tenth are dead, and measure what they cost
+    Hooks {
+        /// Address of the command service
+        command: SocketAddr,
+        #[command(flatten)]
+        shape: push::many::Shape,
+    },
     /// Have a backlog delivered to an endpoint
     Deliver {
         /// Address of the command service
@@ -270,6 +302,10 @@ async fn main() -> anyhow::Result<()> {
         Command::Trips { command, shape } => topics::trips::run(command, shape).await,
         Command::Acks { command, topics, pace } => topics::acks::run(command, &topics, pace).await,
         Command::Follow { command, topics, pace } => topics::follow::run(command, &topics, pace).await,
+        Command::Many { command, shape } => topics::many::create(command, shape).await,
+        Command::ManyTrips { command, shape, seconds } => topics::many::trips(command, shape, seconds).await,
+        Command::ManyFirst { command, topics } => topics::many::first(command, &topics).await,
+        Command::Hooks { command, shape } => push::many::run(command, shape).await,
         Command::Deliver { command, shape } => push::deliver::run(command, shape).await,
         Command::Arrive { command, topics, endpoint, pace } => {
             push::latency::run(command, &topics, endpoint, pace).await

@@ -1,6 +1,6 @@
 //! Leases: messages hidden from other readers for a while, in the coordinator's memory. A new coordinator knows none.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// One lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +18,18 @@ pub(crate) struct Lease {
 pub(crate) struct Leases {
     by_offset: BTreeMap<i64, Lease>,
     by_end: BTreeMap<(i64, u64), i64>,
+    /// As (hash of the key, offset).
+    by_key: BTreeSet<(u64, i64)>,
     /// Ended leases of messages that are not acknowledged yet.
     failures: HashMap<i64, u32>,
 }
 
 impl Leases {
+    /// Whether nothing is known of any message.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_offset.is_empty() && self.failures.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_offset.len()
     }
@@ -37,7 +44,7 @@ impl Leases {
 
     /// Leases of older messages with this key.
     pub(crate) fn blocks_key(&self, key_hash: u64, before: i64) -> bool {
-        self.by_offset.range(..before).any(|(_, lease)| lease.key_hash == Some(key_hash))
+        self.by_key.range((key_hash, i64::MIN)..(key_hash, before)).next().is_some()
     }
 
     /// How many leases of a message ended without an acknowledgement.
@@ -48,6 +55,7 @@ impl Leases {
     pub(crate) fn insert(&mut self, offset: i64, lease: Lease) {
         self.remove(offset);
         self.by_end.insert((lease.until_ms, lease.number), offset);
+        self.by_key.extend(lease.key_hash.map(|key| (key, offset)));
         self.by_offset.insert(offset, lease);
     }
 
@@ -69,6 +77,9 @@ impl Leases {
     fn remove(&mut self, offset: i64) -> Option<Lease> {
         let lease = self.by_offset.remove(&offset)?;
         self.by_end.remove(&(lease.until_ms, lease.number));
+        if let Some(key) = lease.key_hash {
+            self.by_key.remove(&(key, offset));
+        }
         Some(lease)
     }
 
@@ -109,5 +120,6 @@ mod tests {
         assert_eq!(leases.expire(299), Vec::<i64>::new());
         leases.settle_up_to(9);
         assert_eq!((leases.len(), leases.failures(9), leases.next_end()), (0, 0, None));
+        assert!(leases.is_empty() && !leases.blocks_key(7, i64::MAX));
     }
 }

@@ -179,9 +179,7 @@ impl<'a> Walk<'a> {
             return Verdict::Passed;
         }
         if let Some(key) = stored.key_hash.filter(|_| rules.leased && rules.settings.by_key()) {
-            let in_retry =
-                self.subscription.retries.range(..stored.offset).any(|(_, retry)| retry.key_hash == Some(key));
-            if in_retry || self.leases.blocks_key(key, stored.offset) {
+            if self.subscription.retries.holds_key(key, stored.offset) || self.leases.blocks_key(key, stored.offset) {
                 return Verdict::Blocked;
             }
         }

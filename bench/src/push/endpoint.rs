@@ -3,15 +3,17 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The longest request.
 const MAX_REQUEST: usize = 1 << 20;
+/// Instead of a pause: there is no answer.
+const NEVER: u64 = u64::MAX;
 
 /// What came to an endpoint.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(super) struct Arrivals {
     requests: Mutex<Vec<(u64, Instant)>>,
     open: AtomicUsize,
     most_open: AtomicUsize,
+    /// The pause before an answer, in ms.
+    pause_ms: AtomicU64,
 }
 
 impl Arrivals {
@@ -35,6 +39,16 @@ impl Arrivals {
     /// The most connections that were open at a time.
     pub(super) fn most_open(&self) -> usize {
         self.most_open.load(Ordering::Relaxed)
+    }
+
+    /// From now on answers come after so many ms.
+    pub(super) fn slow_down(&self, pause_ms: u64) {
+        self.pause_ms.store(pause_ms, Ordering::Relaxed);
+    }
+
+    /// From now on connections end without an answer.
+    pub(super) fn die(&self) {
+        self.pause_ms.store(NEVER, Ordering::Relaxed);
     }
 
     fn record(&self, number: u64) {
@@ -77,6 +91,11 @@ async fn serve(mut stream: TcpStream, arrivals: &Arrivals) -> Result<()> {
             read_some(&mut stream, &mut buffer).await?;
         }
         arrivals.record(number(&buffer[end..end + length]));
+        match arrivals.pause_ms.load(Ordering::Relaxed) {
+            0 => {}
+            NEVER => return Ok(()),
+            pause_ms => tokio::time::sleep(Duration::from_millis(pause_ms)).await,
+        }
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
         buffer.drain(..end + length);
     }

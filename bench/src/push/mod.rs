@@ -4,6 +4,7 @@ pub(crate) mod bare;
 pub(crate) mod deliver;
 mod endpoint;
 pub(crate) mod latency;
+pub(crate) mod many;
 
 use std::net::SocketAddr;
 

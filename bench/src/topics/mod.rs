@@ -3,6 +3,7 @@
 pub(crate) mod acks;
 pub(crate) mod backlog;
 pub(crate) mod follow;
+pub(crate) mod many;
 mod reader;
 pub(crate) mod trips;
 

@@ -69,7 +69,7 @@ async fn exchange<T>(
 }
 
 /// The tokens of a response: of one message in a header, of several in a line each.
-fn tokens(answer: &Response<'_>) -> Vec<String> {
+pub(super) fn tokens(answer: &Response<'_>) -> Vec<String> {
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
     let until = |text: &str, end: char| text.split(end).next().unwrap_or_default().to_owned();
     if let Some((_, token)) = text(answer.head).split_once("\r\nmillrace-token: ") {

@@ -72,7 +72,8 @@ impl On<'_> {
             // Messages that waited for a key's older one are looked at again.
             reading.frontier = None;
         }
-        inner.wake(self.topic);
+        inner.release(self.topic, name);
+        inner.wake_one(self.topic, name);
         drop(inner);
         answer(AckAnswer { acknowledged: now, already, stale })
     }
@@ -148,7 +149,8 @@ impl On<'_> {
             }
             reading.frontier = None;
         }
-        inner.wake(self.topic);
+        inner.release(self.topic, name);
+        inner.wake_one(self.topic, name);
         drop(inner);
         answer(AckAnswer { acknowledged: now, already, stale })
     }

@@ -27,7 +27,7 @@ const CHUNK_TIME: Duration = Duration::from_secs(2);
 const FETCH: Limits = Limits { records: CHUNK_MESSAGES, bytes: CHUNK_BYTES, wait: CHUNK_TIME };
 /// Records before a scan that are read for the opening of the coordinator in force. A late message of an older one follows
 /// the opening closely: its append was under way.
-const LOOK_BACK: i64 = 4_096;
+pub(super) const LOOK_BACK: i64 = 4_096;
 /// One poll of a scan.
 const POLL: Limits = Limits { records: 8_192, bytes: 8 << 20, wait: Duration::from_millis(50) };
 /// Offsets of one page that is only counted.

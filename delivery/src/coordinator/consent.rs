@@ -42,7 +42,7 @@ impl On<'_> {
     /// The settings of push of a subscription that exists.
     pub(super) fn known_push(&self, name: &Name) -> Result<Option<PushSettings>, Refusal> {
         let inner = self.inner()?;
-        let found = inner.fold.topic(self.topic).and_then(|topic| topic.subscriptions.get(name));
+        let found = inner.fold.topic(self.topic).and_then(|topic| topic.subscription(name));
         Ok(found.and_then(|found| found.meta.settings.push.clone()))
     }
 }

@@ -3,7 +3,6 @@
 //! A subscription is looked at when something of its topic moves or its timer is due; that look is a turn, one at a time
 //! for each subscription. An idle subscription costs nothing.
 
-use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,35 +69,35 @@ fn due(inner: &mut Inner, now_ms: i64) -> (Vec<SubscriptionKey>, Option<i64>) {
     for topic in std::mem::take(&mut inner.push.touched) {
         keys.extend(inner.fold.push_subscriptions(Some(&topic)).map(own));
     }
-    while let Some(Reverse((at_ms, _))) = inner.push.timers.peek()
-        && *at_ms <= now_ms
-        && let Some(Reverse((_, key))) = inner.push.timers.pop()
-    {
-        if let Some(endpoint) = inner.push.endpoints.get_mut(&key) {
-            endpoint.timer_ms = None;
-            keys.insert(key);
-        }
+    keys.extend(std::mem::take(&mut inner.push.touched_ones));
+    while let Some(key) = inner.push.pop_due(now_ms) {
+        keys.insert(key);
     }
-    keys.retain(|key| begins(inner, key));
-    (keys.into_iter().collect(), inner.push.timers.peek().map(|Reverse((at_ms, _))| *at_ms))
+    keys.retain(|key| begins(inner, key, now_ms));
+    (keys.into_iter().collect(), inner.push.next_ms())
 }
 
-/// Whether a subscription's turn begins: it has something to send, and no turn is at work.
-fn begins(inner: &mut Inner, key: &SubscriptionKey) -> bool {
+/// Whether a subscription's turn begins: it has something to send, and no turn is at work. One whose endpoint is held back gets a
+/// timer: a message of a topic with many dead endpoints begins no turn of theirs.
+fn begins(inner: &mut Inner, key: &SubscriptionKey, now_ms: i64) -> bool {
     let (topic, name) = key;
     let head = inner.head(topic);
-    let found = inner.fold.topic(topic).and_then(|topic| topic.subscriptions.get(name));
+    let found = inner.fold.topic(topic).and_then(|topic| topic.subscription(name));
     let Some(found) = found.filter(|found| found.meta.settings.push.is_some()) else {
-        inner.push.endpoints.remove(key);
+        inner.push.remove(key);
         return false;
     };
     if found.meta.suspended.is_some() || (found.cursor.floor >= head.offset && found.retries.is_empty()) {
         return false;
     }
-    let failing_since = found.retries.values().map(|retry| retry.first_ms).min();
-    let endpoint = inner.push.endpoints.entry(key.clone()).or_insert_with(|| Endpoint::new(failing_since));
+    let fresh = || Endpoint::new(found.retries.oldest_ms());
+    let endpoint = inner.push.endpoints.entry(key.clone()).or_insert_with(fresh);
     if endpoint.busy {
         endpoint.again = true;
+        return false;
+    }
+    if let Some(held_ms) = endpoint.held_until(now_ms) {
+        inner.push.rest(key, Some(held_ms));
         return false;
     }
     endpoint.busy = true;
@@ -130,6 +129,7 @@ async fn turn(shared: Arc<Shared>, shard: Arc<Shard>, key: SubscriptionKey) {
         }
         endpoint.busy = false;
         inner.push.rest(&key, at_ms);
+        inner.release(&key.0, &key.1);
         return;
     }
 }
@@ -206,7 +206,7 @@ fn pushed<'a>(
         return Err(not_in_force());
     }
     let Some(topic) = inner.fold.topic(topic) else { return Ok(None) };
-    let active = topic.subscriptions.get(name).filter(|found| found.meta.suspended.is_none());
+    let active = topic.subscription(name).filter(|found| found.meta.suspended.is_none());
     Ok(active.and_then(|found| Some((topic, found, found.meta.settings.push.as_ref()?))))
 }
 
@@ -367,7 +367,7 @@ impl Push {
             let change = Change::Suspend { reason: GONE.to_owned(), active_since: Some(self.active_since) };
             let _ = self.shard.submit(Some(topic), Some(name), change).await;
         }
-        self.shard.lock().push.touch(topic);
+        self.shard.lock().push.touch_one(self.key.clone());
     }
 }
 

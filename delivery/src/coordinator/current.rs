@@ -62,7 +62,8 @@ impl On<'_> {
                 Err(_) => drop(reading.current.get_or_insert(current)),
             }
         }
-        inner.wake(self.topic);
+        inner.release(self.topic, name);
+        inner.wake_one(self.topic, name);
         match outcome {
             // The subscription was set to another position meanwhile.
             Err(refusal) if refusal.code == Code::StaleToken => Ok(Reply::Position(None)),
@@ -70,7 +71,7 @@ impl On<'_> {
             // Another acknowledgement settled it.
             Ok(Outcome::Settled { now: 0, .. }) => Ok(Reply::Position(None)),
             Ok(_) => {
-                let found = inner.fold.topic(self.topic).and_then(|topic| topic.subscriptions.get(name));
+                let found = inner.fold.topic(self.topic).and_then(|topic| topic.subscription(name));
                 Ok(Reply::Position(found.map(|found| found.cursor.legacy_bytes)))
             }
         }

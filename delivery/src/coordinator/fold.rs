@@ -3,7 +3,9 @@
 //! Whether a command counts depends on the log's prefix only, so every coordinator that reads the same prefix decides the
 //! same.
 
+mod agenda;
 mod difference;
+mod entries;
 mod events;
 mod retries;
 mod retry_queue;
@@ -12,13 +14,15 @@ mod tests;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use millrace_contracts::topics::{
-    Change, Coverage, Cursor, Head, Name, Redrive, StateEntry, SubscriptionEvent, SubscriptionMeta,
-    SubscriptionSettings, TopicCommand, TopicMeta, TopicSettings, TopicStateKey,
+    Change, Coverage, Cursor, Head, Name, Redrive, StateEntry, SubscriptionEvent, SubscriptionMeta, TopicCommand,
+    TopicMeta, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
+use agenda::Agenda;
 pub(crate) use retry_queue::RetryQueue;
 use write::Write;
 
@@ -33,10 +37,14 @@ pub(crate) struct Fold {
     topics: BTreeMap<Name, Topic>,
     /// Names of deleted topics.
     resting: BTreeSet<Name>,
-    /// Subscriptions with messages in retry.
-    in_retry: BTreeSet<(Name, Name)>,
-    /// Topics with delayed messages.
-    with_delays: BTreeSet<Name>,
+    /// Subscriptions with messages in retry, by when the first of these is given up, in ms since the epoch.
+    give_up: Agenda<(Name, Name)>,
+    /// The same subscriptions, by the offset of their oldest message in retry.
+    oldest: Agenda<(Name, Name)>,
+    /// Topics with delayed messages, by when the first one is due, in ms since the epoch.
+    delays: Agenda<Name>,
+    /// Push subscriptions, by topic.
+    pushed: BTreeMap<Name, BTreeSet<Name>>,
     /// Up to where the heads cover `messages`.
     covered: Coverage,
     /// Events that wait to be published, by the offset of the command that caused them.
@@ -52,9 +60,32 @@ pub(crate) struct Fold {
 pub(crate) struct Topic {
     pub(crate) meta: TopicMeta,
     pub(crate) head: Head,
-    pub(crate) subscriptions: BTreeMap<Name, Subscription>,
+    /// Boxed: a node of the map has capacity for eleven, and most topics have one or two.
+    pub(crate) subscriptions: BTreeMap<Name, Box<Subscription>>,
     /// Delayed messages that wait, as (due in ms, offset).
     pub(crate) delayed: BTreeSet<(i64, u64)>,
+}
+
+impl Topic {
+    pub(crate) fn subscription(&self, name: &Name) -> Option<&Subscription> {
+        self.subscriptions.get(name).map(Box::as_ref)
+    }
+
+    /// Subscriptions with a prefix, after a name.
+    pub(crate) fn subscriptions_after<'a>(
+        &'a self,
+        after: Option<&'a Name>,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a Name, &'a Subscription)> {
+        let found = self.subscriptions.range::<str, _>(page(after, prefix));
+        found.take_while(move |(name, _)| name.as_str().starts_with(prefix)).map(|(name, found)| (name, &**found))
+    }
+}
+
+/// The range of names after a name that begins at a prefix.
+fn page<'a>(after: Option<&'a Name>, prefix: &'a str) -> (Bound<&'a str>, Bound<&'a str>) {
+    let after = after.map(Name::as_str).filter(|after| *after >= prefix);
+    (after.map_or(Bound::Included(prefix), Bound::Excluded), Bound::Unbounded)
 }
 
 /// One subscription.
@@ -141,17 +172,20 @@ impl Fold {
         self.topics.get(name).filter(|topic| topic.meta.deleted_ms.is_none())
     }
 
-    /// Topics that exist, after a name.
-    pub(crate) fn topics_after(&self, after: Option<&Name>) -> impl Iterator<Item = (&Name, &Topic)> {
-        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.topics
-            .range::<Name, _>((from, std::ops::Bound::Unbounded))
-            .filter(|(_, topic)| topic.meta.deleted_ms.is_none())
+    /// Topics that exist with a prefix, after a name.
+    pub(crate) fn topics_after<'a>(
+        &'a self,
+        after: Option<&'a Name>,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a Name, &'a Topic)> {
+        let found = self.topics.range::<str, _>(page(after, prefix));
+        let named = found.take_while(move |(name, _)| name.as_str().starts_with(prefix));
+        named.filter(|(_, topic)| topic.meta.deleted_ms.is_none())
     }
 
-    /// Topics of which a delayed message is due.
+    /// Delayed messages that are due, at most `max`.
     pub(crate) fn due_delays(&self, now_ms: i64, max: usize) -> Vec<(Name, i64, u64)> {
-        let topics = self.with_delays.iter().filter_map(|name| Some((name, self.topic(name)?)));
+        let topics = self.delays.up_to(now_ms).filter_map(|name| Some((name, self.topic(name)?)));
         let due = topics.flat_map(|(name, topic)| {
             topic.delayed.iter().take_while(|(due, _)| *due <= now_ms).map(|&(due, offset)| (name.clone(), due, offset))
         });
@@ -163,175 +197,34 @@ impl Fold {
         &'a self,
         topic: Option<&'a Name>,
     ) -> impl Iterator<Item = (&'a Name, &'a Name)> {
-        let from = topic.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Included);
-        let to = topic.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Included);
-        let topics = self.topics.range::<Name, _>((from, to)).filter(|(_, topic)| topic.meta.deleted_ms.is_none());
-        topics.flat_map(|(name, topic)| {
-            let pushed = topic.subscriptions.iter().filter(|(_, one)| one.meta.settings.push.is_some());
-            pushed.map(move |(subscription, _)| (name, subscription))
-        })
+        let bounds = (topic.map_or(Bound::Unbounded, Bound::Included), topic.map_or(Bound::Unbounded, Bound::Included));
+        let topics = self.pushed.range::<Name, _>(bounds);
+        topics.flat_map(|(topic, names)| names.iter().map(move |name| (topic, name)))
     }
 
-    /// Subscriptions with messages in retry.
-    pub(crate) fn in_retry(&self) -> impl Iterator<Item = &(Name, Name)> {
-        self.in_retry.iter()
+    /// Whether a topic has push subscriptions.
+    pub(crate) fn has_pushed(&self, topic: &Name) -> bool {
+        self.pushed.contains_key(topic)
     }
 
-    /// Puts an entry of the state in place, at a restore or an undo.
-    pub(crate) fn put(&mut self, key: TopicStateKey, entry: Option<StateEntry>) {
-        match (key, entry) {
-            (TopicStateKey::Open(_), Some(StateEntry::Open { nonce, url, number })) => {
-                (self.open, self.number) = (Some((nonce, url)), number);
-            }
-            (TopicStateKey::Open(_), _) => self.open = None,
-            (TopicStateKey::Topic(name), Some(StateEntry::Topic(meta))) => {
-                if meta.deleted_ms.is_some() {
-                    self.resting.insert(name.clone());
-                } else {
-                    self.resting.remove(&name);
-                }
-                self.topic_mut(name).meta = meta;
-            }
-            (TopicStateKey::Topic(name), _) => {
-                self.resting.remove(&name);
-                self.topics.remove(&name);
-            }
-            (TopicStateKey::Head(name), Some(StateEntry::Head(head))) => self.topic_mut(name).head = head,
-            (TopicStateKey::Head(name), _) => {
-                if let Some(topic) = self.topics.get_mut(&name) {
-                    topic.head = Head::default();
-                }
-            }
-            (TopicStateKey::Subscription(topic, name), Some(StateEntry::Subscription(meta))) => {
-                self.subscription_mut(topic, name).meta = meta;
-            }
-            (TopicStateKey::Subscription(topic, name), _) => {
-                if let Some(topic) = self.topics.get_mut(&topic) {
-                    topic.subscriptions.remove(&name);
-                }
-            }
-            (TopicStateKey::Cursor(topic, name), Some(StateEntry::Cursor(cursor))) => {
-                self.subscription_mut(topic, name).cursor = cursor;
-            }
-            // A subscription goes with its own key.
-            (TopicStateKey::Cursor(..), _) => {}
-            (TopicStateKey::Retry(topic, name, offset), Some(StateEntry::Retry(retry))) => {
-                self.in_retry.insert((topic.clone(), name.clone()));
-                self.subscription_mut(topic, name).retries.insert(offset, retry);
-            }
-            (TopicStateKey::Retry(topic, name, offset), _) => {
-                if let Some(subscription) =
-                    self.topics.get_mut(&topic).and_then(|topic| topic.subscriptions.get_mut(&name))
-                {
-                    subscription.retries.remove(offset);
-                    if subscription.retries.is_empty() {
-                        self.in_retry.remove(&(topic, name));
-                    }
-                }
-            }
-            (TopicStateKey::Redrive(topic, name, id), Some(StateEntry::Redrive(redrive))) => {
-                self.subscription_mut(topic, name).redrives.insert(id, redrive);
-            }
-            (TopicStateKey::Redrive(topic, name, id), _) => {
-                if let Some(subscription) =
-                    self.topics.get_mut(&topic).and_then(|topic| topic.subscriptions.get_mut(&name))
-                {
-                    subscription.redrives.remove(&id);
-                }
-            }
-            (TopicStateKey::Delay(topic, due, offset), Some(_)) => {
-                self.with_delays.insert(topic.clone());
-                self.topic_mut(topic).delayed.insert((due, offset));
-            }
-            (TopicStateKey::Delay(topic, due, offset), None) => {
-                if let Some(found) = self.topics.get_mut(&topic) {
-                    found.delayed.remove(&(due, offset));
-                    if found.delayed.is_empty() {
-                        self.with_delays.remove(&topic);
-                    }
-                }
-            }
-            (TopicStateKey::Event(offset), Some(StateEntry::Event(event))) => drop(self.events.insert(offset, event)),
-            (TopicStateKey::Event(offset), _) => drop(self.events.remove(&offset)),
-            (TopicStateKey::Heads(_), Some(StateEntry::Covered(covered))) => self.covered = covered,
-            (TopicStateKey::Heads(_), Some(StateEntry::Heads(offset))) => {
-                self.covered = Coverage { offset, last_record: None };
-            }
-            (TopicStateKey::Heads(_), _) => self.covered = Coverage::default(),
-        }
+    /// Whether a subscription is pushed.
+    pub(crate) fn is_pushed(&self, topic: &Name, subscription: &Name) -> bool {
+        self.pushed.get(topic).is_some_and(|names| names.contains(subscription))
     }
 
-    /// Entries come in any order, so a topic may be met by its subscription first.
-    fn topic_mut(&mut self, name: Name) -> &mut Topic {
-        self.topics.entry(name).or_insert_with(|| Topic {
-            meta: TopicMeta {
-                created: 0,
-                created_ms: 0,
-                version: 0,
-                owner: String::new(),
-                settings: TopicSettings {
-                    retention_ms: 0,
-                    delay_ms: 0,
-                    max_message_bytes: 0,
-                    description: String::new(),
-                },
-                grants: BTreeMap::new(),
-                deleted_ms: Some(0),
-            },
-            head: Head::default(),
-            subscriptions: BTreeMap::new(),
-            delayed: BTreeSet::new(),
-        })
+    /// Whether any message is in retry.
+    pub(crate) fn has_retries(&self) -> bool {
+        !self.oldest.is_empty()
     }
 
-    fn subscription_mut(&mut self, topic: Name, name: Name) -> &mut Subscription {
-        self.topic_mut(topic).subscriptions.entry(name).or_insert_with(|| Subscription {
-            meta: SubscriptionMeta {
-                created: 0,
-                version: 0,
-                owner: String::new(),
-                settings: SubscriptionSettings::default(),
-                suspended: None,
-                failing: false,
-                active_since: 0,
-                signing_keys: Vec::new(),
-                redriven: Vec::new(),
-            },
-            cursor: Cursor::new(0, -1, 0),
-            retries: RetryQueue::default(),
-            redrives: BTreeMap::new(),
-        })
+    /// Subscriptions with a message in retry to give up, those that have waited longest first.
+    pub(crate) fn to_give_up(&self, now_ms: i64) -> impl Iterator<Item = &(Name, Name)> {
+        self.give_up.up_to(now_ms)
     }
 
-    /// The entry under a key as it stands.
-    fn entry(&self, key: &TopicStateKey) -> Option<StateEntry> {
-        let subscription = |topic: &Name, name: &Name| self.topics.get(topic)?.subscriptions.get(name);
-        match key {
-            TopicStateKey::Open(_) => self.open.as_ref().map(|(nonce, url)| StateEntry::Open {
-                nonce: *nonce,
-                url: url.clone(),
-                number: self.number,
-            }),
-            TopicStateKey::Topic(name) => self.topics.get(name).map(|topic| StateEntry::Topic(topic.meta.clone())),
-            TopicStateKey::Head(name) => self.topics.get(name).map(|topic| StateEntry::Head(topic.head)),
-            TopicStateKey::Subscription(topic, name) => {
-                subscription(topic, name).map(|found| StateEntry::Subscription(found.meta.clone()))
-            }
-            TopicStateKey::Cursor(topic, name) => {
-                subscription(topic, name).map(|found| StateEntry::Cursor(found.cursor.clone()))
-            }
-            TopicStateKey::Retry(topic, name, offset) => {
-                subscription(topic, name)?.retries.get(offset).map(|retry| StateEntry::Retry(*retry))
-            }
-            TopicStateKey::Redrive(topic, name, id) => {
-                subscription(topic, name)?.redrives.get(id).map(|redrive| StateEntry::Redrive(*redrive))
-            }
-            TopicStateKey::Delay(topic, due, offset) => {
-                self.topics.get(topic)?.delayed.contains(&(*due, *offset)).then_some(StateEntry::Delay)
-            }
-            TopicStateKey::Event(offset) => self.events.get(offset).cloned().map(StateEntry::Event),
-            TopicStateKey::Heads(_) => (self.covered.offset >= 0).then_some(StateEntry::Covered(self.covered)),
-        }
+    /// Subscriptions with a message in retry before an offset.
+    pub(crate) fn in_retry_before(&self, offset: i64) -> impl Iterator<Item = &(Name, Name)> {
+        self.oldest.up_to(offset.saturating_sub(1))
     }
 
     /// Applies the command at `offset`. `undo` and `changes` collect what it wrote, across the commands of a step.

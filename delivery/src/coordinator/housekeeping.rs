@@ -1,25 +1,31 @@
 //! What a coordinator does by itself: heads and passed-over messages into the log, delays that are due, dead letters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec::IntoIter;
 
+use futures::future::join_all;
 use millrace_contracts::topics::{Change, DeadLetter, Head, Name, Retry, SettledRange};
 use millrace_contracts::{Code, Refusal, Topic};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::fold::Subscription;
-use super::shard::Shard;
+use super::shard::{Inner, Shard};
 use super::{Shared, backlog, publish, pull};
 
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks between two writes of heads: 10 s.
 const HEADS_EVERY: u64 = 50;
-/// Most heads of one command, most delayed messages and dead letters of one tick.
+/// Most heads of one command, and most bytes of their names; most delayed messages and dead letters of one tick.
 const MAX_HEADS: usize = 5_000;
+const MAX_NAMES: usize = 256 << 10;
 const MAX_DUE: usize = 1_000;
 const MAX_LETTERS: usize = 100;
+/// Messages that are worked on at the same time, each up to a record's size.
+const AT_ONCE: usize = 32;
 
 /// Runs until `stop`.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
@@ -29,15 +35,19 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         if stop.run_until_cancelled(ticks.tick()).await.is_none() {
             return;
         }
-        for shard in shared.all() {
-            if !shard.lock().serves() {
-                continue;
-            }
-            let worked = work(&shared, &shard, tick.is_multiple_of(HEADS_EVERY)).await;
-            if let Err(refusal) = worked {
-                tracing::debug!(partition = shard.partition, %refusal, "housekeeping is tried again");
-            }
-        }
+        // Side by side: a partition with much to do does not hold up the others.
+        let (shards, heads) = (shared.all(), tick.is_multiple_of(HEADS_EVERY));
+        let rounds: Vec<_> = shards.iter().map(|shard| round(&shared, shard, heads)).collect();
+        join_all(rounds).await;
+    }
+}
+
+async fn round(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) {
+    if !shard.lock().serves() {
+        return;
+    }
+    if let Err(refusal) = work(shared, shard, heads).await {
+        tracing::debug!(partition = shard.partition, %refusal, "housekeeping is tried again");
     }
 }
 
@@ -45,7 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 pub(super) async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) -> Result<(), Refusal> {
     end_delays(shared, shard).await?;
     // Every now and then: on Kafka it is a request.
-    let start = if heads && shard.lock().fold.in_retry().next().is_some() {
+    let start = if heads && shard.lock().fold.has_retries() {
         let start = shared.log.start(Topic::MESSAGES, shard.partition).await;
         start.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?.cast_signed()
     } else {
@@ -61,8 +71,18 @@ pub(super) async fn work(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) 
 
 async fn end_delays(shared: &Arc<Shared>, shard: &Arc<Shard>) -> Result<(), Refusal> {
     let due = shard.lock().fold.due_delays(shared.clock.now_ms(), MAX_DUE);
-    for (name, due_ms, offset) in due {
-        publish::end_delay(shared, shard, &name, (due_ms, offset)).await?;
+    for portion in due.chunks(AT_ONCE) {
+        let mut reads = Vec::with_capacity(portion.len());
+        for (name, _, offset) in portion {
+            reads.push(publish::read_due(shared, shard, name, *offset));
+        }
+        let values = join_all(reads).await.into_iter().collect::<Result<Vec<_>, Refusal>>()?;
+        let mut ends = Vec::with_capacity(portion.len());
+        for ((name, due_ms, offset), value) in portion.iter().zip(values) {
+            ends.push(publish::end_delay(shared, shard, name, (*due_ms, *offset), value));
+        }
+        // Each appends when it is polled first, so they keep their order.
+        join_all(ends).await.into_iter().collect::<Result<(), Refusal>>()?;
     }
     Ok(())
 }
@@ -83,9 +103,12 @@ fn lost(shared: &Shared, shard: &Shard, start: i64) -> Vec<Lost> {
     let now_ms = shared.clock.now_ms();
     let inner = shard.lock();
     let mut found = Vec::new();
-    for (topic, subscription) in inner.fold.in_retry() {
+    // Each of the first kind has a message at least.
+    let given_up_ones = inner.fold.to_give_up(now_ms).take(MAX_LETTERS);
+    let keys: BTreeSet<_> = given_up_ones.chain(inner.fold.in_retry_before(start).take(MAX_LETTERS)).collect();
+    for (topic, subscription) in keys {
         let Some(own) = inner.fold.topic(topic) else { continue };
-        let Some(held) = own.subscriptions.get(subscription) else { continue };
+        let Some(held) = own.subscription(subscription) else { continue };
         let has_none = |offset: &i64| inner.ring.as_ref().is_none_or(|ring| ring.get(topic, *offset).is_none());
         let dropped = held.retries.range(..start).map(|(offset, _)| *offset).filter(has_none);
         let reasons = given_up(held, own.meta.settings.retention_ms, now_ms, dropped, MAX_LETTERS - found.len());
@@ -136,41 +159,50 @@ fn given_up(
 
 /// Writes dead letters, and settles their messages once the letters are durable.
 async fn bury(shared: &Arc<Shared>, shard: &Arc<Shard>, start: i64) -> Result<(), Refusal> {
-    for lost in lost(shared, shard, start) {
-        let Lost { topic, subscription, topic_id, epoch, reason, retry } = lost;
-        let Retry { range, attempts, first_ms, last, .. } = retry;
-        let id = Some(retry.id());
-        let at_hand = shard.lock().ring.as_ref().and_then(|ring| ring.get(&topic, range.offset).cloned());
-        let stored = match at_hand {
-            Some(stored) => Some(stored),
-            None => backlog::read_one(shared, shard.partition, &topic, topic_id, range.offset).await?,
-        };
-        let is_letter = stored.is_some();
-        if let Some(stored) = stored {
-            let now_ms = shared.clock.now_ms();
-            let letter = DeadLetter {
-                topic_id,
-                offset: range.offset.cast_unsigned(),
-                dead_lettered_ms: now_ms,
-                reason,
-                attempts,
-                first_attempt_ms: Some(first_ms),
-                last_attempt_ms: last.map(|last| last.at_ms),
-                last_status: last.and_then(|last| last.status),
-                last_error: last.map(|last| last.error.as_str()),
-                message: &stored.value,
-            };
-            let mut value = Vec::with_capacity(stored.value.len() + 128);
-            letter.encode(&mut value);
-            let key = format!("{topic}/{subscription}");
-            shared.append(Topic::DEAD_LETTERS, shard.partition, key.as_bytes(), &value).await?;
-        } else {
-            tracing::warn!(%topic, %subscription, offset = range.offset, "the log dropped a message before it was settled");
+    let mut lost = lost(shared, shard, start).into_iter();
+    loop {
+        let portion: Vec<_> = lost.by_ref().take(AT_ONCE).map(|one| bury_one(shared, shard, one)).collect();
+        if portion.is_empty() {
+            return Ok(());
         }
-        let change = Change::Bury { epoch, range, reason: is_letter.then(|| reason.to_owned()), retry: id };
-        shard.submit(Some(&topic), Some(&subscription), change).await?;
+        // To its end: one that is dropped after its letter would write another.
+        join_all(portion).await.into_iter().collect::<Result<(), Refusal>>()?;
     }
-    Ok(())
+}
+
+async fn bury_one(shared: &Arc<Shared>, shard: &Arc<Shard>, lost: Lost) -> Result<(), Refusal> {
+    let Lost { topic, subscription, topic_id, epoch, reason, retry } = lost;
+    let Retry { range, attempts, first_ms, last, .. } = retry;
+    let id = Some(retry.id());
+    let at_hand = shard.lock().ring.as_ref().and_then(|ring| ring.get(&topic, range.offset).cloned());
+    let stored = match at_hand {
+        Some(stored) => Some(stored),
+        None => backlog::read_one(shared, shard.partition, &topic, topic_id, range.offset).await?,
+    };
+    let is_letter = stored.is_some();
+    if let Some(stored) = stored {
+        let now_ms = shared.clock.now_ms();
+        let letter = DeadLetter {
+            topic_id,
+            offset: range.offset.cast_unsigned(),
+            dead_lettered_ms: now_ms,
+            reason,
+            attempts,
+            first_attempt_ms: Some(first_ms),
+            last_attempt_ms: last.map(|last| last.at_ms),
+            last_status: last.and_then(|last| last.status),
+            last_error: last.map(|last| last.error.as_str()),
+            message: &stored.value,
+        };
+        let mut value = Vec::with_capacity(stored.value.len() + 128);
+        letter.encode(&mut value);
+        let key = format!("{topic}/{subscription}");
+        shared.append(Topic::DEAD_LETTERS, shard.partition, key.as_bytes(), &value).await?;
+    } else {
+        tracing::warn!(%topic, %subscription, offset = range.offset, "the log dropped a message before it was settled");
+    }
+    let change = Change::Bury { epoch, range, reason: is_letter.then(|| reason.to_owned()), retry: id };
+    shard.submit(Some(&topic), Some(&subscription), change).await.map(drop)
 }
 
 /// Makes durable what filters passed over, so that it is not read again.
@@ -178,8 +210,12 @@ async fn pass_over(shard: &Arc<Shard>) -> Result<(), Refusal> {
     let passed: Vec<(Name, Name, u64, SettledRange)> = {
         let inner = shard.lock();
         let reading = |((topic, name), reading): (&(Name, Name), &super::shard::Reading)| {
-            let cursor = &inner.fold.topic(topic)?.subscriptions.get(name)?.cursor;
-            let frontier = reading.frontier.filter(|_| reading.of.1 == cursor.epoch)?;
+            // Most have passed over nothing, which is cheap to see.
+            let frontier = reading.frontier.filter(|frontier| frontier.at > frontier.after.0)?;
+            let cursor = &inner.fold.topic(topic)?.subscription(name)?.cursor;
+            if reading.of.1 != cursor.epoch {
+                return None;
+            }
             let range = pull::passed_over(frontier, cursor.floor, cursor.floor_ordinal)?;
             Some((topic.clone(), name.clone(), cursor.epoch, range))
         };
@@ -189,46 +225,94 @@ async fn pass_over(shard: &Arc<Shard>) -> Result<(), Refusal> {
         shard
             .submit(Some(&topic), Some(&name), Change::Settle { epoch, ranges: vec![range], delivered: false })
             .await?;
+        shard.lock().release(&topic, &name);
     }
     Ok(())
 }
 
-/// Writes the heads of topics that changed, and up to where they cover `messages`.
+/// Writes the heads of topics that changed, and up to where they cover `messages`. In portions: very many may have changed.
 async fn write_heads(shard: &Arc<Shard>) -> Result<(), Refusal> {
+    let (changed, covered, before) = {
+        let inner = shard.lock();
+        let Some(ring) = &inner.ring else { return Ok(()) };
+        let changed: Vec<(Name, Head)> = inner.heads.iter().map(|(name, head)| (name.clone(), *head)).collect();
+        (changed, ring.covered(), inner.fold.covered())
+    };
+    let mut changed = changed.into_iter().peekable();
     loop {
-        let (heads, covered) = {
-            let inner = shard.lock();
-            let Some(ring) = &inner.ring else { return Ok(()) };
-            let newer = |(name, head): (&Name, &Head)| {
-                inner
-                    .fold
-                    .topic(name)
-                    .is_some_and(|topic| topic.head.offset < head.offset)
-                    .then(|| (name.clone(), *head))
-            };
-            let heads: Vec<(Name, Head)> = inner.heads.iter().filter_map(newer).take(MAX_HEADS).collect();
-            // Only the last portion covers everything read so far.
-            let covered = if heads.len() < MAX_HEADS { ring.covered() } else { inner.fold.covered() };
-            (heads, covered)
+        let mut heads = next_portion(&mut changed);
+        let is_last = changed.peek().is_none();
+        {
+            let mut inner = shard.lock();
+            heads.retain(|(name, _)| !drop_if_written(&mut inner, name));
+        }
+        // Only the last portion covers everything read until the first one.
+        let covered = if is_last { covered } else { before };
+        if !heads.is_empty() || covered.offset > before.offset {
+            let names: Vec<Name> = heads.iter().map(|(name, _)| name.clone()).collect();
+            let change = Change::Heads { heads, covered: covered.offset, last_record: covered.last_record };
+            shard.submit(None, None, change).await?;
+            let mut inner = shard.lock();
+            for name in names {
+                drop_if_written(&mut inner, &name);
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// As many heads as one command has.
+fn next_portion(heads: &mut Peekable<IntoIter<(Name, Head)>>) -> Vec<(Name, Head)> {
+    let (mut portion, mut bytes) = (Vec::new(), 0);
+    while portion.len() < MAX_HEADS
+        && let Some(head) = heads.next_if(|(name, _)| bytes + name.as_str().len() <= MAX_NAMES)
+    {
+        bytes += head.0.as_str().len();
+        portion.push(head);
+    }
+    portion
+}
+
+/// Forgets a head that the fold has, or of a topic that is no more; whether it did.
+fn drop_if_written(inner: &mut Inner, name: &Name) -> bool {
+    let Some(head) = inner.heads.get(name) else { return true };
+    let written = inner.fold.topic(name).is_none_or(|topic| topic.head.offset >= head.offset);
+    if written {
+        inner.heads.remove(name);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record takes them, however long the names are.
+    #[test]
+    fn heads_are_written_in_portions() {
+        let sizes = |bytes: usize| {
+            let name = |number: usize| Name::parse(&format!("{number:0bytes$}")).unwrap();
+            let heads: Vec<_> = (0..12_000).map(|number| (name(number), Head::default())).collect();
+            let mut heads = heads.into_iter().peekable();
+            let mut sizes = Vec::new();
+            while heads.peek().is_some() {
+                sizes.push(next_portion(&mut heads).len());
+            }
+            sizes
         };
-        let last = heads.len() < MAX_HEADS;
-        if heads.is_empty() && covered.offset <= shard.lock().fold.covered().offset {
-            return Ok(());
-        }
-        let change = Change::Heads { heads, covered: covered.offset, last_record: covered.last_record };
-        shard.submit(None, None, change).await?;
+        assert_eq!(sizes(5), [5_000, 5_000, 2_000]);
+        let long = sizes(127);
+        assert_eq!((long[0], long.iter().sum::<usize>()), (MAX_NAMES / 127, 12_000));
+    }
+
+    #[test]
+    fn the_head_of_a_topic_that_is_no_more_is_forgotten() {
+        let shard = Shard::new(0, false);
         let mut inner = shard.lock();
-        let settled: Vec<Name> = inner
-            .heads
-            .iter()
-            .filter(|(name, head)| inner.fold.topic(name).is_none_or(|topic| topic.head.offset >= head.offset))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in settled {
-            inner.heads.remove(&name);
-        }
-        if last {
-            return Ok(());
-        }
+        let name = Name::parse("t").unwrap();
+        inner.heads.insert(name.clone(), Head { offset: 7, ordinal: 1, newest_ms: 0 });
+        assert!(drop_if_written(&mut inner, &name) && inner.heads.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 /// For how long a key is remembered, in ms of the log's time.
 pub(crate) const WINDOW_MS: i64 = 600_000;
 /// Most keys of a partition.
-const MAX_KEYS: usize = 1_000_000;
+pub(super) const MAX_KEYS: usize = 1_000_000;
 
 /// A message that was published under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +33,28 @@ pub(crate) enum Claim {
     Reused,
 }
 
+/// A message with a key, as it was read.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    log_ms: i64,
+    key: (Name, String),
+    first: First,
+}
+
+impl Entry {
+    /// `None` for a message without a key.
+    pub(crate) fn of(topic: &Name, offset: u64, log_ms: i64, message: &Message<'_>) -> Option<Self> {
+        let key = (topic.clone(), message.idempotency_key?.to_owned());
+        let (id, hash) = (message.id.to_owned(), content_hash(message));
+        Some(Self { log_ms, key, first: First { offset, id, published_ms: message.published_ms, hash } })
+    }
+}
+
 /// The keys of a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Keyed {
+    /// Whether the window before what the ring reads is known.
+    complete: bool,
     known: HashMap<(Name, String), First>,
     order: VecDeque<(i64, (Name, String))>,
     under_way: HashSet<(Name, String)>,
@@ -83,18 +102,28 @@ impl Keyed {
         offset
     }
 
+    /// Whether a key that is not known was not used within the window.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The window before what the ring has read, the oldest message first.
+    pub(crate) fn complete(&mut self, older: VecDeque<Entry>) {
+        for Entry { log_ms, key, first } in older.into_iter().rev() {
+            if self.order.len() >= MAX_KEYS {
+                break;
+            }
+            self.order.push_front((log_ms, key.clone()));
+            self.known.insert(key, first);
+        }
+        self.complete = true;
+    }
+
     /// The ring has read a message.
     pub(crate) fn read(&mut self, topic: &Name, offset: u64, log_ms: i64, message: &Message<'_>) {
-        if let Some(key) = message.idempotency_key {
-            let entry = (topic.clone(), key.to_owned());
-            let first = || First {
-                offset,
-                id: message.id.to_owned(),
-                published_ms: message.published_ms,
-                hash: content_hash(message),
-            };
-            self.known.entry(entry.clone()).or_insert_with(first);
-            self.order.push_back((log_ms, entry));
+        if let Some(Entry { key, first, .. }) = Entry::of(topic, offset, log_ms, message) {
+            self.known.entry(key.clone()).or_insert(first);
+            self.order.push_back((log_ms, key));
         }
         if let Some(reply) = self.awaited.remove(message.id) {
             let _ = reply.send(offset);
@@ -128,6 +157,28 @@ mod tests {
             attributes: Vec::new(),
             body,
         }
+    }
+
+    /// It is read beside the ring, and perhaps after it.
+    #[test]
+    fn the_window_before_the_ring_comes_first() {
+        let topic = Name::parse("t").unwrap();
+        let mut keyed = Keyed::default();
+        keyed.read(&topic, 9, 9_000, &message("m9", "again", b"a"));
+        let older = [(1_u64, "old"), (2, "again")].map(|(offset, key)| {
+            let message = message("m", key, b"a");
+            Entry::of(&topic, offset, offset.cast_signed() * 1_000, &message).unwrap()
+        });
+        assert!(!keyed.is_complete());
+        keyed.complete(older.into());
+        assert!(keyed.is_complete());
+        let hash = content_hash(&message("m", "any", b"a"));
+        for (key, at) in [("old", 1), ("again", 2)] {
+            assert!(matches!(keyed.claim(&topic, key, hash), Claim::Duplicate(First { offset, .. }) if offset == at));
+        }
+        keyed.read(&topic, 10, 1_001 + WINDOW_MS, &message("m10", "new", b""));
+        assert_eq!(keyed.claim(&topic, "old", hash), Claim::Free, "the oldest is forgotten first");
+        assert!(matches!(keyed.claim(&topic, "again", hash), Claim::Duplicate(_)));
     }
 
     #[test]

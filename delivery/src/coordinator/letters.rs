@@ -200,7 +200,7 @@ impl On<'_> {
             if !batch.is_empty() || (page.ended && selected == 0) {
                 let change = Change::Redrive { id, letters: batch, ranges };
                 self.shard.submit(Some(self.topic), Some(name), change).await?;
-                self.shard.lock().wake(self.topic);
+                self.shard.lock().wake_one(self.topic, name);
             }
             if page.ended {
                 return Ok(Reply::Redriven { id, selected });

@@ -15,6 +15,7 @@ mod index;
 mod keyed;
 mod letters;
 mod messages;
+mod polls;
 mod publish;
 mod pull;
 mod push;
@@ -29,6 +30,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 mod view;
+mod window;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

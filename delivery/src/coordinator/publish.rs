@@ -38,8 +38,9 @@ pub(super) async fn publish(
             {
                 let mut inner = shard.lock();
                 rights::topic(&inner, name, principal, Right::Publish)?;
-                // Until the ring has read this coordinator's opening, a key may be known that it has not met yet.
-                if inner.serves() && inner.ring_nonce == inner.nonce {
+                // Until the ring has read this coordinator's opening, a key may be known that it has not met yet; and until the
+                // window before it was read again.
+                if inner.serves() && inner.ring_nonce == inner.nonce && inner.keyed.is_complete() {
                     match inner.keyed.claim(name, &key, hash) {
                         Claim::UnderWay => {}
                         other => return Ok(other),
@@ -133,16 +134,29 @@ async fn publish_once(
     Ok(PublishAnswer { offset, id: published.id.clone(), published_ms: now_ms, duplicate: false })
 }
 
-/// Appends a delayed message again, without the delay, under the same id.
+/// The value of a delayed message's record; `None` if the topic or the record is no more.
+pub(super) async fn read_due(
+    shared: &Arc<Shared>,
+    shard: &Arc<Shard>,
+    name: &Name,
+    offset: u64,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let topic_id = shard.lock().fold.topic(name).map(|topic| topic.meta.created);
+    match topic_id {
+        Some(topic_id) => backlog::read_delayed(shared, shard.partition, name, topic_id, offset).await,
+        None => Ok(None),
+    }
+}
+
+/// Appends a delayed message again, without the delay, under the same id. `value`: of its record.
 pub(super) async fn end_delay(
     shared: &Arc<Shared>,
     shard: &Arc<Shard>,
     name: &Name,
     (due_ms, offset): (i64, u64),
+    value: Option<Vec<u8>>,
 ) -> Result<(), Refusal> {
-    let topic_id = shard.lock().fold.topic(name).map(|topic| topic.meta.created);
-    if let Some(topic_id) = topic_id
-        && let Some(value) = backlog::read_delayed(shared, shard.partition, name, topic_id, offset).await?
+    if let Some(value) = value
         && let Ok(mut message) = Message::decode(&value)
     {
         message.delay = Delay::From(offset);

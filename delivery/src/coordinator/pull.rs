@@ -7,10 +7,10 @@ use millrace_contracts::topics::{
     AckToken, Delivery, Name, Principal, Pull, SettledRange, SubscriptionSettings, TopicId, TopicSettings,
 };
 use millrace_contracts::{Code, Refusal, Topic};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backlog::{ChunkFrom, read_chunk, read_one};
+use super::polls::Poll;
 use super::shard::{Chunk, InForce, Inner, Shard};
 use super::takeover::not_in_force;
 use super::{Shared, fold, rights};
@@ -43,12 +43,24 @@ pub(super) async fn pull(
     principal: &Principal,
     pull: &Pull,
 ) -> Result<Vec<Delivery>, Refusal> {
+    let found = find(shared, shard, topic, principal, pull).await;
+    shard.lock().release(topic, &pull.subscription);
+    found
+}
+
+async fn find(
+    shared: &Arc<Shared>,
+    shard: &Arc<Shard>,
+    topic: &Name,
+    principal: &Principal,
+    pull: &Pull,
+) -> Result<Vec<Delivery>, Refusal> {
     let deadline = Instant::now() + Duration::from_millis(pull.wait_ms);
     let mut permit = None;
     let mut at_end = false;
     let mut retried: Option<Arc<Stored>> = None;
     loop {
-        let poll: Arc<Notify>;
+        let poll: Option<Poll<'_>>;
         let notified;
         let topic_id;
         let look = {
@@ -64,12 +76,14 @@ pub(super) async fn pull(
             if let Some(reason) = &subscription.meta.suspended {
                 return Err(Refusal::new(Code::Suspended, format!("the subscription is suspended: {reason}")));
             }
-            poll = inner.polls.entry(topic.clone()).or_default().clone();
-            notified = poll.notified();
             let now_ms = shared.clock.now_ms();
-            look(shared, &mut inner, shard.partition, topic, pull, now_ms, retried.take().as_ref())?
+            let look = look(shared, &mut inner, shard.partition, topic, pull, now_ms, retried.take().as_ref())?;
+            let waits = at_end && matches!(look, Look::Nothing(_)) && Instant::now() < deadline;
+            poll = waits.then(|| Poll::join(&mut inner.polls, shard, topic, &pull.subscription));
+            // Under the lock, so that nothing moves in between.
+            notified = poll.as_ref().map(|poll| poll.moved.notified());
+            look
         };
-        tokio::pin!(notified);
         match look {
             Look::Found(deliveries) => return Ok(deliveries),
             Look::NeedChunk(from) => {
@@ -87,8 +101,8 @@ pub(super) async fn pull(
                 reach_end(shared, shard).await?;
                 at_end = true;
             }
-            Look::Nothing(_) if Instant::now() >= deadline => return Ok(Vec::new()),
             Look::Nothing(again_ms) => {
+                let Some(notified) = notified else { return Ok(Vec::new()) };
                 if permit.is_none() {
                     permit = shared.polls.clone().try_acquire_owned().ok();
                     if permit.is_none() {
@@ -100,7 +114,7 @@ pub(super) async fn pull(
                     again_ms.map(|at| Duration::from_millis(u64::try_from(at - now_ms).unwrap_or_default().max(1)));
                 let until = pause.map_or(deadline, |pause| deadline.min(Instant::now() + pause));
                 tokio::select! {
-                    () = &mut notified => {}
+                    () = notified => {}
                     () = sleep_until(until) => {}
                 }
             }
@@ -156,7 +170,7 @@ pub(super) fn look(
     expire(inner, topic, name, now_ms);
     let head = inner.head(topic);
     let Some(found) = inner.fold.topic(topic) else { return Err(not_in_force()) };
-    let Some(subscription) = found.subscriptions.get(name) else { return Err(not_in_force()) };
+    let Some(subscription) = found.subscription(name) else { return Err(not_in_force()) };
     let of = (subscription.meta.created, subscription.cursor.epoch);
     let Some(reading) = inner.readings.get(&(topic.clone(), name.clone())) else { return Err(not_in_force()) };
     let Some(ring) = &inner.ring else { return Err(not_in_force()) };

@@ -101,7 +101,7 @@ impl On<'_> {
     pub(super) fn shown(&self, name: &Name, made: Option<NewKey>) -> Option<String> {
         let made = made?;
         let inner = self.shard.lock();
-        let found = inner.fold.topic(self.topic)?.subscriptions.get(name)?;
+        let found = inner.fold.topic(self.topic)?.subscription(name)?;
         let current = found.meta.signing_keys.first().is_some_and(|key| key.secret == made.sealed);
         let kind = found.meta.settings.push.as_ref()?.signature;
         Key::parse(&made.text).filter(|_| current).map(|key| key.shown(kind))

@@ -47,7 +47,7 @@ pub(super) fn subscription<'a>(
     principal: &Principal,
 ) -> Result<(&'a Topic, &'a Subscription), Refusal> {
     let found = inner.fold.topic(topic).ok_or_else(|| missing("topic"))?;
-    let subscription = found.subscriptions.get(name).ok_or_else(|| missing("subscription"))?;
+    let subscription = found.subscription(name).ok_or_else(|| missing("subscription"))?;
     if subscription.meta.owner == principal.name || may(found, principal, Right::Manage) {
         Ok((found, subscription))
     } else {

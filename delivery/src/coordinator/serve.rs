@@ -17,12 +17,14 @@ use super::{Shared, publish, pull, seek, view};
 
 /// How often settings are computed anew when they change meanwhile.
 const MAX_TRIES: usize = 8;
+/// Topics that a list looks at under one lock.
+const MAX_LOOKS: usize = 4_096;
 
 /// Serves one request.
 pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) -> Result<Reply, Refusal> {
     let Call { topic, principal, request, .. } = call;
     if let Request::ListTopics(listing) = request {
-        return Ok(list_topics(shard, &principal, &listing));
+        return Ok(list_topics(shard, &principal, listing).await);
     }
     let Some(topic) = topic else {
         return Err(Refusal::new(Code::MissingField, "the request names no topic").field("topic"));
@@ -97,21 +99,35 @@ pub(super) async fn serve(shared: &Arc<Shared>, shard: &Arc<Shard>, call: Call) 
     }
 }
 
-fn list_topics(shard: &Shard, principal: &Principal, listing: &Listing) -> Reply {
-    let inner = shard.lock();
-    let visible = inner.fold.topics_after(listing.after.as_ref()).filter(|(name, topic)| {
-        let named = name.as_str().starts_with(&listing.prefix);
-        // Those of Millrace itself only to who asks for them.
-        let own = !name.is_reserved() || listing.prefix.starts_with(Name::RESERVED);
-        named && own && rights::may(topic, principal, Right::See)
-    });
-    let mut topics: Vec<_> = visible
-        .take(listing.limit + 1)
-        .map(|(name, topic)| view::topic(&inner, shard.partition, name, topic))
-        .collect();
-    let more = topics.len() > listing.limit;
-    topics.truncate(listing.limit);
-    Reply::Topics(topics, more)
+/// A page of topics. The lock is given back now and then: few of very many may be visible.
+async fn list_topics(shard: &Shard, principal: &Principal, listing: Listing) -> Reply {
+    let Listing { prefix, mut after, limit } = listing;
+    let mut topics = Vec::new();
+    loop {
+        let last = {
+            let inner = shard.lock();
+            let (mut looks, mut last) = (0, None);
+            for (name, topic) in inner.fold.topics_after(after.as_ref(), &prefix).take(MAX_LOOKS) {
+                // Those of Millrace itself only to who asks for them.
+                let own = !name.is_reserved() || prefix.starts_with(Name::RESERVED);
+                if own && rights::may(topic, principal, Right::See) {
+                    topics.push(view::topic(&inner, shard.partition, name, topic));
+                }
+                if topics.len() > limit {
+                    break;
+                }
+                (looks, last) = (looks + 1, Some(name));
+            }
+            last.filter(|_| looks == MAX_LOOKS).cloned()
+        };
+        if last.is_none() {
+            let more = topics.len() > limit;
+            topics.truncate(limit);
+            return Reply::Topics(topics, more);
+        }
+        after = last;
+        tokio::task::yield_now().await;
+    }
 }
 
 /// One request's topic and principal.
@@ -208,13 +224,14 @@ impl On<'_> {
     }
 
     async fn delete_topic(&self, if_match: Option<String>) -> Result<Reply, Refusal> {
-        let version = {
+        let (version, subscriptions) = {
             let inner = self.inner()?;
             let topic = rights::topic(&inner, self.topic, self.principal, Right::Manage)?;
             if self.topic.is_reserved() {
                 return Err(Refusal::new(Code::Forbidden, "the topic is one of Millrace's own").field("topic"));
             }
-            view::required(if_match.as_deref(), topic.meta.created, topic.meta.version)?
+            let version = view::required(if_match.as_deref(), topic.meta.created, topic.meta.version)?;
+            (version, topic.subscriptions.keys().cloned().collect::<Vec<_>>())
         };
         self.shard.submit(Some(self.topic), None, Change::DeleteTopic { version }).await?;
         let mut inner = self.shard.lock();
@@ -222,10 +239,10 @@ impl On<'_> {
             ring.forget(self.topic);
         }
         inner.heads.remove(self.topic);
-        inner.readings.retain(|(topic, _), _| topic != self.topic);
+        for subscription in subscriptions {
+            inner.forget(&(self.topic.clone(), subscription));
+        }
         inner.wake(self.topic);
-        inner.polls.remove(self.topic);
-        inner.push.remove(self.topic, None);
         Ok(Reply::Done)
     }
 
@@ -247,11 +264,8 @@ impl On<'_> {
         let topic = rights::topic(&inner, self.topic, self.principal, Right::See)?;
         let manages = rights::may(topic, self.principal, Right::Manage);
         let now_ms = self.shared.clock.now_ms();
-        let from = listing.after.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let visible =
-            topic.subscriptions.range::<Name, _>((from, std::ops::Bound::Unbounded)).filter(|(name, found)| {
-                name.as_str().starts_with(&listing.prefix) && (manages || found.meta.owner == self.principal.name)
-            });
+        let named = topic.subscriptions_after(listing.after.as_ref(), &listing.prefix);
+        let visible = named.filter(|(_, found)| manages || found.meta.owner == self.principal.name);
         let views = visible.map(|(name, found)| view::subscription(&inner, self.topic, topic, name, found, now_ms));
         let mut subscriptions: Vec<_> = views.take(listing.limit + 1).collect();
         let more = subscriptions.len() > listing.limit;
@@ -325,7 +339,7 @@ impl On<'_> {
             reading.frontier = None;
         }
         inner.push.forget(self.topic, name, self.shared.clock.now_ms());
-        inner.wake(self.topic);
+        inner.wake_one(self.topic, name);
     }
 
     async fn delete_subscription(&self, name: &Name, if_match: Option<String>) -> Result<Reply, Refusal> {
@@ -336,9 +350,8 @@ impl On<'_> {
         };
         self.shard.submit(Some(self.topic), Some(name), Change::DeleteSubscription { version }).await?;
         let mut inner = self.shard.lock();
-        inner.readings.remove(&(self.topic.clone(), name.clone()));
-        inner.push.remove(self.topic, Some(name));
-        inner.wake(self.topic);
+        inner.forget(&(self.topic.clone(), name.clone()));
+        inner.wake_one(self.topic, name);
         Ok(Reply::Done)
     }
 

@@ -1,6 +1,6 @@
 //! One partition that this process coordinates: the fold, and what only memory holds: the ring, leases, waiting requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::fold::{Fold, Outcome};
 use super::keyed::Keyed;
-use super::pushing::Pushing;
+use super::polls::Polls;
+use super::pushing::{Pushing, SubscriptionKey};
 use crate::lease::Leases;
 use crate::ring::{Ring, Stored};
 use crate::walk::Point;
@@ -59,9 +60,11 @@ pub(crate) struct Inner {
     pub(crate) ring: Option<Ring>,
     /// Heads newer than those of the fold.
     pub(crate) heads: HashMap<Name, Head>,
-    pub(crate) readings: HashMap<(Name, Name), Reading>,
-    /// Long polls of a topic.
-    pub(crate) polls: HashMap<Name, Arc<Notify>>,
+    /// Of the subscriptions of which memory holds something.
+    pub(crate) readings: HashMap<SubscriptionKey, Reading>,
+    /// Subscriptions whose reading has a chunk, the oldest chunk first.
+    chunked: VecDeque<SubscriptionKey>,
+    pub(crate) polls: Polls,
     pub(crate) leases: u64,
     /// The next offset of `topics.commands` to fold, and the highest it ever was: lower after a step was taken back.
     pub(crate) folded: (u64, u64),
@@ -88,6 +91,16 @@ pub(crate) struct Reading {
     pub(crate) chunk: Option<Chunk>,
     /// The message that a call of the earlier system handed out last, until it is acknowledged.
     pub(crate) current: Option<CurrentMessage>,
+}
+
+impl Reading {
+    /// Whether a fresh one would serve as well, with everything up to `floor` settled.
+    fn is_idle(&self, floor: i64) -> bool {
+        self.leases.is_empty()
+            && self.current.is_none()
+            && self.frontier.is_none_or(|frontier| frontier.at <= floor)
+            && self.chunk.as_ref().is_none_or(|chunk| chunk.until <= floor.saturating_add(1))
+    }
 }
 
 /// A message that a call of the earlier system handed out.
@@ -131,7 +144,8 @@ impl Shard {
             ring: None,
             heads: HashMap::new(),
             readings: HashMap::new(),
-            polls: HashMap::new(),
+            chunked: VecDeque::new(),
+            polls: Polls::default(),
             leases: 0,
             folded: (0, 0),
             keyed: Keyed::default(),
@@ -160,7 +174,7 @@ impl Shard {
         let waiting = {
             let mut inner = self.lock();
             inner.closed = true;
-            inner.polls.values().for_each(|poll| poll.notify_waiters());
+            inner.polls.wake_all();
             inner.push.wake();
             std::mem::take(&mut inner.waiting)
         };
@@ -217,28 +231,56 @@ impl Inner {
 
     /// Keeps a chunk for the next pulls of a subscription; few at a time, so that many laggards do not fill the memory.
     pub(crate) fn keep_chunk(&mut self, topic: &Name, subscription: &Name, chunk: Chunk) {
-        let kept = self.readings.values().filter(|reading| reading.chunk.is_some()).count();
-        if kept >= MAX_CHUNKS {
-            for reading in self.readings.values_mut() {
-                reading.chunk = None;
-            }
+        let Some(reading) = self.reading(topic, subscription) else { return };
+        reading.chunk = Some(chunk);
+        let key = (topic.clone(), subscription.clone());
+        if !self.chunked.contains(&key) {
+            self.chunked.push_back(key);
         }
-        if let Some(reading) = self.reading(topic, subscription) {
-            reading.chunk = Some(chunk);
+        if self.chunked.len() > MAX_CHUNKS
+            && let Some(oldest) = self.chunked.pop_front()
+            && let Some(reading) = self.readings.get_mut(&oldest)
+        {
+            reading.chunk = None;
         }
+    }
+
+    /// Forgets what memory holds of a subscription if it means nothing more: most of very many are read now and then.
+    pub(crate) fn release(&mut self, topic: &Name, subscription: &Name) {
+        let found = self.fold.topic(topic).and_then(|topic| topic.subscription(subscription));
+        let floor = found.map(|found| found.cursor.floor);
+        let key = (topic.clone(), subscription.clone());
+        let is_idle = |reading: &Reading| floor.is_none_or(|floor| reading.is_idle(floor));
+        if self.readings.get(&key).is_some_and(is_idle) {
+            self.readings.remove(&key);
+        }
+    }
+
+    /// The subscription was deleted.
+    pub(crate) fn forget(&mut self, key: &SubscriptionKey) {
+        self.readings.remove(key);
+        self.push.remove(key);
     }
 
     /// Wakes the long polls of a topic, and its push subscriptions.
     pub(crate) fn wake(&mut self, topic: &Name) {
-        self.push.touch(topic);
-        if let Some(poll) = self.polls.get(topic) {
-            poll.notify_waiters();
+        if self.fold.has_pushed(topic) {
+            self.push.touch(topic);
         }
+        self.polls.wake(topic);
+    }
+
+    /// Wakes the long polls of one subscription, or its push: a topic may have very many others.
+    pub(crate) fn wake_one(&mut self, topic: &Name, subscription: &Name) {
+        if self.fold.is_pushed(topic, subscription) || self.push.endpoint(topic, subscription).is_some() {
+            self.push.touch_one((topic.clone(), subscription.clone()));
+        }
+        self.polls.wake_one(topic, subscription);
     }
 
     /// What memory holds of a subscription; begun anew after a seek or another creation.
     pub(crate) fn reading(&mut self, topic: &Name, subscription: &Name) -> Option<&mut Reading> {
-        let found = self.fold.topic(topic)?.subscriptions.get(subscription)?;
+        let found = self.fold.topic(topic)?.subscription(subscription)?;
         let of = (found.meta.created, found.cursor.epoch);
         let fresh = || Reading { of, leases: Leases::default(), frontier: None, chunk: None, current: None };
         let reading = self.readings.entry((topic.clone(), subscription.clone())).or_insert_with(fresh);

@@ -72,7 +72,7 @@ impl Stage for Coordination {
         let mut undo = Undo::default();
         let mut changes: Vec<KeyChange> = Vec::new();
         let mut replies = Vec::new();
-        let mut touched: Vec<Name> = Vec::new();
+        let mut touched: Vec<(Name, Option<Name>)> = Vec::new();
         {
             let mut inner = shard.lock();
             for record in batch.iter() {
@@ -107,7 +107,7 @@ impl Stage for Coordination {
                 if let Some(reply) = inner.waiting.remove(&(command.nonce, command.number)) {
                     replies.push((reply, outcome));
                 }
-                touched.extend(command.topic);
+                touched.extend(command.topic.map(|topic| (topic, command.subscription)));
             }
             changes.extend(inner.fold.newest_number());
             let dropped = inner.fold.take_dropped_events();
@@ -122,9 +122,13 @@ impl Stage for Coordination {
             }
             let next = batch.next_offset().unwrap_or_default();
             inner.folded = (next, inner.folded.1.max(next));
+            touched.sort_unstable();
             touched.dedup();
-            for topic in &touched {
-                inner.wake(topic);
+            for (topic, subscription) in &touched {
+                match subscription {
+                    Some(subscription) => inner.wake_one(topic, subscription),
+                    None => inner.wake(topic),
+                }
             }
         }
         for (key, entry) in changes {

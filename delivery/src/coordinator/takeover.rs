@@ -10,10 +10,11 @@ use millrace_contracts::{Code, ProjectionPosition, Refusal, Topic};
 use millrace_log::{LogError, NewRecord};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
+use super::backlog::LOOK_BACK;
 use super::fold::Outcome;
 use super::keyed::WINDOW_MS;
 use super::shard::{Shard, Submission, moved, unknown};
+use super::{Shared, window};
 use crate::ring::Ring;
 
 /// Most commands of one append.
@@ -107,11 +108,15 @@ async fn open(shared: &Arc<Shared>, shard: &Arc<Shard>, number: &mut u64) -> Res
     let start = shared.log.start(Topic::MESSAGES, shard.partition).await?;
     let window = shared.log.offset_at(Topic::MESSAGES, shard.partition, shared.clock.now_ms() - WINDOW_MS).await?;
     let first = (covered + 1).max(start.cast_signed());
-    let from = first.min(window.max(start).cast_signed());
+    // From a little before, to meet the opening of whoever was in force there.
+    let from = (first - LOOK_BACK).max(start.cast_signed());
+    let window = window.max(start).cast_signed()..from;
     let mut inner = shard.lock();
     inner.nonce = Some(nonce);
     if inner.ring.is_none() {
         inner.ring = Some(Ring::new(first, from, shared.config.ring_bytes));
+        let (shared, shard) = (shared.clone(), shard.clone());
+        tokio::task::spawn_blocking(move || window::read_again(&shared, &shard, &window));
     }
     drop(inner);
     shared.rings_changed();

@@ -156,6 +156,28 @@ async fn the_current_message_is_acknowledged_once_without_a_token() {
     assert_eq!(missing.map_err(|refusal| refusal.code), Err(Code::NotFound));
 }
 
+/// There may be very many that are read now and then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_settled_leaves_nothing_in_memory() {
+    let running = Running::start().await;
+    running.create("t").await;
+    running.subscribe("t", "s", Start::Latest).await;
+    running.publish("t", "1").await;
+    let name = || Name::parse("s").unwrap();
+    let pull = |wait_ms, lease_ms| Request::Pull(Pull { subscription: name(), max: 1, wait_ms, lease_ms });
+    let shard = running.coordinators.0.shard(partition_of_topic(&Name::parse("t").unwrap(), 3)).unwrap();
+    let held = || shard.lock().readings.len();
+    assert_eq!(running.messages("t", pull(0, None)).await.len(), 1);
+    assert_eq!(held(), 0);
+    let leased = running.messages("t", pull(0, Some(60_000))).await;
+    assert_eq!((leased.len(), held()), (1, 1), "its lease hides it");
+    let selection = AckSelection::Tokens(leased.into_iter().map(|message| message.token).collect());
+    running.call("t", Request::Ack { subscription: name(), selection }).await.unwrap();
+    assert_eq!(held(), 0);
+    let (waited, ()) = tokio::join!(running.messages("t", pull(60_000, None)), running.publish("t", "2"));
+    assert_eq!((waited.len(), held()), (1, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_published_to_their_topic_once() {
     let running = Running::start().await;

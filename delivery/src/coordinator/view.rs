@@ -57,9 +57,8 @@ pub(super) fn subscription(
     let chunk = reading.and_then(|reading| reading.chunk.as_ref());
     let behind = chunk.into_iter().flat_map(|chunk| chunk.messages.iter());
     let ring = inner.ring.iter().flat_map(|ring| ring.after(topic_name, cursor.floor));
-    let fresh = behind.chain(ring).filter(|stored| stored.offset > cursor.floor && !cursor.covers(stored.offset));
-    let oldest =
-        fresh.map(|stored| stored.published_ms).chain(found.retries.values().map(|retry| retry.first_ms)).min();
+    let fresh = behind.chain(ring).find(|stored| stored.offset > cursor.floor && !cursor.covers(stored.offset));
+    let oldest = fresh.map(|stored| stored.published_ms).into_iter().chain(found.retries.oldest_ms()).min();
     let oldest_unacked_ms = oldest.filter(|_| backlog > 0);
     let retention_ms = i64::try_from(topic.meta.settings.retention_ms).unwrap_or(i64::MAX);
     let left = |oldest: i64| u64::try_from(oldest.saturating_add(retention_ms) - now_ms).unwrap_or_default();

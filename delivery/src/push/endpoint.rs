@@ -46,7 +46,7 @@ pub(crate) struct Endpoint {
     /// A turn is at work, and whether there is a reason for another one.
     pub(crate) busy: bool,
     pub(crate) again: bool,
-    /// The time of the newest timer, ms since the epoch.
+    /// The time of its timer, ms since the epoch.
     pub(crate) timer_ms: Option<i64>,
 }
 
@@ -197,9 +197,9 @@ impl Endpoint {
 
     /// The subscription was resumed, or its settings changed: what was known of the endpoint no longer holds.
     pub(crate) fn forget(&mut self, now_ms: i64) {
-        let (in_flight, busy, again) = (self.in_flight, self.busy, self.again);
+        let (in_flight, busy, again, timer_ms) = (self.in_flight, self.busy, self.again, self.timer_ms);
         let attempts = std::mem::take(&mut self.attempts);
-        *self = Self { in_flight, busy, again, attempts, since_ms: now_ms, ..Self::new(None) };
+        *self = Self { in_flight, busy, again, timer_ms, attempts, since_ms: now_ms, ..Self::new(None) };
     }
 
     /// When it can be tried next, if not now, ms since the epoch.

@@ -29,6 +29,8 @@ pub(crate) struct Fixture {
     /// The brokers; none on the embedded engine.
     pub(crate) brokers: &'static str,
     config: Option<KafkaConfig>,
+    /// The same for each coordinator, or the next one could not open the secrets of the one before.
+    keyring: Arc<Keyring>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -52,7 +54,7 @@ impl Fixture {
         let names = Names::new(&format!("{}.", millrace_testkit::unique("delivery"))).unwrap();
         let log = Log::Kafka(KafkaLog::open(config.clone(), names.clone()).unwrap());
         log.create_topics().await.unwrap();
-        Some(Self { log, names, brokers, config: Some(config), _directory: None })
+        Some(Self { log, names, brokers, config: Some(config), keyring: keyring(), _directory: None })
     }
 
     /// Deletes a topic of the log and creates it again.
@@ -81,13 +83,16 @@ impl Fixture {
         let names = Names::default();
         let log = Log::Embedded(EmbeddedLog::open(config, names.clone()).unwrap());
         log.create_topics().await.unwrap();
-        Self { log, names, brokers: "", config: None, _directory: Some(directory) }
+        Self { log, names, brokers: "", config: None, keyring: keyring(), _directory: Some(directory) }
     }
 
     /// Starts coordinators.
     pub(crate) fn start(&self) -> Running {
-        let keys = tempfile::tempdir().unwrap();
-        let keyring = Keyring::read_or_create(&keys.path().join("keys")).unwrap();
+        self.start_at(Clock::system())
+    }
+
+    /// Starts coordinators with a clock.
+    pub(crate) fn start_at(&self, clock: Clock) -> Running {
         let config = CoordinatorConfig {
             url: String::new(),
             ring_bytes: 1 << 20,
@@ -99,9 +104,9 @@ impl Fixture {
             max_in_flight: 100,
             targets: Targets { allowed: vec!["127.0.0.0/8".parse().unwrap()] },
             consent_origin: String::new(),
-            keyring: Arc::new(keyring),
+            keyring: self.keyring.clone(),
         };
-        let coordinators = Coordinators::new(self.log.clone(), config, Clock::system()).unwrap();
+        let coordinators = Coordinators::new(self.log.clone(), config, clock).unwrap();
         let (stop, (status, _)) = (CancellationToken::new(), watch::channel(Status::Starting));
         let (running, stopped) = (coordinators.clone(), stop.clone());
         let task = tokio::spawn(async move { running.run(String::new(), status, stopped).await });
@@ -112,6 +117,11 @@ impl Fixture {
     pub(crate) fn topic(&self, topic: Topic) -> String {
         self.names.topic(&topic)
     }
+}
+
+fn keyring() -> Arc<Keyring> {
+    let keys = tempfile::tempdir().unwrap();
+    Arc::new(Keyring::read_or_create(&keys.path().join("keys")).unwrap())
 }
 
 pub(crate) fn name(text: &str) -> Name {

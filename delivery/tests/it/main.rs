@@ -8,3 +8,4 @@ mod explain;
 mod fixture;
 mod messages;
 mod sample;
+mod schedule;

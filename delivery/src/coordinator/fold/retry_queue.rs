@@ -9,15 +9,32 @@ use millrace_contracts::topics::Retry;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetryQueue {
     entries: BTreeMap<i64, Retry>,
-    /// As (when it is handed out again in ms since the epoch, offset).
-    by_time: BTreeSet<(i64, i64)>,
-    /// As (failed attempts, offset).
-    by_attempts: BTreeSet<(u32, i64)>,
-    /// As (whether an attempt failed, when it began in ms since the epoch, offset).
-    by_begin: BTreeSet<(bool, i64, i64)>,
-    /// As (status of the last attempt, offset).
-    by_status: BTreeSet<(u16, i64)>,
+    /// `None` while nothing is in retry, as in most of very many subscriptions.
+    orders: Option<Box<Orders>>,
 }
+
+/// The offsets of the messages in other orders.
+#[derive(Debug, Clone, Default)]
+struct Orders {
+    /// As (when it is handed out again in ms since the epoch, offset).
+    time: BTreeSet<(i64, i64)>,
+    /// As (failed attempts, offset).
+    attempts: BTreeSet<(u32, i64)>,
+    /// As (whether an attempt failed, when it began in ms since the epoch, offset).
+    begin: BTreeSet<(bool, i64, i64)>,
+    /// As (status of the last attempt, offset).
+    status: BTreeSet<(u16, i64)>,
+    /// As (hash of the key, offset).
+    key: BTreeSet<(u64, i64)>,
+}
+
+static EMPTY: Orders = Orders {
+    time: BTreeSet::new(),
+    attempts: BTreeSet::new(),
+    begin: BTreeSet::new(),
+    status: BTreeSet::new(),
+    key: BTreeSet::new(),
+};
 
 impl Deref for RetryQueue {
     type Target = BTreeMap<i64, Retry>;
@@ -30,54 +47,82 @@ impl Deref for RetryQueue {
 impl RetryQueue {
     pub(crate) fn insert(&mut self, offset: i64, retry: Retry) {
         self.remove(offset);
-        self.by_time.insert((retry.next_ms, offset));
-        self.by_attempts.insert((retry.attempts, offset));
-        self.by_begin.insert((retry.attempts > 0, retry.first_ms, offset));
-        self.by_status.extend(status_of(&retry).map(|status| (status, offset)));
+        let orders = self.orders.get_or_insert_with(Box::default);
+        orders.time.insert((retry.next_ms, offset));
+        orders.attempts.insert((retry.attempts, offset));
+        orders.begin.insert((retry.attempts > 0, retry.first_ms, offset));
+        orders.status.extend(status_of(&retry).map(|status| (status, offset)));
+        orders.key.extend(retry.key_hash.map(|key| (key, offset)));
         self.entries.insert(offset, retry);
     }
 
     pub(crate) fn remove(&mut self, offset: i64) {
-        if let Some(retry) = self.entries.remove(&offset) {
-            self.by_time.remove(&(retry.next_ms, offset));
-            self.by_attempts.remove(&(retry.attempts, offset));
-            self.by_begin.remove(&(retry.attempts > 0, retry.first_ms, offset));
-            if let Some(status) = status_of(&retry) {
-                self.by_status.remove(&(status, offset));
-            }
+        let Some(retry) = self.entries.remove(&offset) else { return };
+        if self.entries.is_empty() {
+            self.orders = None;
         }
+        let Some(orders) = &mut self.orders else { return };
+        orders.time.remove(&(retry.next_ms, offset));
+        orders.attempts.remove(&(retry.attempts, offset));
+        orders.begin.remove(&(retry.attempts > 0, retry.first_ms, offset));
+        if let Some(status) = status_of(&retry) {
+            orders.status.remove(&(status, offset));
+        }
+        if let Some(key) = retry.key_hash {
+            orders.key.remove(&(key, offset));
+        }
+    }
+
+    fn orders(&self) -> &Orders {
+        self.orders.as_deref().unwrap_or(&EMPTY)
     }
 
     /// Messages with at least so many failed attempts.
     pub(crate) fn with_attempts(&self, min: u32) -> impl Iterator<Item = i64> {
-        self.by_attempts.range((min, i64::MIN)..).map(|(_, offset)| *offset)
+        self.orders().attempts.range((min, i64::MIN)..).map(|(_, offset)| *offset)
     }
 
     /// Messages that entered retry at this time or before, ms since the epoch: those with a failed attempt, or those without.
     pub(crate) fn begun_by(&self, attempted: bool, ms: i64) -> impl Iterator<Item = i64> {
-        let begun = self.by_begin.range((attempted, i64::MIN, i64::MIN)..=(attempted, ms, i64::MAX));
+        let begun = self.orders().begin.range((attempted, i64::MIN, i64::MIN)..=(attempted, ms, i64::MAX));
         begun.map(|(_, _, offset)| *offset)
+    }
+
+    /// When the oldest message entered retry, ms since the epoch: of those with a failed attempt, or of those without.
+    pub(crate) fn first_begun(&self, attempted: bool) -> Option<i64> {
+        let begun = (attempted, i64::MIN, i64::MIN)..=(attempted, i64::MAX, i64::MAX);
+        self.orders().begin.range(begun).next().map(|(_, ms, _)| *ms)
+    }
+
+    /// When the oldest message of all entered retry, ms since the epoch.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        [false, true].into_iter().filter_map(|attempted| self.first_begun(attempted)).min()
+    }
+
+    /// Whether a message with this key stands before an offset.
+    pub(crate) fn holds_key(&self, key_hash: u64, before: i64) -> bool {
+        self.orders().key.range((key_hash, i64::MIN)..(key_hash, before)).next().is_some()
     }
 
     /// Messages whose last attempt ended with this status.
     pub(crate) fn with_status(&self, status: u16) -> impl Iterator<Item = i64> {
-        self.by_status.range((status, i64::MIN)..=(status, i64::MAX)).map(|(_, offset)| *offset)
+        self.orders().status.range((status, i64::MIN)..=(status, i64::MAX)).map(|(_, offset)| *offset)
     }
 
     /// Messages that are due, the earliest first.
     pub(crate) fn due(&self, now_ms: i64) -> impl Iterator<Item = i64> {
-        self.by_time.range(..=(now_ms, i64::MAX)).map(|(_, offset)| *offset)
+        self.orders().time.range(..=(now_ms, i64::MAX)).map(|(_, offset)| *offset)
     }
 
     /// When the first message that is not due will be.
     pub(crate) fn next_ms(&self, now_ms: i64) -> Option<i64> {
         let later = (std::ops::Bound::Excluded((now_ms, i64::MAX)), std::ops::Bound::Unbounded);
-        self.by_time.range(later).next().map(|(ms, _)| *ms)
+        self.orders().time.range(later).next().map(|(ms, _)| *ms)
     }
 
     /// When the first message of all is due.
     pub(crate) fn first_ms(&self) -> Option<i64> {
-        self.by_time.first().map(|(ms, _)| *ms)
+        self.orders().time.first().map(|(ms, _)| *ms)
     }
 }
 
@@ -99,7 +144,8 @@ mod tests {
         let status = (next_ms % 2 == 1).then_some(500 + u16::try_from(next_ms % 3).unwrap());
         let last = (attempts > 0).then_some(AttemptFailure { at_ms: next_ms, error: AttemptError::HttpStatus, status });
         let first_ms = next_ms / 2;
-        Retry { range, attempts, next_ms, first_ms, key_hash: None, last, redrive: None, letter: None }
+        let key_hash = (next_ms % 3 > 0).then_some(next_ms.cast_unsigned() % 3);
+        Retry { range, attempts, next_ms, first_ms, key_hash, last, redrive: None, letter: None }
     }
 
     fn sorted(offsets: impl Iterator<Item = i64>) -> Vec<i64> {
@@ -137,6 +183,16 @@ mod tests {
             for attempted in [false, true] {
                 let begun = scan(&|retry| (retry.attempts > 0) == attempted && retry.first_ms <= now_ms);
                 prop_assert_eq!(sorted(queue.begun_by(attempted, now_ms)), begun);
+            }
+            let first = |attempted: bool| {
+                let begun = queue.values().filter(|retry| (retry.attempts > 0) == attempted);
+                begun.map(|retry| retry.first_ms).min()
+            };
+            prop_assert_eq!((queue.first_begun(false), queue.first_begun(true)), (first(false), first(true)));
+            prop_assert_eq!(queue.oldest_ms(), queue.values().map(|retry| retry.first_ms).min());
+            for key in 0..3 {
+                let before = |retry: &Retry| retry.key_hash == Some(key) && retry.range.offset < 10;
+                prop_assert_eq!(queue.holds_key(key, 10), queue.values().any(before));
             }
             for status in 499..504 {
                 prop_assert_eq!(sorted(queue.with_status(status)), scan(&|retry| status_of(retry) == Some(status)));

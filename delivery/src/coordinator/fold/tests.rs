@@ -198,6 +198,7 @@ impl Model {
 
     fn equals(&self, fold: &Fold) -> Result<(), TestCaseError> {
         prop_assert_eq!(fold.nonce(), self.nonce);
+        fold.check_orders();
         for topic in 0..2 {
             let found = fold.topic(&name('t', topic));
             prop_assert_eq!(found.is_some(), self.topics.get(&topic).is_some_and(Option::is_none), "topic {}", topic);

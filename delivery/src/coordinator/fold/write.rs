@@ -197,7 +197,7 @@ impl Write<'_> {
         name: &Name,
     ) -> Outcome {
         let Some(found) = self.fold.topic(topic) else { return no_topic() };
-        let existing = found.subscriptions.get(name);
+        let existing = found.subscription(name);
         let key = TopicStateKey::Subscription(topic.clone(), name.clone());
         let cursor_key = TopicStateKey::Cursor(topic.clone(), name.clone());
         if let Change::CreateSubscription { owner, settings, floor, floor_ordinal, signing_key } = &command.change {
