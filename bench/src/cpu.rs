@@ -74,7 +74,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// See proc_pid_stat(5). The program's name is in parentheses and may contain some.
+    /// See `proc_pid_stat(5)`. The program's name is in parentheses and may contain some.
     fn parse(line: &str) -> Option<Self> {
         let pid = line.split_once(' ')?.0.parse().ok()?;
         let fields: Vec<&str> = line.rsplit_once(") ")?.1.split(' ').collect();

@@ -178,10 +178,10 @@ impl<'a> Walk<'a> {
         {
             return Verdict::Passed;
         }
-        if let Some(key) = stored.key_hash.filter(|_| rules.leased && rules.settings.by_key()) {
-            if self.subscription.retries.holds_key(key, stored.offset) || self.leases.blocks_key(key, stored.offset) {
-                return Verdict::Blocked;
-            }
+        if let Some(key) = stored.key_hash.filter(|_| rules.leased && rules.settings.by_key())
+            && (self.subscription.retries.holds_key(key, stored.offset) || self.leases.blocks_key(key, stored.offset))
+        {
+            return Verdict::Blocked;
         }
         Verdict::Candidate
     }

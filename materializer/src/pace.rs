@@ -89,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn a_shutdown_ends_the_wait() {
         let stop = CancellationToken::new();
-        let mut pace = Pace::new(Duration::from_secs(86_400), Limits::default(), stop.clone());
+        let mut pace = Pace::new(Duration::from_hours(24), Limits::default(), stop.clone());
         let small = batch(0, 1);
         pace.written(&[write(&small)]);
         stop.cancel();

@@ -118,7 +118,7 @@ pub(crate) async fn run(to: SocketAddr, shape: Shape) -> anyhow::Result<()> {
     tokio::time::sleep(Duration::from_secs(35)).await;
     let before = process.cpu()?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let busy = (process.cpu()? - before).as_secs_f64() * 100.0 / seconds as f64;
+    let busy = process.cpu()?.saturating_sub(before).as_secs_f64() * 100.0 / seconds as f64;
     print(&format!("REST {busy:.2} {} {}", process.sockets()?, process.resident_kib()?))?;
 
     let number = topics.count();

@@ -157,7 +157,7 @@ fn crosses_a_network_in_clear(url: &str) -> bool {
 
 /// The text of an error and of its causes: that a certificate is not trusted is one.
 fn with_causes(error: &dyn Error) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
+    std::iter::successors(error.source(), |&cause| cause.source())
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 

@@ -47,7 +47,9 @@ impl Polls {
     /// The partition goes to another coordinator.
     pub(super) fn wake_all(&mut self) {
         for (_, polls) in self.0.drain() {
-            polls.values().for_each(|poll| poll.notify_waiters());
+            for poll in polls.values() {
+                poll.notify_waiters();
+            }
         }
     }
 }
