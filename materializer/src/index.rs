@@ -12,7 +12,7 @@ use millrace_contracts::topics::{Delay, Message, TopicOwner};
 use millrace_contracts::{ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
 use millrace_log::{Batch, Log, LogError, RunOptions, Sink, Status};
 use millrace_service::health::Component;
-use millrace_store::{IndexRow, IndexStep, MessageIndex};
+use millrace_store::{IndexPosition, IndexRow, IndexStep, MessageIndex};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -60,9 +60,10 @@ impl Indexing {
                 step: self.config.step(),
                 status,
             };
-            let (index, config, stop) = (self.index.clone(), self.config.clone(), self.stop.clone());
+            let (index, log) = (self.index.clone(), self.log.clone());
+            let (config, stop) = (self.config.clone(), self.stop.clone());
             let pace = move || Pace::new(config.index_interval.0, config.step(), stop.clone());
-            let sink = move || IndexSink::new(index.clone(), pace());
+            let sink = move || IndexSink::new(index.clone(), log.clone(), pace());
             let ended = tokio::select! {
                 ended = self.log.run_sink(sink, options, self.stop.clone()) => ended,
                 never = report_status(statuses, &self.component) => match never {},
@@ -124,6 +125,7 @@ async fn report_status(mut status: watch::Receiver<Status>, component: &Componen
 /// Writes the index, a step at a time.
 struct IndexSink {
     index: MessageIndex,
+    log: Log,
     /// A step should have many messages, and a topic few rows.
     pace: Pace,
     /// The coordinator whose opening was read last in each partition, as the index has it.
@@ -131,8 +133,25 @@ struct IndexSink {
 }
 
 impl IndexSink {
-    fn new(index: MessageIndex, pace: Pace) -> Self {
-        Self { index, pace, owners: HashMap::new() }
+    fn new(index: MessageIndex, log: Log, pace: Pace) -> Self {
+        Self { index, log, pace, owners: HashMap::new() }
+    }
+
+    /// The position of a partition. One that the log's start has passed is reset, as after a time without this sink that was
+    /// longer than the retention: the runner would refuse it for good, but an index lacks nothing that the log still has once it
+    /// is built from the log's start.
+    async fn stored(&self, partition: u32) -> Result<Option<IndexPosition>, StoreError> {
+        let Some(stored) = self.index.position(partition).await? else { return Ok(None) };
+        let position = stored.position.next_offset;
+        let start = self.log.start(Topic::MESSAGES, partition).await;
+        let start = start
+            .map_err(|error| StoreError { next: error.next(), ..StoreError::stop(error.to_string()).because(error) })?;
+        if position >= start {
+            return Ok(Some(stored));
+        }
+        tracing::warn!(partition, position, start, "the log has dropped messages that were not indexed: rebuilding");
+        self.index.reset_partition(partition, position).await?;
+        Ok(None)
     }
 }
 
@@ -146,7 +165,7 @@ impl Sink for IndexSink {
     }
 
     async fn position(&mut self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
-        let stored = self.index.position(partition).await?;
+        let stored = self.stored(partition).await?;
         self.owners.insert(partition, stored.and_then(|stored| stored.owner));
         Ok(stored.map(|stored| stored.position))
     }

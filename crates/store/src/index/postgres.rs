@@ -52,6 +52,9 @@ const MOVE: &str = "
     FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (partition, position, last_record, owner)
     WHERE old.partition = new.partition";
 
+const RESET_PARTITION: &str =
+    "UPDATE message_index_position SET position = NULL WHERE partition = $1 AND position = $2";
+
 /// Serializes what creates and drops tables of days, until the transaction ends.
 const LOCK_DAYS: &str = "SELECT pg_advisory_xact_lock(hashtext('millrace.message_index'), hashtext(current_schema()))";
 
@@ -149,6 +152,12 @@ impl PostgresIndex {
 
     pub(super) async fn reset(&self) -> Result<(), StoreError> {
         let reset = sqlx::query("UPDATE message_index_position SET position = NULL");
+        let reset = reset.execute(self.postgres.pool().await?);
+        self.postgres.bounded(1, reset).await.map(|_| ())
+    }
+
+    pub(super) async fn reset_partition(&self, partition: u32, position: u64) -> Result<(), StoreError> {
+        let reset = sqlx::query(RESET_PARTITION).bind(partition.cast_signed()).bind(position.cast_signed());
         let reset = reset.execute(self.postgres.pool().await?);
         self.postgres.bounded(1, reset).await.map(|_| ())
     }

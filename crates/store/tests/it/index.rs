@@ -49,6 +49,7 @@ async fn conforms(fresh: impl AsyncFn() -> MessageIndex) {
     a_rebuild_deletes_the_rows_of_its_partition(&fresh().await).await;
     a_partition_that_a_rebuild_left_empty_holds_no_day_back(&fresh().await).await;
     drops_a_day_once_every_partition_is_past_it(&fresh().await).await;
+    a_partition_is_reset_at_its_position_only(&fresh().await).await;
 }
 
 async fn separates_topics_and_partitions_and_ends_at_its_position(index: &MessageIndex) {
@@ -123,6 +124,22 @@ async fn drops_a_day_once_every_partition_is_past_it(index: &MessageIndex) {
     assert_eq!(put(index, 1, (Some(30), 32), &step(1, &[(7, &[31])])).await, WriteOutcome::Applied);
     assert_eq!(page(index, 1, 7, 0).await.0.last(), Some(&31));
     assert_eq!(index.drop_below(&[15, 32]).await.unwrap(), 2);
+}
+
+async fn a_partition_is_reset_at_its_position_only(index: &MessageIndex) {
+    for partition in 0..2 {
+        put(index, partition, (None, 10), &step(1, &[(7, &[2, 9])])).await;
+    }
+    for (partition, position) in [(0, 9), (0, 11), (2, 10)] {
+        index.reset_partition(partition, position).await.unwrap();
+    }
+    assert_eq!(page(index, 0, 7, 0).await, (vec![2, 9], 10), "another process has moved it");
+    index.reset_partition(0, 10).await.unwrap();
+    assert_eq!(index.position(0).await.unwrap(), None);
+    assert_eq!(page(index, 0, 7, 0).await, (vec![], 0));
+    assert_eq!(page(index, 1, 7, 0).await, (vec![2, 9], 10));
+    assert_eq!(put(index, 0, (None, 30), &step(1, &[(7, &[25])])).await, WriteOutcome::Applied);
+    assert_eq!(page(index, 0, 7, 0).await, (vec![25], 30), "it was rebuilt");
 }
 
 /// One topic of three, and how many offsets of it follow each other.
