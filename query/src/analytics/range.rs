@@ -44,7 +44,7 @@ static AVAILABLE: [MediaType<'static>; 3] = [
 
 pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Response {
     let parsed = params::range(request.uri().query(), app.max_range_hours).and_then(|(range, terms)| {
-        Requirement::of(&terms, request.headers(), &app.topic).map(|requirement| (range, requirement))
+        Requirement::of(&terms, request.headers(), app.events()).map(|requirement| (range, requirement))
     });
     let (range, requirement) = match parsed {
         Ok(parsed) => parsed,

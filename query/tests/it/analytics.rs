@@ -212,6 +212,7 @@ async fn a_read_requires_the_events_of_its_position() {
     for (query, field) in [
         ("min-position=0@1", "min-position"),
         ("min-position=other/0@1", "min-position"),
+        ("min-position=millrace.analytics.events/4@1", "min-position"),
         ("wait=11s", "wait"),
         ("stale=yes", "stale"),
     ] {
