@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use millrace_base::Backoff;
 use millrace_contracts::topics::{Delay, Message, TopicOwner};
-use millrace_contracts::{ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
+use millrace_contracts::{DecodeError, ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
 use millrace_log::{Batch, Log, LogError, RunOptions, Sink, Status};
 use millrace_service::health::Component;
-use millrace_store::{IndexRow, IndexStep, MessageIndex};
+use millrace_store::{IndexPosition, IndexRow, IndexStep, MessageIndex};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -60,9 +60,10 @@ impl Indexing {
                 step: self.config.step(),
                 status,
             };
-            let (index, config, stop) = (self.index.clone(), self.config.clone(), self.stop.clone());
+            let (index, log) = (self.index.clone(), self.log.clone());
+            let (config, stop) = (self.config.clone(), self.stop.clone());
             let pace = move || Pace::new(config.index_interval.0, config.step(), stop.clone());
-            let sink = move || IndexSink::new(index.clone(), pace());
+            let sink = move || IndexSink::new(index.clone(), log.clone(), pace());
             let ended = tokio::select! {
                 ended = self.log.run_sink(sink, options, self.stop.clone()) => ended,
                 never = report_status(statuses, &self.component) => match never {},
@@ -124,6 +125,7 @@ async fn report_status(mut status: watch::Receiver<Status>, component: &Componen
 /// Writes the index, a step at a time.
 struct IndexSink {
     index: MessageIndex,
+    log: Log,
     /// A step should have many messages, and a topic few rows.
     pace: Pace,
     /// The coordinator whose opening was read last in each partition, as the index has it.
@@ -131,8 +133,25 @@ struct IndexSink {
 }
 
 impl IndexSink {
-    fn new(index: MessageIndex, pace: Pace) -> Self {
-        Self { index, pace, owners: HashMap::new() }
+    fn new(index: MessageIndex, log: Log, pace: Pace) -> Self {
+        Self { index, log, pace, owners: HashMap::new() }
+    }
+
+    /// The position of a partition. One that the log's start has passed is reset, as after a time without this sink that was
+    /// longer than the retention: the runner would refuse it for good, but an index lacks nothing that the log still has once it
+    /// is built from the log's start.
+    async fn stored(&self, partition: u32) -> Result<Option<IndexPosition>, StoreError> {
+        let Some(stored) = self.index.position(partition).await? else { return Ok(None) };
+        let position = stored.position.next_offset;
+        let start = self.log.start(Topic::MESSAGES, partition).await;
+        let start = start
+            .map_err(|error| StoreError { next: error.next(), ..StoreError::stop(error.to_string()).because(error) })?;
+        if position >= start {
+            return Ok(Some(stored));
+        }
+        tracing::warn!(partition, position, start, "the log has dropped messages that were not indexed: rebuilding");
+        self.index.reset_partition(partition, position).await?;
+        Ok(None)
     }
 }
 
@@ -146,7 +165,7 @@ impl Sink for IndexSink {
     }
 
     async fn position(&mut self, partition: u32) -> Result<Option<ProjectionPosition>, StoreError> {
-        let stored = self.index.position(partition).await?;
+        let stored = self.stored(partition).await?;
         self.owners.insert(partition, stored.and_then(|stored| stored.owner));
         Ok(stored.map(|stored| stored.position))
     }
@@ -154,7 +173,8 @@ impl Sink for IndexSink {
     async fn write(&mut self, writes: &[ProjectionWrite<'_, Batch>]) -> Result<Vec<WriteOutcome>, StoreError> {
         self.pace.wait(writes).await;
         let owner = |partition: u32| self.owners.get(&partition).copied().flatten();
-        let steps: Vec<IndexStep> = writes.iter().map(|write| fold(write.items, owner(write.partition))).collect();
+        let steps = writes.iter().map(|write| fold(write.items, owner(write.partition)));
+        let steps: Vec<IndexStep> = steps.collect::<Result<_, _>>()?;
         let indexed: Vec<ProjectionWrite<'_, IndexStep>> =
             writes.iter().zip(&steps).map(|(write, step)| write.with_items(step)).collect();
         let outcomes = self.index.write(&indexed).await?;
@@ -171,17 +191,20 @@ impl Sink for IndexSink {
 }
 
 /// The rows of a batch. Pure.
-fn fold(batch: &Batch, mut owner: Option<u64>) -> IndexStep {
+///
+/// A record that nothing can decode is no message, for the ring neither. One with a schema of a later version may be one: the
+/// sink stops before it, since laggards would skip what the index passes over.
+fn fold(batch: &Batch, mut owner: Option<u64>) -> Result<IndexStep, StoreError> {
     let mut topics: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     let mut newest_ms = 0;
     for record in batch.iter() {
         newest_ms = newest_ms.max(record.timestamp_ms);
         let Some(value) = record.value else { continue };
         if record.key.is_empty() {
-            owner = TopicOwner::decode(value).ok().map(|owner| owner.nonce).or(owner);
+            owner = decoded(TopicOwner::decode(value), batch.partition(), record.offset)?.map(|it| it.nonce).or(owner);
             continue;
         }
-        let Ok(message) = Message::decode(value) else { continue };
+        let Some(message) = decoded(Message::decode(value), batch.partition(), record.offset)? else { continue };
         let late = message.nonce.is_some() && owner.is_some() && message.nonce != owner;
         if !late && !matches!(message.delay, Delay::Until(_)) {
             topics.entry(message.topic_id).or_default().push(record.offset);
@@ -192,7 +215,20 @@ fn fold(batch: &Batch, mut owner: Option<u64>) -> IndexStep {
             offsets.chunks(IndexRow::MAX_OFFSETS).map(|offsets| IndexRow { topic_id, offsets: offsets.to_vec() });
         rows.collect::<Vec<_>>()
     });
-    IndexStep { day: u32::try_from(newest_ms / DAY_MS).unwrap_or_default(), rows: rows.collect(), owner }
+    Ok(IndexStep { day: u32::try_from(newest_ms / DAY_MS).unwrap_or_default(), rows: rows.collect(), owner })
+}
+
+/// What a record holds; `None` if that is nothing of any version.
+fn decoded<T>(value: Result<T, DecodeError>, partition: u32, offset: u64) -> Result<Option<T>, StoreError> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ DecodeError::SchemaId { .. }) => {
+            let record = format!("{}/{partition}@{offset}", Topic::MESSAGES.name);
+            let problem = "another version of Millrace wrote it; update the materializer";
+            Err(StoreError::stop(format!("{record} cannot be indexed: {error}: {problem}")).because(error))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -247,11 +283,23 @@ mod tests {
         }
         let row = |topic_id, offsets: &[u64]| IndexRow { topic_id, offsets: offsets.to_vec() };
         let rows = vec![row(7, &[100, 103, 104, 107]), row(8, &[101, 109])];
-        assert_eq!(fold(&batch, None), IndexStep { day: 3, rows, owner: Some(2) });
+        assert_eq!(fold(&batch, None), Ok(IndexStep { day: 3, rows, owner: Some(2) }));
         // With the owner of the step before.
         let mut late = Batch::new(3);
         late.push(Record { offset: 110, timestamp_ms: 0, key: b"t", value: Some(&records[4].1) });
-        assert_eq!(fold(&late, Some(2)), IndexStep { day: 0, rows: Vec::new(), owner: Some(2) });
+        assert_eq!(fold(&late, Some(2)), Ok(IndexStep { day: 0, rows: Vec::new(), owner: Some(2) }));
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_not_passed_over() {
+        for (key, mut value) in [(&b"t"[..], message(7, Delay::None, None)), (b"", opening(2))] {
+            // The magic byte, then the schema.
+            value[1..5].copy_from_slice(&9_999_u32.to_be_bytes());
+            let mut batch = Batch::new(3);
+            batch.push(Record { offset: 100, timestamp_ms: 0, key, value: Some(&value) });
+            let error = fold(&batch, None).unwrap_err();
+            assert!(error.to_string().starts_with("messages/3@100 cannot be indexed: schema id 9999"), "{error}");
+        }
     }
 
     #[test]
@@ -262,7 +310,7 @@ mod tests {
         for offset in 0..count {
             batch.push(Record { offset, timestamp_ms: 0, key: b"t", value: Some(&value) });
         }
-        let rows = fold(&batch, None).rows;
+        let rows = fold(&batch, None).unwrap().rows;
         assert_eq!(rows.iter().map(|row| row.offsets.len()).collect::<Vec<_>>(), [1_024, 1_024, 1]);
         let all: Vec<u64> = rows.into_iter().flat_map(|row| row.offsets).collect();
         assert!(all.into_iter().eq(0..count));

@@ -26,7 +26,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) max_range_hours: u32,
     /// The full name of the topic of events.
-    pub(crate) topic: String,
+    topic: String,
     /// Memory of the encoders of compressed responses.
     pub(crate) encoders: MemoryBudget,
     current: CurrentHour,
@@ -59,6 +59,11 @@ impl App {
     pub(crate) async fn probe(&self) {
         self.current_hour(Hour::of_ms(self.clock.now_ms())).await;
         self.readiness.notice(self.hours.notice());
+    }
+
+    /// The full name of the topic of events, and the number of its partitions.
+    pub(crate) fn events(&self) -> (&str, u32) {
+        (&self.topic, self.hours.partitions())
     }
 
     /// The snapshot of the current hour if it needs no refresh. Never waits; the path of hot reads.

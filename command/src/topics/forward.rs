@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -25,7 +26,14 @@ use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
 use millrace_service::auth::Authenticator;
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
+use tower::util::MapFuture;
 
+/// Longest wait for a TCP connection.
+const TCP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for a connection that a call can be sent on: name, TCP and TLS together. A machine whose kernel accepts connections
+/// and whose process hangs ends no handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer: a page of a pull with its envelopes.
 const MAX_ANSWER: usize = 64 << 20;
 /// Longest call, beside the wait of a long poll.
@@ -40,11 +48,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 const LIMITS: Limits = Limits { records: 1_024, bytes: 1 << 20, wait: Duration::from_millis(200) };
 
+/// A connection that is being made.
+type Connecting = <HttpsConnector<HttpConnector> as Service<Uri>>::Future;
+type Connector = MapFuture<HttpsConnector<HttpConnector>, fn(Connecting) -> Connecting>;
+
 /// Calls this process's coordinators first, then those of others.
 pub struct Forwarder {
     local: Option<Arc<dyn Coordinate>>,
     owners: Arc<RwLock<HashMap<u32, TopicOwner>>>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     auth: Authenticator,
     allow_clear_key: bool,
     /// When a call that failed was last a warning.
@@ -65,16 +77,17 @@ impl Forwarder {
         tls: ClientConfig,
         allow_clear_key: bool,
         stop: CancellationToken,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let owners = Arc::new(RwLock::new(HashMap::new()));
         let followed = owners.clone();
         std::thread::Builder::new().name("owners".into()).spawn(move || follow(&log, &followed, &stop))?;
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        connector.set_connect_timeout(Some(TCP_TIMEOUT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http2();
-        let connector = builder.wrap_connector(connector);
+        let bounded: fn(Connecting) -> Connecting = |connecting| within(CONNECT_TIMEOUT, connecting);
+        let connector = MapFuture::new(builder.wrap_connector(connector), bounded);
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .timer(TokioTimer::new())
@@ -146,6 +159,16 @@ impl Coordinate for Forwarder {
     }
 }
 
+/// A connection that is made within a time, or not at all.
+fn within(limit: Duration, connecting: Connecting) -> Connecting {
+    Box::pin(async move {
+        tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+            let problem = format!("no connection within {limit:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, problem).into())
+        })
+    })
+}
+
 /// Whether others could read what is sent to a URL: it is neither encrypted nor of this machine.
 fn crosses_a_network_in_clear(url: &str) -> bool {
     let Ok(url) = url.parse::<Uri>() else { return true };
@@ -205,9 +228,13 @@ fn follow_until_failed(
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use super::*;
 
-    use super::{crosses_a_network_in_clear, with_causes};
+    #[tokio::test]
+    async fn a_connection_that_is_never_made_ends() {
+        let error = within(Duration::from_millis(1), Box::pin(std::future::pending())).await.err().unwrap();
+        assert_eq!(error.to_string(), "no connection within 1ms");
+    }
 
     #[test]
     fn why_a_coordinator_cannot_be_called_has_the_causes() {

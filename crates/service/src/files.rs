@@ -62,6 +62,29 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
+/// Reads a file with a private key, and logs a warning if everybody may read it.
+///
+/// # Errors
+/// The file cannot be read, or others may write it.
+pub fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
+    let bytes = read(path)?;
+    warn_if_exposed(path);
+    Ok(bytes)
+}
+
+/// Logs a warning if everybody may read a file with a private key. It is not refused: volumes of secrets are often mounted so.
+pub(crate) fn warn_if_exposed(path: &Path) {
+    if is_exposed(path) {
+        let file = path.display();
+        tracing::warn!(%file, "everybody on this machine may read this private key; chmod 600 ends that");
+    }
+}
+
+/// Its group may read it, which is how a service account shares a file.
+fn is_exposed(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
 /// Reports whether what is read again and again can be read: once for each change.
 pub(crate) struct Reading {
     what: &'static str,
@@ -109,5 +132,29 @@ pub(crate) async fn follow(mut reading: Reading, read: impl FnMut() -> Result<()
         let Ok((back, outcome)) = blocking.await else { return };
         read = back;
         reading.report(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions};
+
+    use super::*;
+
+    #[test]
+    fn what_others_may_write_is_refused_and_what_everybody_may_read_is_exposed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, "secret").unwrap();
+        for (mode, refused, exposed) in [
+            (0o600, false, false),
+            (0o640, false, false),
+            (0o644, false, true),
+            (0o620, true, false),
+            (0o602, true, false),
+        ] {
+            set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!((read_private(&path).is_err(), is_exposed(&path)), (refused, exposed), "{mode:o}");
+        }
     }
 }

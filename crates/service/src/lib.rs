@@ -25,7 +25,7 @@ pub mod telemetry;
 mod text;
 
 pub use agreed::export_agreed_settings;
-pub use files::FileError;
+pub use files::{FileError, read_private};
 pub use http::{Problem, spread_retry, status_of};
 pub use run::ServiceContext;
 pub use text::shown;

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use millrace_contracts::topics::{Name, Secret};
 use millrace_contracts::{Code, Refusal};
+use millrace_service::{FileError, read_private};
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -39,6 +40,9 @@ pub enum KeyringError {
     /// It cannot be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It may not be used as it is.
+    #[error("{0}")]
+    Invalid(String),
     /// A line is no key.
     #[error("line {0} is not an id and 32 bytes in base64")]
     Line(usize),
@@ -47,13 +51,23 @@ pub enum KeyringError {
     Empty,
 }
 
+impl From<FileError> for KeyringError {
+    /// Without the path, which the caller has.
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { source, .. } => Self::Io(source),
+            FileError::Invalid { problem, .. } => Self::Invalid(problem),
+        }
+    }
+}
+
 impl Keyring {
     /// Reads a file of lines `id key`, the key 32 bytes in base64. The first key seals, all of them open.
     ///
     /// # Errors
-    /// A file that cannot be read or that has another form.
+    /// A file that cannot be read, that others may write, or that has another form.
     pub fn read(path: &Path) -> Result<Self, KeyringError> {
-        let text = std::fs::read_to_string(path)?;
+        let text = String::from_utf8(read_private(path)?).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         let mut keys = Vec::new();
         let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line.trim()));
         for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
@@ -158,5 +172,7 @@ mod tests {
         assert!(Keyring::default().seal(owner, "x").is_err());
         std::fs::write(&path, "k1 short\n").unwrap();
         assert!(matches!(Keyring::read(&path), Err(KeyringError::Line(1))));
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o620)).unwrap();
+        assert!(matches!(Keyring::read(&path), Err(KeyringError::Invalid(_))), "others may write it");
     }
 }

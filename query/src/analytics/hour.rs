@@ -19,7 +19,7 @@ use crate::stores::port::ReadError;
 
 pub(crate) async fn hour(State(app): State<Arc<App>>, request: Request) -> Response {
     let parsed = params::timestamp(request.uri().query()).and_then(|(timestamp_ms, terms)| {
-        Requirement::of(&terms, request.headers(), &app.topic).map(|requirement| (timestamp_ms, requirement))
+        Requirement::of(&terms, request.headers(), app.events()).map(|requirement| (timestamp_ms, requirement))
     });
     let (timestamp_ms, requirement) = match parsed {
         Ok(parsed) => parsed,

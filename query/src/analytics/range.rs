@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -44,7 +44,7 @@ static AVAILABLE: [MediaType<'static>; 3] = [
 
 pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Response {
     let parsed = params::range(request.uri().query(), app.max_range_hours).and_then(|(range, terms)| {
-        Requirement::of(&terms, request.headers(), &app.topic).map(|requirement| (range, requirement))
+        Requirement::of(&terms, request.headers(), app.events()).map(|requirement| (range, requirement))
     });
     let (range, requirement) = match parsed {
         Ok(parsed) => parsed,
@@ -62,7 +62,7 @@ pub(crate) async fn range(State(app): State<Arc<App>>, request: Request) -> Resp
     let current = Hour::of_ms(begin_ms);
     // The current hour comes from memory, where it was read before this.
     if (range.from..range.to).contains(&current)
-        && !matches!(terms, Terms::With(_))
+        && !matches!(terms, Terms::With(..))
         && let Ok(response) = &app.current_hour(current).await.result
     {
         counted_up_to = counted_up_to.min(response.counts.coverage.up_to_ms);
@@ -107,16 +107,17 @@ enum Terms {
     Any,
     /// Marked stale: they may lack the events that the request requires.
     Stale,
-    /// With these events.
-    With(MinPositions),
+    /// With these events, for which the request waits until then.
+    With(MinPositions, Instant),
 }
 
 impl Terms {
     /// The terms of a request, once its events are counted or it takes counts without them.
     async fn after_wait(app: &App, requirement: Option<Requirement>) -> Result<Self, ReadError> {
         let Some(Requirement { positions, wait, stale_ok }) = requirement else { return Ok(Self::Any) };
+        let end = Instant::now() + wait;
         match app.hours.range_at(&positions, wait).await {
-            Ok(()) => Ok(Self::With(positions)),
+            Ok(()) => Ok(Self::With(positions, end)),
             Err(ReadError::NotYetVisible) if stale_ok => Ok(Self::Stale),
             Err(error) => Err(error),
         }
@@ -179,8 +180,9 @@ impl RangeReader {
             Ok(response) => Ok(response.counts),
             Err(error) => Err(*error),
         };
-        if let Terms::With(positions) = &self.terms {
-            return self.app.hours.read_at(hour, self.current, positions, Duration::ZERO).await;
+        if let Terms::With(positions, end) = &self.terms {
+            let wait = end.saturating_duration_since(Instant::now());
+            return self.app.hours.read_at(hour, self.current, positions, wait).await;
         }
         if hour == self.current {
             return counts(&self.app.current_hour(hour).await.result);

@@ -42,11 +42,15 @@ pub(crate) struct Requirement {
 }
 
 impl Requirement {
-    /// That of a request; `None` if it has no position. `topic` is the full name of the topic of events.
+    /// That of a request; `None` if it has no position. The topic of events has this full name and number of partitions.
     ///
     /// # Errors
     /// A refusal with the name of the parameter or header.
-    pub(crate) fn of(terms: &RequirementParams<'_>, headers: &HeaderMap, topic: &str) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn of(
+        terms: &RequirementParams<'_>,
+        headers: &HeaderMap,
+        (topic, partitions): (&str, u32),
+    ) -> Result<Option<Self>, Refusal> {
         if *terms == RequirementParams::default() && !headers.contains_key(MIN_POSITION) {
             return Ok(None);
         }
@@ -58,7 +62,7 @@ impl Requirement {
         };
         let mut positions = MinPositions::default();
         let mut add = |text: &str, field: &'static str| {
-            let added = positions.add(text, topic);
+            let added = positions.add(text, topic).and_then(|()| positions.within(partitions));
             added.map_err(|error| Refusal::new(Code::InvalidField, error.to_string()).field(field))
         };
         if let Some(text) = &terms.position {
@@ -82,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    const TOPIC: &str = "millrace.analytics.events";
+    const EVENTS: (&str, u32) = ("millrace.analytics.events", 3);
 
     fn terms<'q>(position: Option<&'q str>, wait: Option<&'q str>, stale: Option<&'q str>) -> RequirementParams<'q> {
         RequirementParams {
@@ -95,14 +99,14 @@ mod tests {
     #[test]
     fn parameter_and_header_add_up() {
         let mut headers = HeaderMap::new();
-        let none = Requirement::of(&terms(None, Some("2s"), Some("ok")), &headers, TOPIC);
+        let none = Requirement::of(&terms(None, Some("2s"), Some("ok")), &headers, EVENTS);
         assert_eq!(none, Ok(None), "without a position there is nothing to wait for");
         headers.append(MIN_POSITION, HeaderValue::from_static("millrace.analytics.events/1@5"));
         headers.append(MIN_POSITION, HeaderValue::from_static("millrace.analytics.events/2@6"));
         let terms = terms(Some("millrace.analytics.events/0@4"), Some("1500ms"), Some("ok"));
-        let found = Requirement::of(&terms, &headers, TOPIC).unwrap().unwrap();
+        let found = Requirement::of(&terms, &headers, EVENTS).unwrap().unwrap();
         let mut positions = MinPositions::default();
-        positions.add("millrace.analytics.events/0@4,1@5,2@6", TOPIC).unwrap();
+        positions.add("millrace.analytics.events/0@4,1@5,2@6", EVENTS.0).unwrap();
         assert_eq!(found, Requirement { positions, wait: Duration::from_millis(1_500), stale_ok: true });
     }
 
@@ -112,16 +116,19 @@ mod tests {
         for (terms, field) in [
             (terms(Some("x"), None, None), "min-position"),
             (terms(Some("other/0@1"), None, None), "min-position"),
+            (terms(Some("millrace.analytics.events/2@1,3@1"), None, None), "min-position"),
             (terms(None, Some("11s"), None), "wait"),
             (terms(None, Some("1"), None), "wait"),
             (terms(None, None, Some("yes")), "stale"),
         ] {
-            let refusal = Requirement::of(&terms, &headers, TOPIC).unwrap_err();
+            let refusal = Requirement::of(&terms, &headers, EVENTS).unwrap_err();
             assert_eq!((refusal.code, refusal.field.as_deref()), (Code::InvalidField, Some(field)), "{terms:?}");
         }
         let mut headers = HeaderMap::new();
-        headers.insert(MIN_POSITION, HeaderValue::from_static(""));
-        let refusal = Requirement::of(&RequirementParams::default(), &headers, TOPIC).unwrap_err();
-        assert_eq!(refusal.field.as_deref(), Some("millrace-min-position"));
+        for position in ["", "millrace.analytics.events/3@1"] {
+            headers.insert(MIN_POSITION, HeaderValue::from_static(position));
+            let refusal = Requirement::of(&RequirementParams::default(), &headers, EVENTS).unwrap_err();
+            assert_eq!(refusal.field.as_deref(), Some("millrace-min-position"), "{position}");
+        }
     }
 }

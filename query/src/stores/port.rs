@@ -99,6 +99,9 @@ pub trait HourReader: Send + Sync + 'static {
     /// Waits at most this long until [`read_range`](Self::read_range) has these events.
     fn range_at<'a>(&'a self, positions: &'a MinPositions, wait: Duration) -> BoxFuture<'a, Result<(), ReadError>>;
 
+    /// The number of partitions of the topic of events.
+    fn partitions(&self) -> u32;
+
     /// The time up to which every read model counts, in ms since the epoch; `None` if that is not known.
     fn counted_up_to(&self) -> Option<i64>;
 

@@ -37,6 +37,12 @@ impl MinPositions {
         Ok(())
     }
 
+    /// Refuses positions of partitions that a topic with this many does not have: nothing ever counts up to them.
+    pub(crate) fn within(&self, partitions: u32) -> Result<(), PositionError> {
+        let within = self.0.iter().all(|&(partition, _)| partition < partitions);
+        within.then_some(()).ok_or(PositionError::Topic)
+    }
+
     fn raise(&mut self, partition: u32, offset: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == partition) {
             Some((_, highest)) => *highest = offset.max(*highest),
@@ -65,7 +71,7 @@ pub enum PositionError {
     /// Not of the form of a position.
     #[error("not a position as the write side returns it: topic/partition@offset")]
     Form,
-    /// Of a topic without counts, or of a partition that no topic has.
+    /// Of a topic without counts, or of a partition that it does not have.
     #[error("not a position in the topic of events")]
     Topic,
 }

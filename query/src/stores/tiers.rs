@@ -265,6 +265,10 @@ impl HourReader for Tiers {
         self.wait_for_archive(positions, wait).boxed()
     }
 
+    fn partitions(&self) -> u32 {
+        self.models.archive.partitions()
+    }
+
     fn counted_up_to(&self) -> Option<i64> {
         self.freshness.up_to_ms()
     }

@@ -193,7 +193,6 @@ async fn a_read_requires_the_events_of_its_position() {
         let target = format!("{path}&min-position=millrace.analytics.events/0@7,3@9&wait=250ms");
         server.stores.reach(true);
         assert_eq!(server.get(&target, &[]).await.status, 200, "{target}");
-        // A read of a live hour of a range follows that of the range.
         assert!(server.stores.waited().is_some());
         server.stores.reach(false);
         let early = server.get(&target, &[]).await;
@@ -209,9 +208,17 @@ async fn a_read_requires_the_events_of_its_position() {
         assert_eq!(server.stores.waited(), Some(Duration::from_secs(1)), "the default");
         assert_eq!(server.get(&path, &[]).await.status, 200, "without a position");
     }
+    // The last read is that of a live hour.
+    server.stores.reach(true);
+    let live = format!("/analytics/range?from={NOW_MS}&to={}", NOW_MS + 1);
+    let target = format!("{live}&min-position=millrace.analytics.events/0@7&wait=10s");
+    assert_eq!(server.get(&target, &[]).await.status, 200);
+    let waited = server.stores.waited().unwrap();
+    assert!(waited > Duration::ZERO && waited < Duration::from_secs(10), "the rest of the wait: {waited:?}");
     for (query, field) in [
         ("min-position=0@1", "min-position"),
         ("min-position=other/0@1", "min-position"),
+        ("min-position=millrace.analytics.events/4@1", "min-position"),
         ("wait=11s", "wait"),
         ("stale=yes", "stale"),
     ] {

@@ -180,6 +180,10 @@ impl HourReader for Stores {
         std::future::ready(self.require(positions, wait)).boxed()
     }
 
+    fn partitions(&self) -> u32 {
+        4
+    }
+
     fn counted_up_to(&self) -> Option<i64> {
         *self.counted_up_to.lock().unwrap()
     }

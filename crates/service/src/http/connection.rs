@@ -103,9 +103,10 @@ async fn supervise(http: &Arc<Http>, stream: TcpStream, peer: IpAddr, guard: &Ar
 }
 
 async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Arc<Guard>) {
-    let peer = match http.exchange.proxies.accept(&mut stream, peer).await {
-        Ok(client) => client,
-        Err(error) => {
+    let peer = match unless_drained(guard, http.exchange.proxies.accept(&mut stream, peer)).await {
+        None => return,
+        Some(Ok(client)) => client,
+        Some(Err(error)) => {
             counter!(metric::HTTP_REFUSED.name, "reason" => "proxy").increment(1);
             tracing::debug!(%error, %peer, "no PROXY header of a trusted proxy");
             return;
@@ -114,18 +115,14 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
     let socket = match &http.tls {
         None => Socket::Plain(stream),
         Some(tls) => {
-            let Ok(encrypted) = tls.accept(stream).await else { return };
+            let Some(Ok(encrypted)) = unless_drained(guard, tls.accept(stream)).await else { return };
             Socket::Tls(Box::new(encrypted))
         }
     };
     let certificate = socket.certificate().map(Arc::new);
     let mut io = Io::new(socket, guard.clone(), http.exchange.limits.max_target());
-    let detected = poll_fn(|cx| match guard.order().get(cx.waker()) {
-        Order::Run => io.poll_version(cx).map(Result::ok),
-        // Without a whole request there is nothing to finish.
-        Order::Drain | Order::Cut => Poll::Ready(None),
-    });
-    let Some(version) = detected.await else { return };
+    let detected = unless_drained(guard, poll_fn(|cx| io.poll_version(cx)));
+    let Some(Ok(version)) = detected.await else { return };
     let identified = |mut request: Request<Incoming>| {
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
@@ -153,6 +150,17 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
     }
 }
 
+/// Polls what comes before the first request to its end. `None` if the server drains meanwhile: without a whole request there is
+/// nothing to finish.
+async fn unless_drained<T>(guard: &Guard, before: impl Future<Output = T>) -> Option<T> {
+    let mut before = pin!(before);
+    poll_fn(|cx| match guard.order().get(cx.waker()) {
+        Order::Run => before.as_mut().poll(cx).map(Some),
+        Order::Drain | Order::Cut => Poll::Ready(None),
+    })
+    .await
+}
+
 /// Polls a connection to its end, and shuts it down gracefully when the server drains. Its error is of no use: the
 /// client has its answer, or is gone.
 async fn until_drained<C: Future>(mut connection: Pin<&mut C>, guard: &Guard, drain: impl Fn(Pin<&mut C>)) {
@@ -165,4 +173,19 @@ async fn until_drained<C: Future>(mut connection: Pin<&mut C>, guard: &Guard, dr
         connection.as_mut().poll(cx).map(drop)
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_drain_ends_what_comes_before_the_first_request() {
+        let guard = Guard::new();
+        assert_eq!(unless_drained(&guard, std::future::ready(1)).await, Some(1));
+        // Such as the handshake of a client that sends nothing.
+        let waiting = unless_drained(&guard, std::future::pending::<()>());
+        let drain = async { guard.order().set(Order::Drain) };
+        assert_eq!(tokio::join!(waiting, drain).0, None);
+    }
 }

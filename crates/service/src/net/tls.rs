@@ -137,6 +137,7 @@ impl TlsFiles {
             return Ok(None);
         }
         let server = self.server(&content)?;
+        files::warn_if_exposed(&self.config.key_file);
         self.content = Some(content);
         let (mut http, mut intake) = (server.clone(), server);
         http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -35,7 +35,7 @@ pub(super) struct EmbeddedArchive {
     database: Database,
     hourly: Keyspace,
     positions: Keyspace,
-    partitions: u32,
+    pub(super) partitions: u32,
     // A batch has no conditions, so this lock covers the comparison of the position and the write.
     writing: Arc<Mutex<()>>,
 }

@@ -39,6 +39,14 @@ impl Archive {
         EmbeddedArchive::open(database, partitions).map(Engine::Embedded).map(Self)
     }
 
+    /// The number of partitions whose counts it adds up.
+    pub const fn partitions(&self) -> u32 {
+        match &self.0 {
+            Engine::Postgres(archive) => archive.partitions,
+            Engine::Embedded(archive) => archive.partitions,
+        }
+    }
+
     /// The counts of any hour.
     pub async fn hour(&self, hour: Hour) -> Result<HourRead, StoreError> {
         match &self.0 {

@@ -153,6 +153,16 @@ impl EmbeddedIndex {
         }
         batch.commit().map_err(failed)
     }
+
+    pub(super) fn reset_partition(&self, partition: u32, position: u64) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.position(partition)?.is_none_or(|stored| stored.position.next_offset != position) {
+            return Ok(());
+        }
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        batch.remove(&self.index, position_key(partition));
+        batch.commit().map_err(failed)
+    }
 }
 
 impl fmt::Debug for EmbeddedIndex {

@@ -116,6 +116,14 @@ impl MessageIndex {
             Engine::Embedded(index) => index.reset(),
         }
     }
+
+    /// Makes the materializer rebuild a partition, if its position is still this one.
+    pub async fn reset_partition(&self, partition: u32, position: u64) -> Result<(), StoreError> {
+        match &self.0 {
+            Engine::Postgres(index) => index.reset_partition(partition, position).await,
+            Engine::Embedded(index) => index.reset_partition(partition, position),
+        }
+    }
 }
 
 /// Whether the log has dropped everything up to an offset.

@@ -14,6 +14,9 @@ use crate::postgres::{Postgres, PostgresConfig};
 /// Most statements of one operation: a write locks, creates rows, deletes, inserts and moves the positions.
 const STATEMENTS: u32 = 8;
 
+/// Most rows of a delete, which must end within `postgres.statement_timeout`.
+const PORTION: u32 = 20_000;
+
 // One statement, hence one snapshot of position and rows. As many rows as are needed for $4 offsets.
 const PAGE: &str = "
     SELECT stored.position, page.offsets
@@ -51,6 +54,20 @@ const MOVE: &str = "
     SET position = new.position, last_record = new.last_record, owner = new.owner
     FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (partition, position, last_record, owner)
     WHERE old.partition = new.partition";
+
+const REBUILT: &str = "
+    SELECT partition FROM message_index_position
+    WHERE partition = ANY($1) AND position IS NULL ORDER BY partition FOR UPDATE";
+
+const OLD_DAY: &str = "SELECT day FROM message_index_day WHERE partition = ANY($1) AND last >= 0 ORDER BY day LIMIT 1";
+
+// By place, since a delete has no limit. A day is one table, within which places are unique.
+const DELETE_PORTION: &str = "
+    DELETE FROM message_index WHERE day = $1 AND ctid = ANY(ARRAY(
+        SELECT ctid FROM message_index WHERE day = $1 AND partition = ANY($2) LIMIT $3))";
+
+const RESET_PARTITION: &str =
+    "UPDATE message_index_position SET position = NULL WHERE partition = $1 AND position = $2";
 
 /// Serializes what creates and drops tables of days, until the transaction ends.
 const LOCK_DAYS: &str = "SELECT pg_advisory_xact_lock(hashtext('millrace.message_index'), hashtext(current_schema()))";
@@ -109,6 +126,11 @@ impl PostgresIndex {
         for day in writes.iter().filter(|write| !write.items.rows.is_empty()).map(|write| write.items.day) {
             self.create_day(pool, day).await?;
         }
+        let rebuilt = rebuilt(writes.iter());
+        let mut deleting = !rebuilt.is_empty();
+        while deleting {
+            deleting = self.postgres.bounded(STATEMENTS, delete_portion(pool, &rebuilt)).await?;
+        }
         let written = self.postgres.bounded(STATEMENTS, write(pool, writes)).await;
         if written.is_err() {
             // Another process may have dropped a day's table.
@@ -149,6 +171,12 @@ impl PostgresIndex {
 
     pub(super) async fn reset(&self) -> Result<(), StoreError> {
         let reset = sqlx::query("UPDATE message_index_position SET position = NULL");
+        let reset = reset.execute(self.postgres.pool().await?);
+        self.postgres.bounded(1, reset).await.map(|_| ())
+    }
+
+    pub(super) async fn reset_partition(&self, partition: u32, position: u64) -> Result<(), StoreError> {
+        let reset = sqlx::query(RESET_PARTITION).bind(partition.cast_signed()).bind(position.cast_signed());
         let reset = reset.execute(self.postgres.pool().await?);
         self.postgres.bounded(1, reset).await.map(|_| ())
     }
@@ -205,18 +233,40 @@ async fn lock(
     }
 }
 
-/// Deletes the rows of earlier builds, which may come from another log.
+/// The partitions whose rebuild begins with these writes.
+fn rebuilt<'a, 'b: 'a>(writes: impl Iterator<Item = &'a Write<'b>>) -> Vec<i32> {
+    writes.filter(|write| write.expected.is_none()).map(|write| write.partition.cast_signed()).collect()
+}
+
+/// Deletes some rows of earlier builds, which may come from another log; returns whether there may be more. Only of partitions
+/// without a position: nothing reads their rows, and the lock keeps others from writing them anew meanwhile.
+async fn delete_portion(pool: &PgPool, partitions: &[i32]) -> Result<bool, Error> {
+    let mut transaction = pool.begin().await?;
+    let rebuilt: Vec<i32> = sqlx::query_scalar(REBUILT).bind(partitions).fetch_all(&mut *transaction).await?;
+    let day: Option<i32> = sqlx::query_scalar(OLD_DAY).bind(&rebuilt).fetch_optional(&mut *transaction).await?;
+    let Some(day) = day else { return Ok(false) };
+    let delete = sqlx::query(DELETE_PORTION).bind(day).bind(&rebuilt).bind(i64::from(PORTION));
+    if delete.execute(&mut *transaction).await?.rows_affected() < u64::from(PORTION) {
+        // The day itself remains, since it has a table to be dropped: with -1, it names no offset of the partition.
+        let day =
+            sqlx::query("UPDATE message_index_day SET last = -1 WHERE day = $1 AND partition = ANY($2)").bind(day);
+        day.bind(&rebuilt).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Deletes what [`delete_portion`] left of earlier builds: nothing, unless another process has built one since.
 async fn drop_rebuilt(transaction: &mut Transaction<'_, Database>, writes: &[&Write<'_>]) -> Result<(), Error> {
-    let rebuilt: Vec<i32> =
-        writes.iter().filter(|write| write.expected.is_none()).map(|write| write.partition.cast_signed()).collect();
+    let rebuilt = rebuilt(writes.iter().copied());
     if rebuilt.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query("DELETE FROM message_index WHERE partition = ANY($1)").bind(&rebuilt);
-    rows.execute(&mut **transaction).await?;
-    // The days themselves remain, since they have tables to be dropped: with -1, they name no offset of the partition.
-    let days = sqlx::query("UPDATE message_index_day SET last = -1 WHERE partition = ANY($1)").bind(&rebuilt);
-    days.execute(&mut **transaction).await?;
+    let days = sqlx::query("UPDATE message_index_day SET last = -1 WHERE partition = ANY($1) AND last >= 0");
+    if days.bind(&rebuilt).execute(&mut **transaction).await?.rows_affected() > 0 {
+        let rows = sqlx::query("DELETE FROM message_index WHERE partition = ANY($1)").bind(&rebuilt);
+        rows.execute(&mut **transaction).await?;
+    }
     Ok(())
 }
 

@@ -6,8 +6,9 @@ use millrace_contracts::{ProjectionPosition, ProjectionWrite, WriteOutcome};
 use millrace_store::{IndexPage, IndexPosition, IndexRow, IndexStep, MessageIndex};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use sqlx::Executor as _;
 
-use crate::postgres::config;
+use crate::postgres::{config, raw};
 
 fn step(day: u32, rows: &[(u64, &[u64])]) -> IndexStep {
     let row = |&(topic_id, offsets): &(u64, &[u64])| IndexRow { topic_id, offsets: offsets.to_vec() };
@@ -49,6 +50,7 @@ async fn conforms(fresh: impl AsyncFn() -> MessageIndex) {
     a_rebuild_deletes_the_rows_of_its_partition(&fresh().await).await;
     a_partition_that_a_rebuild_left_empty_holds_no_day_back(&fresh().await).await;
     drops_a_day_once_every_partition_is_past_it(&fresh().await).await;
+    a_partition_is_reset_at_its_position_only(&fresh().await).await;
 }
 
 async fn separates_topics_and_partitions_and_ends_at_its_position(index: &MessageIndex) {
@@ -123,6 +125,22 @@ async fn drops_a_day_once_every_partition_is_past_it(index: &MessageIndex) {
     assert_eq!(put(index, 1, (Some(30), 32), &step(1, &[(7, &[31])])).await, WriteOutcome::Applied);
     assert_eq!(page(index, 1, 7, 0).await.0.last(), Some(&31));
     assert_eq!(index.drop_below(&[15, 32]).await.unwrap(), 2);
+}
+
+async fn a_partition_is_reset_at_its_position_only(index: &MessageIndex) {
+    for partition in 0..2 {
+        put(index, partition, (None, 10), &step(1, &[(7, &[2, 9])])).await;
+    }
+    for (partition, position) in [(0, 9), (0, 11), (2, 10)] {
+        index.reset_partition(partition, position).await.unwrap();
+    }
+    assert_eq!(page(index, 0, 7, 0).await, (vec![2, 9], 10), "another process has moved it");
+    index.reset_partition(0, 10).await.unwrap();
+    assert_eq!(index.position(0).await.unwrap(), None);
+    assert_eq!(page(index, 0, 7, 0).await, (vec![], 0));
+    assert_eq!(page(index, 1, 7, 0).await, (vec![2, 9], 10));
+    assert_eq!(put(index, 0, (None, 30), &step(1, &[(7, &[25])])).await, WriteOutcome::Applied);
+    assert_eq!(page(index, 0, 7, 0).await, (vec![25], 30), "it was rebuilt");
 }
 
 /// One topic of three, and how many offsets of it follow each other.
@@ -217,6 +235,38 @@ fn the_index_in_postgres_equals_the_reference() {
     let Some(url) = millrace_testkit::postgres("store: index") else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     equals_the_reference(&runtime, 8, async || MessageIndex::postgres(&config(url)).await.unwrap());
+}
+
+/// Each statement has to end within `postgres.statement_timeout`, however many rows the earlier build has.
+#[tokio::test]
+async fn a_rebuild_deletes_in_portions() {
+    const FEW: &str = "
+        CREATE FUNCTION few() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF (SELECT count(*) FROM deleted) > 20000 THEN RAISE EXCEPTION 'too many'; END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER few AFTER DELETE ON message_index REFERENCING OLD TABLE AS deleted
+        FOR EACH STATEMENT EXECUTE FUNCTION few();";
+
+    let Some(url) = millrace_testkit::postgres("store: index") else { return };
+    let config = config(url);
+    let index = MessageIndex::postgres(&config).await.unwrap();
+    let row = |topic_id| IndexRow { topic_id, offsets: vec![topic_id] };
+    let many = IndexStep { day: 1, rows: (0..45_000).map(row).collect(), owner: None };
+    put(&index, 0, (None, 45_000), &many).await;
+    put(&index, 0, (Some(45_000), 45_100), &step(2, &[(7, &[45_050])])).await;
+    put(&index, 1, (None, 10), &step(1, &[(7, &[2, 9])])).await;
+    raw(url, &config).await.execute(FEW).await.unwrap();
+    index.reset_partition(0, 45_100).await.unwrap();
+    assert_eq!(put(&index, 0, (None, 6), &step(3, &[(7, &[5])])).await, WriteOutcome::Applied);
+    let rebuilt = index.page(0, 7, 0..100_000, 100).await.unwrap();
+    assert_eq!(rebuilt, IndexPage { offsets: vec![5], until: 6 });
+    // Rows of the earlier build would appear once the position has passed them.
+    put(&index, 0, (Some(6), 60_000), &IndexStep::default()).await;
+    let passed = index.page(0, 40_000, 0..60_000, 100).await.unwrap();
+    assert_eq!(passed, IndexPage { offsets: Vec::new(), until: 60_000 });
+    assert_eq!(page(&index, 1, 7, 0).await, (vec![2, 9], 10));
+    assert_eq!(index.drop_below(&[0, 10]).await.unwrap(), 2, "the emptied days hold nothing back");
 }
 
 /// Two processes write partitions of the same new day.

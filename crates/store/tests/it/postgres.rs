@@ -25,7 +25,7 @@ async fn archive(config: &PostgresConfig) -> Archive {
     Archive::postgres(config, PARTITIONS).await.unwrap()
 }
 
-async fn raw(url: &str, config: &PostgresConfig) -> PgConnection {
+pub(crate) async fn raw(url: &str, config: &PostgresConfig) -> PgConnection {
     let mut connection = PgConnection::connect(url).await.unwrap();
     connection.execute(AssertSqlSafe(format!("SET search_path = {}", config.schema))).await.unwrap();
     connection

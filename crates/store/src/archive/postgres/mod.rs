@@ -19,7 +19,7 @@ const STATEMENTS: u32 = 4;
 #[derive(Debug, Clone)]
 pub(super) struct PostgresArchive {
     postgres: Postgres,
-    partitions: u32,
+    pub(super) partitions: u32,
 }
 
 // One statement, hence one snapshot of counts and completeness.
