@@ -83,7 +83,7 @@ pub(crate) fn range(max_hours: u32) -> PathItem {
         .content(csv, some(text().description(Some("A header, and a row for each hour or day."))))
         .content(ndjson, some(text().description(Some(lines))));
     let end = Hour::MAX.end_ms();
-    let operation = requirement(operation("range", COUNTS, "The counts of many hours."))
+    let operation = requirement(operation("range", COUNTS, "The counts of a range of hours."))
         .description(Some(about))
         .parameter(timestamp("from", "The start of the range, inclusive.", end))
         .parameter(timestamp("to", "The end of the range, exclusive.", end))
