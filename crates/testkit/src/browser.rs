@@ -135,7 +135,8 @@ impl Browser {
     /// # Panics
     /// If the page cannot be examined.
     pub fn inaccessible(&mut self) -> Vec<String> {
-        let found: Vec<String> = serde_json::from_value(self.value(ACCESSIBILITY)).expect("a list of texts");
+        let found = self.value(ACCESSIBILITY);
+        let found: Vec<String> = serde_json::from_value(found).unwrap_or_else(|error| panic!("accessibility: {error}"));
         found.into_iter().chain(self.nameless().into_iter().map(|role| format!("{role} without a name"))).collect()
     }
 
