@@ -88,7 +88,7 @@ impl Checkpoint {
 
     /// Every log into which the file was imported completely.
     pub(super) fn done(&self) -> impl Iterator<Item = &Destination> {
-        self.elsewhere.iter().chain(self.destination.iter().filter(|_| self.completed))
+        self.elsewhere.iter().chain(self.destination.iter().filter(move |_| self.completed))
     }
 
     /// Whether it belongs to this content.
