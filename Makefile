@@ -14,7 +14,7 @@ down: ; @deploy/stack down
 status: ; @deploy/stack status
 logs: ; @deploy/stack logs
 clean: ; @deploy/stack clean
-demo: ; @deploy/stack demo
+demo: ; @deploy/stack demo '$(SECONDS)'
 build: ; cargo build --release --locked -p millrace
 test: ; @deploy/test all
 quick: ; @deploy/test quick
@@ -35,7 +35,8 @@ help:
 	@echo '    REDIS_PORT=16379 POSTGRES_PORT=15432'
 	@echo 'make status      show the processes and whether they are ready'
 	@echo 'make logs        show the logs and follow them'
-	@echo 'make demo        send events to the running stack: EVENTS=20000 in all, RATE=500 per second (NO_OPEN=1: no browser)'
+	@echo 'make demo        fill the last 24 hours of the running stack with EVENTS=20000, then send RATE=20 per second until Ctrl-C'
+	@echo '  SECONDS=60 ends it after a minute; NO_OPEN=1 opens no browser'
 	@echo 'make down        stop the stack and keep its data'
 	@echo 'make clean       stop the stack and delete its data'
 	@echo

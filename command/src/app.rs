@@ -13,6 +13,7 @@ use millrace_service::net::MemoryBudget;
 
 use crate::Config;
 use crate::intake::{Appender, Position, Terms};
+use crate::log_id::LogId;
 use crate::metrics::Metrics;
 use crate::topics::directory::Directory;
 
@@ -26,6 +27,7 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) directory: Directory,
+    pub(crate) log_id: LogId,
     /// The name of the topic of events.
     topic: String,
 }
@@ -41,6 +43,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         Arc::new(Self {
             directory: Directory::new(config.topics.clone(), log.clone(), coordinate),
+            log_id: LogId::new(log.clone()),
             appender: Appender::new(log, metrics.clone()),
             bodies: MemoryBudget::new(config.max_body_memory.0).with_gauge(gauge!(metric::HTTP_BODY_BYTES.name)),
             topic: names.topic(&Topic::EVENTS),

@@ -13,6 +13,7 @@ mod analytics;
 mod app;
 mod config;
 mod intake;
+mod log_id;
 mod metrics;
 mod page;
 mod router;

@@ -63,7 +63,7 @@ async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
 }
 
 fn to_dashboard() -> utoipa::openapi::path::OperationBuilder {
-    to_other_side("dashboard", GROUP, "To the dashboard on the read side.", "command.query_url")
+    to_other_side("dashboard", GROUP, "Redirects to the dashboard on the read side.", "command.query_url")
 }
 
 fn document() -> PathItem {

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::topics::NoCoordinator;
-use crate::{Config, analytics, page, topics};
+use crate::{Config, analytics, log_id, page, topics};
 
 /// Every route of the public listener with authentication off, without coordinators: those of topics end as unavailable.
 pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router {
@@ -25,7 +25,7 @@ pub fn router(config: &Config, log: Log, names: &Names, clock: Clock) -> Router 
 
 fn routes(app: Arc<App>, health: &Health) -> Router {
     let page = page::routes(app.config.query_url.clone());
-    let routes = analytics::routes(&app).merge(topics::routes(&app)).merge(page);
+    let routes = analytics::routes(&app).merge(log_id::routes()).merge(topics::routes(&app)).merge(page);
     openapi::serve(routes.with_state(app), health.router()).fallback(async || {
         let detail = "no such route on the write side, which /docs describes; topics are at /topics, counts on the read side \
                       (query.listen, port 8082 by default)";

@@ -24,6 +24,8 @@ function judge() {
     : ["live", "live"];
   $("connection").className = `badge ${kind}`;
   text($("connection"), label);
+  // The page may be in a tab that is not looked at.
+  document.title = kind === "live" || kind === "waiting" ? "Millrace" : `${label} – Millrace`;
   document.querySelector(".tiles").classList.toggle("stale", kind === "lost" || Boolean(feed.code) || feed.stale);
 }
 

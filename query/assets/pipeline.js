@@ -40,6 +40,16 @@ export class Pipeline {
     numbers($("reads"), Object.entries(status.reads).filter(([, count]) => count > 0), "No reads yet.");
     numbers($("refused"), Object.entries(status.refused), "No events refused.", "warn");
     text($("about"), `Version ${status.version}, engine ${status.engine}`);
+    this.drawLinks(status);
+  }
+
+  /** What leads to other listeners: where they are as seen from here. */
+  drawLinks({ admin, command_url: command }) {
+    const url = admin && seenFromHere(admin);
+    $("metrics").hidden = !url;
+    if (url) $("metrics").href = `${url}/metrics`;
+    $("first").hidden = !command;
+    if (command) text($("first-event"), `curl -d 'user=alice&event=click' ${command.replace(/\/+$/, "")}/analytics`);
   }
 
   drawRate(status, last) {
@@ -98,6 +108,14 @@ export class Pipeline {
       return el("li", { class: ready ? "ok" : "bad" }, `${name}${at}: ${ready ? "ready" : "not ready"}`);
     }));
   }
+}
+
+/** The URL of a listener; null for one on loopback of another machine. */
+function seenFromHere(listener) {
+  const url = new URL(`http://${listener}`);
+  if (["0.0.0.0", "[::]"].includes(url.hostname)) url.hostname = location.hostname;
+  const local = (name) => name === "localhost" || name === "[::1]" || name.startsWith("127.");
+  return local(url.hostname) && !local(location.hostname) ? null : url.origin;
 }
 
 /** A list of names and numbers; `kind` is the class of all, a third entry that of one. */

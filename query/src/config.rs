@@ -13,7 +13,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether connections to `listen` begin with a PROXY header.
     pub proxy_protocol: bool,
-    /// Where metrics and health are served.
+    /// Where metrics and health of the process are served.
     pub admin: SocketAddr,
     /// The URL of the write side as browsers reach it.
     pub command_url: OtherSide,

@@ -8,10 +8,9 @@ use std::time::Duration;
 use axum::extract::Request;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, IF_MATCH};
-use jiff::Timestamp;
 use millrace_base::Span;
 pub(super) use millrace_contracts::topics::time_text;
-use millrace_contracts::{Code, Refusal};
+use millrace_contracts::{Code, Refusal, time_ms};
 use millrace_service::http::read_body;
 use millrace_service::shown;
 use serde_json::{Map, Value};
@@ -181,7 +180,7 @@ fn counted(ms: i64) -> Option<i64> {
     (0..=MAX_TIME_MS).contains(&ms).then_some(ms)
 }
 
-/// Reads a time: RFC 3339, or ms since the epoch.
+/// Reads a time: ISO 8601, or ms since the epoch.
 pub(super) fn time(value: &Value) -> Option<i64> {
     match value {
         Value::Number(_) => whole(value).and_then(|ms| counted(i64::try_from(ms).ok()?)),
@@ -192,10 +191,7 @@ pub(super) fn time(value: &Value) -> Option<i64> {
 
 /// Reads a time of a header.
 pub(super) fn time_of_text(text: &str) -> Option<i64> {
-    match text.parse::<i64>() {
-        Ok(ms) => counted(ms),
-        Err(_) => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
-    }
+    time_ms(text).and_then(counted)
 }
 
 /// A body of another type than JSON is refused; none at all is fine.

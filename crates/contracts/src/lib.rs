@@ -26,6 +26,7 @@ mod refusal;
 mod schema;
 mod shard;
 mod state;
+mod time;
 mod topic;
 pub mod topics;
 
@@ -48,4 +49,5 @@ pub use refusal::Refusal;
 pub use schema::{Schema, schemas};
 pub use shard::{GENERATION, SHARDS, UserHash, partition_of};
 pub use state::StateKey;
+pub use time::{TIME_FORM, time_ms};
 pub use topic::{Cleanup, Names, Partitions, PrefixError, TOPICS, Topic};

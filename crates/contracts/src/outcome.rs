@@ -14,10 +14,10 @@ pub enum Next {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $text:literal,)*) => {
         /// A stable outcome code. Clients may match on [`Code::as_str`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum Code { $($(#[doc = $meaning])+ $name,)* }
 
         impl Code {
             /// Every code.
@@ -26,6 +26,11 @@ macro_rules! codes {
             /// The code as text.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
+            }
+
+            /// The meaning of the code, a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($meaning),+).trim_start(),)* }
             }
         }
     };

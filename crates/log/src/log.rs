@@ -52,6 +52,14 @@ impl Log {
         })
     }
 
+    /// The id of the log: that of the cluster with the topic of events, or that of the directory. Another log has another one.
+    pub async fn id(&self) -> Result<String, LogError> {
+        match self {
+            Self::Kafka(log) => log.id().await,
+            Self::Embedded(log) => Ok(log.id().to_owned()),
+        }
+    }
+
     /// The position of the group of a sink's role in a partition; `None` if it never committed one. Blocking.
     pub fn group_position(&self, role: &str, topic: Topic, partition: u32) -> Result<Option<GroupPosition>, LogError> {
         match self {

@@ -19,6 +19,7 @@ use crate::wait::wait_until;
 
 const START: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(30);
+const ACCESSIBILITY: &str = include_str!("accessibility.js");
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
 /// A browser with one page. Dropping it kills it.
@@ -128,8 +129,18 @@ impl Browser {
         }
     }
 
-    /// Elements that take the focus and have no name for who listens to the page.
-    pub fn nameless(&mut self) -> Vec<String> {
+    /// What keeps people from using the page as it is now: contrast, headings, labels and tables of what is shown, ids and roles,
+    /// and elements that take the focus and have no name for who listens.
+    ///
+    /// # Panics
+    /// If the page cannot be examined.
+    pub fn inaccessible(&mut self) -> Vec<String> {
+        let found = self.value(ACCESSIBILITY);
+        let found: Vec<String> = serde_json::from_value(found).unwrap_or_else(|error| panic!("accessibility: {error}"));
+        found.into_iter().chain(self.nameless().into_iter().map(|role| format!("{role} without a name"))).collect()
+    }
+
+    fn nameless(&mut self) -> Vec<String> {
         let tree = self.call("Accessibility.getFullAXTree", &json!({}));
         let nodes = tree["nodes"].as_array().cloned().unwrap_or_default();
         let focusable = |node: &Value| {

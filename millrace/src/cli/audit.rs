@@ -4,6 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use millrace_base::Span;
 
+use super::values::timestamp;
 use crate::client::KeySource;
 
 /// Options of `audit`.
@@ -20,10 +21,10 @@ pub(crate) struct Audit {
     /// Only this action, or all that begin with it: topic.create, topic.
     #[arg(long)]
     pub(crate) action: Option<String>,
-    /// Not before: a duration up to now, such as 2h, or a time in RFC 3339
+    /// Not before: a duration up to now, such as 2h, or a time
     #[arg(long, value_name = "WHEN", value_parser = past)]
     pub(crate) since: Option<Timestamp>,
-    /// Before: a duration up to now, or a time in RFC 3339
+    /// Before: a duration up to now, or a time
     #[arg(long, value_name = "WHEN", value_parser = past)]
     pub(crate) until: Option<Timestamp>,
     /// One JSON object per line instead of text
@@ -34,8 +35,6 @@ pub(crate) struct Audit {
 fn past(text: &str) -> Result<Timestamp, String> {
     match Span::parse(text) {
         Some(span) => Timestamp::now().checked_sub(span.0).map_err(|_| "is too long ago".into()),
-        None => {
-            text.parse().map_err(|_| "must be a duration such as 2h, or a time such as 2027-01-31T00:00:00Z".into())
-        }
+        None => timestamp(text).map_err(|why| format!("{why}; or a duration such as 2h")),
     }
 }

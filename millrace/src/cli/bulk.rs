@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::span;
+use super::values::{span, time};
 use crate::bulk::export;
 use crate::bulk::import::Format;
 use crate::client::{KeySource, Target};
@@ -77,10 +77,10 @@ pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) key: KeySource,
     /// Start of the range
-    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) from: i64,
     /// End of the range, exclusive
-    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) to: i64,
     /// Unit of a row
     #[arg(long, default_value = "hour")]

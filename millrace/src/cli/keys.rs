@@ -7,6 +7,8 @@ use jiff::{Timestamp, ToSpan as _};
 use millrace_base::{Size, Span};
 use millrace_service::auth::{KeyLimits, Scope};
 
+use super::values::timestamp;
+
 /// The subcommands of `keys`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Keys {
@@ -39,7 +41,7 @@ pub(crate) struct CreateKey {
     /// place of a key
     #[arg(long, value_name = "SAN")]
     pub(crate) san: Option<String>,
-    /// End of the key or entry: a duration from now, such as 90d, or a time in RFC 3339
+    /// End of the key or entry: a duration from now, such as 90d, or a time, such as 2027-01-31
     #[arg(long, value_name = "WHEN", value_parser = expiry)]
     pub(crate) expires: Option<Timestamp>,
     #[command(flatten)]
@@ -107,7 +109,7 @@ fn expiry(text: &str) -> Result<Timestamp, String> {
             let ms = i64::try_from(span.as_millis()).map_err(|_| "is too far away")?;
             now.checked_add(ms.milliseconds()).map_err(|_| "is too far away")?
         }
-        None => text.parse().map_err(|_| "must be a duration such as 90d, or a time such as 2027-01-31T00:00:00Z")?,
+        None => timestamp(text).map_err(|why| format!("{why}; or a duration such as 90d"))?,
     };
     if time <= now { Err("must be in the future".into()) } else { Ok(time) }
 }

@@ -9,6 +9,10 @@ use crate::client::{KeySource, Target};
 
 /// Options of `load`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+An interrupt (Ctrl-C) ends the sending; the counts of what was sent are compared all the same.
+
+Exits with 0 if every number is right, else with 1.")]
 pub(crate) struct Load {
     #[command(flatten)]
     pub(crate) key: KeySource,
@@ -24,6 +28,13 @@ pub(crate) struct Load {
     /// Share of events in past hours
     #[arg(long, default_value = "5", value_name = "PERCENT", value_parser = percent)]
     pub(crate) late: u32,
+    /// Share of clicks; all others are impressions
+    #[arg(long, default_value = "50", value_name = "PERCENT", value_parser = percent)]
+    pub(crate) clicks: u32,
+    /// Fill the last 24 hours with so many of the events first, few at night and most in the evening; all others happen as they
+    /// are sent, at `--rate`
+    #[arg(long, value_name = "N", conflicts_with_all = ["hours", "late"])]
+    pub(crate) day: Option<u64>,
     /// Number of connections
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_000))]
     pub(crate) connections: u32,
@@ -67,6 +78,9 @@ pub(crate) struct Load {
     /// How long the counts may take to become right
     #[arg(long, default_value = "60s", value_parser = span)]
     pub(crate) settle: Duration,
+    /// One line of text instead of a table
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) summary: bool,
     /// One line of JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -105,8 +119,14 @@ mod tests {
             "--rate=-1",
             "--run=a b",
             "--query=x",
+            "--clicks=101",
+            "--day=x",
         ] {
             assert!(load(&[bad]).is_err(), "{bad}");
         }
+        let day = load(&["--day", "20000", "--clicks", "5", "--rate", "20"]).unwrap();
+        assert_eq!((day.day, day.clicks), (Some(20_000), 500));
+        assert!(load(&["--day", "1", "--hours", "2"]).is_err());
+        assert!(load(&["--summary", "--json"]).is_err());
     }
 }

@@ -17,7 +17,9 @@ pub(crate) struct Doctor {
 pub(crate) struct Topics {
     #[command(flatten)]
     pub(crate) key: KeySource,
-    /// JSON instead of a table
+    /// Everything about this topic, with or without the prefix
+    pub(crate) topic: Option<String>,
+    /// JSON instead of a table: of every topic, or of this one
     #[arg(long)]
     pub(crate) json: bool,
 }

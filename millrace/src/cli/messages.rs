@@ -8,8 +8,7 @@ use millrace_base::Span;
 use millrace_contracts::topics::Name;
 
 use super::topics::{EXIT_CODES, Manage, Server, SubscriptionPath};
-use super::values::{duration, name, span};
-use crate::bulk::export;
+use super::values::{duration, name, span, time};
 
 /// Options of `publish`.
 #[derive(Debug, Clone, Args)]
@@ -39,7 +38,7 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "at")]
     pub(crate) after: Option<Span>,
     /// Publish it at this time
-    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) at: Option<i64>,
     #[command(flatten)]
     pub(crate) manage: Manage,

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::values::{rate, span};
-use crate::bulk::export;
+use super::values::{rate, span, time};
 use crate::client::KeySource;
 use crate::send::Server;
 
@@ -105,7 +104,7 @@ pub(crate) enum Place {
 fn place(text: &str) -> Result<Place, String> {
     match text.parse() {
         Ok(record) => Ok(Place::Record(record)),
-        Err(_) => export::time(text).map(Place::TimeMs).map_err(|_| "must be a record's number, or a time".into()),
+        Err(_) => time(text).map(Place::TimeMs).map_err(|_| "must be a record's number, or a time".into()),
     }
 }
 

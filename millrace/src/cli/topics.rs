@@ -10,8 +10,7 @@ use millrace_base::Span;
 use millrace_contracts::topics::Name;
 use serde_json::Value;
 
-use super::values::{duration, name, span};
-use crate::bulk::export;
+use super::values::{duration, name, span, time};
 use crate::client::{KeySource, Target};
 
 /// Where the requests go, and for how long they are repeated.
@@ -237,7 +236,7 @@ impl FromStr for Start {
         if let Ok(offset) = text.parse::<u64>() {
             return Ok(Self(serde_json::json!({ "offset": offset })));
         }
-        let ms = export::time(text).map_err(|_| "must be latest, earliest, an offset or a time")?;
+        let ms = time(text).map_err(|_| "must be latest, earliest, an offset or a time")?;
         Ok(Self(serde_json::json!({ "at": ms })))
     }
 }

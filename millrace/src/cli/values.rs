@@ -2,12 +2,24 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use millrace_base::Span;
 use millrace_contracts::topics::{Name, NameError};
+use millrace_contracts::{TIME_FORM, time_ms};
 
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     let span = Span::parse(text).filter(|span| !span.0.is_zero());
     span.map(|span| span.0).ok_or_else(|| "must be a duration above 0 with a unit, such as \"500ms\" or \"30s\"".into())
+}
+
+/// A time in ms since the epoch.
+pub(super) fn time(text: &str) -> Result<i64, String> {
+    time_ms(text).ok_or_else(|| format!("must be {TIME_FORM}"))
+}
+
+/// A time of the calendar library.
+pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    Timestamp::from_millisecond(time(text)?).map_err(|error| error.to_string())
 }
 
 /// A percentage as hundredths of one.

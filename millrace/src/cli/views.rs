@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::{Args, ValueEnum};
 
-use crate::bulk::export;
+use super::values::time;
 use crate::client::KeySource;
 
 /// Options of `verify`.
@@ -13,10 +13,10 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) key: KeySource,
     /// Start of the range, such as 2026-11-21T08Z: its hour is the first one; default: the oldest
-    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) from: Option<i64>,
     /// End of the range, exclusive; default: the newest hour
-    #[arg(long, value_name = "TIME", value_parser = export::time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) to: Option<i64>,
     /// JSON instead of text
     #[arg(long)]

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use millrace_service::telemetry::{self, TelemetryConfig};
-
 use crate::cli;
-use crate::doctor::{Level, examine};
+use crate::doctor::{Finding, Level, Warnings, examine};
 use crate::settings::Settings;
 use crate::text::print_line;
 
@@ -19,16 +17,14 @@ pub(crate) async fn run(options: &cli::Doctor, settings: &Settings) -> ExitCode 
         }
     };
     // Warnings of a dependency's own check (Redis without persistence) are findings, too.
-    let logs = TelemetryConfig { level: "off,millrace_store=warn".into(), ..settings.telemetry.clone() };
-    if let Err(e) = telemetry::init(&logs) {
-        eprintln!("millrace: {e}");
-    }
+    let warnings = Warnings::collect();
     let mut worst = Level::Ok;
-    examine(settings, key.as_ref(), &mut |finding| {
+    let mut report = |finding: Finding| {
         worst = worst.max(finding.level);
         print_line(&finding.to_string());
-    })
-    .await;
+    };
+    examine(settings, key.as_ref(), &mut report).await;
+    warnings.findings().into_iter().for_each(report);
     match worst {
         Level::Ok | Level::Warn => ExitCode::SUCCESS,
         Level::Fail => ExitCode::FAILURE,

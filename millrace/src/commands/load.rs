@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::cli;
 use crate::client::Target;
-use crate::load::{Plan, Shape, run as run_load};
+use crate::load::{Plan, Shape, Times, run as run_load};
 use crate::settings::Settings;
 use crate::text::print_line;
 
@@ -24,13 +24,26 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let connections = options.connections as usize;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let rate = (options.rate > 0.0).then_some(options.rate);
+    let times = match options.day {
+        None => Times::Even { hours: options.hours, late: options.late },
+        Some(filled) if rate.is_none() && filled < options.events => {
+            anyhow::bail!(
+                "--day: {} of {} events come after the day, and need a --rate",
+                options.events - filled,
+                options.events
+            )
+        }
+        Some(filled) => Times::Day { filled },
+    };
     let plan = Plan {
         shape: Shape {
             seed: options.seed.unwrap_or_else(|| fastrand::u64(..)),
             events: options.events,
             users: options.users,
-            hours: options.hours,
-            late: options.late,
+            clicks: options.clicks,
+            times,
+            rate,
             now_ms: u64::try_from(now.as_millis())?,
         },
         run: options.run.unwrap_or_else(|| format!("{:08x}", fastrand::u32(..))),
@@ -42,12 +55,15 @@ pub(crate) async fn run(options: cli::Load, settings: &Settings) -> anyhow::Resu
         ids: options.ids || options.resend_unknown || options.duplicates > 0,
         resend_unknown: options.resend_unknown,
         duplicates: options.duplicates,
-        rate: (options.rate > 0.0).then_some(options.rate),
         timeout: options.timeout,
         patience: options.patience,
         settle: options.settle,
     };
     let report = run_load(plan).await?;
-    print_line(&if options.json { report.json().to_string() } else { report.to_string() });
+    print_line(&match (options.json, options.summary) {
+        (true, _) => report.json().to_string(),
+        (_, true) => report.summary(),
+        _ => report.to_string(),
+    });
     Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

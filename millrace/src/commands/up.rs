@@ -21,7 +21,9 @@ use crate::views::{self, View};
 
 /// Runs everything until a stop signal.
 pub(crate) async fn run(mut start: Start) -> anyhow::Result<()> {
-    let settings = start.settings.clone();
+    let mut settings = start.settings.clone();
+    // One process has one admin listener.
+    settings.query.admin = settings.command.admin;
     let command_listener = reserve("command.listen", settings.command.listen)?;
     let query_listener = reserve("query.listen", settings.query.listen)?;
     let admin = reserve("command.admin", settings.command.admin)?;

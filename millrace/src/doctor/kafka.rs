@@ -40,7 +40,11 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
             }
         }
         Err(why) => {
-            report(Finding::fail("redis", why, "start it, or set redis.url; maxmemory-policy must be noeviction"));
+            report(Finding::fail(
+                "redis",
+                once("redis", &why),
+                "start it, or set redis.url; maxmemory-policy must be noeviction",
+            ));
         }
     }
     let postgres = async {
@@ -55,7 +59,11 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
                 report(positions::store(log, "archive", archive.writer()).await);
             }
         }
-        Err(why) => report(Finding::fail("postgres", why, "start it, or set postgres.url and postgres.schema")),
+        Err(why) => report(Finding::fail(
+            "postgres",
+            once("postgres", &why),
+            "start it, or set postgres.url and postgres.schema",
+        )),
     }
     if let Some(log) = log {
         if let Some(finding) = positions::journal(&log, &settings.journal).await {
@@ -70,8 +78,7 @@ async fn brokers(settings: &Settings, report: &mut (dyn FnMut(Finding) + Send)) 
     let log = match within(open_log(settings, &settings.names())).await {
         Ok(log) => log,
         Err(why) => {
-            let found = format!("{}: {why}", settings.kafka.brokers);
-            report(Finding::fail("kafka", found, "start the brokers, or set kafka.brokers"));
+            report(Finding::fail("kafka", why, "start the brokers, or set kafka.brokers"));
             return None;
         }
     };
@@ -106,6 +113,11 @@ fn topic(info: &TopicInfo, configured: u32) -> Finding {
             "set kafka.partitions to the topic's number; otherwise two partitions would count the same users",
         ),
     }
+}
+
+/// An error without the name that the finding has, too.
+fn once<'a>(name: &str, why: &'a str) -> &'a str {
+    why.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(why)
 }
 
 /// The result within the timeout; an error as text.

@@ -6,12 +6,15 @@ mod embedded;
 mod kafka;
 mod positions;
 mod process;
+mod warnings;
 
 use std::fmt;
 
 use millrace_service::auth::ApiKey;
 
 use crate::settings::{Engine, Settings};
+
+pub(crate) use warnings::Warnings;
 
 /// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,6 +19,6 @@ mod sender;
 mod tally;
 mod verify;
 
-pub(crate) use generator::Shape;
+pub(crate) use generator::{Shape, Times};
 pub(crate) use plan::Plan;
 pub(crate) use run::run;

@@ -28,8 +28,6 @@ pub(crate) struct Plan {
     pub(crate) resend_unknown: bool,
     /// Share of events sent twice at the same time, in hundredths of a percent; only with ids.
     pub(crate) duplicates: u32,
-    /// Events per second; `None`: as fast as responses arrive.
-    pub(crate) rate: Option<f64>,
     /// Timeout of a connect and of an exchange.
     pub(crate) timeout: Duration,
     /// How long an event is retried while the service is unavailable.

@@ -1,7 +1,7 @@
 //! Progress of a load: a bar on a terminal, otherwise a line now and then. Always on standard error, so that standard output
 //! contains nothing but the result.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct Progress {
     /// Events with a final outcome.
     pub(crate) done: AtomicU64,
-    /// A connection ran out of patience: the others stop, too, instead of each waiting as long.
-    pub(crate) gave_up: AtomicBool,
+    /// Ends the sending: by an interrupt, or by a connection that ran out of patience, so that no other one waits as long.
+    pub(crate) stop: CancellationToken,
     /// Why the last attempt to connect failed.
     unreachable: Mutex<Option<String>>,
 }

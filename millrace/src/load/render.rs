@@ -101,6 +101,7 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::generator::Times;
     use super::*;
 
     fn target() -> Target {
@@ -108,7 +109,8 @@ mod tests {
     }
 
     fn shape() -> Shape {
-        Shape { seed: 1, events: 3, users: 10, hours: 1, late: 0, now_ms: 3_600_000 }
+        let times = Times::Even { hours: 1, late: 0 };
+        Shape { seed: 1, events: 3, users: 10, clicks: 5_000, times, rate: None, now_ms: 3_600_000 }
     }
 
     #[test]

@@ -87,6 +87,33 @@ impl Report {
     }
 }
 
+impl Report {
+    /// One line for people.
+    pub(crate) fn summary(&self) -> String {
+        let hours = plural(self.hours.len() as u64, "hour");
+        format!(
+            "{} in {hours} acknowledged, {} refused, {} of unknown outcome; p99 {:.1?}. {}",
+            plural(self.acknowledged, "event"),
+            self.refused,
+            self.unknown,
+            self.p99,
+            self.verdict()
+        )
+    }
+
+    fn verdict(&self) -> String {
+        let wrong = self.hours.iter().filter(|row| !right(row)).count();
+        match (self.acknowledged, wrong) {
+            (0, _) => "FAILED: no event was acknowledged".into(),
+            (_, 0) => "Every number is right.".into(),
+            (_, wrong) => {
+                let verb = if wrong == 1 { "is" } else { "are" };
+                format!("FAILED: {wrong} of {} {verb} wrong", plural(self.hours.len() as u64, "hour"))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = text::table(&["hour", "number", "expected", "actual", "right"]);
@@ -135,15 +162,7 @@ impl fmt::Display for Report {
             self.settled_after
         )?;
         writeln!(f, "run {}, seed {}", self.run, self.seed)?;
-        let wrong = self.hours.iter().filter(|row| !right(row)).count();
-        match (self.acknowledged, wrong) {
-            (0, _) => write!(f, "FAILED: no event was acknowledged"),
-            (_, 0) => write!(f, "Every number is right."),
-            (_, wrong) => {
-                let verb = if wrong == 1 { "is" } else { "are" };
-                write!(f, "FAILED: {wrong} of {} {verb} wrong", plural(self.hours.len() as u64, "hour"))
-            }
-        }
+        f.write_str(&self.verdict())
     }
 }
 
@@ -188,6 +207,9 @@ mod tests {
         assert!(right.is_right());
         assert!(right.to_string().ends_with("Every number is right."), "{right}");
         assert_eq!(right.json()["ok"], true);
+        let line =
+            "2 events in 1 hour acknowledged, 0 refused, 0 of unknown outcome; p99 2.0ms. Every number is right.";
+        assert_eq!(right.summary(), line);
         let off_by_one = report(Ok(Numbers { unique_users: 2, clicks: 2, impressions: 1 }));
         assert!(off_by_one.to_string().contains("FAILED: 1 of 1 hour is wrong"), "{off_by_one}");
         assert_eq!(off_by_one.json()["ok"], false);

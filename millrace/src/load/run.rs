@@ -40,6 +40,15 @@ pub(crate) async fn run(plan: Plan) -> Result<Report, LoadError> {
     let baseline = reader.baseline(&hours, plan.settle).await.map_err(LoadError::Baseline)?;
 
     let progress = Arc::new(Progress::default());
+    // An interrupt ends the sending, not the comparison, which has a bound of its own.
+    let interrupt = tokio::spawn({
+        let stop = progress.stop.clone();
+        async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                stop.cancel();
+            }
+        }
+    });
     let stop = CancellationToken::new();
     let bar = tokio::spawn(progress::show(plan.shape.events, progress.clone(), stop.clone()));
     let began = Instant::now();
@@ -48,6 +57,7 @@ pub(crate) async fn run(plan: Plan) -> Result<Report, LoadError> {
     stop.cancel();
     // A panic of the bar has no effect on the counts.
     let _ = bar.await;
+    interrupt.abort();
     let tally = tally?;
     if let (0, 0, Some(why)) = (tally.acknowledged, tally.unknown, progress.why_unreachable()) {
         return Err(LoadError::Unreachable(why));

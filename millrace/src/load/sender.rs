@@ -54,11 +54,11 @@ impl<'a> Sender<'a> {
         let (batch, events) = (self.plan.batch, self.plan.shape.events);
         for request in (first..events.div_ceil(batch)).step_by(self.plan.connections) {
             let start = request * batch;
-            let due = self.plan.rate.map(|rate| self.begin + std::time::Duration::from_secs_f64(start as f64 / rate));
+            let due = self.plan.shape.due(start).map(|due| self.begin + due);
             if let Some(due) = due {
-                sleep_until(due).await;
+                self.progress.stop.run_until_cancelled(sleep_until(due)).await;
             }
-            if self.progress.gave_up.load(Ordering::Relaxed) {
+            if self.progress.stop.is_cancelled() {
                 return;
             }
             self.pending.clear();
@@ -103,7 +103,7 @@ impl<'a> Sender<'a> {
     async fn connect(&mut self, deadline: Instant) -> bool {
         while self.connection.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.progress.gave_up.load(Ordering::Relaxed) {
+            if left.is_zero() || self.progress.stop.is_cancelled() {
                 return false;
             }
             match self.renderer.target.open(left.min(self.plan.timeout)).await {
@@ -125,7 +125,7 @@ impl<'a> Sender<'a> {
 
     /// Records the pending events at the end of the patience, and stops the other connections.
     fn give_up(&mut self) {
-        self.progress.gave_up.store(true, Ordering::Relaxed);
+        self.progress.stop.cancel();
         let mut tally = self.tally.borrow_mut();
         for pending in self.pending.drain(..) {
             let verdict = if pending.doubtful { Verdict::Unknown } else { Verdict::Rejected };

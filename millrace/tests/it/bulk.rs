@@ -278,6 +278,49 @@ fn import_refuses_an_imported_file_without_again() {
     assert_eq!(up.stored(), 300);
 }
 
+/// The state of an import is of one log: into another one the same file is new, and the first remembers it all the same.
+#[test]
+fn an_import_into_another_log_is_another_import() {
+    let (one, other) = (Up::start(), Up::start());
+    let events = events(200);
+    let path = file(one.directory.path(), "events.ndjson", &ndjson(&events));
+    for up in [&one, &other] {
+        let output = import(up, &path, &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_counted(up, &oracle(&events));
+    }
+    for up in [&one, &other] {
+        let refused = import(up, &path, &[]);
+        let service = format!("already imported into the log of http://{}", up.command);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(&service), "{}", stderr(&refused));
+        assert_eq!(up.stored(), 200);
+    }
+    // One that is not complete is not replaced.
+    let checkpoint = one.directory.path().join("events.ndjson.millrace-import");
+    let incomplete = fs::read_to_string(&checkpoint).unwrap().replace("\"completed\": true", "\"completed\": false");
+    fs::write(&checkpoint, incomplete).unwrap();
+    let refused = import(&one, &path, &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    let why = format!("its import into the log of http://{} is not complete", other.command);
+    assert!(stderr(&refused).contains(&why), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_second_import_of_a_file_at_once_is_refused() {
+    let up = Up::start();
+    let path = file(up.directory.path(), "events.ndjson", &ndjson(&events(10)));
+    let first = fs::File::open(&path).unwrap();
+    first.lock().unwrap();
+    let refused = import(&up, &path, &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    let why = format!("{}: another import of this file is running", path.display());
+    assert!(stderr(&refused).contains(&why), "{}", stderr(&refused));
+    assert_eq!(up.stored(), 0);
+    drop(first);
+    assert!(import(&up, &path, &[]).status.success());
+}
+
 #[test]
 fn imports_standard_input() {
     let up = Up::start();
@@ -319,6 +362,7 @@ fn import_and_export_report_why_they_stop() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(why), "{arguments:?}: {}", stderr(&output));
         assert!(arguments[0] != "export" || output.stdout.is_empty(), "{arguments:?}: {}", stdout(&output));
+        assert!(!stdout(&output).contains("resumes"), "{arguments:?}: {}", stdout(&output));
     }
     // The import that gave up resumes.
     assert!(import(&up, &fine, &[]).status.success());

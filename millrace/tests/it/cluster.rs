@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Node {
     pub(crate) role: &'static str,
     pub(crate) service: Service,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     public: Option<SocketAddr>,
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use millrace_testkit::{Response, http, http_get, wait_until};
+use millrace_testkit::{Response, http, http_get, repository, wait_until};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -72,10 +72,32 @@ fn reads_its_own_writes(command: SocketAddr, query: SocketAddr) {
     assert_eq!(http_get(query, &target("other")).unwrap().status, 400);
 }
 
+/// Pastes the two lines of the banner, as the README has them, again and again without a pause: never a wrong number.
+fn pastes_the_lines_of_the_readme(command: SocketAddr, query: SocketAddr) {
+    const TIMES: usize = 200;
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let is_pasted = |line: &&str| line.starts_with("  at=$(curl ") || line.starts_with("  curl \"http");
+    let lines: Vec<&str> = readme.lines().filter(is_pasted).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let lines = lines.join("\n").replace("127.0.0.1:8081", &command.to_string());
+    let lines = lines.replace("127.0.0.1:8082", &query.to_string());
+    let script = format!("for n in $(seq {TIMES}); do\n{lines}\nprintf '\\0'\ndone");
+    let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<&str> = answers.split_terminator('\0').collect();
+    assert_eq!(answers.len(), TIMES, "{answers:?}");
+    let right = |at: usize| answers[at] == format!("unique_users,1\nclicks,{}\nimpressions,0\n", at + 1);
+    // On a busy machine an event may take longer than the wait. That is stated, and no number.
+    let wrong = (0..TIMES).find(|&at| !right(at) && !answers[at].contains("not-yet-visible"));
+    assert_eq!(wrong, None, "{:?}", wrong.map(|at| answers[at]));
+    assert!((0..TIMES).filter(|&at| right(at)).count() > TIMES / 2, "{answers:?}");
+}
+
 #[test]
 fn reads_its_own_writes_on_the_embedded_engine() {
     let up = Up::start();
     reads_its_own_writes(up.command, up.query);
+    pastes_the_lines_of_the_readme(up.command, up.query);
     let caught_up = || {
         let read = http_get(up.query, "/analytics?timestamp=123").unwrap();
         read.header("millrace-counted-up-to").is_some() && read.header("millrace-stale").is_none()
@@ -89,6 +111,7 @@ fn reads_its_own_writes_on_the_embedded_engine() {
 fn reads_its_own_writes_on_kafka() {
     let Some(cluster) = Cluster::on_shared_servers("one of each service", 1) else { return };
     reads_its_own_writes(cluster.publics("command")[0], cluster.publics("query")[0]);
+    pastes_the_lines_of_the_readme(cluster.publics("command")[0], cluster.publics("query")[0]);
 }
 
 /// Nobody reports the lag of a process that was killed: the reader of the log finds it.

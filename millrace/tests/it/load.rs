@@ -3,7 +3,7 @@
 use std::process::{Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use millrace_testkit::{free_port, wait_until};
+use millrace_testkit::{Child, free_port, http_get, wait_until};
 use serde_json::Value;
 
 use crate::run::{Up, WITHIN, stderr, stdout, tool};
@@ -45,6 +45,35 @@ fn a_load_that_reaches_nobody_states_why() {
     assert_eq!((output.status.code(), &*stdout(&output)), (Some(1), ""), "{error}");
     let start = format!("millrace: no event was acknowledged: {dead}: ");
     assert!(error.starts_with(&start) && error.to_lowercase().contains("refused"), "{error}");
+}
+
+/// What `make demo` runs: a day, then events as time goes on, until an interrupt.
+#[test]
+fn a_day_goes_on_until_an_interrupt() {
+    let up = Up::start();
+    let mut load =
+        tool(&["load", "--day", "4000", "--events", "1000000", "--rate", "100", "--clicks", "5", "--summary"]);
+    let load = load.args(["--users", "300", "--connections", "4"]).args(up.arguments());
+    let mut load = Child::spawn(load, &up.directory.path().join("load.log")).unwrap();
+    assert!(wait_until(WITHIN, || up.stored() > 4_020), "it goes on after the day: {}", load.log());
+    load.interrupt();
+    let status = load.wait(WITHIN);
+    let log = load.log();
+    assert!(status.is_some_and(|status| status.success()), "{log}");
+    let summary = log.lines().last().unwrap_or_default();
+    let acknowledged = summary.split_once(" events in 2").map(|(number, _)| number.parse());
+    assert_eq!(acknowledged, Some(Ok(up.stored())), "{log}");
+    assert!(summary.ends_with("Every number is right."), "{log}");
+    let now = now_ms();
+    let range = http_get(up.query, &format!("/analytics/range?from={}&to={now}", now - 23 * 3_600_000)).unwrap().json();
+    let of = |row: &Value, name: &str| row[name].as_f64().unwrap();
+    let (clicks, impressions) = (of(&range["totals"], "clicks"), of(&range["totals"], "impressions"));
+    assert!((0.03..0.07).contains(&(clicks / (clicks + impressions))), "{range}");
+    let mut hours: Vec<f64> = range["rows"].as_array().unwrap().iter().map(|row| of(row, "impressions")).collect();
+    // The current hour is not over.
+    hours.pop();
+    let (least, most) = (hours.iter().copied().fold(f64::MAX, f64::min), hours.iter().copied().fold(0.0, f64::max));
+    assert!(most > 5.0 * least, "an evening and a night: {hours:?}");
 }
 
 #[test]

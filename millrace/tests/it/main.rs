@@ -23,6 +23,7 @@ mod metrics;
 mod openapi;
 mod ownership;
 mod page;
+mod pictures;
 mod push;
 mod run;
 mod scale;

@@ -118,9 +118,17 @@ fn viewer_works_without_external_resources() {
         let before = browser.requests().len();
         browser.set_viewport(1280, 900, false);
         browser.open(&format!("{origin}/docs"));
-        let operations = ApiDocument::load(name).operations().count();
+        let document = ApiDocument::load(name);
+        // HEAD is not listed: it is GET without the body.
+        let operations = document.operations().filter(|(_, method, _)| *method != "head").count();
         let drawn = format!("document.querySelectorAll('.opblock').length == {operations}");
         assert!(browser.wait_for(&drawn, WITHIN), "{name}: {}", browser.value("document.body.innerText"));
+        // What it is for comes first, and the colors are those of the browser.
+        let first = browser.value("document.querySelector('.opblock-tag').dataset.tag");
+        assert_eq!(first, if name == "command" { "Events" } else { "Counts" });
+        browser.set_viewport(1280, 900, true);
+        let dark = "parseInt(getComputedStyle(document.documentElement).backgroundColor.slice(4)) < 64";
+        assert!(browser.wait_for(dark, WITHIN), "{name} is dark");
         browser.screenshot(&shots.join(format!("docs-{name}.png")));
         // An operation opens, its schemas and markdown are drawn, and it can be tried.
         let id = if name == "command" { "Events-postBatch" } else { "Dashboard-status" };

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use millrace_testkit::{Browser, free_port, http, not_run, repository, target_dir, wait_until};
 use serde_json::json;
 
+use crate::cluster::Cluster;
 use crate::run::{Up, WITHIN};
 use crate::tcp::{TcpUp, talk};
 
@@ -16,9 +17,10 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     };
     let up = Up::start();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    let post = |user: &str, kind: &str| {
-        assert_eq!(up.post(&format!("/analytics?timestamp={now}&user={user}&{kind}")).status, 204);
+    let post_at = |timestamp: u128, user: &str, kind: &str| {
+        assert_eq!(up.post(&format!("/analytics?timestamp={timestamp}&user={user}&{kind}")).status, 204);
     };
+    let post = |user: &str, kind: &str| post_at(now, user, kind);
     let origin = format!("http://{}", up.query);
     let shots = target_dir().join("page");
     std::fs::create_dir_all(&shots).unwrap();
@@ -28,6 +30,13 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     let deliberate =
         "!document.getElementById('day-empty').hidden && document.getElementById('clicks').textContent == '0'";
     assert!(browser.wait_for(deliberate, WITHIN), "an empty day says so: {}", text(&mut browser));
+    let first = format!("curl -d 'user=alice&event=click' http://{}/analytics", up.command);
+    let shown = format!(
+        "document.getElementById('first-event').checkVisibility() && document.getElementById('first-event').textContent == {}",
+        json!(first)
+    );
+    assert!(browser.wait_for(&shown, WITHIN), "{}", text(&mut browser));
+    assert_eq!(browser.inaccessible(), [] as [String; 0], "empty");
     browser.screenshot(&shots.join("empty.png"));
 
     post("ann", "click");
@@ -52,13 +61,27 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     let tip = "document.querySelector('.tip')?.textContent.includes('Clicks0')";
     assert!(browser.wait_for(tip, WITHIN), "{}", browser.value("document.querySelector('.tip')?.textContent"));
     let note = browser.value("document.getElementById('day-note').textContent");
-    assert_eq!(note, "2 clicks and 1 impression. The last hour is still running (dashed).");
+    assert_eq!(note, "The last hour is still running (dashed).");
+    let totals = "[...document.querySelectorAll('.legend b')].map((total) => total.textContent).join()";
+    assert_eq!(browser.value(totals), ",2,1");
     assert!(browser.tab_to(".legend .clicks"));
     browser.press("Space");
     assert_eq!(browser.value("[document.activeElement.ariaPressed, location.search].join()"), "false,?hide=clicks");
     browser.value("range.value = '7d'; range.dispatchEvent(new Event('change'))");
     let week = "document.querySelectorAll('#day-table tbody tr').length == 168";
     assert!(browser.wait_for(week, WITHIN), "{}", text(&mut browser));
+    // The period before, which has one click in hours that are over.
+    let earlier = now - 30 * 3_600_000;
+    post_at(earlier, "ann", "click");
+    let one = "unique_users,1\nclicks,1\nimpressions,0\n";
+    assert!(wait_until(WITHIN, || up.lines(u64::try_from(earlier).unwrap()) == one));
+    browser.value("range.value = '24h'; range.dispatchEvent(new Event('change')); compare.click()");
+    let change = "document.querySelector('.legend .clicks small').textContent == '−100 %'";
+    assert!(browser.wait_for(change, WITHIN), "{}", text(&mut browser));
+    assert_eq!(browser.value("location.search"), "?compare=1&hide=clicks");
+    browser.hover("#day .u-over");
+    let before = "document.querySelector('.tip')?.textContent.includes('(before: ')";
+    assert!(browser.wait_for(before, WITHIN), "{}", browser.value("document.querySelector('.tip')?.textContent"));
     // A file of the same; a policy that forbids it is an error of the page.
     browser.value("csv.click()");
     assert!(wait_until(WITHIN, || {
@@ -73,7 +96,7 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     assert!(browser.wait_for(&format!("{drawn} && {lag}"), WITHIN), "{}", text(&mut browser));
     let live = "document.getElementById('connection').textContent == 'live'";
     assert!(browser.wait_for(live, WITHIN), "{}", text(&mut browser));
-    assert_eq!(browser.nameless(), [] as [String; 0]);
+    assert_eq!(browser.value("document.getElementById('metrics').href"), format!("http://{}/metrics", up.admin));
 
     for (name, width, height, dark) in [
         ("desktop", 1280, 900, false),
@@ -84,6 +107,7 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
         browser.set_viewport(width, height, dark);
         let fits = "document.documentElement.scrollWidth <= innerWidth";
         assert!(browser.wait_for(fits, WITHIN), "{name}: nothing sticks out");
+        assert_eq!(browser.inaccessible(), [] as [String; 0], "{name}");
         browser.screenshot(&shots.join(format!("{name}.png")));
     }
     // The first stop of the tabulator is the way past the head; every chart has words.
@@ -94,12 +118,62 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     let strangers: Vec<&String> = browser.requests().iter().filter(|url| !url.starts_with(&origin)).collect();
     assert!(strangers.is_empty(), "{strangers:?}");
 
+    // What the empty page said.
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(http(up.command, "POST", "/analytics", &form, "user=alice&event=click").unwrap().status, 204);
+
     drop(up);
     let lost = "document.getElementById('connection').textContent.startsWith('disconnected')";
     assert!(browser.wait_for(lost, WITHIN), "it says that nobody answers: {}", text(&mut browser));
     let unknown = "document.querySelectorAll('#health .ok').length == 0 && document.getElementById('lag').textContent == 'not known'";
     assert!(browser.wait_for(unknown, WITHIN), "nothing is claimed that is not known: {}", text(&mut browser));
+    assert_eq!(browser.inaccessible(), [] as [String; 0], "disconnected");
     browser.screenshot(&shots.join("disconnected.png"));
+}
+
+/// A processor that was killed reports no lag: what the reader of the log finds is shown, and nothing is "live".
+#[test]
+fn dashboard_names_counting_that_stopped() {
+    let mut browser = match Browser::start() {
+        Ok(browser) => browser,
+        Err(why) => return not_run("the page", "a browser", &why),
+    };
+    let Some(mut cluster) = Cluster::on_shared_servers("the page", 1) else { return };
+    let watched = ["command", "processor", "materializer", "delivery"].map(|role| cluster.node(role).admin.to_string());
+    cluster.add_with("query", &[("query.watch", json!(watched).to_string())]).wait_ready();
+    let (command, query) = (cluster.publics("command")[0], cluster.publics("query")[1]);
+    let (write, read) = (format!("http://{command}"), format!("http://{query}"));
+    let day = ["load", "--day", "5000", "--events", "5000", "--users", "500", "--clicks", "5", "--summary"];
+    let output = cluster.tool(&[&day[..], &["--command", &write, "--query", &read]].concat());
+    assert!(output.status.success(), "{output:?}");
+
+    browser.set_viewport(1280, 900, false);
+    browser.open(&read);
+    let badge = "document.getElementById('connection').textContent";
+    assert!(browser.wait_for(&format!("{badge} == 'live'"), WITHIN), "{}", text(&mut browser));
+    cluster.node("processor").service.kill();
+    let events: Vec<_> =
+        (0..300).map(|n| json!({"timestamp": now_ms(), "user": format!("late-{n}"), "event": "click"})).collect();
+    let headers = [("content-type", "application/json")];
+    let answer = http(command, "POST", "/analytics/batch", &headers, &json!(events).to_string()).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let named = format!("{badge}.startsWith('Counting stopped') && {badge}.endsWith('300 events waiting')");
+    assert!(browser.wait_for(&named, WITHIN), "{}", text(&mut browser));
+    assert_eq!(browser.value("document.getElementById('connection').className"), "badge stale");
+    assert_eq!(browser.value("document.title.startsWith('Counting stopped')"), true);
+    let down = "[...document.querySelectorAll('#health .bad')].some((item) => item.textContent.startsWith('processor')) \
+                && document.getElementById('lag').textContent == 'not known' && document.querySelector('.tiles.stale') !== null";
+    assert!(browser.wait_for(down, WITHIN), "{}", text(&mut browser));
+    assert_eq!(browser.inaccessible(), [] as [String; 0]);
+    picture(&mut browser, "stopped");
+}
+
+/// With `UPDATE`, writes the picture of the dashboard of this name in the documents.
+pub(crate) fn picture(browser: &mut Browser, name: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        assert!(browser.wait_for("document.documentElement.scrollWidth <= innerWidth", WITHIN), "{name}");
+        browser.screenshot(&repository().join(format!("docs/img/page-{name}.png")));
+    }
 }
 
 #[test]
@@ -135,52 +209,10 @@ fn dashboard_shows_messages_over_tcp() {
     assert!(browser.wait_for(rate, WITHIN), "{}", text(&mut browser));
 }
 
-/// Not a test: with `UPDATE` it writes the pictures of the dashboard in the documents, of a day as a shop has it.
-#[test]
-fn pictures_of_the_documents() {
-    if std::env::var_os("UPDATE").is_none() {
-        return;
-    }
-    let (mut browser, tcp) = (Browser::start().unwrap(), TcpUp::start(&[]));
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
-    let post = |hour: i64, impressions: i64| {
-        let event = |n: i64| {
-            let kind = if n % 20 == 7 { "click" } else { "impression" };
-            let timestamp = (now - hour * 3_600_000).min(now);
-            json!({"timestamp": timestamp, "user": format!("user-{}", n * 7919 % (impressions * 2 / 3 + 1)), "event": kind})
-        };
-        let events: Vec<_> = (0..impressions).map(event).collect();
-        let headers = [("content-type", "application/json")];
-        let answer = http(tcp.up.command, "POST", "/analytics/batch", &headers, &json!(events).to_string()).unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
-    };
-    // Few at night, most in the evening.
-    let curve = [12, 9, 6, 4, 3, 3, 5, 12, 22, 30, 34, 38, 44, 42, 40, 41, 45, 52, 60, 66, 64, 52, 36, 22];
-    let this_hour = usize::try_from(now / 3_600_000 % 24).unwrap();
-    for ago in 1..24 {
-        post(i64::try_from(ago).unwrap(), curve[(this_hour + 24 - ago) % 24] * 14);
-    }
-    browser.set_viewport(1280, 900, false);
-    browser.open(&format!("http://{}/", tcp.up.query));
-    for step in 0..12 {
-        post(0, 60 + step % 5 * 9);
-        let lines = (1..=40).map(|n| format!("sensor7 {} 5\nhello\n", step * 40 + n)).collect::<Vec<_>>().concat();
-        talk(tcp.server, lines.as_bytes());
-        let before = browser
-            .value("Number(document.getElementById('ingest-chart').dataset.points ?? 0)")
-            .as_f64()
-            .unwrap_or_default();
-        let drawn = format!("Number(document.getElementById('ingest-chart').dataset.points ?? 0) > {before}");
-        assert!(browser.wait_for(&drawn, WITHIN), "{}", text(&mut browser));
-    }
-    let images = repository().join("docs/img");
-    for (name, width, dark) in [("page", 1280, false), ("page-dark", 1280, true), ("page-phone", 390, false)] {
-        browser.set_viewport(width, 900, dark);
-        assert!(browser.wait_for("document.documentElement.scrollWidth <= innerWidth", WITHIN));
-        browser.screenshot(&images.join(format!("{name}.png")));
-    }
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-fn text(browser: &mut Browser) -> String {
+pub(crate) fn text(browser: &mut Browser) -> String {
     browser.value("document.body.innerText").to_string()
 }

@@ -19,7 +19,11 @@ fn reads_the_log_through_the_process_and_without_it() {
     assert!(through.status.success(), "{}", stderr(&through));
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert!(lines.starts_with("0@1  ") && lines.contains(r#""user":"lol""#), "{lines}");
-    assert!(stdout(&up.tool(&["topics"])).contains("millrace.analytics.events"));
+    let topics = stdout(&up.tool(&["topics"]));
+    assert!(topics.contains("│ millrace.analytics.events ┆ 1 "), "{topics}");
+    assert!(topics.lines().all(|line| line.chars().count() <= 80), "{topics}");
+    let one = stdout(&up.tool(&["topics", "analytics.events"]));
+    assert!(one.contains("key      user\n") && one.contains("│ 0         ┆ 0     ┆ 3   │"), "{one}");
 
     let status = up.service.shut_down(WITHIN);
     assert!(status.is_some_and(|status| status.success()), "{status:?}: {}", up.service.log());

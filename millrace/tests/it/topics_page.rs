@@ -109,18 +109,19 @@ fn topics_are_shown_and_dead_letters_redriven_by_keyboard() {
         let fits = "document.documentElement.scrollWidth <= innerWidth";
         assert!(browser.wait_for(fits, WITHIN), "{name}: nothing sticks out");
         browser.screenshot(&shots.join(format!("topics-{name}.png")));
+        assert_eq!(browser.inaccessible(), [] as [String; 0], "{name}");
     }
     if std::env::var_os("UPDATE").is_some() {
         std::fs::copy(shots.join("topics-desktop.png"), repository().join("docs/img/topics.png")).unwrap();
     }
     browser.set_viewport(1280, 900, false);
-    assert_eq!(browser.nameless(), [] as [String; 0]);
+    assert_eq!(browser.inaccessible(), [] as [String; 0]);
 
     // An act that is not confirmed has no effect, and the focus returns.
     assert!(browser.tab_to(".redrive"));
     browser.press("Enter");
     assert!(browser.wait_for("document.querySelector('#confirm').open", WITHIN));
-    assert_eq!(browser.nameless(), [] as [String; 0]);
+    assert_eq!(browser.inaccessible(), [] as [String; 0]);
     browser.screenshot(&shots.join("topics-confirm.png"));
     browser.press("Escape");
     assert!(browser.wait_for("!document.querySelector('#confirm').open", WITHIN));

@@ -21,6 +21,9 @@ use super::render::{AS_OF, COUNTED_UP_TO, EXACTNESS, MaxAge, STALE, TIER, UNIQUE
 use super::requirement::{self, MIN_POSITION, STALE_OK};
 use super::rows::{RangeFormat, USERS};
 
+/// A date, or an hour, minute or second of one, in UTC.
+const WRITTEN: &str = "^(19[7-9]|[2-9][0-9]{2})[0-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])\
+                       (T([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9])?)?Z)?$";
 const COUNTS: &str = "Counts";
 
 /// The codes of a query string that does not parse.
@@ -83,7 +86,7 @@ pub(crate) fn range(max_hours: u32) -> PathItem {
         .content(csv, some(text().description(Some("A header, and a row for each hour or day."))))
         .content(ndjson, some(text().description(Some(lines))));
     let end = Hour::MAX.end_ms();
-    let operation = requirement(operation("range", COUNTS, "The counts of many hours."))
+    let operation = requirement(operation("range", COUNTS, "The counts of a range of hours."))
         .description(Some(about))
         .parameter(timestamp("from", "The start of the range, inclusive.", end))
         .parameter(timestamp("to", "The end of the range, exclusive.", end))
@@ -139,8 +142,11 @@ fn counted_up_to() -> Header {
 }
 
 fn timestamp(name: &str, about: &str, max: i64) -> Parameter {
-    let about = format!("{about} Milliseconds since the epoch.");
-    query(name, Required::True, &about, number().maximum(Some(isize::try_from(max).unwrap_or(isize::MAX))))
+    let about = format!("{about} Milliseconds since the epoch, or ISO 8601, UTC by default.");
+    let counted = number().maximum(Some(isize::try_from(max).unwrap_or(isize::MAX)));
+    // Other forms are accepted, too; these are always times.
+    let written = text().pattern(Some(WRITTEN)).examples(["2026-11-21T08Z"]);
+    query(name, Required::True, &about, OneOfBuilder::new().item(counted).item(written))
 }
 
 fn hour_bodies(response: ResponseBuilder) -> ResponseBuilder {

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use millrace_contracts::{Code, Hour, Refusal};
+use millrace_contracts::{Code, Hour, Refusal, TIME_FORM, time_ms};
 use millrace_service::http::query_string::{Unknown, parameters};
 
 use super::requirement::{POSITION, RequirementParams, STALE, WAIT};
 
 const TIMESTAMP: &str = "timestamp";
 
-/// Parses the timestamp of an hour, in ms since the epoch, and what its counts must contain.
+/// Parses the timestamp of an hour, returned in ms since the epoch, and what its counts must contain.
 ///
 /// # Errors
 /// A refusal with the parameter's name, unless the query string has one valid `timestamp`.
@@ -20,9 +20,9 @@ pub(crate) fn timestamp(query: Option<&str>) -> Result<(i64, RequirementParams<'
     }
     let [found, position, wait, stale] = parameters(query, [TIMESTAMP, POSITION, WAIT, STALE], Unknown::Refuse)?;
     let Some(value) = found else {
-        return Err(Refusal::new(Code::MissingField, "timestamp is missing: ms since the epoch").field(TIMESTAMP));
+        return Err(Refusal::new(Code::MissingField, format!("timestamp is missing: {TIME_FORM}")).field(TIMESTAMP));
     };
-    let timestamp_ms = number(&value, TIMESTAMP, Hour::MAX.end_ms() - 1)?;
+    let timestamp_ms = time(&value, TIMESTAMP, Hour::MAX.end_ms() - 1)?;
     Ok((timestamp_ms, RequirementParams { position, wait, stale }))
 }
 
@@ -63,8 +63,8 @@ pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<(RangeQuery, 
     let names = ["from", "to", "step", POSITION, WAIT, STALE];
     let [from, to, step, position, wait, stale] = parameters(query.unwrap_or_default(), names, Unknown::Refuse)?;
     let bound = |value: Option<Cow<'_, str>>, name: &'static str| match value {
-        Some(value) => number(&value, name, Hour::MAX.end_ms()),
-        None => Err(Refusal::new(Code::MissingField, format!("{name} is missing: ms since the epoch")).field(name)),
+        Some(value) => time(&value, name, Hour::MAX.end_ms()),
+        None => Err(Refusal::new(Code::MissingField, format!("{name} is missing: {TIME_FORM}")).field(name)),
     };
     let (from_ms, to_ms) = (bound(from, "from")?, bound(to, "to")?);
     let step = match step.as_deref() {
@@ -86,11 +86,9 @@ pub(crate) fn range(query: Option<&str>, max_hours: u32) -> Result<(RangeQuery, 
     Ok((range, RequirementParams { position, wait, stale }))
 }
 
-fn number(value: &str, name: &'static str, max: i64) -> Result<i64, Refusal> {
-    digits(value).filter(|&ms| ms <= max).ok_or_else(|| {
-        let detail = format!("not an unsigned decimal number of ms from 0 to {max}");
-        Refusal::new(Code::InvalidField, detail).field(name)
-    })
+fn time(value: &str, name: &'static str, max: i64) -> Result<i64, Refusal> {
+    let refused = || Refusal::new(Code::InvalidField, format!("must be {TIME_FORM}, up to {max} ms")).field(name);
+    time_ms(value).filter(|&ms| ms <= max).ok_or_else(refused)
 }
 
 /// The common form of a timestamp, which needs no percent-decoding.
@@ -116,6 +114,8 @@ mod tests {
             ("timestamp=0000000000000000000000000123", 123),
             ("&timestamp=123&", 123),
             ("%74imestamp=%31", 1),
+            ("timestamp=1970-01-01T01Z", 3_600_000),
+            ("timestamp=1970-01-01T02:00:00%2B01:00", 3_600_000),
             (&*format!("timestamp={}", Hour::MAX.end_ms() - 1), Hour::MAX.end_ms() - 1),
         ] {
             let parsed = timestamp(Some(query)).map_err(|refusal| refusal.code);
@@ -160,6 +160,7 @@ mod tests {
             ("from=0&to=1", (0, 1, Step::Hour)),
             ("from=3599999&to=3600001", (0, 2, Step::Hour)),
             ("to=7200000&from=3600000&step=hour", (1, 2, Step::Hour)),
+            ("to=1970-01-02&from=1970-01-01T23:00Z", (23, 24, Step::Hour)),
             ("from=0&to=172800000&step=day", (0, 48, Step::Day)),
         ] {
             assert_eq!(hours(query), Ok(expected), "{query}");

@@ -31,7 +31,7 @@ pub(crate) fn page() -> PathItem {
 
 /// `GET /topics`
 pub(crate) fn topics() -> PathItem {
-    get(to_other_side("topics", DASHBOARD, "To the page of topics on the write side.", "query.command_url"))
+    get(to_other_side("topics", DASHBOARD, "Redirects to the page of topics on the write side.", "query.command_url"))
 }
 
 /// `GET /assets/{file}`

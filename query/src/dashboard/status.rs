@@ -4,6 +4,7 @@
 //! listeners.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ const REPORT_TTL: Duration = Duration::from_secs(1);
 pub(crate) struct StatusReporter {
     watch: Vec<String>,
     engine: &'static str,
+    admin: SocketAddr,
+    command_url: Option<String>,
     hours: Arc<dyn HourReader>,
     health: Health,
     auth: Authenticator,
@@ -55,6 +58,10 @@ pub(crate) struct StatusReport {
     version: &'static str,
     /// `embedded` or `kafka`.
     engine: &'static str,
+    /// The admin listener of this process, which has `/metrics`.
+    admin: String,
+    /// The URL of the write side as browsers reach it; null if it is not known.
+    command_url: Option<String>,
     /// What to know while counts lag behind the log by more than `query.stale_after`: "counting stopped 40 s ago, 16,000
     /// events waiting"; else null. Also in `/readyz`.
     counting: Option<String>,
@@ -110,7 +117,8 @@ impl StatusReporter {
         clock: Clock,
     ) -> Arc<Self> {
         let (watch, health, auth) = (config.watch.clone(), context.health.clone(), context.auth.clone());
-        Arc::new(Self { watch, engine, hours, health, auth, clock, cached: Mutex::default() })
+        let (admin, command_url) = (config.admin, Some(config.command_url.0.clone()).filter(|url| !url.is_empty()));
+        Arc::new(Self { watch, engine, admin, command_url, hours, health, auth, clock, cached: Mutex::default() })
     }
 
     /// The report as JSON, at most a second old. Concurrent requests share one report.
@@ -131,8 +139,8 @@ impl StatusReporter {
 
     async fn collect(&self, known: &mut HashMap<String, Vec<String>>) -> StatusReport {
         let (at, version, engine) = (self.clock.now_ms(), env!("CARGO_PKG_VERSION"), self.engine);
-        let counting = self.hours.notice();
-        let mut report = StatusReport { at, version, engine, counting, ..StatusReport::default() };
+        let (admin, command_url, counting) = (self.admin.to_string(), self.command_url.clone(), self.hours.notice());
+        let mut report = StatusReport { at, version, engine, admin, command_url, counting, ..StatusReport::default() };
         let own = self.health.components().into_iter();
         report.health.extend(own.map(|(name, ready)| ComponentStatus { name: name.into(), process: None, ready }));
         for (key, value) in telemetry::metric_values().snapshot() {

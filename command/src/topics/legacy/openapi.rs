@@ -44,7 +44,7 @@ pub(super) fn describe(mut routes: OpenApiRouter<Arc<App>>, base: &str) -> OpenA
     paths.insert(format!("{base}/message/get/{{topic}}"), PathItem::new(HttpMethod::Get, current));
     let healthy = object(&[("status", fixed_text("healthy"))], &[]);
     let healthy = answer("It does; in the type that `Accept` names.").content(TYPE, some(healthy));
-    let health = operation("legacyHealth", GROUP, "Whether the process answers.").response("200", healthy);
+    let health = operation("legacyHealth", GROUP, "Liveness: whether the process responds.").response("200", healthy);
     paths.insert(format!("{base}/health"), get(problems(health, EVERY_REQUEST)));
     routes
 }

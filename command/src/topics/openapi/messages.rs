@@ -179,7 +179,7 @@ fn pull() -> OperationBuilder {
     let most = number().minimum(Some(1)).maximum(Some(MAX_MESSAGES)).examples([1]);
     let wait = "How long to wait for the first one, at most 30s.";
     let lease = "For how long they are hidden from others, 1s to 12h.";
-    let pulled = on_subscription("pullMessages", MESSAGES, "Hands out messages.")
+    let pulled = on_subscription("pullMessages", MESSAGES, "Pulls messages and leases them.")
         .parameter(query("max", Required::False, "Most messages.", most))
         .parameter(query("wait", Required::False, wait, duration("0s")))
         .parameter(query("lease", Required::False, lease, duration_or_empty("30s")))
@@ -201,7 +201,12 @@ fn ack() -> OperationBuilder {
 
 fn nack() -> OperationBuilder {
     let body = tokens().property("delay", duration("5s")).required("tokens");
-    settle("nackMessages", "Returns messages for a later try.", body, json!({"tokens": ["…"], "delay": "5s"}))
+    settle(
+        "nackMessages",
+        "Negatively acknowledges messages: they are redelivered.",
+        body,
+        json!({"tokens": ["…"], "delay": "5s"}),
+    )
 }
 
 fn extend() -> OperationBuilder {

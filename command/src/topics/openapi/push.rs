@@ -73,7 +73,7 @@ fn limit(most: usize) -> utoipa::openapi::path::Parameter {
 
 fn rotate() -> OperationBuilder {
     let body = ObjectBuilder::new().property("overlap", duration("24h"));
-    let rotated = on("rotateSecret", "Replaces the signing key; the current one signs too, for the overlap.");
+    let rotated = on("rotateSecret", "Rotates the signing key; the current one signs too, for the overlap.");
     let rotated = with_body(rotated, json_body(body, json!({"overlap": "24h"}), Required::False), &[Code::WrongMode]);
     let content = reference(&SubscriptionBody::name());
     rotated.response("200", tagged("The subscription, with the new secret.").content("application/json", content))
@@ -93,7 +93,7 @@ fn attempts() -> OperationBuilder {
         &[],
     );
     let list = object(&[("attempts", ArrayBuilder::new().items(attempt).into())], &[]);
-    let listed = on("listAttempts", "The last attempts of a push subscription, the newest first.")
+    let listed = on("listAttempts", "Lists the last delivery attempts, the newest first.")
         .parameter(limit(MAX_LISTED_ATTEMPTS))
         .response("200", fresh("The attempts.").content("application/json", some(list)));
     refusals(listed, &[Code::WrongMode])
@@ -116,7 +116,7 @@ fn letters() -> OperationBuilder {
     );
     let list =
         object(&[("dead_letters", ArrayBuilder::new().items(letter).into()), ("next", or_null(number()).into())], &[]);
-    let listed = on("listDeadLetters", "Messages that the subscription gave up, by offset.")
+    let listed = on("listDeadLetters", "Lists dead letters by offset.")
         .parameter(query("after", Required::False, "Only letters after this offset.", number()))
         .parameter(limit(MAX_LETTERS))
         .response("200", fresh("A page.").content("application/json", some(list)));
@@ -130,7 +130,7 @@ fn redrive() -> OperationBuilder {
         .property("status", number().minimum(Some(100)).maximum(Some(599)))
         .property("rate", number().minimum(Some(1)).maximum(isize::try_from(MAX_RATE).ok()));
     let answer = closed(&[("redrive", text().into()), ("selected", number().into())]);
-    let redriven = on("redriveDeadLetters", "Puts dead letters into retry again, under the same ids.");
+    let redriven = on("redriveDeadLetters", "Redrives dead letters: retries them under the same ids.");
     let redriven = with_body(redriven, json_body(body, json!({"status": 503}), Required::False), &[Code::Overloaded]);
     redriven.response("202", fresh("They left the list.").content("application/json", some(answer)))
 }
@@ -146,7 +146,7 @@ fn progress() -> OperationBuilder {
         ],
         &[],
     );
-    let described = on("describeRedrive", "How far a redrive is: of the last 20 of a subscription.")
+    let described = on("describeRedrive", "Describes the progress of a redrive, one of the last 20.")
         .parameter(part("redrive", "The redrive.", text().examples(["5f1c3a0b9d2e4786"])))
         .response("200", fresh("The progress.").content("application/json", some(progress)));
     refusals(described, &[])
@@ -187,7 +187,7 @@ fn explain() -> OperationBuilder {
         ],
         &[],
     );
-    let explained = on("explainMessage", "What became of a message for the subscription.")
+    let explained = on("explainMessage", "Explains what happened to a message, and why.")
         .parameter(query("offset", Required::True, "The message's offset.", number().examples([1])))
         .response("200", fresh("The verdict.").content("application/json", some(explanation)));
     refusals(explained, &[Code::MissingField])

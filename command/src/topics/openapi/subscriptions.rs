@@ -89,7 +89,7 @@ fn verb(id: &str, summary: &str) -> OperationBuilder {
 
 fn seek() -> OperationBuilder {
     let to = ObjectBuilder::new().property("to", start()).required("to");
-    let moved = on("seekSubscription", "Sets the position; drops all retries and leases.");
+    let moved = on("seekSubscription", "Seeks to a position; drops all retries and leases.");
     let body = json_body(to, json!({"to": "earliest"}), Required::True);
     with_subscription(with_body(moved, body, &[]), "200", "The subscription.")
 }

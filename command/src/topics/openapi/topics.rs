@@ -24,7 +24,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let listed = list(operation("listTopics", TOPICS, "Lists topics by name."), "topics", TopicBody::name());
     let described = refusals(on_topic("describeTopic", TOPICS, "Describes a topic."), &[]);
     let gone = operation("deleteTopic", TOPICS, "Deletes a topic; its subscriptions end.").parameter(topic("retired"));
-    let revoked = on_grant("revokeGrant", "Takes the rights of a principal back.");
+    let revoked = on_grant("revokeGrant", "Revokes the rights of a principal.");
     vec![
         ("/v1/topics", HttpMethod::Get, listed),
         (TOPIC, HttpMethod::Put, create()),

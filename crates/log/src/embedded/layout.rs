@@ -1,7 +1,7 @@
 //! The keyspaces of the log, and the partitions in them.
 //!
 //! `meta` has the layout version, the number of partitions, the start and end of each partition, the stages' input
-//! positions, the commit counter, and the list of topics that were created. `log.{topic}.{p}` has the records of a
+//! positions, the commit counter, the id of the log, and the list of topics that were created. `log.{topic}.{p}` has the records of a
 //! partition by offset; for a compacted topic, `latest.{topic}.{p}` has its newest record of each key that is not
 //! deleted. Keyspaces named `view.*` belong to the read models.
 
@@ -10,6 +10,7 @@ use std::ops::Range;
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
 use millrace_contracts::{Cleanup, Partitions, Topic};
+use uuid::Uuid;
 
 use super::partition::Partition;
 use super::wait::EndSignal;
@@ -24,6 +25,8 @@ const VERSION: u64 = 1;
 const PARTITIONS: &str = "partitions";
 /// The names of the topics that were created, separated by newlines.
 const CREATED: &str = "topics";
+/// The id of the log: it differs from that of every other directory.
+const ID: &str = "id";
 /// The topics of a directory from before that list.
 const FIRST_TOPICS: &str = "analytics.events\nanalytics.state\nanalytics.hourly";
 /// The number of commits; the journals are checked against it (`guard`).
@@ -35,6 +38,7 @@ pub(super) struct Layout {
     partitions: Vec<Partition>,
     topics: Vec<TopicPartitions>,
     pub(super) commits: u64,
+    pub(super) id: String,
 }
 
 /// The partitions of one topic.
@@ -123,13 +127,18 @@ impl Layout {
                 partitions.push(partition);
             }
         }
-        if version.is_none() || !topics.iter().all(|declared| is_created(declared.topic)) {
+        // A directory from before ids gets one.
+        let known = read_text(&meta, ID)?;
+        let is_known = known.is_some();
+        let id = known.unwrap_or_else(|| Uuid::now_v7().simple().to_string());
+        if version.is_none() || !is_known || !topics.iter().all(|declared| is_created(declared.topic)) {
             let declared = topics.iter().map(|declared| declared.topic.name);
             // Topics of a newer version that ran here before remain in the list.
             let others = created.lines().filter(|name| topics.iter().all(|declared| declared.topic.name != *name));
             let names: Vec<&str> = declared.chain(others).collect();
             let mut batch = database.batch().durability(Some(fjall::PersistMode::SyncAll));
             batch.insert(&meta, "version", VERSION.to_be_bytes());
+            batch.insert(&meta, ID, id.as_str());
             batch.insert(&meta, PARTITIONS, u64::from(config.partitions).to_be_bytes());
             for declared in topics.iter() {
                 batch.insert(&meta, partitions_key(declared.topic), u64::from(declared.partitions).to_be_bytes());
@@ -138,7 +147,7 @@ impl Layout {
             batch.commit().map_err(|error| damaged(meta.path(), "meta", error))?;
         }
         let commits = read_number(&meta, COMMITS)?.unwrap_or(0);
-        Ok(Self { meta, partitions, topics: of_topics, commits })
+        Ok(Self { meta, partitions, topics: of_topics, commits, id })
     }
 
     pub(super) fn all(&self) -> &[Partition] {

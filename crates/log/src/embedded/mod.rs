@@ -146,6 +146,10 @@ impl EmbeddedLog {
         &self.0.shared.database
     }
 
+    pub(crate) fn id(&self) -> &str {
+        &self.0.shared.layout.id
+    }
+
     pub(crate) fn append(&self, records: &[NewRecord<'_>]) -> Receipts {
         self.0.shared.append(records)
     }

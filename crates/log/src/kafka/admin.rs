@@ -58,6 +58,21 @@ impl KafkaLog {
         Ok(())
     }
 
+    /// The id of the cluster and the topic of events: a cluster may have several logs.
+    pub(crate) async fn id(&self) -> Result<String, LogError> {
+        let log = self.clone();
+        let id = move || {
+            let client = log.admin_consumer()?;
+            // The id comes with the metadata.
+            client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unavailable("metadata"))?;
+            let cluster = client.client().fetch_cluster_id(REQUEST_TIMEOUT);
+            let cluster =
+                cluster.ok_or_else(|| LogError::unavailable("the brokers do not report the id of the cluster"))?;
+            Ok(format!("{cluster}/{}", log.full_name(Topic::EVENTS)))
+        };
+        blocking(id).await
+    }
+
     pub(super) fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
         AdminClient::from_config(&self.0.config.reader("admin")).map_err(invalid_settings)
     }

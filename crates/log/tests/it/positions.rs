@@ -17,6 +17,7 @@ on_both_engines!(
     a_wrong_partition_count_is_refused,
     describe_returns_topics_with_their_bounds,
     a_topic_has_its_own_number_of_partitions,
+    a_log_keeps_its_id_and_another_has_another,
 );
 
 async fn a_new_group_starts_at_the_first_offset_and_counts_once(engine: Engine) {
@@ -161,4 +162,13 @@ async fn a_topic_has_its_own_number_of_partitions(engine: Engine) {
         Err(error) => error,
     };
     assert!(matches!(&refused, LogError::Refused(why) if why.detail.contains("it must have 4")), "{refused}");
+}
+
+async fn a_log_keeps_its_id_and_another_has_another(engine: Engine) {
+    let log = engine.open().await;
+    let id = log.id().await.unwrap();
+    log.close(crate::harness::PATIENCE).await;
+    drop(log);
+    assert_eq!(engine.open().await.id().await.as_deref(), Ok(&*id));
+    assert_ne!(engine.another().open().await.id().await.unwrap(), id);
 }

@@ -68,6 +68,7 @@ pub const ROUTES: &[RouteAccess] = &[
     row(POST, "/analytics", WRITE),
     row(POST, "/analytics/batch", WRITE),
     row(GET, "/pixel.gif", Access::Pixel),
+    row(GET, "/log", Access::Credential),
     row(GET, "/topics", ANY_OF_TOPICS),
     row(GET, "/topics/{file}", ANY_OF_TOPICS),
     row(GET, "/v1/topics", ANY_OF_TOPICS),

@@ -53,7 +53,7 @@ pub(crate) use metrics::register as register_metrics;
 pub use negotiate::negotiate;
 pub use other_side::OtherSide;
 pub use prefer::{PREFER, PREFERENCE_APPLIED, RESPOND_ASYNC, prefers};
-pub(crate) use problem::{Document, MEDIA_TYPE, REQUEST_ID, RefusalCode};
+pub(crate) use problem::{Document, MEDIA_TYPE, REQUEST_ID, RefusalCode, example};
 pub use problem::{Problem, spread_retry};
 pub(crate) use server::{Edge, serve_with};
 pub use server::{serve, serve_encrypted, serve_hosts};

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::status::status_of;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const EXAMPLE_ID: &str = "01a1fdf0-c2c3-7118-870e-87dbbd299528";
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 /// When to retry after a refusal because too much is under way, without the spread.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -80,6 +81,30 @@ pub(crate) struct Document<'a> {
     request_id: &'a str,
 }
 
+impl<'a> Document<'a> {
+    fn new(refusal: &'a Refusal, request_id: &'a str) -> Self {
+        let mut title = refusal.code.as_str().replace('-', " ");
+        title[..1].make_ascii_uppercase();
+        Self {
+            r#type: format!("urn:millrace:problem:{}", refusal.code),
+            title,
+            status: status_of(refusal.code).as_u16(),
+            detail: &refusal.detail,
+            code: refusal.code.as_str(),
+            field: refusal.field.as_deref(),
+            request_id,
+        }
+    }
+}
+
+/// A problem document of a code as its response may have it.
+pub(crate) fn example(code: Code) -> serde_json::Value {
+    let mut detail = code.meaning().trim_end_matches('.').to_owned();
+    detail[..1].make_ascii_lowercase();
+    let document = serde_json::to_value(Document::new(&Refusal::new(code, detail), EXAMPLE_ID));
+    document.expect("texts and numbers are JSON")
+}
+
 /// A problem ready to be sent.
 struct Rendered {
     status: StatusCode,
@@ -109,18 +134,7 @@ impl Problem {
     fn render(&self) -> Rendered {
         let status = status_of(self.code);
         let request_id = Uuid::now_v7().hyphenated().to_string();
-        let mut title = self.code.as_str().replace('-', " ");
-        title[..1].make_ascii_uppercase();
-        let document = Document {
-            r#type: format!("urn:millrace:problem:{}", self.code),
-            title,
-            status: status.as_u16(),
-            detail: &self.detail,
-            code: self.code.as_str(),
-            field: self.field.as_deref(),
-            request_id: &request_id,
-        };
-        let mut body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut body = serde_json::to_vec(&Document::new(&self.0, &request_id)).unwrap_or_default();
         body.push(b'\n');
         let retry_after = retry_seconds(status, self.retry_after);
         metrics::counter!(metric::HTTP_PROBLEMS.name, "code" => self.code.as_str()).increment(1);

@@ -80,18 +80,21 @@ pub fn serve(api: OpenApiRouter, health: Router) -> Router {
 fn this_document() -> OperationBuilder {
     let document = asset_response("The OpenAPI document.", viewer::POLICY);
     let document = document.content("application/json", some(object(&[], &[])));
-    let operation = asset_operation("openApi", "About", "This document.", viewer::POLICY);
+    let operation = asset_operation("openApi", "About", "The OpenAPI document.", viewer::POLICY);
     problems(operation.response("200", document), EVERY_REQUEST)
 }
 
 fn livez() -> OperationBuilder {
     let live = answer("It does.").content("text/plain; charset=utf-8", some(text()));
-    problems(operation("livez", "Health", "Whether the process answers.").response("200", live), EVERY_REQUEST)
+    problems(
+        operation("livez", "Health", "Liveness: whether the process responds.").response("200", live),
+        EVERY_REQUEST,
+    )
 }
 
 fn readyz() -> OperationBuilder {
     let ready = answer("It is.").content("text/plain; charset=utf-8", some(text()));
-    let about = "Whether the process is ready for requests: every component works, and it is not shutting down.";
+    let about = "Readiness: every component works, and the process is not shutting down.";
     let operation = operation("readyz", "Health", about).response("200", ready);
     problems(operation, &[EVERY_REQUEST, &[Code::ShuttingDown]].concat())
 }

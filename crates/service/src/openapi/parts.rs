@@ -9,7 +9,8 @@ use ::http::header::{
 use ::http::{HeaderName, StatusCode};
 use millrace_contracts::Code;
 use utoipa::ToSchema as _;
-use utoipa::openapi::content::Content;
+use utoipa::openapi::content::{Content, ContentBuilder};
+use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem};
@@ -17,7 +18,7 @@ use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{HttpMethod, Ref, RefOr, Required, ResponseBuilder, Schema};
 
 use crate::auth::RATE_LIMIT_HEADERS;
-use crate::http::{ACCEPT_POST, Document, MEDIA_TYPE, REQUEST_ID, REVALIDATE};
+use crate::http::{ACCEPT_POST, Document, MEDIA_TYPE, REQUEST_ID, REVALIDATE, example};
 use crate::status_of;
 
 /// The codes with which the server itself may refuse any request, whatever its route.
@@ -116,11 +117,13 @@ pub(crate) fn problem(codes: &[Code]) -> ResponseBuilder {
     let schema = AllOfBuilder::new()
         .item(Ref::from_schema_name(Document::name()))
         .item(ObjectBuilder::new().property("code", code));
+    let examples = codes.iter().map(|&code| (code.as_str(), ExampleBuilder::new().value(Some(example(code)))));
+    let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples).build();
     let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
     let mut response = answer(&listed.join(", "))
         .header(REQUEST_ID.as_str(), header("The request id, as in the document.", text()))
         .header(CACHE_CONTROL.as_str(), fixed("no-store"))
-        .content(MEDIA_TYPE, some(schema));
+        .content(MEDIA_TYPE, content);
     let status = codes.first().map(|&code| status_of(code));
     if matches!(status, Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)) {
         response = response.header(RETRY_AFTER.as_str(), header("When to try again, in seconds.", number()));

@@ -48,7 +48,7 @@ pub(super) fn routes() -> OpenApiRouter {
 
 fn page() -> OperationBuilder {
     let page = asset_response("A page.", POLICY).content(PAGE.media_type, some(text()));
-    let operation = asset_operation("docs", "About", "This document, to read and to try.", POLICY);
+    let operation = asset_operation("docs", "About", "Swagger UI for this document.", POLICY);
     problems(operation.response("200", page), EVERY_REQUEST)
 }
 

@@ -13,5 +13,5 @@ mod stop;
 pub(crate) use fetch::Source;
 pub(crate) use rows::Format;
 pub(crate) use run::{Plan, run};
-pub(crate) use span::{Step, time};
+pub(crate) use span::Step;
 pub(crate) use stop::Stop;

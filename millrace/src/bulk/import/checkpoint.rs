@@ -25,6 +25,16 @@ pub(super) struct Counts {
     pub(super) bad: u64,
 }
 
+/// Where events go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Destination {
+    /// The id of the log.
+    pub(super) log: String,
+    /// The command service, for people: it may have other addresses.
+    pub(super) service: String,
+}
+
 /// The content of the checkpoint file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +50,12 @@ pub(super) struct Checkpoint {
     /// Bytes of the file of rejects that belong to lines before the mark.
     pub(super) rejects_bytes: u64,
     pub(super) completed: bool,
+    /// `None` in a checkpoint of an earlier version.
+    #[serde(default)]
+    pub(super) destination: Option<Destination>,
+    /// Other logs into which the file was imported completely before.
+    #[serde(default)]
+    pub(super) elsewhere: Vec<Destination>,
 }
 
 impl Checkpoint {
@@ -55,7 +71,24 @@ impl Checkpoint {
             counts: Counts::default(),
             rejects_bytes: 0,
             completed: false,
+            destination: None,
+            elsewhere: Vec::new(),
         }
+    }
+
+    /// With the log that it is of, and those into which the file was imported before.
+    pub(super) fn into_log(self, destination: Destination, elsewhere: Vec<Destination>) -> Self {
+        Self { destination: Some(destination), elsewhere, ..self }
+    }
+
+    /// Whether it is of this log; one of an earlier version may be of any.
+    pub(super) fn is_into(&self, destination: &Destination) -> bool {
+        self.destination.as_ref().is_none_or(|own| own.log == destination.log)
+    }
+
+    /// Every log into which the file was imported completely.
+    pub(super) fn done(&self) -> impl Iterator<Item = &Destination> {
+        self.elsewhere.iter().chain(self.destination.iter().filter(move |_| self.completed))
     }
 
     /// Whether it belongs to this content.
@@ -142,6 +175,12 @@ mod tests {
         checkpoint.counts.refused.insert("outside-window".into(), 2);
         checkpoint.mark = Mark { offset: 5, line: 1 };
         files.save(&checkpoint).unwrap();
+        assert_eq!(files.load().unwrap(), Some(checkpoint.clone()));
+        // Of an earlier version, without logs.
+        let text = fs::read_to_string(&files.checkpoint).unwrap();
+        let mut earlier: serde_json::Value = serde_json::from_str(&text).unwrap();
+        earlier.as_object_mut().unwrap().retain(|name, _| name != "destination" && name != "elsewhere");
+        fs::write(&files.checkpoint, earlier.to_string()).unwrap();
         assert_eq!(files.load().unwrap(), Some(checkpoint.clone()));
         assert!(checkpoint.is_of(identity));
         assert!(!checkpoint.is_of(Identity { hash: 1, size: 9 }));

@@ -70,7 +70,9 @@ impl fmt::Display for Report {
         if let (Some(files), true) = (&self.files, self.counts.not_accepted() > 0) {
             write!(f, "\nrejected lines are in {}", files.rejects.display())?;
         }
-        if !self.completed {
+        if !self.completed && self.to.line == 0 {
+            write!(f, "\nINCOMPLETE: no line has a final outcome")?;
+        } else if !self.completed {
             write!(f, "\nINCOMPLETE: every line up to {} has a final outcome", self.to.line)?;
             if self.files.is_some() {
                 write!(f, "; the same command resumes from there")?;

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Cutter};
-use super::checkpoint::{Checkpoint, CheckpointFiles};
+use super::checkpoint::{Checkpoint, CheckpointFiles, Destination};
+use super::destination::destination;
 use super::identity::{Identity, ids};
 use super::ledger::Ledger;
 use super::records::Failure;
@@ -55,8 +56,13 @@ pub(crate) async fn run(plan: Plan) -> (Option<Report>, Result<(), Stop>) {
         Ok(opened) => opened,
         Err(stop) => return (None, Err(stop)),
     };
+    // Until the end: the records have a handle of their own.
+    let _lock = match opened.as_ref().map(InputFile::lock).transpose() {
+        Ok(lock) => lock,
+        Err(stop) => return (None, Err(stop)),
+    };
     let files = opened.as_ref().map(|opened| CheckpointFiles::of(&opened.path, plan.state.as_deref()));
-    let checkpoint = match begin(&plan, opened.as_ref(), files.as_ref()) {
+    let checkpoint = match begin(&plan, opened.as_ref(), files.as_ref()).await {
         Ok(checkpoint) => checkpoint,
         Err(stop) => return (None, Err(stop)),
     };
@@ -75,20 +81,39 @@ pub(crate) async fn run(plan: Plan) -> (Option<Report>, Result<(), Stop>) {
 }
 
 /// The checkpoint to resume from, or a new one.
-fn begin(plan: &Plan, opened: Option<&InputFile>, files: Option<&CheckpointFiles>) -> Result<Checkpoint, Stop> {
+async fn begin(plan: &Plan, opened: Option<&InputFile>, files: Option<&CheckpointFiles>) -> Result<Checkpoint, Stop> {
     let format = plan.input.format();
     let (Some(opened), Some(files)) = (opened, files) else {
         return Ok(Checkpoint::new(Identity { hash: 0, size: 0 }, format, plan.salt));
     };
     let (file, checkpoint) = (opened.path.clone(), files.checkpoint.clone());
-    match files.load()? {
-        None => Ok(Checkpoint::new(opened.identity, format, 0)),
-        Some(last) if !last.is_of(opened.identity) => Err(Stop::Changed { file, checkpoint }),
-        Some(last) if last.completed && plan.again => Ok(Checkpoint::new(opened.identity, format, plan.salt)),
-        Some(last) if last.completed => Err(Stop::Completed { file, checkpoint }),
-        Some(last) if last.format != format => Err(Stop::OtherFormat { checkpoint, format: last.format }),
-        Some(last) => Ok(last),
+    let last = files.load()?;
+    if last.as_ref().is_some_and(|last| !last.is_of(opened.identity)) {
+        return Err(Stop::Changed { file, checkpoint });
     }
+    let to = destination(&plan.commands, plan.timeout, plan.patience).await?;
+    let new = |salt, elsewhere| Checkpoint::new(opened.identity, format, salt).into_log(to.clone(), elsewhere);
+    let Some(last) = last else { return Ok(new(0, Vec::new())) };
+    let is_here = last.is_into(&to);
+    if !is_here && !last.completed {
+        let service = last.destination.map(|other| other.service).unwrap_or_default();
+        return Err(Stop::OtherLog { file, checkpoint, service });
+    }
+    // An import into another log says nothing about this one, but the file remembers it.
+    let elsewhere: Vec<Destination> = last.done().filter(|done| done.log != to.log).cloned().collect();
+    if (is_here && last.completed) || last.done().any(|done| done.log == to.log) {
+        if plan.again {
+            return Ok(new(plan.salt, elsewhere));
+        }
+        return Err(Stop::Completed { file, service: to.service, checkpoint });
+    }
+    if !is_here {
+        return Ok(new(0, elsewhere));
+    }
+    if last.format != format {
+        return Err(Stop::OtherFormat { checkpoint, format: last.format });
+    }
+    Ok(last.into_log(to, elsewhere))
 }
 
 async fn import(plan: &Plan, opened: Option<InputFile>, ledger: &mut Ledger) -> Result<(), Stop> {

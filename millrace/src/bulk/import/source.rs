@@ -1,6 +1,6 @@
 //! The source of events: a file, which can be read again from any position, or the standard input, which cannot.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek as _, SeekFrom, stdin};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,18 @@ pub(super) struct InputFile {
     file: File,
     pub(super) path: PathBuf,
     pub(super) identity: Identity,
+}
+
+impl InputFile {
+    /// Locks the file against a second import at once, until the handle is dropped.
+    pub(super) fn lock(&self) -> Result<File, Stop> {
+        let handle = self.file.try_clone().map_err(Stop::file(&self.path))?;
+        match handle.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Stop::Busy(self.path.clone())),
+            // A file system without locks has no imports that know of each other.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(handle),
+        }
+    }
 }
 
 impl Input {

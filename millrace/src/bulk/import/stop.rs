@@ -63,13 +63,32 @@ pub(crate) enum Stop {
         /// The format of the checkpoint.
         format: super::Format,
     },
+    /// Another import of the file runs.
+    #[error("{0}: another import of this file is running; when it ends, the same command resumes or finds it imported")]
+    Busy(PathBuf),
+    /// The checkpoint belongs to an incomplete import into another log.
+    #[error(
+        "{file}: its import into the log of {service} is not complete, according to {checkpoint}. Resume it there first, or add \
+         --state with another folder for this log"
+    )]
+    OtherLog {
+        /// The file to import.
+        file: PathBuf,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// The command service of the other log.
+        service: String,
+    },
     /// The file was imported completely before.
     #[error(
-        "{file}: already imported, according to {checkpoint}; --again imports it once more, and every event counts again"
+        "{file}: already imported into the log of {service}, according to {checkpoint}; --again imports it once more, and every \
+         event counts again"
     )]
     Completed {
         /// The file to import.
         file: PathBuf,
+        /// The command service.
+        service: String,
         /// The checkpoint.
         checkpoint: PathBuf,
     },
