@@ -13,6 +13,7 @@ use crate::client::{KeySource, Target};
 An interrupt (Ctrl-C) ends the sending; the counts of what was sent are compared all the same.
 
 Exits with 0 if every number is right, else with 1.")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct Load {
     #[command(flatten)]
     pub(crate) key: KeySource,

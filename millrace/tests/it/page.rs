@@ -17,10 +17,7 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     };
     let up = Up::start();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    let post_at = |timestamp: u128, user: &str, kind: &str| {
-        assert_eq!(up.post(&format!("/analytics?timestamp={timestamp}&user={user}&{kind}")).status, 204);
-    };
-    let post = |user: &str, kind: &str| post_at(now, user, kind);
+    let post = |user: &str, kind: &str| post_at(&up, now, user, kind);
     let origin = format!("http://{}", up.query);
     let shots = target_dir().join("page");
     std::fs::create_dir_all(&shots).unwrap();
@@ -70,18 +67,7 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     browser.value("range.value = '7d'; range.dispatchEvent(new Event('change'))");
     let week = "document.querySelectorAll('#day-table tbody tr').length == 168";
     assert!(browser.wait_for(week, WITHIN), "{}", text(&mut browser));
-    // The period before, which has one click in hours that are over.
-    let earlier = now - 30 * 3_600_000;
-    post_at(earlier, "ann", "click");
-    let one = "unique_users,1\nclicks,1\nimpressions,0\n";
-    assert!(wait_until(WITHIN, || up.lines(u64::try_from(earlier).unwrap()) == one));
-    browser.value("range.value = '24h'; range.dispatchEvent(new Event('change')); compare.click()");
-    let change = "document.querySelector('.legend .clicks small').textContent == '−100 %'";
-    assert!(browser.wait_for(change, WITHIN), "{}", text(&mut browser));
-    assert_eq!(browser.value("location.search"), "?compare=1&hide=clicks");
-    browser.hover("#day .u-over");
-    let before = "document.querySelector('.tip')?.textContent.includes('(before: ')";
-    assert!(browser.wait_for(before, WITHIN), "{}", browser.value("document.querySelector('.tip')?.textContent"));
+    compares_with_the_period_before(&mut browser, &up, now);
     // A file of the same; a policy that forbids it is an error of the page.
     browser.value("csv.click()");
     assert!(wait_until(WITHIN, || {
@@ -129,6 +115,25 @@ fn dashboard_shows_the_numbers_of_the_api_and_updates_itself() {
     assert!(browser.wait_for(unknown, WITHIN), "nothing is claimed that is not known: {}", text(&mut browser));
     assert_eq!(browser.inaccessible(), [] as [String; 0], "disconnected");
     browser.screenshot(&shots.join("disconnected.png"));
+}
+
+fn post_at(up: &Up, timestamp: u128, user: &str, kind: &str) {
+    assert_eq!(up.post(&format!("/analytics?timestamp={timestamp}&user={user}&{kind}")).status, 204);
+}
+
+fn compares_with_the_period_before(browser: &mut Browser, up: &Up, now: u128) {
+    // The period before, which has one click in hours that are over.
+    let earlier = now - 30 * 3_600_000;
+    post_at(up, earlier, "ann", "click");
+    let one = "unique_users,1\nclicks,1\nimpressions,0\n";
+    assert!(wait_until(WITHIN, || up.lines(u64::try_from(earlier).unwrap()) == one));
+    browser.value("range.value = '24h'; range.dispatchEvent(new Event('change')); compare.click()");
+    let change = "document.querySelector('.legend .clicks small').textContent == '−100 %'";
+    assert!(browser.wait_for(change, WITHIN), "{}", text(browser));
+    assert_eq!(browser.value("location.search"), "?compare=1&hide=clicks");
+    browser.hover("#day .u-over");
+    let before = "document.querySelector('.tip')?.textContent.includes('(before: ')";
+    assert!(browser.wait_for(before, WITHIN), "{}", browser.value("document.querySelector('.tip')?.textContent"));
 }
 
 /// A processor that was killed reports no lag: what the reader of the log finds is shown, and nothing is "live".
