@@ -105,7 +105,7 @@ impl On<'_> {
             let known = |token: &AckToken| retries.get(&token.range.offset).map(|retry| (token.range.offset, *retry));
             let known: BTreeMap<i64, Retry> = current.iter().filter_map(known).collect();
             let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
-            reading.leases.expire(now_ms);
+            reading.expire(now_ms);
             let (valid, ended): (Vec<_>, Vec<_>) = current.into_iter().partition(|token| {
                 let running = reading.leases.get(token.range.offset).map_or(0, |lease| lease.number);
                 running == token.lease
@@ -161,7 +161,7 @@ impl On<'_> {
         let mut inner = self.inner()?;
         let (_, current, stale) = self.current(&inner, name, &tokens)?;
         let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
-        reading.leases.expire(now_ms);
+        reading.expire(now_ms);
         let mut result = AckAnswer { stale, ..AckAnswer::default() };
         for token in current {
             match reading.leases.get(token.range.offset).filter(|lease| lease.number == token.lease) {

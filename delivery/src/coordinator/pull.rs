@@ -167,7 +167,9 @@ pub(super) fn look(
     retried: Option<&Arc<Stored>>,
 ) -> Result<Look, Refusal> {
     let name = &pull.subscription;
-    expire(inner, topic, name, now_ms);
+    if let Some(reading) = inner.reading(topic, name) {
+        reading.expire(now_ms);
+    }
     let head = inner.head(topic);
     let Some(found) = inner.fold.topic(topic) else { return Err(not_in_force()) };
     let Some(subscription) = found.subscription(name) else { return Err(not_in_force()) };
@@ -298,15 +300,6 @@ fn due_retries(
         due.push(Candidate { stored: at_hand(offset).ok_or(offset)?, range });
     }
     Ok((due, retries.next_ms(now_ms)))
-}
-
-/// Ends leases that are over: their messages can be handed out again.
-fn expire(inner: &mut Inner, topic: &Name, subscription: &Name, now_ms: i64) {
-    if let Some(reading) = inner.reading(topic, subscription)
-        && !reading.leases.expire(now_ms).is_empty()
-    {
-        reading.frontier = None;
-    }
 }
 
 /// The range that everything passed over from the floor on makes, if there is such.

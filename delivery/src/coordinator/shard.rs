@@ -94,6 +94,13 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// Ends the leases that are over: their messages are looked at again.
+    pub(crate) fn expire(&mut self, now_ms: i64) {
+        if !self.leases.expire(now_ms).is_empty() {
+            self.frontier = None;
+        }
+    }
+
     /// Whether a fresh one would serve as well, with everything up to `floor` settled.
     fn is_idle(&self, floor: i64) -> bool {
         self.leases.is_empty()

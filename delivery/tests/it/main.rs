@@ -6,6 +6,7 @@ mod consent;
 mod dropped;
 mod explain;
 mod fixture;
+mod leases;
 mod messages;
 mod sample;
 mod schedule;
