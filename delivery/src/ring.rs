@@ -102,8 +102,11 @@ impl Ring {
         Coverage { offset, last_record }
     }
 
-    /// Takes in a topic's next message, and evicts the oldest ones past the bound.
+    /// Takes in a topic's next message, and evicts the oldest ones past the bound. One below `first` stays behind the ring.
     pub(crate) fn push(&mut self, topic: &Name, stored: Arc<Stored>) {
+        if stored.offset < self.first {
+            return;
+        }
         self.bytes += stored.weight();
         self.order.push_back((stored.offset, topic.clone()));
         self.topics.entry(topic.clone()).or_default().push_back(stored);

@@ -167,6 +167,11 @@ impl Fold {
         self.covered
     }
 
+    /// The offset of the newest message that a head counts; -1: none. Looks at every topic.
+    pub(crate) fn newest_head(&self) -> i64 {
+        self.topics.values().map(|topic| topic.head.offset).max().unwrap_or(-1)
+    }
+
     /// A topic that exists.
     pub(crate) fn topic(&self, name: &Name) -> Option<&Topic> {
         self.topics.get(name).filter(|topic| topic.meta.deleted_ms.is_none())

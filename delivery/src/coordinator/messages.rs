@@ -93,15 +93,17 @@ fn take_one(inner: &mut Inner, offset: u64, log_ms: i64, key: &[u8], value: Opti
     let value = value?;
     let name = Name::of_system(std::str::from_utf8(key).ok()?).ok()?;
     let message = Message::decode(value).ok()?;
-    if inner.fold.topic(&name)?.meta.created != message.topic_id {
+    let topic = inner.fold.topic(&name)?;
+    let counted = topic.head.offset.max(inner.fold.covered().offset);
+    if topic.meta.created != message.topic_id {
         return None;
     }
     if is_late(&message, inner.ring_nonce) {
         return None;
     }
     inner.keyed.read(&name, offset, log_ms, &message);
-    // What the heads cover is read for its keys only.
-    if waits(&message) || offset.cast_signed() <= inner.fold.covered().offset {
+    // What the topic's head counts already is read for its keys only.
+    if waits(&message) || offset.cast_signed() <= counted {
         return None;
     }
     let head = inner.head(&name);
@@ -121,4 +123,65 @@ pub(super) fn opening(key: &[u8], value: Option<&[u8]>) -> Option<u64> {
 /// never confirmed it, so the publisher may have sent it again.
 pub(super) fn is_late(message: &Message<'_>, in_force: Option<u64>) -> bool {
     message.nonce.zip(in_force).is_some_and(|(nonce, in_force)| nonce != in_force)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use millrace_contracts::topics::{Coverage, Delay, StateEntry, TopicMeta, TopicSettings, TopicStateKey};
+
+    use super::*;
+    use crate::ring::Ring;
+
+    /// Its coordinator ended between two portions of heads.
+    #[test]
+    fn what_a_head_counts_already_is_not_counted_again() {
+        let shard = Shard::new(0, false);
+        let mut inner = shard.lock();
+        let (ahead, behind) = (Name::parse("ahead").unwrap(), Name::parse("behind").unwrap());
+        for name in [&ahead, &behind] {
+            let settings =
+                TopicSettings { retention_ms: 1, delay_ms: 0, max_message_bytes: 1, description: String::new() };
+            let meta = TopicMeta {
+                created: 1,
+                created_ms: 0,
+                version: 1,
+                owner: String::new(),
+                settings,
+                grants: BTreeMap::new(),
+                deleted_ms: None,
+            };
+            inner.fold.put(TopicStateKey::Topic(name.clone()), Some(StateEntry::Topic(meta)));
+        }
+        let head = Head { offset: 13, ordinal: 2, newest_ms: 0 };
+        inner.fold.put(TopicStateKey::Head(ahead.clone()), Some(StateEntry::Head(head)));
+        let covered = Coverage { offset: 9, last_record: None };
+        inner.fold.put(TopicStateKey::Heads(0), Some(StateEntry::Covered(covered)));
+        let first = inner.fold.newest_head() + 1;
+        inner.ring = Some(Ring::new(first, 10, 1 << 20));
+        let mut value = Vec::new();
+        let message = Message {
+            topic_id: 1,
+            published_ms: 0,
+            id: "m",
+            delay: Delay::None,
+            key: None,
+            idempotency_key: None,
+            nonce: None,
+            content_type: "text/plain",
+            attributes: Vec::new(),
+            body: b"",
+        };
+        message.encode(&mut value);
+        for (offset, name) in [(10, &ahead), (11, &behind), (13, &ahead), (14, &behind), (15, &ahead)] {
+            take_one(&mut inner, offset, 0, name.as_str().as_bytes(), Some(&value));
+        }
+        let in_ring = |name: &Name| {
+            let ring = inner.ring.iter().flat_map(|ring| ring.after(name, -1));
+            ring.map(|stored| (stored.offset, stored.ordinal)).collect::<Vec<_>>()
+        };
+        assert_eq!((first, in_ring(&ahead), in_ring(&behind)), (14, vec![(15, 3)], vec![(14, 2)]));
+        assert_eq!((inner.head(&ahead).ordinal, inner.head(&behind).ordinal), (3, 2));
+    }
 }

@@ -104,12 +104,18 @@ async fn open(shared: &Arc<Shared>, shard: &Arc<Shard>, number: &mut u64) -> Res
     if shared.append(Topic::MESSAGES, shard.partition, b"", &value).await.is_err() {
         return Err(OpenError::Unread);
     }
-    let covered = shard.lock().fold.covered().offset;
+    let (covered, newest) = {
+        let inner = shard.lock();
+        (inner.fold.covered().offset, inner.fold.newest_head())
+    };
     let start = shared.log.start(Topic::MESSAGES, shard.partition).await?;
     let window = shared.log.offset_at(Topic::MESSAGES, shard.partition, shared.clock.now_ms() - WINDOW_MS).await?;
-    let first = (covered + 1).max(start.cast_signed());
+    let unread = (covered + 1).max(start.cast_signed());
+    // Whoever ended between two portions of heads left some that are newer than what all of them cover. What these count
+    // already has no ordinal here, so it is read behind the ring.
+    let first = unread.max(newest + 1);
     // From a little before, to meet the opening of whoever was in force there.
-    let from = (first - LOOK_BACK).max(start.cast_signed());
+    let from = (unread - LOOK_BACK).max(start.cast_signed());
     let window = window.max(start).cast_signed()..from;
     let mut inner = shard.lock();
     inner.nonce = Some(nonce);
