@@ -10,7 +10,6 @@ use futures::future::join_all;
 use millrace_contracts::topics::{Change, DeadLetter, Head, Name, Retry, SettledRange};
 use millrace_contracts::{Code, Refusal, Topic};
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use super::fold::Subscription;
 use super::shard::{Inner, Shard};
@@ -27,27 +26,22 @@ const MAX_LETTERS: usize = 100;
 /// Messages that are worked on at the same time, each up to a record's size.
 const AT_ONCE: usize = 32;
 
-/// Runs until `stop`.
-pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+/// Works for a partition until it is revoked. A task for each: one with much to do, or whose log has no leader, does not hold up
+/// the others.
+pub(super) async fn run(shared: Arc<Shared>, shard: Arc<Shard>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for tick in 1_u64.. {
-        if stop.run_until_cancelled(ticks.tick()).await.is_none() {
+        ticks.tick().await;
+        if shard.is_closed() {
             return;
         }
-        // Side by side: a partition with much to do does not hold up the others.
-        let (shards, heads) = (shared.all(), tick.is_multiple_of(HEADS_EVERY));
-        let rounds: Vec<_> = shards.iter().map(|shard| round(&shared, shard, heads)).collect();
-        join_all(rounds).await;
-    }
-}
-
-async fn round(shared: &Arc<Shared>, shard: &Arc<Shard>, heads: bool) {
-    if !shard.lock().serves() {
-        return;
-    }
-    if let Err(refusal) = work(shared, shard, heads).await {
-        tracing::debug!(partition = shard.partition, %refusal, "housekeeping is tried again");
+        if !shard.lock().serves() {
+            continue;
+        }
+        if let Err(refusal) = work(&shared, &shard, tick.is_multiple_of(HEADS_EVERY)).await {
+            tracing::debug!(partition = shard.partition, %refusal, "housekeeping is tried again");
+        }
     }
 }
 
@@ -221,13 +215,21 @@ async fn pass_over(shard: &Arc<Shard>) -> Result<(), Refusal> {
         };
         inner.readings.iter().filter_map(reading).take(MAX_DUE).collect()
     };
-    for (topic, name, epoch, range) in passed {
-        shard
-            .submit(Some(&topic), Some(&name), Change::Settle { epoch, ranges: vec![range], delivered: false })
-            .await?;
-        shard.lock().release(&topic, &name);
+    // At once: a round trip for each of many would hold up the delays that are due.
+    let mut settlements = Vec::with_capacity(passed.len());
+    for (topic, name, epoch, range) in &passed {
+        let change = Change::Settle { epoch: *epoch, ranges: vec![*range], delivered: false };
+        settlements.push(shard.submit(Some(topic), Some(name), change));
     }
-    Ok(())
+    let settled = join_all(settlements).await;
+    let mut inner = shard.lock();
+    for (topic, name, ..) in &passed {
+        inner.release(topic, name);
+    }
+    drop(inner);
+    // One that was set to another position or deleted meanwhile has nothing to settle.
+    let of_no_more = |refusal: &Refusal| matches!(refusal.code, Code::StaleToken | Code::NotFound);
+    settled.into_iter().filter_map(Result::err).find(|refusal| !of_no_more(refusal)).map_or(Ok(()), Err)
 }
 
 /// Writes the heads of topics that changed, and up to where they cover `messages`. In portions: very many may have changed.

@@ -162,7 +162,6 @@ impl Coordinators {
             std::thread::Builder::new().name("messages".into()).spawn(move || messages::read_rings(&shared, &stop))
         };
         let reading = reading.map_err(|error| LogError::unavailable(format!("thread: {error}")).because(error))?;
-        let housekeeping = tokio::spawn(housekeeping::run(self.0.clone(), stop.clone()));
         let options = RunOptions {
             role: "delivery".into(),
             instance,
@@ -173,7 +172,6 @@ impl Coordinators {
         };
         let ended = self.0.log.run_stage(Coordination { shared: self.0.clone() }, options, stop.clone()).await;
         stop.cancel();
-        housekeeping.abort();
         let _ = tokio::task::spawn_blocking(move || reading.join()).await;
         ended
     }
@@ -225,6 +223,7 @@ impl Shared {
         self.runtime.spawn(takeover::coordinate(self.clone(), shard.clone()));
         self.runtime.spawn(courier::run(self.clone(), shard.clone()));
         self.runtime.spawn(events::run(self.clone(), shard.clone()));
+        self.runtime.spawn(housekeeping::run(self.clone(), shard.clone()));
     }
 
     /// The partition goes to another process.
