@@ -17,10 +17,13 @@ impl Polls {
         self.0.entry(topic.clone()).or_default().entry(subscription.clone()).or_default().clone()
     }
 
-    fn leave(&mut self, topic: &Name, subscription: &Name, own: &Arc<Notify>) {
+    /// `own` is given back under the lock: of two that leave at the same time the second one finds itself the last.
+    fn leave(&mut self, topic: &Name, subscription: &Name, own: Arc<Notify>) {
         let Some(polls) = self.0.get_mut(topic) else { return };
-        // One of them is the entry's, one is the caller's.
-        if polls.get(subscription).is_some_and(|poll| Arc::ptr_eq(poll, own) && Arc::strong_count(poll) <= 2) {
+        let same = polls.get(subscription).is_some_and(|poll| Arc::ptr_eq(poll, &own));
+        drop(own);
+        // One is the entry's.
+        if same && polls.get(subscription).is_some_and(|poll| Arc::strong_count(poll) == 1) {
             polls.remove(subscription);
         }
         if polls.is_empty() {
@@ -71,7 +74,9 @@ impl<'a> Poll<'a> {
 
 impl Drop for Poll<'_> {
     fn drop(&mut self) {
-        self.shard.lock().polls.leave(self.topic, self.subscription, &self.moved);
+        let mut inner = self.shard.lock();
+        let own = std::mem::take(&mut self.moved);
+        inner.polls.leave(self.topic, self.subscription, own);
     }
 }
 

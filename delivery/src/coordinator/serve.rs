@@ -338,6 +338,7 @@ impl On<'_> {
         if let Some(reading) = inner.reading(self.topic, name) {
             reading.frontier = None;
         }
+        inner.release(self.topic, name);
         inner.push.forget(self.topic, name, self.shared.clock.now_ms());
         inner.wake_one(self.topic, name);
     }

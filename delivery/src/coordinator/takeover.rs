@@ -108,21 +108,21 @@ async fn open(shared: &Arc<Shared>, shard: &Arc<Shard>, number: &mut u64) -> Res
         let inner = shard.lock();
         (inner.fold.covered().offset, inner.fold.newest_head())
     };
-    let start = shared.log.start(Topic::MESSAGES, shard.partition).await?;
+    let start = shared.log.start(Topic::MESSAGES, shard.partition).await?.cast_signed();
     let window = shared.log.offset_at(Topic::MESSAGES, shard.partition, shared.clock.now_ms() - WINDOW_MS).await?;
-    let unread = (covered + 1).max(start.cast_signed());
+    let unread = (covered + 1).max(start);
     // Whoever ended between two portions of heads left some that are newer than what all of them cover. What these count
     // already has no ordinal here, so it is read behind the ring.
     let first = unread.max(newest + 1);
     // From a little before, to meet the opening of whoever was in force there.
-    let from = (unread - LOOK_BACK).max(start.cast_signed());
-    let window = window.max(start).cast_signed()..from;
+    let from = (unread - LOOK_BACK).max(start);
+    let window = window.cast_signed().max(start)..from;
     let mut inner = shard.lock();
     inner.nonce = Some(nonce);
     if inner.ring.is_none() {
         inner.ring = Some(Ring::new(first, from, shared.config.ring_bytes));
         let (shared, shard) = (shared.clone(), shard.clone());
-        tokio::task::spawn_blocking(move || window::read_again(&shared, &shard, &window));
+        tokio::task::spawn_blocking(move || window::read_again(&shared, &shard, start, &window));
     }
     drop(inner);
     shared.rings_changed();

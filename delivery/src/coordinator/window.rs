@@ -11,17 +11,18 @@ use millrace_contracts::topics::{Message, Name};
 use millrace_log::{Batch, Limits, LogError, PollOutcome, Record};
 
 use super::Shared;
+use super::backlog::LOOK_BACK;
 use super::keyed::{Entry, MAX_KEYS};
 use super::messages::{is_late, opening};
 use super::shard::Shard;
 
 const LIMITS: Limits = Limits { records: 8_192, bytes: 8 << 20, wait: Duration::from_millis(50) };
 
-/// Reads the messages at these offsets, and completes the keys of the partition with theirs. Blocking.
-pub(super) fn read_again(shared: &Shared, shard: &Shard, offsets: &Range<i64>) {
+/// Reads the messages at these offsets, and completes the keys of the partition with theirs. `start`: of the log. Blocking.
+pub(super) fn read_again(shared: &Shared, shard: &Shard, start: i64, offsets: &Range<i64>) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     while !shard.is_closed() {
-        match scan(shared, shard, offsets) {
+        match scan(shared, shard, start, offsets) {
             Ok(older) => {
                 shard.lock().keyed.complete(older);
                 shard.moved.notify_waiters();
@@ -35,12 +36,20 @@ pub(super) fn read_again(shared: &Shared, shard: &Shard, offsets: &Range<i64>) {
     }
 }
 
-fn scan(shared: &Shared, shard: &Shard, offsets: &Range<i64>) -> Result<VecDeque<Entry>, LogError> {
+/// The messages with a key that count.
+pub(super) fn scan(
+    shared: &Shared,
+    shard: &Shard,
+    start: i64,
+    offsets: &Range<i64>,
+) -> Result<VecDeque<Entry>, LogError> {
     let mut found = VecDeque::new();
     if offsets.is_empty() {
         return Ok(found);
     }
-    let mut reader = shared.log.reader(Topic::MESSAGES, &[(shard.partition, offsets.start.max(0).cast_unsigned())])?;
+    // From a little before, to meet the opening of whoever was in force there.
+    let from = (offsets.start - LOOK_BACK).max(start).cast_unsigned();
+    let mut reader = shared.log.reader(Topic::MESSAGES, &[(shard.partition, from)])?;
     let (mut batch, mut in_force) = (Batch::default(), None);
     while !shard.is_closed() {
         match reader.poll(&mut batch, LIMITS)? {
@@ -53,6 +62,9 @@ fn scan(shared: &Shared, shard: &Shard, offsets: &Range<i64>) -> Result<VecDeque
                 return Ok(found);
             }
             in_force = opening(record.key, record.value).or(in_force);
+            if record.offset.cast_signed() < offsets.start {
+                continue;
+            }
             found.extend(entry(shard, &record, in_force));
             if found.len() > MAX_KEYS {
                 found.pop_front();
