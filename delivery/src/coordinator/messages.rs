@@ -52,9 +52,13 @@ fn read_until_changed(shared: &Arc<Shared>, stop: &CancellationToken) -> Result<
             }
             PollOutcome::CaughtUp { partition, position } => {
                 if let Some(shard) = shard(partition) {
-                    if let Some(ring) = &mut shard.lock().ring {
+                    let mut inner = shard.lock();
+                    if inner.is_whole()
+                        && let Some(ring) = &mut inner.ring
+                    {
                         ring.advance(position.cast_signed());
                     }
+                    drop(inner);
                     shard.moved.notify_waiters();
                 }
             }
@@ -67,6 +71,10 @@ fn read_until_changed(shared: &Arc<Shared>, stop: &CancellationToken) -> Result<
 /// Puts a batch into the ring and wakes whoever waits for its topics.
 fn take(shard: &Shard, batch: &Batch) {
     let mut inner = shard.lock();
+    // A topic that a step created which was taken back is not known, nor what a head counts. It is read again from here on.
+    if !inner.is_whole() {
+        return;
+    }
     let mut touched: Vec<Name> = Vec::new();
     for record in batch.iter() {
         if let Some(name) = take_one(&mut inner, record.offset, record.timestamp_ms, record.key, record.value) {

@@ -238,7 +238,11 @@ impl Shared {
     }
 
     fn with_rings(&self) -> Vec<Arc<Shard>> {
-        self.all().into_iter().filter(|shard| shard.lock().ring.is_some()).collect()
+        let can_read = |shard: &Arc<Shard>| {
+            let inner = shard.lock();
+            inner.ring.is_some() && inner.is_whole()
+        };
+        self.all().into_iter().filter(can_read).collect()
     }
 
     fn rings_changed(&self) {

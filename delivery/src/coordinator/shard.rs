@@ -227,7 +227,12 @@ impl Inner {
     pub(crate) fn serves(&self) -> bool {
         let in_force = self.nonce.is_some() && self.fold.nonce() == self.nonce;
         // After a step was taken back an answer could show what an acknowledgement had settled.
-        !self.closed && self.ring.is_some() && in_force && self.folded.0 == self.folded.1
+        !self.closed && self.ring.is_some() && in_force && self.is_whole()
+    }
+
+    /// Whether the fold has everything that it ever had: a step that was taken back is applied again.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.folded.0 == self.folded.1
     }
 
     /// The newest message of a topic.

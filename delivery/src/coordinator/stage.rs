@@ -121,7 +121,11 @@ impl Stage for Coordination {
                 self.shared.push_metrics.dropped_events.increment(dropped);
             }
             let next = batch.next_offset().unwrap_or_default();
+            let was_whole = inner.is_whole();
             inner.folded = (next, inner.folded.1.max(next));
+            if !was_whole {
+                self.shared.rings_changed();
+            }
             touched.sort_unstable();
             touched.dedup();
             for (topic, subscription) in &touched {
@@ -150,5 +154,7 @@ impl Stage for Coordination {
         inner.fold.undo(undo);
         // The same records are applied again; until then nothing is answered.
         inner.folded.0 = 0;
+        // Under the lock: the ring reads nothing until the fold has its topics and heads again.
+        self.shared.rings_changed();
     }
 }

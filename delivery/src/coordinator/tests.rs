@@ -6,7 +6,7 @@ use millrace_base::{Clock, Size, Span};
 use millrace_contracts::Names;
 use millrace_contracts::topics::{
     AckSelection, Change, Delay, Delivery, Message, Name, Principal, Published, Pull, PushPatch, Request, Start,
-    SubscriptionSettings, TopicCommand, TopicSettings, partition_of_topic,
+    StateEntry, SubscriptionSettings, TopicCommand, TopicSettings, TopicStateKey, partition_of_topic,
 };
 use millrace_log::{EmbeddedConfig, EmbeddedLog};
 use serde_json::{Value, json};
@@ -316,4 +316,55 @@ async fn a_late_message_of_an_older_coordinator_is_skipped_behind_the_ring() {
     assert_eq!(tokio::task::spawn_blocking(scan).await.unwrap(), 1);
     // What was handed out is read whoever appended it.
     assert!(backlog::read_one(shared, partition, &name, topic_id, late).await.unwrap().is_some());
+}
+
+/// It would be skipped for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_topic_was_taken_back_waits_until_it_is_applied_again() {
+    let running = Running::start().await;
+    running.create("t").await;
+    let (shared, name) = (&running.coordinators.0, Name::parse("t").unwrap());
+    let partition = partition_of_topic(&name, 3);
+    let shard = shared.shard(partition).unwrap();
+    let key = || TopicStateKey::Topic(name.clone());
+    let meta = {
+        let mut inner = shard.lock();
+        let meta = inner.fold.topic(&name).unwrap().meta.clone();
+        inner.fold.put(key(), None);
+        inner.folded.0 = 0;
+        shared.rings_changed();
+        meta
+    };
+    let message = Message {
+        topic_id: meta.created,
+        published_ms: 1,
+        id: "m",
+        delay: Delay::None,
+        key: None,
+        idempotency_key: None,
+        nonce: None,
+        content_type: "text/plain",
+        attributes: Vec::new(),
+        body: b"",
+    };
+    let mut value = Vec::new();
+    message.encode(&mut value);
+    shared.append(Topic::MESSAGES, partition, name.as_str().as_bytes(), &value).await.unwrap();
+    // The reader of all partitions goes on meanwhile.
+    let elsewhere = |name: &String| partition_of_topic(&Name::parse(name).unwrap(), 3) != partition;
+    let other = (0..).map(|number| format!("other-{number}")).find(elsewhere).unwrap();
+    running.create(&other).await;
+    running.publish(&other, "1").await;
+    {
+        let mut inner = shard.lock();
+        inner.fold.put(key(), Some(StateEntry::Topic(meta)));
+        inner.folded.0 = inner.folded.1;
+        shared.rings_changed();
+    }
+    let counted = async {
+        while shard.lock().head(&name).ordinal == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("the message is read");
 }
