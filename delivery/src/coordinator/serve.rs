@@ -224,25 +224,15 @@ impl On<'_> {
     }
 
     async fn delete_topic(&self, if_match: Option<String>) -> Result<Reply, Refusal> {
-        let (version, subscriptions) = {
+        let version = {
             let inner = self.inner()?;
             let topic = rights::topic(&inner, self.topic, self.principal, Right::Manage)?;
             if self.topic.is_reserved() {
                 return Err(Refusal::new(Code::Forbidden, "the topic is one of Millrace's own").field("topic"));
             }
-            let version = view::required(if_match.as_deref(), topic.meta.created, topic.meta.version)?;
-            (version, topic.subscriptions.keys().cloned().collect::<Vec<_>>())
+            view::required(if_match.as_deref(), topic.meta.created, topic.meta.version)?
         };
         self.shard.submit(Some(self.topic), None, Change::DeleteTopic { version }).await?;
-        let mut inner = self.shard.lock();
-        if let Some(ring) = &mut inner.ring {
-            ring.forget(self.topic);
-        }
-        inner.heads.remove(self.topic);
-        for subscription in subscriptions {
-            inner.forget(&(self.topic.clone(), subscription));
-        }
-        inner.wake(self.topic);
         Ok(Reply::Done)
     }
 
@@ -350,9 +340,6 @@ impl On<'_> {
             view::required(if_match.as_deref(), found.meta.created, found.meta.version)?
         };
         self.shard.submit(Some(self.topic), Some(name), Change::DeleteSubscription { version }).await?;
-        let mut inner = self.shard.lock();
-        inner.forget(&(self.topic.clone(), name.clone()));
-        inner.wake_one(self.topic, name);
         Ok(Reply::Done)
     }
 

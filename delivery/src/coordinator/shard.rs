@@ -274,6 +274,14 @@ impl Inner {
         self.push.remove(key);
     }
 
+    /// The topic was deleted: another of its name has none of its messages.
+    pub(crate) fn forget_topic(&mut self, topic: &Name) {
+        if let Some(ring) = &mut self.ring {
+            ring.forget(topic);
+        }
+        self.heads.remove(topic);
+    }
+
     /// Wakes the long polls of a topic, and its push subscriptions.
     pub(crate) fn wake(&mut self, topic: &Name) {
         if self.fold.has_pushed(topic) {

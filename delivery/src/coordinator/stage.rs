@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use millrace_contracts::Topic;
-use millrace_contracts::topics::{Name, StateEntry, TopicCommand, TopicOwner, TopicStateKey};
+use millrace_contracts::topics::{Change, Name, StateEntry, TopicCommand, TopicOwner, TopicStateKey};
 use millrace_log::{Batch, Failure, Stage, StageError, Step, sabotaged};
 
 use super::fold::{KeyChange, Outcome, Undo};
-use super::shard::Shard;
+use super::pushing::SubscriptionKey;
+use super::shard::{Inner, Shard};
 use super::{Shared, events};
 
 /// The stage.
@@ -93,7 +94,17 @@ impl Stage for Coordination {
                         continue;
                     }
                 };
+                let deleted = deleted(&inner, &command);
                 let outcome = inner.fold.apply(record.offset, &command, &mut undo, &mut changes);
+                if outcome == Outcome::Changed {
+                    // Here: whoever sent the command may not wait for its outcome.
+                    for key in &deleted {
+                        inner.forget(key);
+                    }
+                    if let (Change::DeleteTopic { .. }, Some(topic)) = (&command.change, &command.topic) {
+                        inner.forget_topic(topic);
+                    }
+                }
                 if let Outcome::Opened(nonce) = outcome {
                     // Whoever opened behind us has the partition: this worker gives it up and joins the group anew.
                     if inner.nonce.is_some() && inner.opening != Some(nonce) {
@@ -156,5 +167,18 @@ impl Stage for Coordination {
         inner.folded.0 = 0;
         // Under the lock: the ring reads nothing until the fold has its topics and heads again.
         self.shared.rings_changed();
+    }
+}
+
+/// The subscriptions that a command deletes, if it counts.
+fn deleted(inner: &Inner, command: &TopicCommand) -> Vec<SubscriptionKey> {
+    let Some(topic) = &command.topic else { return Vec::new() };
+    match (&command.change, &command.subscription) {
+        (Change::DeleteTopic { .. }, None) => {
+            let names = inner.fold.topic(topic).into_iter().flat_map(|found| found.subscriptions.keys());
+            names.map(|name| (topic.clone(), name.clone())).collect()
+        }
+        (Change::DeleteSubscription { .. }, Some(name)) => vec![(topic.clone(), name.clone())],
+        _ => Vec::new(),
     }
 }

@@ -178,6 +178,24 @@ async fn a_subscription_that_is_settled_leaves_nothing_in_memory() {
     assert_eq!((waited.len(), held()), (1, 0));
 }
 
+/// Whoever deletes it may be gone before the answer. Another topic of its name has none of its messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_leaves_nothing_in_memory() {
+    let running = Running::start().await;
+    running.create("t").await;
+    running.subscribe("t", "s", Start::Latest).await;
+    running.publish("t", "1").await;
+    let name = Name::parse("t").unwrap();
+    let subscription = Name::parse("s").unwrap();
+    let pull = Request::Pull(Pull { subscription, max: 1, wait_ms: 0, lease_ms: Some(60_000) });
+    assert_eq!(running.messages("t", pull).await.len(), 1);
+    let shard = running.coordinators.0.shard(partition_of_topic(&name, 3)).unwrap();
+    shard.submit(Some(&name), None, Change::DeleteTopic { version: None }).await.unwrap();
+    let inner = shard.lock();
+    let in_ring = inner.ring.iter().flat_map(|ring| ring.after(&name, -1)).count();
+    assert_eq!((in_ring, inner.heads.contains_key(&name), inner.readings.len()), (0, false, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_published_to_their_topic_once() {
     let running = Running::start().await;
