@@ -163,15 +163,21 @@ impl On<'_> {
         let Some(reading) = inner.reading(self.topic, name) else { return Err(not_in_force()) };
         reading.expire(now_ms);
         let mut result = AckAnswer { stale, ..AckAnswer::default() };
+        let mut ends_earlier = false;
         for token in current {
             match reading.leases.get(token.range.offset).filter(|lease| lease.number == token.lease) {
                 Some(lease) => {
                     let until_ms = now_ms.saturating_add(i64::try_from(lease_ms).unwrap_or(i64::MAX));
+                    ends_earlier |= until_ms < lease.until_ms;
                     reading.leases.insert(token.range.offset, Lease { until_ms, ..lease });
                     result.acknowledged += 1;
                 }
                 None => result.stale += 1,
             }
+        }
+        if ends_earlier {
+            // Whoever waits for the end waits for the former one.
+            inner.wake_one(self.topic, name);
         }
         drop(inner);
         answer(result)
