@@ -275,8 +275,8 @@ fn rules<'a>(topic: &fold::Topic, settings: &'a SubscriptionSettings, now_ms: i6
     Rules { settings, delay_ms: ms(delay_ms), retention_ms: ms(retention_ms), now_ms, leased }
 }
 
-/// Messages in retry that are due, at most `max`, and when the next one is; else the offset of one that is not at hand. The
-/// earliest come first; with order by key the oldest messages.
+/// Messages in retry that are due, at most `max`, and when the next one is; else the offset of the first one, which is not at
+/// hand. The earliest come first; with order by key the oldest messages.
 fn due_retries(
     subscription: &fold::Subscription,
     leases: &Leases,
@@ -296,8 +296,12 @@ fn due_retries(
     };
     let mut due = Vec::with_capacity(offsets.len());
     for offset in offsets {
-        let range = retries[&offset].range;
-        due.push(Candidate { stored: at_hand(offset).ok_or(offset)?, range });
+        match at_hand(offset) {
+            Some(stored) => due.push(Candidate { stored, range: retries[&offset].range }),
+            None if due.is_empty() => return Err(offset),
+            // One that was read is handed out before the next one is read: a look is given one only.
+            None => break,
+        }
     }
     Ok((due, retries.next_ms(now_ms)))
 }
@@ -311,4 +315,46 @@ pub(super) fn passed_over(frontier: Point, floor: i64, floor_ordinal: u64) -> Op
         offset: frontier.at,
         ordinal: frontier.ordinal,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use millrace_contracts::topics::{Cursor, Retry, SubscriptionMeta};
+
+    use super::*;
+
+    /// Otherwise two of them would be read in turns forever.
+    #[test]
+    fn a_retry_that_was_read_is_handed_out_before_the_next_one_is_read() {
+        let meta = SubscriptionMeta {
+            created: 0,
+            version: 0,
+            owner: String::new(),
+            settings: SubscriptionSettings::default(),
+            suspended: None,
+            failing: false,
+            active_since: 0,
+            signing_keys: Vec::new(),
+            redriven: Vec::new(),
+        };
+        let (cursor, retries, redrives) = (Cursor::new(0, -1, 0), fold::RetryQueue::default(), BTreeMap::new());
+        let mut subscription = fold::Subscription { meta, cursor, retries, redrives };
+        for offset in [1, 2, 3] {
+            let range = SettledRange { after: offset - 1, offset, ordinal_after: 0, ordinal: 1 };
+            let (attempts, key_hash, last, redrive, letter) = (1, None, None, None, None);
+            let retry = Retry { range, attempts, next_ms: offset, first_ms: 0, key_hash, last, redrive, letter };
+            subscription.retries.insert(offset, retry);
+        }
+        let due = |at_hand: i64| {
+            let stored = |offset| {
+                Arc::new(Stored { offset, ordinal: 1, published_ms: 0, key_hash: None, value: Box::default() })
+            };
+            let at_hand = |offset| (offset <= at_hand).then(|| stored(offset));
+            let due = due_retries(&subscription, &Leases::default(), 10, 10, at_hand);
+            due.map(|(due, _)| due.iter().map(|candidate| candidate.range.offset).collect::<Vec<_>>())
+        };
+        assert_eq!((due(0), due(1), due(3)), (Err(1), Ok(vec![1]), Ok(vec![1, 2, 3])));
+    }
 }
