@@ -370,7 +370,7 @@ async fn a_message_whose_topic_was_taken_back_waits_until_it_is_applied_again() 
     shared.append(Topic::MESSAGES, partition, name.as_str().as_bytes(), &value).await.unwrap();
     // The reader of all partitions goes on meanwhile.
     let elsewhere = |name: &String| partition_of_topic(&Name::parse(name).unwrap(), 3) != partition;
-    let other = (0..).map(|number| format!("other-{number}")).find(elsewhere).unwrap();
+    let other = (0..100).map(|number| format!("other-{number}")).find(elsewhere).unwrap();
     running.create(&other).await;
     running.publish(&other, "1").await;
     {

@@ -96,7 +96,7 @@ async fn a_topic_recreated_between_runs_is_refused() {
     let log = engine.open().await;
     append(&log, 0, (0..200).map(|n| n.to_string())).await;
     let again = run_stage(&log, Numbering, "numbering", "a");
-    again.isolates(0, &["analytics.events/0", "committed offset None", "100"]).await;
+    again.isolates(0, &["analytics.events/0", "committed no offset", "100"]).await;
     assert_eq!(check_numbers(&log).await, 100);
 }
 

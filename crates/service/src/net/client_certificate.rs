@@ -73,7 +73,9 @@ fn kind_of(text: &str) -> Option<Kind> {
     } else if text.contains('@') {
         Some(Kind::Mail)
     } else {
-        text.bytes().all(dns).then_some(Kind::Dns)
+        // A last label of digits is part of an address, if an odd one.
+        let is_number = text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+        (text.bytes().all(dns) && !is_number).then_some(Kind::Dns)
     }
 }
 

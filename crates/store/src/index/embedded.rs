@@ -50,20 +50,24 @@ impl EmbeddedIndex {
         let position = stored.map(|bytes| decode_position(&bytes)).transpose()?;
         let position = position.map_or(0, |position| position.position.next_offset);
         let mut found: Vec<Vec<u64>> = Vec::new();
+        // The offset up to which the rows of each day are read.
+        let mut read = u64::MAX;
         for day in days(snapshot.prefix(&self.index, b"d"))? {
             let topic = row_prefix(day.number, partition, topic_id);
             let (from, to) = (row_key(&topic, offsets.start), row_key(&topic, u64::MAX));
-            let mut enough = 0;
+            let (mut enough, mut last) = (0, None);
             for entry in snapshot.range(&self.index, from..=to) {
                 if enough >= max {
+                    read = last.map_or(read, |last| read.min(last));
                     break;
                 }
                 let row = decode(&entry.value().map_err(failed)?).ok_or_else(malformed)?;
-                enough += row.len();
+                (enough, last) = (enough + row.len(), row.last().copied());
                 found.push(row);
             }
         }
         // A step's day is that of its newest record, and a clock may have been set back.
+        found.retain(|row| row.last() <= Some(&read));
         found.sort_unstable();
         Ok(page(position, &found, offsets, max))
     }

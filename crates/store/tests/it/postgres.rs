@@ -81,6 +81,7 @@ async fn a_migration_does_not_wait_for_long_readers() {
     for column in added {
         connection.execute(sqlx::AssertSqlSafe(format!("ALTER TABLE projection DROP COLUMN {column}"))).await.unwrap();
     }
+    connection.execute("DROP TABLE message_index, message_index_day, message_index_position").await.unwrap();
     connection.execute("DELETE FROM _sqlx_migrations WHERE version >= 2").await.unwrap();
     let mut reader = connection.begin().await.unwrap();
     reader.execute("SELECT * FROM projection").await.unwrap();
