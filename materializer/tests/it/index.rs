@@ -1,6 +1,6 @@
 //! The index of messages follows the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_base::{Size, Span};
 use millrace_contracts::topics::{Delay, Message};
@@ -44,12 +44,15 @@ fn message(topic_id: u64, body: &[u8]) -> Vec<u8> {
 
 async fn until_page(index: &MessageIndex, topic_id: u64, expected: &[u64], end: u64) {
     let expected = IndexPage { offsets: expected.to_vec(), until: end };
-    let reached = async {
-        while index.page(1, topic_id, 0..end, 100).await.unwrap() != expected {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let page = index.page(1, topic_id, 0..end, 100).await.unwrap();
+        if page == expected {
+            return;
         }
-    };
-    tokio::time::timeout(Duration::from_mins(1), reached).await.expect("the index has the page");
+        assert!(Instant::now() < deadline, "{page:?}, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn follows(log: Log, archive: Archive, index: MessageIndex) {

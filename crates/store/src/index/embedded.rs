@@ -91,16 +91,19 @@ impl EmbeddedIndex {
                 self.drop_partition(&mut batch, write.partition)?;
             }
             let day = write.items.day;
-            for row in &write.items.rows {
-                let key = row_key(&row_prefix(day, write.partition, row.topic_id), row.last());
-                batch.insert(&self.index, key, encode(&row.offsets));
-            }
             if let Some(last) = write.items.rows.iter().map(super::IndexRow::last).max() {
                 let known = self.index.get(day_key(day, write.partition)).map_err(failed)?;
                 // A rebuild has deleted it in the same batch.
                 let known = known.filter(|_| write.expected.is_some()).map(|bytes| number(&bytes)).transpose()?;
-                let known = known.unwrap_or(0);
-                batch.insert(&self.index, day_key(day, write.partition), last.max(known).to_be_bytes());
+                if known.is_none() {
+                    // Those of the same day that were dropped with it may be in tables that are not dropped yet.
+                    self.drop_rows(&mut batch, day, write.partition)?;
+                }
+                batch.insert(&self.index, day_key(day, write.partition), last.max(known.unwrap_or(0)).to_be_bytes());
+            }
+            for row in &write.items.rows {
+                let key = row_key(&row_prefix(day, write.partition, row.topic_id), row.last());
+                batch.insert(&self.index, key, encode(&row.offsets));
             }
             let position = ProjectionPosition { next_offset: write.next, last_record: write.last_record };
             let position = IndexPosition { position, owner: write.items.owner };
@@ -114,11 +117,16 @@ impl EmbeddedIndex {
     /// Deletes the rows of earlier builds, which may come from another log.
     fn drop_partition(&self, batch: &mut OwnedWriteBatch, partition: u32) -> Result<(), StoreError> {
         for day in days(self.index.prefix(b"d"))? {
-            let rows = [&b"r"[..], &day.number.to_be_bytes(), &partition.to_be_bytes()].concat();
-            for entry in self.index.prefix(rows) {
-                batch.remove(&self.index, entry.key().map_err(failed)?);
-            }
+            self.drop_rows(batch, day.number, partition)?;
             batch.remove(&self.index, day_key(day.number, partition));
+        }
+        Ok(())
+    }
+
+    fn drop_rows(&self, batch: &mut OwnedWriteBatch, day: u32, partition: u32) -> Result<(), StoreError> {
+        let rows = [&b"r"[..], &day.to_be_bytes(), &partition.to_be_bytes()].concat();
+        for entry in self.index.prefix(rows) {
+            batch.remove(&self.index, entry.key().map_err(failed)?);
         }
         Ok(())
     }
