@@ -126,22 +126,28 @@ pub(super) fn classify(error: &reqwest::Error) -> AttemptError {
     if error.is_timeout() {
         return AttemptError::Timeout;
     }
-    let mut found = AttemptError::Connect;
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(cause) = source {
+    kind_of(error)
+}
+
+fn kind_of(error: &(dyn Error + 'static)) -> AttemptError {
+    let mut next = Some(error);
+    while let Some(cause) = next {
         if let Some(error) = cause.downcast_ref::<ResolveError>() {
             return match error {
                 ResolveError::Blocked(_) => AttemptError::BlockedTarget,
                 ResolveError::Dns(_) | ResolveError::Timeout => AttemptError::Dns,
             };
         }
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>) {
-            found = AttemptError::Tls;
+        if cause.is::<rustls::Error>() {
+            return AttemptError::Tls;
         }
-        source = cause.source();
+        // The source of an I/O error is that of the error in it, which may be another one.
+        next = match cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
-    found
+    AttemptError::Connect
 }
 
 #[cfg(test)]
@@ -149,6 +155,15 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn an_error_of_tls_is_found_however_deep() {
+        let tls = || rustls::Error::General("no".into());
+        for error in [std::io::Error::other(tls()), std::io::Error::other(std::io::Error::other(tls()))] {
+            assert_eq!(kind_of(&error), AttemptError::Tls);
+        }
+        assert_eq!(kind_of(&std::io::Error::from(std::io::ErrorKind::ConnectionRefused)), AttemptError::Connect);
+    }
 
     #[test]
     fn a_rest_is_read_in_both_forms_and_bounded() {

@@ -54,26 +54,34 @@ async fn open_offsets_are_committed_if_the_state_contains_them_and_aborted_if_no
         Ok(kafka) => kafka,
         Err(why) => return not_run("offsets left open", "Apache Kafka", &why),
     };
-    // The next owner has the same id, or another one.
-    for (committed, next) in [(true, "a"), (false, "a"), (true, "b"), (false, "b")] {
-        let engine = Engine::kafka_at(&kafka.brokers());
-        let names = engine.names();
-        let log = engine.open().await;
-        append(&log, 0, ["0", "1"].map(String::from)).await;
-        let running = run_stage(&log, Numbering, "numbering", "a");
-        until("two are numbered", || async { check_numbers(&log).await == 2 }).await;
-        running.end().await.unwrap();
-        append(&log, 0, ["2".to_owned()]).await;
-        let id = names.transactional_id("numbering", "a", 0);
-        if committed {
-            commit_step(&engine, kafka.brokers(), id.clone()).await;
-        }
-        leave_open(&kafka.brokers(), &id, &names.group("numbering"), &names.topic(&Topic::EVENTS)).await;
-        append(&log, 0, ["3".to_owned()]).await;
-        let running = run_stage(&log, Numbering, "numbering", next);
-        until("each is numbered once", || async { check_numbers(&log).await == 4 }).await;
-        running.end().await.unwrap();
+    let brokers = kafka.brokers();
+    // The next owner has the same id, or another one. At the same time: each waits for timeouts of transactions.
+    tokio::join!(
+        settles(&brokers, true, "a"),
+        settles(&brokers, false, "a"),
+        settles(&brokers, true, "b"),
+        settles(&brokers, false, "b"),
+    );
+}
+
+async fn settles(brokers: &str, committed: bool, next: &str) {
+    let engine = Engine::kafka_at(brokers);
+    let names = engine.names();
+    let log = engine.open().await;
+    append(&log, 0, ["0", "1"].map(String::from)).await;
+    let running = run_stage(&log, Numbering, "numbering", "a");
+    until("two are numbered", || async { check_numbers(&log).await == 2 }).await;
+    running.end().await.unwrap();
+    append(&log, 0, ["2".to_owned()]).await;
+    let id = names.transactional_id("numbering", "a", 0);
+    if committed {
+        commit_step(&engine, brokers.to_owned(), id.clone()).await;
     }
+    leave_open(brokers, &id, &names.group("numbering"), &names.topic(&Topic::EVENTS)).await;
+    append(&log, 0, ["3".to_owned()]).await;
+    let running = run_stage(&log, Numbering, "numbering", next);
+    until("each is numbered once", || async { check_numbers(&log).await == 4 }).await;
+    running.end().await.unwrap();
 }
 
 /// No marker names the producer, so nothing ends its transaction.
