@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use millrace_contracts::topics::{
-    Change, Coverage, Cursor, Head, Name, Redrive, StateEntry, SubscriptionEvent, SubscriptionMeta, TopicCommand,
-    TopicMeta, TopicStateKey,
+    Change, Coverage, Cursor, Head, Name, Redrive, StateEntry, SubscriptionEvent, SubscriptionMeta,
+    SubscriptionSettings, TopicCommand, TopicMeta, TopicStateKey,
 };
 use millrace_contracts::{Code, Refusal};
 
@@ -97,6 +97,28 @@ pub(crate) struct Subscription {
     pub(crate) retries: RetryQueue,
     /// The last redrives, by id.
     pub(crate) redrives: BTreeMap<u64, Redrive>,
+}
+
+impl Subscription {
+    /// One that was not created: a restore may meet its cursor before its settings.
+    pub(crate) fn blank() -> Self {
+        Self {
+            meta: SubscriptionMeta {
+                created: 0,
+                version: 0,
+                owner: String::new(),
+                settings: SubscriptionSettings::default(),
+                suspended: None,
+                failing: false,
+                active_since: 0,
+                signing_keys: Vec::new(),
+                redriven: Vec::new(),
+            },
+            cursor: Cursor::new(0, -1, 0),
+            retries: RetryQueue::default(),
+            redrives: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a command came to.

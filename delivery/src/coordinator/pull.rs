@@ -319,28 +319,14 @@ pub(super) fn passed_over(frontier: Point, floor: i64, floor_ordinal: u64) -> Op
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use millrace_contracts::topics::{Cursor, Retry, SubscriptionMeta};
+    use millrace_contracts::topics::Retry;
 
     use super::*;
 
     /// Otherwise two of them would be read in turns forever.
     #[test]
     fn a_retry_that_was_read_is_handed_out_before_the_next_one_is_read() {
-        let meta = SubscriptionMeta {
-            created: 0,
-            version: 0,
-            owner: String::new(),
-            settings: SubscriptionSettings::default(),
-            suspended: None,
-            failing: false,
-            active_since: 0,
-            signing_keys: Vec::new(),
-            redriven: Vec::new(),
-        };
-        let (cursor, retries, redrives) = (Cursor::new(0, -1, 0), fold::RetryQueue::default(), BTreeMap::new());
-        let mut subscription = fold::Subscription { meta, cursor, retries, redrives };
+        let mut subscription = fold::Subscription::blank();
         for offset in [1, 2, 3] {
             let range = SettledRange { after: offset - 1, offset, ordinal_after: 0, ordinal: 1 };
             let (attempts, key_hash, last, redrive, letter) = (1, None, None, None, None);

@@ -1,6 +1,6 @@
 //! The index in PostgreSQL: the table `message_index`, with a table for each day, and its positions, changed in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Error, PgPool, Postgres as Database, Transaction};
 
 use super::row::{decode, encode, page};
 use super::{IndexPage, IndexPosition, IndexStep, is_dropped};
-use crate::postgres::{Postgres, PostgresConfig};
+use crate::postgres::{Postgres, PostgresConfig, lock};
 
 /// Most statements of one operation: a write locks, creates rows, deletes, inserts and moves the positions.
 const STATEMENTS: u32 = 8;
@@ -32,7 +32,6 @@ const PAGE: &str = "
 const POSITION: &str =
     "SELECT position, last_record, owner FROM message_index_position WHERE partition = $1 AND position IS NOT NULL";
 
-// Ordered by partition, so that two writers cannot deadlock.
 const LOCK: &str =
     "SELECT partition, position FROM message_index_position WHERE partition = ANY($1) ORDER BY partition FOR UPDATE";
 
@@ -189,7 +188,8 @@ fn malformed() -> StoreError {
 /// Locks the positions, compares them with the expected ones, and writes the partitions that match.
 async fn write(pool: &PgPool, writes: &[Write<'_>]) -> Result<Vec<WriteOutcome>, Error> {
     let mut transaction = pool.begin().await?;
-    let stored = lock(&mut transaction, writes).await?;
+    let partitions = writes.iter().map(|write| write.partition);
+    let stored = lock(&mut transaction, partitions, LOCK, CREATE).await?;
     let found = |write: &Write<'_>| stored.get(&write.partition).copied().flatten();
     let matching: Vec<&Write<'_>> = writes.iter().filter(|write| found(write) == write.expected).collect();
     if !matching.is_empty() {
@@ -212,25 +212,6 @@ async fn write(pool: &PgPool, writes: &[Write<'_>]) -> Result<Vec<WriteOutcome>,
         position => WriteOutcome::PositionMismatch(position),
     };
     Ok(writes.iter().map(outcome).collect())
-}
-
-/// The stored positions, locked until the transaction ends. Creates missing rows.
-async fn lock(
-    transaction: &mut Transaction<'_, Database>,
-    writes: &[Write<'_>],
-) -> Result<HashMap<u32, Option<u64>>, Error> {
-    let partitions: Vec<i32> = writes.iter().map(|write| write.partition.cast_signed()).collect();
-    loop {
-        let rows: Vec<(i32, Option<i64>)> =
-            sqlx::query_as(LOCK).bind(&partitions).fetch_all(&mut **transaction).await?;
-        if rows.len() >= partitions.len() {
-            let row = |(partition, position): (i32, Option<i64>)| {
-                (partition.cast_unsigned(), position.map(i64::cast_unsigned))
-            };
-            return Ok(rows.into_iter().map(row).collect());
-        }
-        sqlx::query(CREATE).bind(&partitions).execute(&mut **transaction).await?;
-    }
 }
 
 /// The partitions whose rebuild begins with these writes.

@@ -3,6 +3,7 @@
 mod config;
 mod connect;
 mod error;
+mod positions;
 
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
 pub use config::PostgresConfig;
+
+pub(crate) use positions::lock;
 
 use error::classify;
 

@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_contracts::topics::{
-    Coverage, Cursor, Head, Name, StateEntry, SubscriptionMeta, SubscriptionSettings, TopicMeta, TopicSettings,
-    TopicStateKey,
-};
+use millrace_contracts::topics::{Coverage, Head, Name, StateEntry, TopicMeta, TopicSettings, TopicStateKey};
 
-use super::{Fold, RetryQueue, Subscription, Topic};
+use super::{Fold, Subscription, Topic};
 
 impl Fold {
     /// Puts an entry of the state in place, at a restore or an undo.
@@ -125,24 +122,7 @@ impl Fold {
     }
 
     fn subscription_mut(&mut self, topic: Name, name: Name) -> &mut Subscription {
-        self.topic_mut(topic).subscriptions.entry(name).or_insert_with(|| {
-            Box::new(Subscription {
-                meta: SubscriptionMeta {
-                    created: 0,
-                    version: 0,
-                    owner: String::new(),
-                    settings: SubscriptionSettings::default(),
-                    suspended: None,
-                    failing: false,
-                    active_since: 0,
-                    signing_keys: Vec::new(),
-                    redriven: Vec::new(),
-                },
-                cursor: Cursor::new(0, -1, 0),
-                retries: RetryQueue::default(),
-                redrives: BTreeMap::new(),
-            })
-        })
+        self.topic_mut(topic).subscriptions.entry(name).or_insert_with(|| Box::new(Subscription::blank()))
     }
 
     /// Notes when a subscription's next message is given up, after its retries or what decides about them changed.

@@ -1,11 +1,10 @@
 //! Writes: one transaction for all partitions of a step.
 
-use std::collections::HashMap;
-
 use millrace_contracts::{Exactness, HourlyCount, ProjectionWrite, WriteOutcome};
 use sqlx::{Error, PgPool, Postgres, Transaction};
 
-// Ordered by partition, so that two writers cannot deadlock.
+use crate::postgres::lock;
+
 const LOCK: &str = "SELECT partition, position FROM projection WHERE partition = ANY($1) ORDER BY partition FOR UPDATE";
 
 const CREATE: &str =
@@ -40,7 +39,8 @@ pub(super) async fn write(
         return Ok(Vec::new());
     }
     let mut transaction = pool.begin().await?;
-    let stored = lock(&mut transaction, writes).await?;
+    let partitions = writes.iter().map(|write| write.partition);
+    let stored = lock(&mut transaction, partitions, LOCK, CREATE).await?;
     let found = |write: &ProjectionWrite<'_, [HourlyCount]>| stored.get(&write.partition).copied().flatten();
 
     let matching: Vec<&ProjectionWrite<'_, [HourlyCount]>> =
@@ -72,25 +72,6 @@ pub(super) async fn write(
         position => WriteOutcome::PositionMismatch(position),
     };
     Ok(writes.iter().map(result).collect())
-}
-
-/// The stored positions, locked until the transaction ends. Creates missing rows.
-async fn lock(
-    transaction: &mut Transaction<'_, Postgres>,
-    writes: &[ProjectionWrite<'_, [HourlyCount]>],
-) -> Result<HashMap<u32, Option<u64>>, Error> {
-    let partitions: Vec<i32> = writes.iter().map(|write| write.partition.cast_signed()).collect();
-    loop {
-        let rows: Vec<(i32, Option<i64>)> =
-            sqlx::query_as(LOCK).bind(&partitions).fetch_all(&mut **transaction).await?;
-        if rows.len() >= partitions.len() {
-            let row = |(partition, position): (i32, Option<i64>)| {
-                (partition.cast_unsigned(), position.map(i64::cast_unsigned))
-            };
-            return Ok(rows.into_iter().map(row).collect());
-        }
-        sqlx::query(CREATE).bind(&partitions).execute(&mut **transaction).await?;
-    }
 }
 
 /// Deletes the rows of earlier builds, which may come from another log.
