@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use millrace_base::{Bounds, Size, Violation};
 use millrace_service::http::HttpLimits;
+use millrace_store::MessageIndex;
 use serde::Deserialize;
 
 use crate::{CoordinatorConfig, Keyring, KeyringError, Targets};
@@ -101,6 +102,7 @@ impl Config {
         &self,
         scheme: Option<&str>,
         own_secrets: Option<&Path>,
+        index: Option<MessageIndex>,
     ) -> Result<CoordinatorConfig, SecretsError> {
         let named = Some(&*self.secrets_file).filter(|path| !path.as_os_str().is_empty());
         let read = match (named, own_secrets) {
@@ -118,7 +120,7 @@ impl Config {
             url,
             ring_bytes: usize::try_from(self.ring_size.0).unwrap_or(usize::MAX),
             max_backlog_reads: self.max_backlog_reads,
-            index: None,
+            index,
             max_page_bytes: MAX_PAGE_BYTES,
             max_leases: self.max_leases,
             max_polls: self.max_polls,

@@ -83,17 +83,16 @@ impl Leases {
         Some(lease)
     }
 
-    /// Ends the leases that are over; their messages, ascending.
-    pub(crate) fn expire(&mut self, now_ms: i64) -> Vec<i64> {
-        let mut ended = Vec::new();
+    /// Ends the leases that are over; whether there were any.
+    pub(crate) fn expire(&mut self, now_ms: i64) -> bool {
+        let mut ended = false;
         while let Some((&(until, _), &offset)) = self.by_end.first_key_value()
             && until <= now_ms
         {
             self.remove(offset);
             *self.failures.entry(offset).or_default() += 1;
-            ended.push(offset);
+            ended = true;
         }
-        ended.sort_unstable();
         ended
     }
 
@@ -114,10 +113,10 @@ mod tests {
         leases.insert(9, Lease { number: 2, until_ms: 50, key_hash: None });
         assert!(leases.holds(5) && leases.blocks_key(7, 6) && !leases.blocks_key(7, 5));
         assert_eq!(leases.next_end(), Some(50));
-        assert_eq!(leases.expire(50), [9]);
+        assert!(leases.expire(50));
         assert_eq!((leases.failures(9), leases.failures(5)), (1, 0));
         leases.insert(5, Lease { number: 1, until_ms: 300, key_hash: Some(7) });
-        assert_eq!(leases.expire(299), Vec::<i64>::new());
+        assert!(!leases.expire(299));
         leases.settle_up_to(9);
         assert_eq!((leases.len(), leases.failures(9), leases.next_end()), (0, 0, None));
         assert!(leases.is_empty() && !leases.blocks_key(7, i64::MAX));

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use millrace_contracts::topics::{Coverage, Delay, Message, Name};
+use millrace_contracts::topics::{Coverage, Message, Name};
 use rapidhash::v3::rapidhash_v3;
 
 /// A message as it was read, with what the walk needs at hand.
@@ -45,11 +45,6 @@ impl Stored {
 /// Tells messages of one ordering key from those of others.
 pub(crate) fn key_hash(key: &str) -> u64 {
     rapidhash_v3(key.as_bytes())
-}
-
-/// Whether a message is handed out as it is, or only once it is due.
-pub(crate) fn waits(message: &Message<'_>) -> bool {
-    matches!(message.delay, Delay::Until(_))
 }
 
 /// Messages in the order of the log, chained by topic.

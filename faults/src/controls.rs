@@ -26,6 +26,8 @@ const SETTLE: Duration = Duration::from_secs(15);
 
 /// In every difference of counts and of the log: "7, not 8". A process that is not ready proves nothing.
 const COUNTS: &str = ", not ";
+/// What a processor states that refuses a state whose position is not the offset committed with it.
+const REFUSAL: &str = " contains position ";
 /// In every difference between answers over TCP and a journal: a message stands there too often or too rarely, or before one
 /// that came earlier.
 const JOURNAL: &str = " stands ";
@@ -47,6 +49,11 @@ impl Control {
     /// One of the usual system, without further fail points: counts must reveal it.
     const fn new(sabotage: &'static str, play: Script) -> Self {
         Self { sabotage, also: "", reveals: COUNTS, ready: READY, setup: Setup::new, play }
+    }
+
+    /// One of offsets that run ahead of the state: the processor refuses to go on, and is not ready.
+    const fn of_offsets(play: Script) -> Self {
+        Self { reveals: REFUSAL, ready: SETTLE, ..Self::new("offset-before-state", play) }
     }
 
     /// One of the clients of row `topics`.
@@ -71,7 +78,7 @@ const CUT_JOURNAL_SHORT: Control =
 
 const EMBEDDED: &[Control] = &[
     Control::new("answer-early", kills_of_up),
-    Control::new("offset-before-state", crashes_of_up),
+    Control::of_offsets(crashes_of_up),
     Control::new("skip-dedup", repeated_ids),
     Control::of_topics("answer-acks-early"),
     Control::of_tcp("answer-early", messages_and_kills_of_up),
@@ -86,7 +93,7 @@ const EMBEDDED: &[Control] = &[
 
 const KAFKA: &[Control] = &[
     Control::new("answer-early", kills_behind_a_cut_link),
-    Control::new("offset-before-state", crashes_of_processors),
+    Control::of_offsets(crashes_of_processors),
     Control {
         also: order::STALL,
         reveals: "newer than their offsets",

@@ -1,11 +1,10 @@
 //! The fault harness: starts the whole system as processes, sends events, injects faults by a seeded schedule, repairs
 //! them, and compares every count with an oracle that relies on responses alone.
 //!
-//! In it: the events ([`event`]), the oracle and the load ([`oracle`], [`load`]), the same for messages over TCP and topics
-//! (`intake`, `messages`), the processes and links
-//! ([`system`]), the nemesis ([`nemesis`]), the comparison ([`check`]), the rows of the fault table ([`scenarios`]), the
+//! In it: the events ([`event`]), the oracle and the load ([`oracle`], [`load`]), the same for messages over TCP, of topics
+//! and that are pushed (`intake`, `messages`, `push`), the processes and links ([`system`]), the nemesis ([`nemesis`]), the comparison ([`check`]), the rows of the fault table ([`scenarios`]), the
 //! negative controls ([`controls`]) and the report. Not in it: any code of the product, which is a black box behind HTTP,
-//! processes and the servers' own protocols; apache-avro decodes its records here.
+//! TCP, the journal's files, processes and the servers' own protocols; apache-avro decodes its records here.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use millrace_base::Backoff;
-use millrace_contracts::topics::{Delay, Message, TopicOwner};
+use millrace_contracts::topics::{Message, TopicOwner};
 use millrace_contracts::{DecodeError, ProjectionPosition, ProjectionWrite, StoreError, Topic, WriteOutcome, metric};
 use millrace_log::{Batch, Log, LogError, RunOptions, Sink, Status};
 use millrace_service::health::Component;
@@ -205,8 +205,7 @@ fn fold(batch: &Batch, mut owner: Option<u64>) -> Result<IndexStep, StoreError> 
             continue;
         }
         let Some(message) = decoded(Message::decode(value), batch.partition(), record.offset)? else { continue };
-        let late = message.nonce.is_some() && owner.is_some() && message.nonce != owner;
-        if !late && !matches!(message.delay, Delay::Until(_)) {
+        if !message.is_late(owner) && !message.waits() {
             topics.entry(message.topic_id).or_default().push(record.offset);
         }
     }
@@ -233,6 +232,7 @@ fn decoded<T>(value: Result<T, DecodeError>, partition: u32, offset: u64) -> Res
 
 #[cfg(test)]
 mod tests {
+    use millrace_contracts::topics::Delay;
     use millrace_log::Record;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! Readiness of the query service: whether a store was available at the last read.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use millrace_service::health::Component;
 
@@ -12,13 +12,12 @@ const NOT_READY: u8 = 2;
 pub(crate) struct Readiness {
     component: Component,
     last: AtomicU8,
-    noticed: AtomicBool,
 }
 
 impl Readiness {
     pub(crate) fn new(component: Component) -> Self {
         component.not_ready("no read model has been probed yet");
-        Self { component, last: AtomicU8::new(UNKNOWN), noticed: AtomicBool::new(false) }
+        Self { component, last: AtomicU8::new(UNKNOWN) }
     }
 
     /// Records whether a store answered. One of two is enough, and so is a store that is rebuilding: any other instance
@@ -39,12 +38,8 @@ impl Readiness {
     /// every other instance lags, too.
     pub(crate) fn notice(&self, notice: Option<String>) {
         match notice {
-            Some(notice) => {
-                self.noticed.store(true, Ordering::Release);
-                self.component.notice(notice);
-            }
-            None if self.noticed.swap(false, Ordering::AcqRel) => self.component.clear_warning(),
-            None => {}
+            Some(notice) => self.component.notice(notice),
+            None => self.component.clear_warning(),
         }
     }
 }

@@ -252,14 +252,10 @@ impl<'a> Driver<'a> {
     /// Sends what the client takes now.
     async fn send(&mut self) -> Result<(), Cut> {
         self.wire.push(self.session.replies());
-        let sent = poll_fn(|cx| match self.wire.poll_send(cx) {
-            Poll::Pending => Poll::Ready(None),
-            Poll::Ready(sent) => Poll::Ready(Some(sent)),
-        });
-        match sent.await {
-            None => {}
-            Some(Ok(())) => self.report(),
-            Some(Err(_)) => return Err(Cut("reset")),
+        match poll_fn(|cx| Poll::Ready(self.wire.poll_send(cx))).await {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.report(),
+            Poll::Ready(Err(_)) => return Err(Cut("reset")),
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ impl TcpIntake {
         };
         let socket = match &self.tls {
             None => Socket::Plain(stream),
-            Some(tls) => Socket::Tls(Box::new(tls.accept(stream).await.ok()?)),
+            Some(tls) => tls.accept(stream).await.ok()?,
         };
         Some((socket, client))
     }

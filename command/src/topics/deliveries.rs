@@ -2,8 +2,8 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use millrace_contracts::Refusal;
 use millrace_contracts::topics::{AttemptError, AttemptView, DeadLetterView, RedriveFilter, Reply, Request as Call};
+use millrace_contracts::{Refusal, TIME_FORM};
 use millrace_service::http::query_string::{Unknown, parameters};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -113,7 +113,7 @@ fn letter(letter: &DeadLetterView) -> Letter<'_> {
 pub(super) async fn redrive(state: Application, request: Incoming) -> Response {
     let moment = |fields: &mut Fields, name: &'static str| match fields.take(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => time(&value).map(Some).ok_or_else(|| invalid(name, "must be a time".into())),
+        Some(value) => time(&value).map(Some).ok_or_else(|| invalid(name, format!("must be {TIME_FORM}"))),
     };
     let read = |subscription, fields: &mut Fields| {
         let filter = RedriveFilter {

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, IF_MATCH};
 use millrace_base::Span;
 pub(super) use millrace_contracts::topics::time_text;
-use millrace_contracts::{Code, Refusal, time_ms};
+use millrace_contracts::{Code, Hour, Refusal, time_ms};
 use millrace_service::http::read_body;
 use millrace_service::shown;
 use serde_json::{Map, Value};
@@ -174,7 +174,7 @@ pub(super) fn whole(value: &Value) -> Option<u64> {
 }
 
 /// The latest time, in ms since the epoch: the last one that every offset from UTC can be written for.
-pub(super) const MAX_TIME_MS: i64 = 253_402_207_200_000;
+pub(super) const MAX_TIME_MS: i64 = Hour::MAX.start_ms();
 
 fn counted(ms: i64) -> Option<i64> {
     (0..=MAX_TIME_MS).contains(&ms).then_some(ms)

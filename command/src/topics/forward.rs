@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -24,6 +23,7 @@ use millrace_contracts::topics::{
 use millrace_contracts::{Code, Refusal, Topic};
 use millrace_log::{Batch, Limits, Log, LogError, PollOutcome};
 use millrace_service::auth::Authenticator;
+use millrace_service::net::is_loopback;
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -172,10 +172,7 @@ fn within(limit: Duration, connecting: Connecting) -> Connecting {
 /// Whether others could read what is sent to a URL: it is neither encrypted nor of this machine.
 fn crosses_a_network_in_clear(url: &str) -> bool {
     let Ok(url) = url.parse::<Uri>() else { return true };
-    let host = url.host().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let is_loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
-    url.scheme() != Some(&Scheme::HTTPS) && !is_loopback
+    url.scheme() != Some(&Scheme::HTTPS) && !is_loopback(url.host().unwrap_or_default())
 }
 
 /// The text of an error and of its causes: that a certificate is not trusted is one.

@@ -3,7 +3,7 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use millrace_contracts::topics::Published;
-use millrace_contracts::{Code, Refusal};
+use millrace_contracts::{Code, Refusal, TIME_FORM};
 use uuid::Uuid;
 
 use super::fields::{invalid, time_of_text};
@@ -129,7 +129,7 @@ pub(super) fn deliver_at(
             Ok(Some(now_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX))))
         }
         (None, Some(Ok(at))) => Ok(Some(at)),
-        (None, Some(Err(field))) => Err(invalid(field, "must be a time in RFC 3339, or ms since the epoch".into())),
+        (None, Some(Err(field))) => Err(invalid(field, format!("must be {TIME_FORM}"))),
         (None, None) => Ok(None),
     }
 }

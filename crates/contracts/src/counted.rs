@@ -3,6 +3,9 @@
 use crate::codec::{DecodeError, Fields, begin, put_long};
 use crate::schema;
 
+/// What keys begin with.
+const PREFIX: &str = "counted/";
+
 /// The position up to which a partition's events are counted. The processor writes it as the last record of a step, so that
 /// whoever has it has all counts of the step, also those of a step that changed no count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +21,12 @@ pub struct CountedPosition {
 impl CountedPosition {
     /// The record key of a partition's position: `counted/3`. No hour's key begins like that.
     pub fn key(partition: u32) -> String {
-        format!("counted/{partition}")
+        format!("{PREFIX}{partition}")
+    }
+
+    /// Whether a record of `analytics.hourly` has such a key.
+    pub fn is_key(key: &[u8]) -> bool {
+        key.starts_with(PREFIX.as_bytes())
     }
 
     /// Appends the framed record value.

@@ -215,10 +215,10 @@ metrics! {
     DROPPED_EVENTS = Counter "millrace_delivery_dropped_events_total", "events", [],
         "Events about subscriptions that were dropped, because 10,000 of their partition waited to be published";
     BACKLOG_READS = Counter "millrace_delivery_backlog_reads_total", "reads", ["source"],
-        "Reads of messages that are no longer in memory, by where they were looked for: index, or scan (the index does not \
+        "Reads of chunks of messages that are no longer in memory, by where they were looked for: index, or scan (the index does not \
          reach that far, or does not answer: the partition is read over)";
     EXPIRED_MESSAGES = Counter "millrace_delivery_expired_messages_total", "messages", [],
-        "Messages that a subscription was to read and that the log had dropped";
+        "Messages that the index names to a subscription behind memory and that the log had dropped; a scan counts none";
 
     COMPONENT_READY = Gauge "millrace_component_ready", "bool", ["component"],
         "1 while a component of the process is ready; the reason of a 0 is in /readyz of the admin listener";

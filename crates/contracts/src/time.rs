@@ -1,4 +1,4 @@
-//! The one notation of times that people write: in options of tools, in query strings, in headers and in settings.
+//! The one notation of times that people write: in options of tools, in query strings, headers and bodies.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;

@@ -1,4 +1,4 @@
-//! Records of one partition, in one arena per batch: no allocation per record.
+//! Records of one partition, in one arena per batch: no allocation per record. And what a poll or a fetch returns.
 
 use std::time::Duration;
 

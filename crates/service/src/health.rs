@@ -85,8 +85,8 @@ impl Health {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    /// `GET /livez` and `GET /readyz` for a public listener: names the components that are not ready, without reasons, and has
-    /// notices only.
+    /// `GET /livez` and `GET /readyz` for a public listener: names the components that are not ready, without reasons, and shows
+    /// the warnings that are notices.
     pub fn router(&self) -> Router {
         self.routes(Detail::Names)
     }

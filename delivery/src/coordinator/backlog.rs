@@ -16,9 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
 use super::index::CheckedIndex;
-use super::messages::{is_late, opening};
+use super::messages::opening;
 use super::shard::{Chunk, InForce};
-use crate::ring::{Stored, waits};
+use crate::ring::Stored;
 
 /// Messages and bytes of a chunk, and how long it may take to read one.
 const CHUNK_MESSAGES: usize = 512;
@@ -179,7 +179,7 @@ fn message_of(
 ) -> Option<Arc<Stored>> {
     let value = record.value.filter(|_| record.key == topic.as_str().as_bytes())?;
     let message = Message::decode(value).ok()?;
-    let wanted = message.topic_id == topic_id && !waits(&message) && !is_late(&message, in_force);
+    let wanted = message.topic_id == topic_id && !message.waits() && !message.is_late(in_force);
     wanted.then(|| Arc::new(Stored::new(record.offset, ordinal, value, &message)))
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::shard::{Inner, Shard};
-use crate::ring::{Stored, waits};
+use crate::ring::Stored;
 
 /// One poll; also how soon a partition that was taken over is read.
 const WAIT: Duration = Duration::from_millis(50);
@@ -106,12 +106,12 @@ fn take_one(inner: &mut Inner, offset: u64, log_ms: i64, key: &[u8], value: Opti
     if topic.meta.created != message.topic_id {
         return None;
     }
-    if is_late(&message, inner.ring_nonce) {
+    if message.is_late(inner.ring_nonce) {
         return None;
     }
     inner.keyed.read(&name, offset, log_ms, &message);
     // What the topic's head counts already is read for its keys only.
-    if waits(&message) || offset.cast_signed() <= counted {
+    if message.waits() || offset.cast_signed() <= counted {
         return None;
     }
     let head = inner.head(&name);
@@ -125,12 +125,6 @@ fn take_one(inner: &mut Inner, offset: u64, log_ms: i64, key: &[u8], value: Opti
 /// The nonce of the coordinator that opens with this record, if it is an opening.
 pub(super) fn opening(key: &[u8], value: Option<&[u8]>) -> Option<u64> {
     TopicOwner::decode(value.filter(|_| key.is_empty())?).ok().map(|owner| owner.nonce)
-}
-
-/// Whether a coordinator that was replaced appended the message behind the opening of the one in force, if that is known. It
-/// never confirmed it, so the publisher may have sent it again.
-pub(super) fn is_late(message: &Message<'_>, in_force: Option<u64>) -> bool {
-    message.nonce.zip(in_force).is_some_and(|(nonce, in_force)| nonce != in_force)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) heads: HashMap<Name, Head>,
     /// Of the subscriptions of which memory holds something.
     pub(crate) readings: HashMap<SubscriptionKey, Reading>,
-    /// Subscriptions whose reading has a chunk, the oldest chunk first.
+    /// Subscriptions whose reading got a chunk, the oldest one first; it may have gone meanwhile.
     chunked: VecDeque<SubscriptionKey>,
     pub(crate) polls: Polls,
     pub(crate) leases: u64,
@@ -96,7 +96,7 @@ pub(crate) struct Reading {
 impl Reading {
     /// Ends the leases that are over: their messages are looked at again.
     pub(crate) fn expire(&mut self, now_ms: i64) {
-        if !self.leases.expire(now_ms).is_empty() {
+        if self.leases.expire(now_ms) {
             self.frontier = None;
         }
     }
@@ -246,9 +246,8 @@ impl Inner {
         let Some(reading) = self.reading(topic, subscription) else { return };
         reading.chunk = Some(chunk);
         let key = (topic.clone(), subscription.clone());
-        if !self.chunked.contains(&key) {
-            self.chunked.push_back(key);
-        }
+        self.chunked.retain(|kept| *kept != key);
+        self.chunked.push_back(key);
         if self.chunked.len() > MAX_CHUNKS
             && let Some(oldest) = self.chunked.pop_front()
             && let Some(reading) = self.readings.get_mut(&oldest)

@@ -51,7 +51,7 @@ impl Running {
         };
         let open = move || EmbeddedLog::open(embedded, Names::default());
         let embedded = tokio::task::spawn_blocking(open).await.unwrap().unwrap();
-        let mut config = Config::default().coordinators(None, None).unwrap();
+        let mut config = Config::default().coordinators(None, None, None).unwrap();
         adapt(&embedded, &mut config);
         let log = Log::Embedded(embedded);
         log.create_topics().await.unwrap();

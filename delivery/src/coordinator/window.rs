@@ -13,7 +13,7 @@ use millrace_log::{Batch, Limits, LogError, PollOutcome, Record};
 use super::Shared;
 use super::backlog::LOOK_BACK;
 use super::keyed::{Entry, MAX_KEYS};
-use super::messages::{is_late, opening};
+use super::messages::opening;
 use super::shard::Shard;
 
 const LIMITS: Limits = Limits { records: 8_192, bytes: 8 << 20, wait: Duration::from_millis(50) };
@@ -77,7 +77,7 @@ pub(super) fn scan(
 /// The entry of a record that counts and has a key.
 fn entry(shard: &Shard, record: &Record<'_>, in_force: Option<u64>) -> Option<Entry> {
     let message = Message::decode(record.value.filter(|_| !record.key.is_empty())?).ok()?;
-    if message.idempotency_key.is_none() || is_late(&message, in_force) {
+    if message.idempotency_key.is_none() || message.is_late(in_force) {
         return None;
     }
     let name = Name::of_system(std::str::from_utf8(record.key).ok()?).ok()?;

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::values::{rate, span, time};
 use crate::client::KeySource;
-use crate::send::Server;
+use crate::client::Server;
 
 /// Options of `send`.
 #[derive(Debug, Clone, Args)]

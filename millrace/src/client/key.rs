@@ -10,7 +10,7 @@ use millrace_service::auth::ApiKey;
 use millrace_service::net::TlsClient;
 
 use super::Access;
-use crate::send::Server;
+use super::Server;
 
 /// The variable with the key itself.
 const VARIABLE: &str = "MILLRACE_KEY";

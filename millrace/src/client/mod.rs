@@ -6,11 +6,13 @@
 mod connection;
 mod key;
 mod response;
+mod server;
 mod target;
 pub(crate) mod verdict;
 
 pub(crate) use connection::{Connection, ExchangeError, Request};
 pub(crate) use key::{KeySource, first_line};
 pub(crate) use response::Response;
-pub(crate) use target::{Access, Target, is_loopback, reachable};
+pub(crate) use server::Server;
+pub(crate) use target::{Access, Target, reachable};
 pub(crate) use verdict::Verdict;

@@ -1,13 +1,13 @@
 //! The address of a service: HTTP to a host and a port, encrypted or not.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fmt, io};
 
 use http::HeaderValue;
-use millrace_service::net::TlsClient;
+use millrace_service::net::{TlsClient, is_loopback};
 
 use super::Connection;
 
@@ -86,12 +86,6 @@ fn system_authorities() -> io::Result<&'static TlsClient> {
     }
     let tls = TlsClient::new(None).map_err(io::Error::other)?;
     Ok(SYSTEM.get_or_init(|| tls))
-}
-
-/// Whether a host is this machine, whatever a resolver returns.
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The address of a listener for a client on the same machine: loopback for a listener on every address.

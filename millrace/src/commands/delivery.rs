@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millrace_base::Clock;
 use millrace_command::Forwarder;
 use millrace_contracts::topics::Coordinate;
-use millrace_delivery::{CoordinatorConfig, Coordinators, internal_router};
+use millrace_delivery::{Coordinators, internal_router};
 use millrace_log::Log;
 use millrace_service::http;
 use millrace_service::net::{MemoryBudget, Reserved, client_config, reserve};
@@ -40,7 +40,7 @@ pub(crate) fn serve(
     let config = start.settings.delivery.clone();
     let encrypts = start.settings.encrypts_calls();
     let scheme = if encrypts { "https" } else { "http" };
-    let own = CoordinatorConfig { index: Some(index), ..config.coordinators(Some(scheme), None)? };
+    let own = config.coordinators(Some(scheme), None, Some(index))?;
     let coordinators = Coordinators::new(log.clone(), own, Clock::system())?;
     let router = internal_router(coordinators.clone(), config.limits.clone(), MemoryBudget::new(BODY_MEMORY));
     let router = start.auth.protect_internal(router);

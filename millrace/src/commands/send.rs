@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli;
-use crate::send::{SendOptions, Server, send};
+use crate::client::Server;
+use crate::send::{SendOptions, send};
 use crate::settings::Settings;
 
 /// Sends, and returns the exit code of the report.

@@ -99,8 +99,7 @@ fn coordinate(
         return delivery::forwarder(start, log, Some(local));
     }
     let secrets = start.settings.embedded.directory.join("push.keys");
-    let mut config = start.settings.delivery.coordinators(None, Some(&secrets))?;
-    config.index = Some(index);
+    let config = start.settings.delivery.coordinators(None, Some(&secrets), Some(index))?;
     let coordinators = Coordinators::new(log.clone(), config, Clock::system())?;
     let run = millrace_delivery::run(coordinators.clone(), instance.to_owned(), &start.health, start.stop.clone());
     start.supervisor.spawn("delivery", run);

@@ -42,7 +42,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
         Err(why) => {
             report(Finding::fail(
                 "redis",
-                once("redis", &why),
+                without_name("redis", &why),
                 "start it, or set redis.url; maxmemory-policy must be noeviction",
             ));
         }
@@ -61,7 +61,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut (dyn FnMut(Finding
         }
         Err(why) => report(Finding::fail(
             "postgres",
-            once("postgres", &why),
+            without_name("postgres", &why),
             "start it, or set postgres.url and postgres.schema",
         )),
     }
@@ -116,7 +116,7 @@ fn topic(info: &TopicInfo, configured: u32) -> Finding {
 }
 
 /// An error without the name that the finding has, too.
-fn once<'a>(name: &str, why: &'a str) -> &'a str {
+fn without_name<'a>(name: &str, why: &'a str) -> &'a str {
     why.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(why)
 }
 

@@ -84,7 +84,7 @@ fn decode(topic: &Topic, key: &[u8], value: &[u8]) -> Result<Value, String> {
             }
             shown
         }),
-        topic if *topic == Topic::HOURLY && key.starts_with(b"counted/") => {
+        topic if *topic == Topic::HOURLY && CountedPosition::is_key(key) => {
             CountedPosition::decode(value).map(|counted| {
                 json!({
                     "partition": counted.partition,

@@ -85,9 +85,7 @@ impl Report {
             "hours": hours,
         })
     }
-}
 
-impl Report {
     /// One line for people.
     pub(crate) fn summary(&self) -> String {
         let hours = plural(self.hours.len() as u64, "hour");

@@ -3,7 +3,6 @@
 mod input;
 mod report;
 mod run;
-mod server;
 mod window;
 
 use std::io::IsTerminal as _;
@@ -13,7 +12,6 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use run::SendOptions;
-pub(crate) use server::Server;
 
 use crate::text::print_line;
 

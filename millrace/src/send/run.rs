@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use super::input::Line;
 use super::report::Report;
-use super::server::Server;
 use super::window::{Effect, Message, Reply, Window};
+use crate::client::Server;
 
 /// What to send, where to, and how.
 #[derive(Debug, Clone)]

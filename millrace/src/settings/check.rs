@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 use millrace_base::{Bounds, Span, Violation};
 use millrace_contracts::Names;
 use millrace_service::auth::AuthMode;
+use millrace_service::net::is_loopback;
 
 use super::{Engine, Settings};
-use crate::client::is_loopback;
 
 /// Longest shutdowns that make sense.
 const GRACE: RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(600);

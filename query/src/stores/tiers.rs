@@ -133,14 +133,13 @@ impl Tiers {
         if let Some(counts) = self.marks.recent(hour, now_ms, self.archive_ttl_ms, self.freshness.log_end()) {
             return Ok(counts);
         }
-        let coverage = self.freshness.coverage(Tier::Redis);
-        if let Some(live) = &self.models.live
-            && hour < current
-            && let Ok(Some(totals)) = self.redis.call(live.older(hour)).await
-        {
-            let counts = HourCounts { totals, tier: Tier::Redis, as_of_ms: now_ms, stale: false, coverage };
-            if let Ok(counts) = self.marks.admit(hour, current, counts) {
-                return Ok(counts);
+        if let Some(live) = self.models.live.as_ref().filter(|_| hour < current) {
+            let coverage = self.freshness.coverage(Tier::Redis);
+            if let Ok(Some(totals)) = self.redis.call(live.older(hour)).await {
+                let counts = HourCounts { totals, tier: Tier::Redis, as_of_ms: now_ms, stale: false, coverage };
+                if let Ok(counts) = self.marks.admit(hour, current, counts) {
+                    return Ok(counts);
+                }
             }
         }
         if let Some((as_of_ms, coverage)) = self.outside(hour).await {

@@ -44,6 +44,17 @@ pub enum Delay {
 pub type MessageError = DecodeError;
 
 impl<'a> Message<'a> {
+    /// Whether it is passed over: it is handed out once it is due, as another record.
+    pub const fn waits(&self) -> bool {
+        matches!(self.delay, Delay::Until(_))
+    }
+
+    /// Whether a coordinator that was replaced appended it behind the opening of the one in force, if that is known. It never
+    /// confirmed it, so the publisher may have sent it again.
+    pub fn is_late(&self, in_force: Option<u64>) -> bool {
+        self.nonce.zip(in_force).is_some_and(|(nonce, in_force)| nonce != in_force)
+    }
+
     /// Appends the framed record value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         begin(out, schema::MESSAGE);

@@ -24,7 +24,7 @@ use crate::restore::RestoreError;
 use crate::{Batch, Limits, LogError, PollOutcome, RunnerKey};
 
 /// Timeout of a request for offsets, and of reading the markers.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time after which a single offset counts as open: librdkafka repeats a request until all its offsets are stable, and
 /// does not return which of them are not.
 const OPEN_AFTER: Duration = Duration::from_secs(2);

@@ -10,14 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::consumer::{QuietContext, consumer};
 use super::owner::Owners;
 use super::restore::{Restore, SETTLE_TIMEOUT, lost};
+use super::settle::REQUEST_TIMEOUT;
 use super::transaction::Transaction;
 use super::{KafkaLog, unavailable};
 use crate::LogError;
 
 /// Between two looks at the end of an output.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Timeout of a request for offsets.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl KafkaLog {
     /// Ends what is open in the outputs, with a commit: if it committed, its records must not be lost; if it was aborted,

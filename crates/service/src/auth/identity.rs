@@ -13,6 +13,7 @@ use super::{Scope, Scopes};
 
 /// The maker of a request: a principal with the scopes of the credential that it showed. With authentication on, it is in
 /// the extensions of every request that a handler sees, as `Arc<Identity>`; [`Identity::of`] reads it.
+#[derive(Clone)]
 pub struct Identity {
     /// `key:NAME`, `jwt:SUB`, `cert:SAN`, or `anonymous` with authentication off. The prefix keeps kinds of principals
     /// apart, whatever their names.
@@ -43,14 +44,7 @@ impl Identity {
 
     /// This one, of a credential that also ends at a time.
     pub(super) fn until(&self, expires_ms: i64) -> Self {
-        Self {
-            principal: self.principal.clone(),
-            scopes: self.scopes,
-            credential: self.credential.clone(),
-            ended: self.ended.clone(),
-            expires_ms: Some(expires_ms),
-            quota: self.quota.clone(),
-        }
+        Self { expires_ms: Some(expires_ms), ..self.clone() }
     }
 
     /// Whether the credential is still valid.

@@ -116,7 +116,7 @@ async fn serve(http: &Arc<Http>, mut stream: TcpStream, peer: IpAddr, guard: &Ar
         None => Socket::Plain(stream),
         Some(tls) => {
             let Some(Ok(encrypted)) = unless_drained(guard, tls.accept(stream)).await else { return };
-            Socket::Tls(Box::new(encrypted))
+            encrypted
         }
     };
     let certificate = socket.certificate().map(Arc::new);

@@ -99,7 +99,7 @@ fn address_of(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// Whether a certificate could have a name, written like that.
-pub(crate) fn is_name(text: &str) -> bool {
+pub(crate) fn is_certificate_name(text: &str) -> bool {
     match kind_of(text) {
         Some(Kind::Dns) => !text.bytes().any(|byte| byte.is_ascii_uppercase()),
         Some(Kind::Address) => text.parse::<IpAddr>().is_ok_and(|address| address.to_string() == text),
@@ -139,14 +139,14 @@ mod tests {
         ];
         let read = ["sensor7.example", "spiffe://a/b", "a@b.example", "192.0.2.7", "2001:db8::7"];
         assert_eq!(names(all.into()), read);
-        assert!(read.into_iter().all(is_name));
+        assert!(read.into_iter().all(is_certificate_name));
         let long = "a".repeat(MAX_NAME + 1);
         let disguised =
             [dns("192.0.2.7"), dns("a@b"), dns("a:b"), dns("a b"), uri("fe80::1"), uri("a"), mail("a"), dns(&long)];
         assert_eq!(names(disguised.into()), [""; 0]);
         assert_eq!(names(Vec::new()), [""; 0]);
         for bad in ["", "Sensor7", "a b", "a/b", "ä", "2001:DB8::7", "192.0.2.007", &long] {
-            assert!(!is_name(bad), "{bad}");
+            assert!(!is_certificate_name(bad), "{bad}");
         }
         assert_eq!(ClientCertificate::parse(b"nothing"), ClientCertificate::default());
     }

@@ -21,9 +21,10 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use serde::Deserialize;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::Socket;
 use crate::files::{self, FileError, Reading};
 use crate::health::Health;
 
@@ -246,11 +247,11 @@ impl Tls {
     ///
     /// # Errors
     /// The client does not speak TLS, accepts nothing that is offered, or takes too long.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Socket> {
         let acceptor = TlsAcceptor::from(self.config());
         let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
         let accepted = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        accepted.map(TlsStream::from).inspect_err(|error| {
+        accepted.map(|stream| Socket::Tls(Box::new(stream.into()))).inspect_err(|error| {
             let reason = if error.kind() == io::ErrorKind::TimedOut { "timeout" } else { "failed" };
             counter!(metric::TLS_REFUSED.name, "reason" => reason).increment(1);
             tracing::debug!(%error, "no TLS handshake");

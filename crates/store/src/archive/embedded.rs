@@ -2,9 +2,8 @@
 //!
 //! `view.hourly` has a value per (partition, hour), `view.position` one per partition, and beside it the identity of the
 //! record before it and the position up to which the events are counted (keys of their own, which earlier versions ignore).
-//! One batch changes them all. It goes into
-//! the same journal as the log, so a power failure loses a suffix of both, and a view is never ahead of its log. Therefore
-//! it needs no sync of its own.
+//! One batch changes them all. It goes into the same journal as the log, so a power failure loses a suffix of both, and a view
+//! is never ahead of its log. Therefore it needs no sync of its own.
 //!
 //! Both have the id of their build, at [`BUILD`]. The database drops a keyspace whose files are incomplete, and it comes back
 //! empty: zeros instead of counts. Without the other's id it is a lost one, and both are built again.

@@ -21,12 +21,8 @@ impl ArchiveExtent {
 impl Archive {
     /// The totals of each hour with counts in `from..to`. `None` during a rebuild of the archive.
     pub async fn hours(&self, from: Hour, to: Hour) -> Result<Option<BTreeMap<Hour, Totals>>, StoreError> {
-        let partitions = match &self.0 {
-            Engine::Postgres(archive) => archive.partitions(),
-            Engine::Embedded(archive) => archive.partitions(),
-        };
         let mut hours: BTreeMap<Hour, Totals> = BTreeMap::new();
-        for part in self.snapshot(0..partitions, from..to).await? {
+        for part in self.snapshot(0..self.partitions(), from..to).await? {
             if !part.complete {
                 return Ok(None);
             }

@@ -39,7 +39,7 @@ pub struct PostgresConfig {
     pub url: SecretUrl,
     /// The schema of the tables; created when it is missing.
     pub schema: String,
-    /// Most connections of this process.
+    /// Most connections of each read model of this process: the archive, and the index of messages.
     pub max_connections: u32,
     /// Longest wait for a free connection.
     pub acquire_timeout: Span,

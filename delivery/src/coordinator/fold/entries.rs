@@ -7,7 +7,7 @@ use millrace_contracts::topics::{Coverage, Head, Name, StateEntry, TopicMeta, To
 use super::{Fold, Subscription, Topic};
 
 impl Fold {
-    /// Puts an entry of the state in place, at a restore or an undo.
+    /// Puts an entry of the state in place, at a restore, a change or an undo.
     pub(crate) fn put(&mut self, key: TopicStateKey, entry: Option<StateEntry>) {
         match (key, entry) {
             (TopicStateKey::Open(_), Some(StateEntry::Open { nonce, url, number })) => {

@@ -2,9 +2,9 @@
 //!
 //! The path of a line: [`lines`] splits the input, [`records`] parses events ([`ndjson`] or CSV, validated by [`event`]),
 //! [`batch`] renders them with ids derived from the file's content and the line ([`identity`]), [`sender`] sends a batch until
-//! every event has a final outcome, and [`ledger`] saves the
-//! [`checkpoint`], which names the log ([`destination`]). [`run`] connects them, [`dry`] only checks. The
-//! service decides on an event; an import itself rejects only lines that cannot be sent.
+//! every event has a final outcome, and [`ledger`] saves the [`checkpoint`], which names the log ([`destination`]). [`run`]
+//! connects them, [`dry`] only checks. The service decides on an event; an import itself rejects only lines that cannot be
+//! sent.
 
 mod batch;
 mod checkpoint;

@@ -1,6 +1,5 @@
 //! Settings of tokens, section `[auth.jwt]`.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -8,16 +7,13 @@ use http::Uri;
 use millrace_base::{Bounds, Span, Violation};
 use serde::Deserialize;
 
+use crate::net::is_loopback;
+
 const REFRESH_INTERVAL: RangeInclusive<Span> = Span::from_secs(60)..=Span::from_secs(86_400);
 /// Beyond it the expiry of a token would mean little.
 const LEEWAY: RangeInclusive<Span> = Span::from_secs(0)..=Span::from_secs(60);
 /// Most claims that scopes are looked for in.
 const MAX_SCOPE_CLAIMS: usize = 8;
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
 
 /// Settings of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

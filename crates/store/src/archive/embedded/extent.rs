@@ -7,10 +7,6 @@ use super::{EmbeddedArchive, decode_position, failed, hour_of};
 use crate::archive::range::ArchiveExtent;
 
 impl EmbeddedArchive {
-    pub(in crate::archive) fn partitions(&self) -> u32 {
-        self.partitions
-    }
-
     pub(in crate::archive) fn extent(&self) -> Result<Option<ArchiveExtent>, StoreError> {
         let snapshot = self.database.snapshot();
         let mut hours = Vec::new();

@@ -12,10 +12,6 @@ const EXTENT: &str = "
            (SELECT count(*) FROM projection WHERE partition < $1 AND position IS NOT NULL AND complete)";
 
 impl PostgresArchive {
-    pub(in crate::archive) fn partitions(&self) -> u32 {
-        self.partitions
-    }
-
     pub(in crate::archive) async fn extent(&self) -> Result<Option<ArchiveExtent>, StoreError> {
         let partitions = self.partitions;
         let read = sqlx::query_as(EXTENT).bind(partitions.cast_signed()).fetch_one(self.postgres.pool().await?);

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::{fmt, io};
 
-use millrace_service::net::{Socket, TlsClient};
+use millrace_service::net::{Socket, TlsClient, is_loopback};
 use tokio::net::TcpStream;
 
-use crate::client::{is_loopback, reachable};
+use super::reachable;
 
 /// `HOST:PORT`, or `tls://HOST:PORT` if connections are encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
